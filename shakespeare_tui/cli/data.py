@@ -1,0 +1,151 @@
+"""``data``: list the corpora, fetch one, inspect one or any text of one's own."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shakespeare_tui.cli.console import print_json, progress, say
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.corpus.catalogue import CorpusEntry
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command and its three actions."""
+    parser = subparsers.add_parser(
+        "data",
+        help="list, fetch and inspect corpora",
+        description="List, fetch and inspect corpora.",
+    )
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser(
+        "list",
+        help="list the corpora that have a name, and the text files in data/",
+        description="List the corpora that have a name, and the text files in data/.",
+    )
+    listing.set_defaults(run=run_list)
+    fetching = actions.add_parser(
+        "fetch",
+        help="bring a corpus into the cache, verified by its SHA-256",
+        description="Bring a corpus into the cache, verified by its SHA-256, and print its path.",
+        epilog="SHAKESPEARE_TUI_CACHE moves the cache.",
+    )
+    fetching.add_argument("name", metavar="NAME", help="a name from the list")
+    fetching.add_argument("--force", action="store_true", help="fetch it even where it is at hand")
+    fetching.set_defaults(run=run_fetch)
+    inspecting = actions.add_parser(
+        "inspect",
+        help="measure a corpus: characters, speeches, split, reference losses",
+        description="Measure a corpus: size, vocabulary, character distribution, speeches of a "
+        "play, split sizes, and the losses of n-gram models on the validation split.",
+    )
+    inspecting.add_argument(
+        "corpus", metavar="NAME|FILE", help="a name from the list, a text file or a folder of them"
+    )
+    inspecting.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="share of the text, at its end, kept for validation (0.1)",
+    )
+    inspecting.set_defaults(run=run_inspect)
+    for action in (listing, fetching, inspecting):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the catalogue and what of it is at hand."""
+    import textwrap
+    from pathlib import Path
+
+    from shakespeare_tui.cli.corpus_report import terminal_width
+    from shakespeare_tui.core.corpus.catalogue import CATALOGUE
+    from shakespeare_tui.core.formatting import format_bytes
+
+    corpora = [_describe(entry) for entry in CATALOGUE.values()]
+    named = {entry.file_name for entry in CATALOGUE.values()}
+    files: list[dict[str, Any]] = [
+        {"path": str(path), "size_bytes": path.stat().st_size}
+        for path in sorted(Path("data").glob("*.txt"))
+        if path.is_file() and path.name not in named
+    ]
+    if arguments.json:
+        print_json({"corpora": corpora, "files": files})
+        return 0
+    width = terminal_width()
+    for corpus in corpora:
+        size = "" if corpus["size_bytes"] is None else f", {format_bytes(corpus['size_bytes'])}"
+        print(f"{corpus['name']}{size}, {corpus['licence']}")
+        print(textwrap.indent(textwrap.fill(corpus["title"], max(20, width - 2)), "  "))
+        if corpus["path"]:
+            print(f"  at hand: {corpus['path']}")
+        else:
+            print(f"  {corpus['problem'] or 'not fetched yet'}")
+    for file in files:
+        print(f"{file['path']}, {format_bytes(file['size_bytes'])}")
+    return 0
+
+
+def run_fetch(arguments: argparse.Namespace) -> int:
+    """Fetch a named corpus unless it is at hand, and print its path."""
+    from shakespeare_tui.core.corpus.catalogue import find_entry
+    from shakespeare_tui.core.corpus.fetch import fetch
+    from shakespeare_tui.core.corpus.source import locate_corpus
+
+    entry = find_entry(arguments.name)
+    source = locate_corpus(entry.name)
+    is_fetched = bool(entry.sources) and (arguments.force or source is None)
+    if is_fetched:
+        with progress(f"fetching {entry.name}") as report:
+            path = fetch(entry, report, force=arguments.force)
+    else:
+        assert source is not None
+        path = source.paths[0]
+        say(f"{entry.name} is at hand already")
+    if arguments.json:
+        print_json({"name": entry.name, "path": str(path), "fetched": is_fetched})
+    else:
+        print(path)
+    return 0
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Measure a corpus, fetching it where it has to be, and print what was found."""
+    from shakespeare_tui.cli.corpus_report import report_lines, terminal_width
+    from shakespeare_tui.core.corpus.inspect import check_val_fraction, inspect_corpus
+    from shakespeare_tui.core.corpus.source import locate_corpus, open_corpus
+
+    check_val_fraction(arguments.val_fraction)
+    source = locate_corpus(arguments.corpus)
+    if source is None:
+        with progress(f"fetching {arguments.corpus}") as report:
+            source = open_corpus(arguments.corpus, report)
+    with progress(f"reading {source.name}") as report:
+        found = inspect_corpus(source, arguments.val_fraction, report)
+    if arguments.json:
+        print_json(found.to_json())
+    else:
+        encoding = sys.stdout.encoding or "ascii"
+        print("\n".join(report_lines(found, terminal_width(), encoding)))
+    return 0
+
+
+def _describe(entry: "CorpusEntry") -> dict[str, Any]:
+    from shakespeare_tui.core.corpus.source import locate_corpus
+    from shakespeare_tui.core.errors import UserError
+
+    problem = None
+    try:
+        source = locate_corpus(entry.name)
+    except UserError as error:
+        source, problem = None, str(error)
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "licence": entry.licence,
+        "size_bytes": source.size_bytes if source else entry.size_bytes,
+        "sha256": entry.sha256,
+        "path": str(source.paths[0]) if source else None,
+        "problem": problem,
+    }

@@ -1,0 +1,84 @@
+"""``eval``: measure a checkpoint's loss by a named protocol."""
+
+import argparse
+
+from shakespeare_tui.cli.console import check_device, print_json, whole_number
+from shakespeare_tui.core.errors import UserError
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure a checkpoint's loss",
+        description="Measure loss, perplexity, bits per character and accuracy of a checkpoint.",
+        epilog="Losses of different protocols do not compare.",
+    )
+    parser.add_argument("checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …")
+    parser.add_argument(
+        "--protocol",
+        choices=("exact", "nanogpt"),
+        default="exact",
+        help="exact: every token once in non-overlapping windows; nanogpt: random windows",
+    )
+    parser.add_argument("--split", choices=("val", "train"), default="val")
+    parser.add_argument(
+        "--batches", type=whole_number, default=200, help="of the nanogpt protocol (200)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    if arguments.batches < 1:
+        raise UserError(f"--batches must be at least 1, got {arguments.batches}")
+    check_device(arguments.device)
+    from shakespeare_tui.core.corpus.source import open_corpus
+    from shakespeare_tui.core.formatting import perplexity
+    from shakespeare_tui.core.paths import cache_folder, runs_folder
+    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.core.tokens import split_tokens, tokenize_corpus
+
+    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    config = checkpoint.run.config()
+    source = open_corpus(config.data.corpus)
+    if source.sha256() != checkpoint.run.info().corpus_sha256:
+        raise UserError(
+            f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
+            "it; put the old text back to compare losses"
+        )
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.device import resolve_device
+    from shakespeare_tui.engine.evaluation import evaluate, evaluate_nanogpt
+
+    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
+    train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len)
+    split = val if arguments.split == "val" else train
+    if arguments.protocol == "exact":
+        result = evaluate(model, split)
+    else:
+        batch_size = config.training.batch_size
+        result = evaluate_nanogpt(
+            model, split, batches=arguments.batches, batch_size=batch_size, seed=1337
+        )
+    figures = {
+        "checkpoint": checkpoint.reference,
+        "split": arguments.split,
+        "protocol": result.protocol,
+        "tokens": result.tokens,
+        "loss": result.loss,
+        "perplexity": perplexity(result.loss),
+        "bits_per_character": result.bits_per_token,
+        "accuracy": result.accuracy,
+    }
+    if arguments.json:
+        print_json(figures)
+        return 0
+    for name, value in figures.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        shown = f"{value:,}" if isinstance(value, int) else shown
+        print(f"{name.replace('_', ' '):<20}{shown}")
+    return 0

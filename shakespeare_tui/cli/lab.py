@@ -1,0 +1,113 @@
+"""Open the lab: prepare the terminal, run the app, wait for the trainer, say how to go on."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.console import say
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from shakespeare_tui.ui.app import LabApp
+    from shakespeare_tui.ui.training import TrainingController
+
+_POLL_SECONDS = 0.1
+
+
+def is_terminal() -> bool:
+    """Whether there is a terminal to open the lab in: keys to read and a screen to draw on."""
+    return (
+        sys.stdin.isatty()
+        and (sys.stdout.isatty() or sys.stderr.isatty())
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | None" = None) -> int:
+    """Run the lab in this terminal and return the exit code.
+
+    Args:
+        start_mode: The place to open.
+        opening: Called once, after the first paint.
+    """
+    import asyncio
+
+    from shakespeare_tui.ui.app import LabApp
+    from shakespeare_tui.ui.leaving import ABANDONED
+    from shakespeare_tui.ui.services import real_services
+    from shakespeare_tui.ui.settings import Settings
+    from shakespeare_tui.ui.terminal import TerminalGuard, log_path
+
+    settings, services, guard = Settings.load(), real_services(), TerminalGuard()
+    app = LabApp(
+        settings=settings, services=services, start_mode=start_mode, opening=opening, guard=guard
+    )
+    if not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf8"):
+        app.looks.use_ascii(True)
+    loop = asyncio.new_event_loop()
+    guard.on_lost = lambda: loop.call_soon_threadsafe(app.leaving.leave_now)
+    try:
+        with guard.closed():
+            _leave_on_signals(loop, app)
+            result = app.run(loop=loop)
+    finally:
+        # With the loop go its signal handlers: from here on, Ctrl-C interrupts the wait.
+        loop.close()
+        is_saved = not app.leaving.is_given_up and _is_saved(services.training)
+    code = result if result is not None else (app.return_code or 0)
+    if result is None and code:
+        say(f"the lab broke off; what happened is at the end of {log_path()}")
+    if not is_saved:
+        say("left without saving; the run goes on from its last checkpoint")
+        code = ABANDONED
+    elif opening is not None and services.training.state == "failed":
+        code = code or 1
+    return _end(code)
+
+
+def _leave_on_signals(loop: "asyncio.AbstractEventLoop", app: "LabApp") -> None:
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+        # Windows has neither all of these nor handlers on its loop.
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            loop.add_signal_handler(getattr(signal, name), app.leaving.leave_now)
+
+
+def _is_saved(training: "TrainingController") -> bool:
+    """Wait until the run is saved, and say how to go on; False where a Ctrl-C gave up."""
+    # The terminal may be gone: there is nobody to tell then, but the run is saved all the same.
+    with contextlib.suppress(OSError):
+        if training.is_alive:
+            say(f"saving {training.run_name or 'the run'}; press Ctrl-C to leave without")
+    try:
+        training.ask_to_stop("interrupted")
+        while not training.join(_POLL_SECONDS):
+            continue
+    except KeyboardInterrupt:
+        return False
+    training.drain()
+    with contextlib.suppress(OSError):
+        if training.state == "failed":
+            say(f"failed: {training.message}")
+        elif training.stopped_at is not None:
+            say(
+                f"{training.run_name} is saved at step {training.stopped_at:,}; go on with: "
+                f"shakespeare-tui train --resume {training.run_name}"
+            )
+    return True
+
+
+def _end(code: int) -> int:
+    """Return ``code``, or leave at once where a thread would keep the process alive."""
+    rest = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if rest:
+        # A download that hangs, a library that is still loading: nothing there is worth a wait.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,264 @@
+"""``train``: make a run or resume one."""
+
+import argparse
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.console import print_json, progress, say
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.commands import CommandInbox
+    from shakespeare_tui.engine.session import Hooks, Session
+
+DEFAULT_CONFIG = "quick"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model, or resume a run",
+        description="Train a model on a corpus, or go on with a run exactly where it stopped.",
+        epilog="Example: shakespeare-tui train --no-ui --config tiny --max-steps 100",
+    )
+    parser.add_argument("--no-ui", action="store_true", help="print instead of opening the lab")
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"a preset (see `config list`) or a YAML file; default: {DEFAULT_CONFIG}",
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override any setting; may be given many times",
+    )
+    parser.add_argument("--corpus", metavar="NAME|PATH", help="short for --set data.corpus=…")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--max-steps", metavar="N", help="train for N steps")
+    length.add_argument("--minutes", metavar="M", help="train for M minutes by the clock")
+    parser.add_argument("--name", help="the run's name; default: the config's name and a number")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", metavar="RUN[@STEP]", help="go on with a run")
+    start.add_argument(
+        "--from", dest="start_from", metavar="RUN[@REF]", help="start from a checkpoint's weights"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train in the lab, or without screens; 0 when done, 130 when interrupted (state saved)."""
+    if arguments.resume is not None and (arguments.config or arguments.name):
+        raise UserError("--resume goes on with the run's own config and name; use --set to change")
+    overrides = list(arguments.overrides)
+    if arguments.corpus is not None:
+        overrides.append(f"data.corpus={_quoted(arguments.corpus)}")
+    if arguments.max_steps is not None:
+        overrides += [f"training.max_steps={arguments.max_steps}", "training.minutes=null"]
+    if arguments.minutes is not None:
+        overrides.append(f"training.minutes={arguments.minutes}")
+    if not arguments.no_ui and not arguments.json:
+        from shakespeare_tui.cli.lab import is_terminal
+
+        if is_terminal():
+            return _train_in_lab(arguments, overrides)
+        say("no terminal here: training without the lab")
+    with _setup_bar() as hooks, _session(arguments, overrides, hooks) as session:
+        return _train(session, arguments.json)
+
+
+def _train_in_lab(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    """Open the lab on a run; what is wrong with the input is told before."""
+    from pathlib import Path
+
+    from shakespeare_tui.cli.lab import open_lab
+    from shakespeare_tui.core.config_loading import load_config
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.runs import check_new_name, find_checkpoint, find_run
+
+    root = runs_folder()
+    if arguments.resume is not None:
+        find_run(arguments.resume.partition("@")[0], root)
+        return open_lab(
+            "train",
+            lambda app: app.start_training(resume=arguments.resume, overrides=tuple(overrides)),
+        )
+    spec = DEFAULT_CONFIG if arguments.config is None else arguments.config
+    config = load_config(spec, overrides)
+    if arguments.name is not None:
+        check_new_name(arguments.name, root)
+    if arguments.start_from is not None:
+        find_checkpoint(arguments.start_from, root)
+    return open_lab(
+        "train",
+        lambda app: app.start_training(
+            config,
+            name=arguments.name,
+            stem=Path(spec).stem,
+            start_from=arguments.start_from,
+            fallback_to_sample=_is_first_run(arguments),
+        ),
+    )
+
+
+def _is_first_run(arguments: argparse.Namespace) -> bool:
+    """Whether nothing was chosen: then the sample may stand in for the corpus."""
+    return arguments.config is None and arguments.corpus is None and not arguments.overrides
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+def _train(session: "Session", as_json: bool) -> int:
+    from shakespeare_tui.cli.train_console import TrainConsole
+    from shakespeare_tui.core.commands import CommandInbox
+    from shakespeare_tui.core.event_log import EventLog
+    from shakespeare_tui.core.events import Event
+    from shakespeare_tui.engine.trainer import Trainer
+
+    run = session.run
+    console = TrainConsole(session.config)
+    inbox = CommandInbox(run.commands_path)
+    log = EventLog(run.events_path, every=session.config.logging.every)
+
+    def emit(event: Event) -> None:
+        log(event)
+        if not as_json:
+            console(event)
+
+    with _signals_stop(inbox) as interrupted, contextlib.closing(log), console.live():
+        finished = Trainer(session, emit, inbox, sync_log=log.sync).run()
+    if finished.reason in ("stopped", "interrupted"):
+        command = f"shakespeare-tui train --no-ui --resume {run.name}"
+    else:
+        prompt = shlex.quote(session.prompts[0][0]) if session.prompts else "..."
+        command = f"shakespeare-tui generate {run.name} --prompt {prompt}"
+    if as_json:
+        print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
+    else:
+        progress = session.progress
+        best = None
+        if progress.best_loss is not None and progress.best_step is not None:
+            best = (progress.best_loss, progress.best_step, progress.protocol or "")
+        console.print_summary(finished, best, str(run.path), command)
+    return 130 if interrupted else 0
+
+
+def _summary(
+    session: "Session", reason: str, val_loss: float | None, protocol: str
+) -> dict[str, object]:
+    from shakespeare_tui.core.formatting import perplexity
+
+    return {
+        "run": session.run.name,
+        "path": str(session.run.path),
+        "reason": reason,
+        "step": session.progress.step,
+        "val_loss": val_loss,
+        "perplexity": perplexity(val_loss),
+        "protocol": protocol,
+        "best_step": session.progress.best_step,
+        "elapsed_seconds": session.progress.elapsed_seconds,
+    }
+
+
+@contextlib.contextmanager
+def _session(
+    arguments: argparse.Namespace, overrides: list[str], hooks: "Hooks"
+) -> "Iterator[Session]":
+    from pathlib import Path
+
+    from shakespeare_tui.core.config_loading import load_config
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.runs import check_new_name, find_checkpoint
+
+    root = runs_folder()
+    if arguments.resume is not None:
+        from shakespeare_tui.engine.resume import resumed_session
+
+        with resumed_session(
+            arguments.resume, root=root, overrides=overrides, hooks=hooks
+        ) as session:
+            say(f"resuming {session.run.name} at step {session.progress.step:,}")
+            yield session
+        return
+    spec = DEFAULT_CONFIG if arguments.config is None else arguments.config
+    config = load_config(spec, overrides)
+    if arguments.name is not None:
+        check_new_name(arguments.name, root)  # before the corpus is fetched and encoded
+    start_from = None
+    if arguments.start_from is not None:
+        start_from = find_checkpoint(arguments.start_from, root)
+    from shakespeare_tui.engine.session import new_session
+
+    with new_session(
+        config,
+        root=root,
+        name=arguments.name,
+        stem=Path(spec).stem,
+        start_from=start_from,
+        fallback_to_sample=_is_first_run(arguments),
+        hooks=hooks,
+    ) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _setup_bar() -> "Iterator[Hooks]":
+    """Hooks that show one progress bar at a time, on a terminal only, while work is long."""
+    from shakespeare_tui.engine.session import Hooks
+
+    with contextlib.ExitStack() as stack:
+        shown: dict[str, object] = {}
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if what not in shown:
+                stack.close()
+                shown.clear()
+                shown[what] = stack.enter_context(progress(what))
+            update = shown[what]
+            assert callable(update)
+            update(done, total)
+            if total is not None and done >= total:
+                stack.close()
+                shown.clear()
+
+        yield Hooks(report=report, notice=lambda text: say(f"note: {text}"))
+
+
+@contextlib.contextmanager
+def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into an orderly stop; a second Ctrl-C abandons at once.
+
+    Yields a list that holds the signals received.
+    """
+    from shakespeare_tui.core.commands import Stop
+
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+        inbox.post(Stop(reason="interrupted"))
+        print("stopping after this step; press Ctrl-C again to abandon", file=sys.stderr)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,251 @@
+"""Show a run's events on a plain terminal or in a pipe."""
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.console import say
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.events import (
+    CommandApplied,
+    DiagnosisRaised,
+    EvalCompleted,
+    Event,
+    RunFinished,
+    RunStarted,
+    SampleGenerated,
+    StepCompleted,
+)
+from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_SECONDS_BETWEEN_LINES = 10.0
+_STEPS_BEFORE_ESTIMATE = 10
+
+
+def terminal_width(default: int = 100) -> int:
+    """Columns of the terminal that stdout is, or ``default`` in a pipe."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return max(20, shutil.get_terminal_size((default, 24)).columns)
+    return default
+
+
+def rule(title: str = "") -> str:
+    """A horizontal line with a title, in ASCII where the output cannot do better."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        "─".encode(encoding)
+        line = "─"
+    except (UnicodeEncodeError, LookupError):
+        line = "-"
+    width = min(terminal_width(), 72)
+    room = width - 6  # for the line on both sides
+    short = title if len(title) <= room else f"{title[: room - 3]}..."
+    head = f"{line * 2} {short} " if title else ""
+    return head + line * max(2, width - len(head))
+
+
+class TrainConsole:
+    """Prints steps, samples and the ending to stdout; a progress bar goes to stderr.
+
+    Args:
+        config: The run's config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._first: StepCompleted | None = None
+        self._latest: StepCompleted | None = None
+        self._window: list[StepCompleted] = []
+        self._printed_at = time.monotonic()
+        self._extra_steps = 0
+        self._extra_minutes = 0.0
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Show the progress bar where stderr is a terminal."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[left]}", markup=False),
+        )
+        with Progress(
+            *columns,
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=True,
+            refresh_per_second=4,
+        ) as self._bar:
+            self._task = self._bar.add_task("", total=1.0, left="")
+            yield
+        self._bar = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, StepCompleted):
+            self._on_step(event)
+        elif isinstance(event, EvalCompleted):
+            self._print_line(event)
+        elif isinstance(event, SampleGenerated):
+            title = f"step {event.step:,}: {event.prompt!r}"
+            self._print(f"{rule(title)}\n{event.prompt + event.text}\n{rule()}")
+        elif isinstance(event, DiagnosisRaised):
+            kind = event.kind.replace("_", " ")
+            say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
+        elif isinstance(event, RunStarted):
+            self._print_header(event)
+        elif isinstance(event, CommandApplied):
+            self._extra_steps += int(event.arguments.get("steps", 0))
+            self._extra_minutes += float(event.arguments.get("minutes", 0.0))
+
+    def _print(self, text: str) -> None:
+        self._printed_at = time.monotonic()
+        print(text, flush=True)
+
+    def _print_header(self, event: RunStarted) -> None:
+        training = self._config.training
+        if training.minutes is not None:
+            length = f"as many as fit into {format_duration(training.minutes * 60)}"
+        else:
+            length = f"{training.max_steps:,}"
+        rows = (
+            ("run", event.run),
+            ("device", f"{event.device}, {event.precision}"),
+            ("corpus", event.corpus),
+            ("characters", f"{event.characters:,}"),
+            ("vocabulary", f"{event.vocab_size:,}"),
+            ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
+            ("steps", length),
+        )
+        self._print("\n".join(_row(name, value) for name, value in rows))
+
+    def _on_step(self, event: StepCompleted) -> None:
+        self._first = self._first or event
+        self._latest = event
+        self._window.append(event)
+        self._update_bar(event)
+        steps = event.step - self._first.step
+        if steps == _STEPS_BEFORE_ESTIMATE and self._config.training.minutes is None:
+            left = self._seconds_left(event)
+            self._print(f"{'time':<12}about {format_duration(left + event.elapsed_seconds)}")
+        if time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
+            self._print_line(None)
+
+    def _print_line(self, evaluation: EvalCompleted | None) -> None:
+        step = evaluation.step if evaluation else self._latest.step if self._latest else 0
+        recent = [e.loss for e in self._window if e.loss is not None]
+        train = sum(recent) / len(recent) if recent else math.nan
+        if evaluation and evaluation.train_loss is not None:
+            train = evaluation.train_loss
+        parts = [f"Step {step}", f"train_loss: {train:.3f}"]
+        if evaluation and evaluation.val_loss is not None:
+            parts.append(f"val_loss: {evaluation.val_loss:.3f}")
+        if self._latest:
+            parts.append(f"lr: {self._latest.learning_rate:.1e}")
+        if self._window:
+            speeds = [1 / e.tokens_per_second for e in self._window if e.tokens_per_second > 0]
+            parts.append(f"{len(speeds) / sum(speeds):,.0f} tok/s" if speeds else "- tok/s")
+        self._window = []
+        self._print(fit_line(parts, terminal_width()))
+
+    def _seconds_left(self, event: StepCompleted) -> float:
+        training = self._config.training
+        if training.minutes is not None:
+            return 60 * (training.minutes + self._extra_minutes) - event.elapsed_seconds
+        first = self._first or event
+        done = event.step - first.step
+        if done == 0:
+            return math.nan
+        seconds_a_step = (event.elapsed_seconds - first.elapsed_seconds) / done
+        return seconds_a_step * (training.max_steps + self._extra_steps - event.step)
+
+    def _update_bar(self, event: StepCompleted) -> None:
+        if self._bar is None or self._task is None:
+            return
+        training = self._config.training
+        if training.minutes is not None:
+            share = event.elapsed_seconds / (60 * (training.minutes + self._extra_minutes))
+        else:
+            share = event.step / (training.max_steps + self._extra_steps)
+        left = self._seconds_left(event)
+        shown = f"{format_duration(left)} left" if math.isfinite(left) else ""
+        self._bar.update(self._task, completed=min(share, 1.0), left=shown)
+
+    def print_summary(
+        self,
+        finished: RunFinished,
+        best: tuple[float, int, str] | None,
+        folder: str,
+        command: str,
+    ) -> None:
+        """Print the result, where it is and what to do next.
+
+        Args:
+            finished: The last event.
+            best: Loss, step and protocol of the whole run's best evaluation.
+            folder: The run's folder.
+            command: The command line that generates from, or resumes, the run.
+        """
+        latest = self._latest
+        seconds = latest.elapsed_seconds if latest else 0.0
+        rows = [("finished", f"{finished.reason}, {finished.step:,} steps")]
+        rows.append(("time", format_duration(seconds)))
+        if finished.val_loss is not None:
+            rows.append(("val_loss", _figures(finished.val_loss, finished.protocol)))
+        if best is not None:
+            loss, step, protocol = best
+            rows.append(("best", f"{format_loss(loss)} at step {step:,} ({protocol})"))
+        rows.append(("saved in", folder))
+        rows.append(("next", command))
+        self._print("\n".join((rule(), *(_row(name, value) for name, value in rows))))
+
+
+def _row(name: str, value: str) -> str:
+    """A label and a value; one that is too long goes on below, broken only at spaces."""
+    width = max(terminal_width(), 30)
+    if name in ("saved in", "next"):  # to be copied
+        return f"{name:<12}{value}"
+    indent = " " * 12
+    return textwrap.fill(
+        value,
+        width,
+        initial_indent=f"{name:<12}",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _figures(loss: float, protocol: str) -> str:
+    value = perplexity(loss)
+    shown = f"{value:.2f}" if value is not None else "-"
+    bits = loss / math.log(2)
+    return f"{format_loss(loss)} ({protocol}), perplexity {shown}, {bits:.3f} bits/char"
+
+
+def fit_line(parts: list[str], width: int) -> str:
+    """Join by `` | ``; where that is wider than ``width``, break between parts and indent."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" | {part}"
+        else:
+            lines.append(f"  {part}")
+    return "\n".join(lines)

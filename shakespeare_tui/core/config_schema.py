@@ -1,0 +1,64 @@
+"""The JSON Schema (draft 2020-12) of a config, so that editors complete and check the YAML."""
+
+from typing import Any
+
+from shakespeare_tui.core.config_fields import (
+    ConfigField,
+    config_fields,
+    section_help,
+    section_types,
+)
+
+_TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "texts": "array"}
+_LIMITS = {
+    "minimum": "minimum",
+    "above": "exclusiveMinimum",
+    "maximum": "maximum",
+    "below": "exclusiveMaximum",
+}
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema of a config file: types, ranges, defaults and help of every setting."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "shakespeare-tui config",
+        "description": "Everything that defines a run.",
+        # A file or a section with nothing but comments is null to YAML, and means the defaults.
+        "type": ["object", "null"],
+        "properties": {section: _section_schema(section) for section in section_types()},
+        "additionalProperties": False,
+    }
+
+
+def _section_schema(section: str) -> dict[str, Any]:
+    fields = [field for field in config_fields() if field.section == section]
+    return {
+        "description": section_help(section),
+        "type": ["object", "null"],
+        "properties": {field.key: _field_schema(field) for field in fields},
+        "additionalProperties": False,
+    }
+
+
+def _field_schema(field: ConfigField) -> dict[str, Any]:
+    kind = _TYPES.get(field.kind, "string")
+    schema: dict[str, Any] = {
+        "description": field.help,
+        "type": [kind, "null"] if field.optional else kind,
+        "default": list(field.default) if isinstance(field.default, tuple) else field.default,
+    }
+    for ours, theirs in _LIMITS.items():
+        if (limit := getattr(field, ours)) is not None:
+            schema[theirs] = limit
+    if field.choices:
+        schema["enum"] = list(field.choices)
+    if field.kind == "texts":
+        schema["items"] = {"type": "string", "minLength": 1}
+        schema["maxItems"] = field.most_items
+    elif field.kind == "text":
+        schema["minLength"] = 1
+    if field.pattern:
+        schema["pattern"] = field.pattern
+        schema["examples"] = list(field.examples)
+    return schema

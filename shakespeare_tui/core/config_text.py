@@ -1,0 +1,80 @@
+"""Write a config as YAML that explains itself and reads back equal."""
+
+import re
+import textwrap
+from typing import Any
+
+import yaml
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.config_fields import ConfigField, config_fields, section_help
+
+_WIDTH = 88
+_INDENT = "  "
+_PLAIN_TEXT = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+
+
+def config_to_yaml(config: Config, comments: bool = True) -> str:
+    """Every setting of ``config`` as YAML.
+
+    Args:
+        config: What to write; ``parse_config`` reads the result back equal, and other YAML readers
+            see the same numbers and texts.
+        comments: Whether each setting is preceded by its help and range.
+    """
+    values = config.by_path()
+    lines: list[str] = []
+    section = ""
+    for field in config_fields():
+        if field.section != section:
+            section = field.section
+            if comments:
+                lines += [""] if lines else []
+                lines += _comment(section_help(section), "")
+            lines.append(f"{section}:")
+        if comments:
+            lines += _comment(_explanation(field), _INDENT)
+        lines += _assignment(field.key, values[field.path])
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(field: ConfigField) -> str:
+    return f"{field.help} [{field.range_text}]" if field.range_text else field.help
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        initial_indent=f"{indent}# ",
+        subsequent_indent=f"{indent}# ",
+        break_on_hyphens=False,
+    )
+
+
+def _assignment(key: str, value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        items = [write_scalar(item) for item in value]
+        line = f"{_INDENT}{key}: [{', '.join(items)}]"
+        if len(line) <= _WIDTH:
+            return [line]
+        return [f"{_INDENT}{key}:", *(f"{_INDENT * 2}- {item}" for item in items)]
+    return [f"{_INDENT}{key}: {write_scalar(value)}"]
+
+
+def write_scalar(value: str | float | bool | None) -> str:
+    """One value as YAML on one line, unambiguous for YAML 1.1 and 1.2 readers."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        # Without the point, YAML 1.1 readers take 1e-05 for a text.
+        mantissa, e, exponent = repr(value).partition("e")
+        return f"{mantissa}.0{e}{exponent}" if e and "." not in mantissa else repr(value)
+    if isinstance(value, int):
+        return str(value)
+    if _PLAIN_TEXT.fullmatch(value) and isinstance(yaml.safe_load(value), str):
+        return value
+    quoted: str = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=2**31)
+    return quoted.rstrip("\n")

@@ -1,0 +1,285 @@
+"""What each diagnosis says: a headline, the evidence in numbers and what to try."""
+
+from dataclasses import dataclass
+
+from shakespeare_tui.core.diagnosis.curves import Evaluation
+from shakespeare_tui.core.diagnosis.rules import long_improvement
+from shakespeare_tui.core.diagnosis.signs import Signs
+
+_LOW_ADAM_RATE = 3e-4
+"""A cautious peak rate of Adam for small models; far below it, ten times more is too little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The texts of one diagnosis: single lines, for a screen and for a log."""
+
+    headline: str
+    evidence: str
+    advice: str
+
+
+def format_rate(rate: float, digits: int = 1) -> str:
+    """A learning rate as configs write it: ``3e-4``, ``2.5e-4``, ``0.03``, ``1``."""
+    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
+    if -2 <= int(exponent) <= 2:
+        return f"{float(f'{mantissa}e{exponent}'):g}"
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def nan(signs: Signs, step: int) -> Finding:
+    """The loss of ``step`` was not a number."""
+    train = signs.train
+    evidence = f"the loss of step {step:,} is not finite (NaN or infinite)"
+    if train.first is not None:
+        evidence += f"; the last finite one was {_loss(train.last_loss)} at step "
+        evidence += f"{train.last_step:,}{_grad_norm(signs)}"
+    advice = f"Lower {_rates(signs, 1 / 3)}{_clipping(signs)}"
+    if signs.config is None or signs.config.training.on_nan == "stop":
+        advice += "; with training.on_nan: rollback a run goes back and halves the rate by itself"
+    return Finding("The loss is not a number", evidence, advice + ".")
+
+
+def exploding(signs: Signs) -> Finding:
+    """The loss shot up."""
+    train = signs.train
+    level = train.recent_median()
+    if level is None or train.last_loss > 2 * signs.highest_normal_loss:
+        level = train.last_loss
+    evidence = (
+        f"train loss {_loss(level)}, {_loss(level - train.lowest)} above its lowest level "
+        f"{train.lowest:.2f} (step {train.lowest_step:,}){_grad_norm(signs)}"
+    )
+    longer = max(2 * signs.warmup_steps, 100)
+    advice = (
+        f"Lower {_rates(signs, 1 / 3)}{_clipping(signs)}, or raise training.warmup_steps to "
+        f"{longer:,}; if the loss does not come back down, {_way_back(signs)}."
+    )
+    return Finding("The loss has shot up", evidence, advice)
+
+
+def not_learning(signs: Signs) -> Finding:
+    """The loss is no better than counting tokens."""
+    train = signs.train
+    if signs.unigram_loss is not None:
+        reference = f"{signs.unigram_loss:.2f} (token frequencies alone)"
+    else:
+        reference = f"{signs.uniform_loss:.2f} (blind guessing)"
+    evidence = (
+        f"train loss {train.smoothed:.2f} after {train.last_step:,} steps, where {reference} "
+        f"needs no model; learning rate {format_rate(signs.rate, 2)}"
+    )
+    start = train.first if train.first is not None else signs.uniform_loss
+    total = start - train.smoothed
+    recent = train.fall_over(200) or 0.0
+    average = 200 * total / max(train.last_step, 1)
+    # A rate that is too low creeps down evenly; one that is too high falls at once and gets stuck.
+    if total < 0.1 or recent > 0.3 * average:
+        advice = (
+            f"The loss moves too slowly: raise {_rates(signs, _raise_factor(signs))}; if that "
+            f"changes nothing, check that the corpus is text (data inspect)."
+        )
+    else:
+        advice = (
+            f"The loss fell to token frequencies and stuck: lower {_rates(signs, 0.1)}, raise "
+            f"training.warmup_steps to {max(2 * signs.warmup_steps, 100):,}; if that changes "
+            f"nothing, check that the corpus is text and not shuffled or encoded (data inspect)."
+        )
+    return Finding("The model is not learning", evidence, advice)
+
+
+# --- trends --------------------------------------------------------------------------------------
+
+
+def overfitting(signs: Signs) -> Finding:
+    """Validation lies far above train."""
+    evaluation = _evaluation(signs)
+    evidence = _gap(evaluation)
+    if evaluation.best_step == evaluation.step:
+        advice = (
+            f"Validation still falls, so this run may go on; for a better one {_regularise(signs)}."
+        )
+    else:
+        evidence += f"; the best validation loss was {evaluation.best:.2f} at step "
+        evidence += f"{evaluation.best_step:,}"
+        advice = (
+            f"{_capitalised(_regularise(signs))}, or stop at the best checkpoint "
+            f"(step {evaluation.best_step:,})."
+        )
+    return Finding("Overfitting", evidence, advice)
+
+
+def memorising(signs: Signs) -> Finding:
+    """Validation rises while train keeps falling."""
+    evaluation = _evaluation(signs)
+    rise = evaluation.val - evaluation.best
+    evidence = _gap(evaluation)
+    if rise > 0:
+        evidence += (
+            f"; validation has risen {rise:.2f} since its best {evaluation.best:.2f} "
+            f"at step {evaluation.best_step:,}"
+        )
+    advice = (
+        f"Stop and use the best checkpoint (step {evaluation.best_step:,}): the model now learns "
+        f"the corpus by heart. Next time {_regularise(signs)}; training.patience stops such a run."
+    )
+    return Finding("Memorising the corpus", evidence, advice)
+
+
+def plateau(signs: Signs) -> Finding:
+    """The loss has stopped falling."""
+    evaluation = signs.evaluation
+    improvement = long_improvement(signs) or 0.0
+    is_validation = evaluation is not None and (
+        signs.evaluations is not None and signs.evaluations.improvement() is not None
+    )
+    level = evaluation.best if evaluation is not None and is_validation else signs.train.smoothed
+    change = f"{abs(improvement):.3f} {'better' if improvement >= 0 else 'worse'}"
+    evidence = (
+        f"{'best validation' if is_validation else 'train'} loss {level:.3f}, {change} than 2,000 "
+        f"steps ago; learning rate {format_rate(signs.rate, 2)}, "
+        f"{100 * signs.rate / signs.peak_rate:.0f} % of its peak"
+    )
+    train_fall = signs.train.long_fall()
+    if is_validation and train_fall is not None and train_fall > 0.03:
+        evidence += f"; train still fell by {train_fall:.2f}"
+        return Finding(
+            "Validation has stalled",
+            evidence,
+            f"What is learned no longer carries over: {_regularise(signs)}, or stop at the best "
+            f"checkpoint{_best_step(signs)}.",
+        )
+    if signs.is_rate_decayed:
+        return Finding("Converged under this schedule", evidence, _after_convergence(signs))
+    return Finding(
+        "Plateau",
+        evidence,
+        f"Let the rate decay (training.scheduler: cosine or wsd) or lower {_rates(signs, 1 / 3)}; "
+        f"if the loss still stands, the model is too small: {_larger(signs)}.",
+    )
+
+
+def improving(signs: Signs) -> Finding:
+    """Nothing is wrong."""
+    train, evaluation = signs.train, signs.evaluation
+    evidence = f"train loss {train.smoothed:.2f}"
+    headline = "Still improving"
+    for distance in (1000, 400, 100):
+        fall = train.fall_over(distance)
+        if fall is not None:
+            headline = headline if fall > 0 else "Levelling off"
+            direction = "lower" if fall >= 0 else "higher"
+            evidence += f", {abs(fall):.2f} {direction} than {distance:,} steps ago"
+            break
+    if evaluation is not None:
+        evidence += f"; validation {evaluation.val:.2f}"
+        if evaluation.best_step == evaluation.step:
+            evidence += ", its best so far"
+        else:
+            evidence += f", best {evaluation.best:.2f} at step {evaluation.best_step:,}"
+    return Finding(headline, evidence, "Let it run.")
+
+
+def starting(signs: Signs) -> Finding:
+    """Too early to say."""
+    train = signs.train
+    if train.first is None:
+        return Finding("Waiting for the first step", "no step yet", "Nothing to do yet.")
+    evidence = f"step {train.last_step:,}, train loss {train.last_loss:.2f}"
+    if train.last_step <= signs.warmup_steps:
+        evidence += f", warm-up until step {signs.warmup_steps:,}"
+    return Finding("Warming up", evidence, "Judged once the warm-up is over.")
+
+
+# --- parts of sentences --------------------------------------------------------------------------
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.2f}" if abs(loss) < 1000 else f"{loss:.1e}"
+
+
+def _gap(evaluation: Evaluation) -> str:
+    return (
+        f"train {evaluation.train:.2f}, validation {evaluation.val:.2f}: "
+        f"a gap of {100 * evaluation.gap:.0f} %"
+    )
+
+
+def _grad_norm(signs: Signs) -> str:
+    norm, usual = signs.train.last_grad_norm, signs.train.usual_grad_norm
+    if norm is None or usual is None or norm < 2 * usual:
+        return ""
+    return f"; gradient norm {norm:.2g} where {usual:.2g} was usual"
+
+
+def _rates(signs: Signs, factor: float) -> str:
+    """The keys that hold the rates, with the values to give them."""
+    rate = signs.peak_rate
+    if factor < 1 and 0 < signs.train.lowest_step <= signs.warmup_steps:
+        # What fails on the way up must peak below where it failed.
+        rate = min(rate, signs.rate_at_lowest)
+    text = f"training.learning_rate to {format_rate(rate * factor)}"
+    if signs.config is not None and signs.config.training.optimizer == "muon":
+        scale = factor * rate / signs.configured_rate
+        muon_rate = signs.config.training.muon_learning_rate * scale
+        text += f" and training.muon_learning_rate to {format_rate(muon_rate)}"
+    return text
+
+
+def _raise_factor(signs: Signs) -> float:
+    if signs.config is not None and signs.config.training.optimizer == "sgd":
+        return 10.0
+    return max(10.0, _LOW_ADAM_RATE / signs.peak_rate)
+
+
+def _clipping(signs: Signs) -> str:
+    if signs.config is not None and 0 < signs.config.training.grad_clip <= 1:
+        return ""
+    return ", set training.grad_clip to 1"
+
+
+def _regularise(signs: Signs) -> str:
+    dropout = signs.config.model.dropout if signs.config is not None else 0.0
+    if dropout >= 0.4:
+        return "take more text or a smaller model (model.d_model, model.n_layers)"
+    return f"raise model.dropout to {max(0.2, dropout + 0.1):.1f} or take more text"
+
+
+def _larger(signs: Signs) -> str:
+    if signs.config is None:
+        return "raise model.d_model or model.n_layers"
+    model = signs.config.model
+    return f"raise model.d_model to {2 * model.d_model} or model.n_layers to {model.n_layers + 2}"
+
+
+def _after_convergence(signs: Signs) -> str:
+    key = "training.max_steps"
+    if signs.config is not None and signs.config.training.minutes is not None:
+        key = "training.minutes"
+    return f"The run has done its work. For a lower loss double {key}, or {_larger(signs)}."
+
+
+def _best_step(signs: Signs) -> str:
+    evaluation = signs.evaluation
+    return f" (step {evaluation.best_step:,})" if evaluation is not None else ""
+
+
+def _way_back(signs: Signs) -> str:
+    evaluation = signs.evaluation
+    if evaluation is None or evaluation.best_step == 0:
+        return "start again"
+    return f"go back to the best checkpoint (step {evaluation.best_step:,})"
+
+
+def _evaluation(signs: Signs) -> Evaluation:
+    evaluation = signs.evaluation
+    if evaluation is None:
+        raise ValueError("a diagnosis of the gap needs an evaluation")
+    return evaluation
+
+
+def _capitalised(text: str) -> str:
+    return text[0].upper() + text[1:]

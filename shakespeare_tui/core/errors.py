@@ -1,0 +1,19 @@
+"""The error that a user can mend: one line that says what is wrong and what to do."""
+
+
+class UserError(Exception):
+    """What the user gave is wrong; the message is complete, one line a problem, fix included.
+
+    The command line prints it without a traceback and exits with 2; screens show it in place.
+    """
+
+
+class RunFailedError(Exception):
+    """The work was well formed but could not be completed (disk full, training diverged).
+
+    The command line prints it without a traceback and exits with 1.
+    """
+
+
+class CancelledError(Exception):
+    """The user called off a long operation; nothing partial is left behind."""

@@ -1,0 +1,169 @@
+"""What the computer offers, found out without torch: cores, memory, disk, terminal."""
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+Colours = Literal["none", "16", "256", "16 million"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory in bytes; ``available`` is None where the system does not tell."""
+
+    total: int | None
+    available: int | None
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The terminal behind a stream; ``is_terminal`` is False in a pipe or a file."""
+
+    is_terminal: bool
+    columns: int
+    rows: int
+    colours: Colours
+    encoding: str
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether it takes every character."""
+        return self.encoding.lower().replace("-", "") in ("utf8", "cp65001")
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use: its affinity, capped by a container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota, _, period = _first_line("/sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+def processor_name() -> str:
+    """The processor's name, or at least its architecture."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                if key.strip() == "model name":
+                    return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def memory() -> Memory:
+    """Main memory that this process may use, capped by a container's limit."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    known = {}
+    try:
+        with open("/proc/meminfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                key, _, rest = line.partition(":")
+                if rest.strip().endswith("kB"):
+                    known[key] = int(rest.split()[0]) * 1024
+    except OSError:
+        pass
+    total = known.get("MemTotal") or _physical_memory()
+    available = known.get("MemAvailable")
+    limit = _first_line("/sys/fs/cgroup/memory.max")
+    if limit.isdigit() and (total is None or int(limit) < total):
+        total = int(limit)
+        used = _first_line("/sys/fs/cgroup/memory.current")
+        left = total - int(used) if used.isdigit() else total
+        available = left if available is None else min(available, left)
+    return Memory(total, available)
+
+
+def terminal(stream: TextIO, environment: Mapping[str, str]) -> Terminal:
+    """What the terminal behind ``stream`` can show, by its size and what it says of itself."""
+    size = shutil.get_terminal_size()
+    is_terminal = stream.isatty()
+    colours = _colours(environment) if is_terminal else "none"
+    encoding = getattr(stream, "encoding", None) or "unknown"
+    return Terminal(is_terminal, size.columns, size.lines, colours, encoding)
+
+
+def nearest_existing(folder: Path) -> Path:
+    """``folder`` if it exists, else the closest parent that does."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk space where ``folder`` is, or would be made.
+
+    Raises:
+        OSError: The disk cannot be asked.
+    """
+    return shutil.disk_usage(nearest_existing(folder)).free
+
+
+def write_problem(folder: Path) -> str | None:
+    """Try to write in ``folder``, or where it would be made; say why that fails, or None."""
+    try:
+        # Asking for permissions is not enough: read-only disks and quotas show only on writing.
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)) as file:
+            file.write(b"x")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _colours(environment: Mapping[str, str]) -> Colours:
+    term = environment.get("TERM", "")
+    if environment.get("NO_COLOR") or term == "dumb":
+        return "none"
+    if environment.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
+        return "16 million"
+    if sys.platform == "win32" and environment.get("WT_SESSION"):
+        return "16 million"
+    return "256" if "256color" in term or term in ("alacritty", "xterm-kitty") else "16"
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return None
+
+
+def _windows_memory() -> Memory:
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *(
+                (name, ctypes.c_ulonglong)
+                for name in ("total", "available", "pages", "free_pages", "virtual", "free", "rest")
+            ),
+        )
+
+    status = Status()
+    status.length = ctypes.sizeof(Status)
+    windll = getattr(ctypes, "windll", None)
+    if windll is None or not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return Memory(None, None)
+    return Memory(int(status.total), int(status.available))
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,133 @@
+"""The current figures of a run: where it stands, how good it is, how fast it goes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shakespeare_tui.core.formatting import perplexity
+from shakespeare_tui.core.loose_values import as_number
+from shakespeare_tui.core.run_history import Best, RunHistory
+
+_LOSS_SMOOTHING_STEPS = 25
+_SPEED_STEPS = 20
+_PACE_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """What the screen writes beside the chart; None where it is not known.
+
+    Attributes:
+        step: Steps done.
+        total_steps: Steps planned; None under a time budget.
+        share: How much of the run is done, from 0 to 1.
+        epoch: How often as many tokens as the training split has were seen.
+        train_loss: Mean of about the last 25 steps, nats per token.
+        val_loss: The latest validation loss, nats per token, under ``protocol``.
+        best: The lowest validation loss.
+        perplexity: Exponential of ``val_loss``, or of ``train_loss`` before the first evaluation.
+        bits_per_token: The same loss in bits.
+        tokens_per_second: Over the last 20 steps, evaluations and samples left out.
+        elapsed_seconds: Training time, pauses left out.
+        seconds_left: At the pace of the last 200 steps, evaluations and samples included.
+    """
+
+    step: int
+    total_steps: int | None
+    share: float | None
+    epoch: float | None
+    train_loss: float | None
+    val_loss: float | None
+    protocol: str | None
+    accuracy: float | None
+    best: Best | None
+    perplexity: float | None
+    bits_per_token: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+    elapsed_seconds: float
+    seconds_left: float | None
+
+
+def run_figures(history: RunHistory) -> RunFigures:
+    """The figures of a run as far as its events have come."""
+    last, evaluation = history.last, history.last_evaluation
+    training = _section(history, "training")
+    minutes, max_steps = as_number(training.get("minutes")), as_number(training.get("max_steps"))
+    elapsed = (last.elapsed_seconds or 0.0) if last else 0.0
+    total_steps: int | None = None
+    share: float | None = None
+    seconds_left: float | None = None
+    if minutes is not None:
+        budget = 60 * (minutes + history.extra_minutes)
+        share, seconds_left = elapsed / budget, budget - elapsed
+    elif max_steps is not None:
+        total_steps = max(int(max_steps) + history.extra_steps, history.last_step)
+        share = history.last_step / total_steps if total_steps else None
+        pace = _seconds_a_step(history)
+        seconds_left = None if pace is None else pace * (total_steps - history.last_step)
+    if history.phase in ("finished", "failed"):
+        seconds_left = None
+    train_loss = history.smoothed_loss(_LOSS_SMOOTHING_STEPS).last()
+    val_loss = evaluation.val_loss if evaluation else None
+    loss = val_loss if val_loss is not None else train_loss
+    return RunFigures(
+        step=history.last_step,
+        total_steps=total_steps,
+        share=None if share is None else min(max(share, 0.0), 1.0),
+        epoch=_epoch(history),
+        train_loss=train_loss,
+        val_loss=val_loss,
+        protocol=evaluation.protocol if evaluation else None,
+        accuracy=evaluation.accuracy if evaluation else None,
+        best=history.best,
+        perplexity=perplexity(loss),
+        bits_per_token=None if loss is None else loss / math.log(2),
+        learning_rate=last.learning_rate if last else None,
+        grad_norm=last.grad_norm if last else None,
+        tokens_per_second=_tokens_per_second(history),
+        elapsed_seconds=elapsed,
+        seconds_left=None if seconds_left is None else max(0.0, seconds_left),
+    )
+
+
+def _section(history: RunHistory, name: str) -> dict[str, Any]:
+    section = history.config.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _epoch(history: RunHistory) -> float | None:
+    """Tokens seen over the training split's; one token a character is taken for granted."""
+    training, data = _section(history, "training"), _section(history, "data")
+    seq_len = as_number(data.get("seq_len")) or as_number(
+        _section(history, "model").get("max_seq_len")
+    )
+    batch_size = as_number(training.get("batch_size"))
+    characters = history.started.characters if history.started else 0
+    if not seq_len or not batch_size or not characters:
+        return None
+    accumulation = as_number(training.get("grad_accumulation")) or 1
+    train_share = 1 - (as_number(data.get("val_fraction")) or 0.1)
+    tokens = history.last_step * batch_size * accumulation * seq_len
+    return tokens / max(1.0, train_share * characters)
+
+
+def _tokens_per_second(history: RunHistory) -> float | None:
+    first = history.last_step - _SPEED_STEPS + 1
+    speeds = history.series("tokens_per_second").window(first).values
+    speeds = speeds[np.isfinite(speeds) & (speeds > 0)]
+    # Equal numbers of tokens at each speed: the harmonic mean is the overall speed.
+    return len(speeds) / float(np.sum(1 / speeds)) if len(speeds) else None
+
+
+def _seconds_a_step(history: RunHistory) -> float | None:
+    first = history.last_step - _PACE_STEPS
+    window = history.series("elapsed_seconds").window(first)
+    if len(window) < 2:
+        return None
+    seconds = float(window.values[-1] - window.values[0])
+    steps = int(window.steps[-1] - window.steps[0])
+    return seconds / steps if math.isfinite(seconds) and seconds > 0 else None

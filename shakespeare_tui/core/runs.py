@@ -1,0 +1,446 @@
+"""The run folder: what is in it, how it is addressed, and who may write to it."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import filelock
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.files import write_atomically, write_json_atomically
+from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ASIDE = ".aside-"
+_STEP_FOLDER = re.compile(r"step-(\d{8,12})")
+_STEPS_LIMIT = 10**12
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What was decided once when a run was made; saved as ``run.json``."""
+
+    format: int = FORMAT_VERSION
+    name: str
+    created: float
+    program_version: str
+    corpus: str
+    corpus_sha256: str
+    characters: int
+    vocab_size: int
+    parameters: int
+    parent: str | None = None
+    """The checkpoint that the weights started from, for fine-tuned and forked runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """The figures of one checkpoint; saved beside its weights as ``info.json``."""
+
+    format: int = FORMAT_VERSION
+    step: int
+    val_loss: float | None
+    train_loss: float | None
+    protocol: str | None
+    time: float
+    elapsed_seconds: float
+
+
+Record = TypeVar("Record", RunInfo, CheckpointInfo)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    run: "RunFolder"
+    folder: Path
+    info: CheckpointInfo
+
+    @property
+    def reference(self) -> str:
+        """How the checkpoint is addressed: ``RUN@STEP``."""
+        return f"{self.run.name}@{self.info.step}"
+
+    @property
+    def weights_path(self) -> Path:
+        """The model's weights (safetensors)."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def state_path(self) -> Path:
+        """What training needs besides the weights to go on exactly (safetensors)."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all its files."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+
+class RunFolder:
+    """One run's folder: ``config.yaml``, ``run.json``, ``tokenizer.json``, events, checkpoints.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """The run's name: its folder's."""
+        return self.path.resolve().name
+
+    @property
+    def events_path(self) -> Path:
+        """The log of events."""
+        return self.path / "events.jsonl"
+
+    @property
+    def commands_path(self) -> Path:
+        """Where other processes leave commands for the trainer, one JSON line each."""
+        return self.path / "commands.jsonl"
+
+    def write_definition(self, info: RunInfo, config: Config, tokenizer: Tokenizer) -> None:
+        """Write what defines the run, ``run.json`` last: with it the run exists."""
+        write_atomically(self.path / "config.yaml", config_to_yaml(config))
+        tokenizer.save(self.path / "tokenizer.json")
+        write_json_atomically(self.path / "run.json", asdict(info))
+
+    def info(self) -> RunInfo:
+        """What was decided when the run was made.
+
+        Raises:
+            UserError: There is no run here, or it is damaged or newer than this program.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
+            raise UserError(f"{self.path} is not a run: it has no run.json")
+        return _read_record(path, RunInfo)
+
+    def config(self) -> Config:
+        """The resolved config.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = self.path / "config.yaml"
+        try:
+            return parse_config(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        return load_tokenizer(self.path / "tokenizer.json")
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` is or will be."""
+        return self.path / f"step-{step:08d}"
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The readable checkpoints in order of their steps; damaged ones are passed over."""
+        found = []
+        for step in self.steps():
+            with contextlib.suppress(UserError):
+                found.append(self.checkpoint(step))
+        return found
+
+    def steps(self) -> list[int]:
+        """Steps of which there is a checkpoint folder, damaged or not, in order."""
+        if not self.path.is_dir():
+            return []
+        matches = (_STEP_FOLDER.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The checkpoint of ``step``.
+
+        Raises:
+            UserError: There is none, or its figures are damaged.
+        """
+        folder = self.checkpoint_folder(min(step, _STEPS_LIMIT))
+        if not folder.is_dir():
+            # A crash came between setting it aside and putting its newer version in place.
+            folder = self._aside_folder(folder)
+        if not folder.is_dir():
+            steps = self.steps()
+            have = ", ".join(map(str, steps[-8:])) if steps else "none"
+            shown = step if step < _STEPS_LIMIT else "that high"
+            raise UserError(f"run {self.name} has no checkpoint at step {shown}; it has: {have}")
+        info = _read_record(folder / "info.json", CheckpointInfo)
+        if info.step != step:
+            raise UserError(
+                f"{folder / 'info.json'} is of another checkpoint (step {info.step}); use another "
+                "checkpoint of the run"
+            )
+        return Checkpoint(self, folder, info)
+
+    def index(self) -> dict[str, int]:
+        """Steps by name: ``best`` and ``last``, as far as there are any."""
+        path = self.path / "index.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} is damaged ({error}); name a step: {self.name}@STEP") from None
+        if not isinstance(record, dict) or not all(_fits(s, int) for s in record.values()):
+            raise UserError(f"{path} is damaged; name a step: {self.name}@STEP")
+        return record
+
+    def write_index(self, best: int | None, last: int) -> None:
+        """Name the best and the last checkpoint."""
+        index = {"last": last} if best is None else {"best": best, "last": last}
+        write_json_atomically(self.path / "index.json", index)
+
+    def set_aside(self, step: int) -> Path:
+        """Rename a checkpoint out of sight in one step; ``sweep`` removes it or, if needed, not."""
+        folder = self.checkpoint_folder(step)
+        aside = self._aside_folder(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        return aside
+
+    @staticmethod
+    def _aside_folder(folder: Path) -> Path:
+        return folder.with_name(f"{_ASIDE}{folder.name}")
+
+    def remove_checkpoint(self, step: int) -> None:
+        """Remove a checkpoint; a crash leaves no half of one."""
+        shutil.rmtree(self.set_aside(step), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what crashes left behind: unfinished folders and temporary files.
+
+        A checkpoint that was set aside for a newer version of itself comes back if that was never
+        finished.
+        """
+        named = None
+        with contextlib.suppress(UserError):  # without an index nothing that was set aside goes
+            named = {self.checkpoint_folder(step).name for step in self.index().values()}
+        for path in self.path.glob(".*"):
+            if path.name.startswith(_ASIDE):
+                original = path.with_name(path.name.removeprefix(_ASIDE))
+                if (named is None or original.name in named) and not original.exists():
+                    path.rename(original)
+                    continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(".lock"):
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self, patience_seconds: float = 1.0) -> Iterator[None]:
+        """Hold the run for one trainer; the system frees it however the process ends.
+
+        The patience outlasts those who only look whether the run is held.
+
+        Raises:
+            UserError: Another process trains this run.
+        """
+        lock = filelock.FileLock(self.path / ".lock", thread_local=False)
+        try:
+            lock.acquire(timeout=patience_seconds, poll_interval=0.05)
+        except filelock.Timeout:
+            raise UserError(
+                f"run {self.name} is being trained by another process; stop that one, or start a "
+                "new run"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a trainer holds the run now."""
+        try:
+            with self.locked(patience_seconds=0):
+                return False
+        except UserError:
+            return True
+        except OSError:  # a folder that cannot be written has no trainer
+            return False
+
+
+def _read_record(path: Path, kind: type[Record]) -> Record:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing; the folder is damaged or not of this program"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    version = record.get("format") if isinstance(record, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path} is damaged or not of this program: it names no format")
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} was written by a newer version (format {version}, this program reads up to "
+            f"{FORMAT_VERSION}); update shakespeare-tui"
+        )
+    known = {field.name for field in fields(kind)}
+    try:
+        read = kind(**{name: value for name, value in record.items() if name in known})
+    except TypeError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    for field in fields(kind):
+        if not _fits(getattr(read, field.name), field.type):
+            raise UserError(f"{path} is damaged: {field.name} has a value that cannot be")
+    return read
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    """Whether a value from JSON is of an annotated type; numbers must be finite and sane."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int | float) and not abs(value) < 2**63:
+        return False
+    kinds = get_args(annotation) or (annotation,)
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """All run folders below ``root``, newest first."""
+    if not root.is_dir():
+        return []
+    runs = [RunFolder(path) for path in root.iterdir() if (path / "run.json").is_file()]
+    return sorted(runs, key=lambda run: (run.path / "run.json").stat().st_mtime, reverse=True)
+
+
+def create_run_folder(root: Path, name: str | None, stem: str) -> RunFolder:
+    """Make an empty folder for a new run.
+
+    Args:
+        root: The folder of all runs.
+        name: The wanted name; None numbers ``stem`` with the first free number.
+        stem: What unnamed runs are called: usually the config's name.
+
+    Raises:
+        UserError: The name is taken or no good.
+        OSError: The folder cannot be made.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    if name is not None:
+        check_run_name(name)
+        path = root / name
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise _name_is_taken(name) from None
+        return RunFolder(path)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
+    for number in range(1, 1_000_000):
+        path = root / f"{stem[:80]}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return RunFolder(path)
+    raise UserError(f"there is no free number for a run {stem!r}; give it a --name")
+
+
+def check_run_name(name: str) -> None:
+    """Refuse names that would be awkward or unsafe as a folder or in a reference.
+
+    Raises:
+        UserError: The name is no good.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot be a run's name: use letters, digits, '-', '_' and '.', at most 100, "
+            "beginning with a letter or digit"
+        )
+
+
+def check_new_name(name: str, root: Path) -> None:
+    """Refuse the name of a new run early, before anything is made.
+
+    Raises:
+        UserError: The name is taken or no good.
+    """
+    check_run_name(name)
+    if os.path.lexists(root / name):
+        raise _name_is_taken(name)
+
+
+def _name_is_taken(name: str) -> UserError:
+    return UserError(
+        f"there is already a run {name!r}; resume it with --resume {name}, or choose another --name"
+    )
+
+
+def find_run(reference: str, root: Path) -> RunFolder:
+    """The run of a name or a path.
+
+    Raises:
+        UserError: There is no such run; near names are offered.
+    """
+    import difflib
+
+    by_name = root / reference
+    for path in (by_name, Path(reference)):
+        # Unlike pathlib's, this is false for a name that is too long for the system.
+        if os.path.isfile(path / "run.json"):
+            return RunFolder(path)
+    names = [run.name for run in list_runs(root)]
+    near = difflib.get_close_matches(reference, names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    if not hint:
+        hint = f"; runs here: {', '.join(names[:6])}" if names else f"; {root} holds no runs yet"
+    raise UserError(f"there is no run {_shown(reference)}{hint}")
+
+
+def _shown(reference: str) -> str:
+    return repr(reference if len(reference) <= 100 else f"{reference[:97]}...")
+
+
+def find_checkpoint(reference: str, root: Path) -> Checkpoint:
+    """The checkpoint of ``RUN``, ``RUN@best``, ``RUN@last``, ``RUN@STEP`` or a path.
+
+    ``RUN`` alone is its best checkpoint by validation loss, or the last where none was evaluated.
+
+    Raises:
+        UserError: There is no such run or checkpoint.
+    """
+    path = Path(reference)
+    match = _STEP_FOLDER.fullmatch(path.name)
+    if match and os.path.isdir(path):
+        return RunFolder(path.parent).checkpoint(int(match[1]))
+    has_where = "@" in reference and not os.path.isfile(path / "run.json")
+    name, _, where = reference.rpartition("@") if has_where else (reference, "", "")
+    run = find_run(name, root)
+    if where.isdecimal() and len(where) <= 12:
+        return run.checkpoint(int(where))
+    if where not in ("", "best", "last"):
+        shown = _shown(reference)
+        raise UserError(f"{shown}: after @ comes best, last or a step, not {_shown(where)}")
+    index = run.index()
+    step = index.get(where or "best", index.get("last") if not where else None)
+    if step is None:
+        raise UserError(f"run {run.name} has no {where or 'usable'} checkpoint yet")
+    return run.checkpoint(step)
+
+
+def new_run_info(**values: Any) -> RunInfo:
+    """A ``RunInfo`` with the time and the program's version filled in."""
+    from shakespeare_tui import __version__
+
+    return RunInfo(created=time.time(), program_version=__version__, **values)

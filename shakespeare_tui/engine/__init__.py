@@ -1,0 +1,1 @@
+"""Torch: the model, its training, evaluation, checkpoints and generation."""

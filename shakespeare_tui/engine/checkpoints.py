@@ -1,0 +1,349 @@
+"""Save and load weights and training state: safetensors and JSON, no pickle anywhere."""
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from shakespeare_tui.core.config import ModelConfig
+from shakespeare_tui.core.errors import RunFailedError, UserError
+from shakespeare_tui.core.files import atomic_folder, write_json_atomically
+from shakespeare_tui.core.parameters import count_parameters
+from shakespeare_tui.core.runs import Checkpoint, CheckpointInfo, RunFolder
+from shakespeare_tui.core.tokenizers import Tokenizer
+from shakespeare_tui.engine.learner import Learner
+from shakespeare_tui.engine.model import Transformer
+from shakespeare_tui.engine.muon import Muon
+
+_SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+    Muon: {"momentum"},
+}
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything besides tensors that an exact resume needs.
+
+    Attributes:
+        step: Optimiser steps done.
+        batches: Micro-batches drawn: the position of the window sampler.
+        elapsed_seconds: Training time so far, without pauses.
+        rate_scale: Factor on the schedule, from commands and rollbacks.
+        extra_steps: Steps added by commands.
+        extra_minutes: Minutes added by commands.
+        evaluated_step: Last step at which the losses were evaluated.
+        sampled_step: Last step at which samples were drawn.
+        val_loss: Validation loss of the last evaluation, if any.
+        train_loss: Training loss of the last evaluation, if any.
+        protocol: Protocol of the last evaluation.
+        best_loss: Lowest validation loss so far.
+        best_step: Its step.
+        evaluations_without_gain: Evaluations since.
+        rollbacks: How often training went back after a non-finite loss.
+        precision: Type of matrix products, chosen at the start of the run.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    step: int = 0
+    batches: int = 0
+    elapsed_seconds: float = 0.0
+    rate_scale: float = 1.0
+    extra_steps: int = 0
+    extra_minutes: float = 0.0
+    evaluated_step: int = 0
+    sampled_step: int = 0
+    val_loss: float | None = None
+    train_loss: float | None = None
+    protocol: str | None = None
+    best_loss: float | None = None
+    best_step: int | None = None
+    evaluations_without_gain: int = 0
+    rollbacks: int = 0
+    precision: str = "float32"
+
+
+_PROGRESS = TypeAdapter(Progress)
+
+
+def save_checkpoint(run: RunFolder, learner: Learner, progress: Progress) -> Checkpoint:
+    """Write a checkpoint of the current step; nothing is visible until all of it is on disk.
+
+    Raises:
+        OSError: The disk is full; earlier checkpoints are untouched.
+    """
+    folder = run.checkpoint_folder(progress.step)
+    is_fresh = progress.evaluated_step == progress.step
+    info = CheckpointInfo(
+        step=progress.step,
+        val_loss=progress.val_loss if is_fresh else None,
+        train_loss=progress.train_loss if is_fresh else None,
+        protocol=progress.protocol if is_fresh else None,
+        time=time.time(),
+        elapsed_seconds=progress.elapsed_seconds,
+    )
+    checkpoint = Checkpoint(run, folder, info)
+    aside: Path | None = None
+    # Before the averaged weights take the place of those that training goes on from.
+    state = _state_tensors(learner)
+    with atomic_folder(folder) as temporary, learner.averaged() as averaged:
+        _save_tensors(temporary / checkpoint.weights_path.name, dict(averaged.named_parameters()))
+        _save_tensors(
+            temporary / checkpoint.state_path.name,
+            state,
+            {"progress": json.dumps(asdict(progress)), "ema_updates": str(learner.ema_updates)},
+        )
+        write_json_atomically(temporary / "info.json", asdict(info))
+        if folder.exists():
+            # The same step of the same run, saved before it was evaluated.
+            aside = run.set_aside(progress.step)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+    return checkpoint
+
+
+def _save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(on_cpu, path, metadata)
+    except SafetensorError as error:
+        # The library wraps the system's errors; callers treat them alike.
+        raise OSError(str(error)) from error
+
+
+def _state_tensors(learner: Learner) -> dict[str, Tensor]:
+    tensors = {"rng.cpu": torch.get_rng_state()}
+    if learner.device.type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(learner.device)
+    names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
+    for index, optimizer in enumerate(learner.optimizers):
+        for parameter, state in optimizer.state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{names[id(parameter)]}.{key}"] = value
+    if learner.ema:
+        # weights.safetensors then holds the average; training goes on from these.
+        for name, parameter in learner.model.named_parameters():
+            tensors[f"raw.{name}"] = parameter.detach()
+    return tensors
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; its format cannot carry code.
+
+    Raises:
+        UserError: The file is missing, cut short or not of this format.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; use another checkpoint of the run") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is damaged or not a checkpoint ({reason}); use another checkpoint of the run"
+        ) from None
+
+
+def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transformer, Tokenizer]:
+    """The model of a checkpoint, in evaluation mode, with its tokenizer.
+
+    Raises:
+        UserError: The checkpoint is damaged, foreign or does not fit its config.
+    """
+    config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
+    tensors, _ = read_tensors(checkpoint.weights_path)
+    check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
+    model = Transformer(config.model, tokenizer.vocab_size)
+    load_weights(model, tensors, str(checkpoint.weights_path))
+    return model.to(device).eval(), tokenizer
+
+
+def check_size(
+    checkpoint: Checkpoint, tensors: dict[str, Tensor], model: ModelConfig, vocab_size: int
+) -> None:
+    """Compare weights with a config by arithmetic: a hostile config must not make us allocate.
+
+    Raises:
+        UserError: There are more or fewer parameters than the config asks for.
+    """
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    expected = count_parameters(model, vocab_size)
+    if stored != expected:
+        raise UserError(
+            f"{checkpoint.weights_path} holds {stored:,} parameters, but its run's config and "
+            f"tokenizer need {expected:,}; the run folder mixes files of different runs"
+        )
+
+
+def load_weights(model: Transformer, tensors: dict[str, Tensor], origin: str) -> None:
+    """Copy weights into a model by name.
+
+    Raises:
+        UserError: Names, shapes or types do not fit; ``origin`` says where the tensors are from.
+    """
+    parameters = dict(model.named_parameters())
+    _check_fit(tensors, parameters, origin)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) -> None:
+    missing, foreign = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if missing or foreign:
+        name = min(missing or foreign)
+        what = "lacks" if missing else "has an unknown"
+        raise UserError(f"{origin} does not fit its config: it {what} tensor {name!r}")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape or not tensor.is_floating_point():
+            raise UserError(
+                f"{origin} does not fit its config: {name} is {list(tensor.shape)} "
+                f"{tensor.dtype}, needed is {list(wanted[name].shape)}"
+            )
+
+
+def restore(checkpoint: Checkpoint, learner: Learner) -> Progress:
+    """Put a learner and the generators back exactly where a checkpoint was saved.
+
+    Raises:
+        UserError: The checkpoint is damaged, foreign or does not fit.
+    """
+    weights, _ = read_tensors(checkpoint.weights_path)
+    state, metadata = read_tensors(checkpoint.state_path)
+    origin = str(checkpoint.state_path)
+    progress, ema_updates = _read_progress(metadata, origin)
+    if progress.step != checkpoint.info.step:
+        raise UserError(
+            f"{origin} is of step {progress.step}, not {checkpoint.info.step}; use another "
+            "checkpoint of the run"
+        )
+    raw = {n.removeprefix("raw."): t for n, t in state.items() if n.startswith("raw.")}
+    if bool(raw) != bool(learner.ema):
+        raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
+    load_weights(learner.model, raw or weights, str(checkpoint.weights_path))
+    if raw:
+        named = dict(learner.model.named_parameters())
+        _check_fit(weights, named, str(checkpoint.weights_path))
+        for average, name in zip(learner.ema, named, strict=True):
+            average.copy_(weights[name])
+        learner.ema_updates = ema_updates
+    _restore_optimizers(state, learner, origin)
+    _restore_generators(state, learner, origin)
+    return progress
+
+
+def _read_progress(metadata: dict[str, str], origin: str) -> tuple[Progress, int]:
+    """Where the run stood, and how many updates its averaged weights had seen."""
+    try:
+        progress = _PROGRESS.validate_json(metadata["progress"], strict=True)
+        return progress, int(metadata["ema_updates"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        reason = f"{'.'.join(map(str, problem['loc'])) or 'progress'}: {problem['msg']}"
+    except KeyError as error:
+        reason = f"it lacks {error}"
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(f"{origin} is damaged or of another version ({reason}); use another checkpoint")
+
+
+def _restore_optimizers(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
+    named = dict(learner.model.named_parameters())
+    for index, optimizer in enumerate(learner.optimizers):
+        optimizer.state.clear()
+        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        prefix = f"optimizer.{index}."
+        for key, tensor in state.items():
+            if not key.startswith(prefix):
+                continue
+            name, _, slot = key.removeprefix(prefix).rpartition(".")
+            parameter = named.get(name)
+            if parameter is None or id(parameter) not in owned:
+                raise UserError(f"{origin} does not fit training.optimizer; it was changed since")
+            shape = [] if slot == "step" else list(parameter.shape)
+            if list(tensor.shape) != shape or not tensor.is_floating_point():
+                raise UserError(
+                    f"{origin} does not fit the model: {key} is {list(tensor.shape)} {tensor.dtype}"
+                )
+            optimizer.state[parameter][slot] = tensor.to(parameter.device)
+        _check_slots(optimizer, origin)
+
+
+def _check_slots(optimizer: torch.optim.Optimizer, origin: str) -> None:
+    """Refuse a state with parts missing: training could not go on from it exactly."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    found = [set(optimizer.state.get(parameter, {})) for parameter in parameters]
+    # Before the first step, and for SGD without momentum, there is nothing to remember.
+    if any(found) and any(slots != _SLOTS[type(optimizer)] for slots in found):
+        raise UserError(
+            f"{origin} does not fit training.optimizer: parts of its state are missing or unknown; "
+            "use another checkpoint"
+        )
+
+
+def _restore_generators(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
+    try:
+        torch.set_rng_state(state["rng.cpu"])
+        if learner.device.type == "cuda" and "rng.cuda" in state:
+            torch.cuda.set_rng_state(state["rng.cuda"], learner.device)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"{origin} has no usable random state: {error}") from None
+
+
+def rank(run: RunFolder) -> list[Checkpoint]:
+    """The evaluated checkpoints, lowest validation loss first (the earlier of equals)."""
+    evaluated = [c for c in run.checkpoints() if c.info.val_loss is not None]
+    return sorted(evaluated, key=lambda c: (c.info.val_loss, c.info.step))
+
+
+def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int | None:
+    """Remove what need not be kept and rewrite the index; returns the best step.
+
+    Kept are the ``last``, the ``keep_best`` lowest validation losses (the earlier of equals), and
+    every multiple of ``keep_every``.
+    """
+    ranked = rank(run)
+    keep = {c.info.step for c in ranked[:keep_best]} | {last}
+    best = ranked[0].info.step if ranked else None
+    # Named before anything goes, so that the index never names what is gone.
+    run.write_index(best, last)
+    for step in run.steps():
+        is_milestone = keep_every > 0 and step > 0 and step % keep_every == 0
+        if step not in keep and not is_milestone:
+            run.remove_checkpoint(step)
+    return best
+
+
+def go_back(run: RunFolder, step: int) -> None:
+    """Remove every checkpoint after ``step``, since they come again."""
+    kept = [c.info.step for c in rank(run) if c.info.step <= step]
+    # Named before anything goes, so that the index never names what is gone.
+    run.write_index(kept[0] if kept else None, step)
+    for later in run.steps():
+        if later > step:
+            run.remove_checkpoint(later)
+
+
+def explain_disk_error(error: OSError) -> RunFailedError:
+    """The one line for a failed write."""
+    reason = error.strerror or str(error).splitlines()[0]
+    return RunFailedError(
+        f"the run's folder could not be written ({reason}); the last good checkpoint is kept: "
+        "free some space and resume"
+    )

@@ -1,0 +1,327 @@
+"""The training loop: one step after another, and commands in between."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from shakespeare_tui.core.commands import (
+    Command,
+    CommandInbox,
+    ExtendRun,
+    GenerateSample,
+    Pause,
+    Resume,
+    SaveCheckpoint,
+    SetLearningRate,
+    Stop,
+)
+from shakespeare_tui.core.diagnosis import Doctor
+from shakespeare_tui.core.errors import CancelledError, RunFailedError
+from shakespeare_tui.core.event_log import read_events
+from shakespeare_tui.core.events import (
+    ROLL_BACK,
+    CommandApplied,
+    DiagnosisRaised,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepCompleted,
+)
+from shakespeare_tui.core.schedules import learning_rate_factor
+from shakespeare_tui.core.tokens import WindowSampler, gather_windows
+from shakespeare_tui.engine.boundary import Boundary
+from shakespeare_tui.engine.checkpoints import explain_disk_error, restore
+from shakespeare_tui.engine.device import describe_device
+from shakespeare_tui.engine.evaluation import EXACT
+from shakespeare_tui.engine.session import Session
+
+_MOST_ROLLBACKS = 5
+_PAUSE_POLL_SECONDS = 0.05
+
+
+class Trainer:
+    """Trains one session to its end, emitting events and obeying commands.
+
+    Args:
+        session: The run; its lock is held by the caller.
+        emit: Takes every event, in order, on the training thread; it must not block.
+        inbox: Commands; a ``Stop`` also ends evaluations and samples under way.
+        sync_log: Brings every event emitted so far to the disk. Called before a checkpoint
+            appears there: a resume from it does not make the steps before it again.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        emit: Callable[[Event], None],
+        inbox: CommandInbox,
+        *,
+        sync_log: Callable[[], None],
+    ) -> None:
+        config = session.config
+        self._session = session
+        self._training = config.training
+        self._emit_raw = emit
+        self._inbox = inbox
+        self._boundary = Boundary(
+            session, self._emit, sync_log=sync_log, cancelled=lambda: inbox.stop_requested
+        )
+        self._sampler = WindowSampler(
+            len(session.train),
+            config.seq_len,
+            config.training.batch_size,
+            config.training.seed,
+            (config.data.stride or config.seq_len) if config.data.windows == "shuffled" else None,
+        )
+        self._doctor = Doctor(
+            vocab_size=session.tokenizer.vocab_size,
+            unigram_loss=session.baselines.get("unigram"),
+            learning_rate=config.training.learning_rate,
+            warmup_steps=config.training.warmup_steps,
+        )
+        self._stop_reason: str | None = None
+        self._clock = time.perf_counter()
+
+    def run(self) -> RunFinished:
+        """Train to the end and return the last event.
+
+        Raises:
+            RunFailedError: Training diverged, the disk is full or memory ran out; the last good
+                checkpoint stays.
+        """
+        try:
+            self._begin()
+            return self._train()
+        except BrokenPipeError:
+            # Whoever read the events left; no disk is to blame.
+            raise
+        except OSError as error:
+            failure = explain_disk_error(error)
+            self._report(failure)
+            raise failure from error
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+                raise
+            failure = RunFailedError(
+                "memory ran out; lower training.batch_size and raise training.grad_accumulation "
+                "by as much"
+            )
+            self._report(failure)
+            raise failure from error
+        except RunFailedError as failure:
+            self._report(failure)
+            raise
+
+    def _begin(self) -> None:
+        session = self._session
+        if not session.is_new:
+            for event in read_events(session.run.events_path):
+                self._doctor.observe(event)
+            return
+        info = session.run.info()
+        self._emit(
+            RunStarted(
+                run=session.run.name,
+                config=session.config.model_dump(mode="json"),
+                parameters=info.parameters,
+                device=describe_device(session.learner.device),
+                corpus=info.corpus,
+                characters=info.characters,
+                vocab_size=info.vocab_size,
+                precision=session.progress.precision,
+                baselines=session.baselines,
+            )
+        )
+        # So that a run that dies before its first evaluation, or diverges, has a way back.
+        self._boundary.save()
+
+    def _emit(self, event: Event) -> None:
+        self._emit_raw(event)
+        for diagnosis in self._doctor.observe(event):
+            self._emit_raw(diagnosis)
+
+    def _report(self, failure: RunFailedError) -> None:
+        try:
+            self._emit_raw(RunFailed(step=self._session.progress.step, error=str(failure)))
+        except OSError:
+            # The log's disk is what failed; the caller hears of it all the same.
+            return
+
+    def _train(self) -> RunFinished:
+        self._clock = time.perf_counter()
+        while True:
+            self._tick()
+            for command in self._inbox.drain():
+                self._apply(command)
+            if not self._boundary.evaluate_if_due(is_end=self._is_over() is not None):
+                self._handle_divergence(
+                    f"evaluation loss not finite after step {self._session.progress.step}"
+                )
+                continue
+            end = self._is_over()
+            self._boundary.sample_if_due(is_end=end is not None)
+            if self._stop_reason is None and self._inbox.stop_requested:
+                # What the stop cut short is due again on resume: no step may come before it.
+                continue
+            reason = self._stop_reason or end
+            self._boundary.save_if_due(is_end=reason is not None)
+            if reason is not None:
+                return self._finish(reason)
+            self._step()
+
+    def _finish(self, reason: str) -> RunFinished:
+        progress = self._session.progress
+        val_loss, protocol = progress.val_loss, progress.protocol
+        if reason != self._stop_reason and not self._boundary.is_exact():
+            try:
+                val_loss, protocol = self._boundary.final_evaluation().loss, EXACT
+            except CancelledError:
+                for command in self._inbox.drain():
+                    self._apply(command)
+                reason = self._stop_reason or "stopped"
+        finished = RunFinished(
+            step=progress.step, reason=reason, val_loss=val_loss, protocol=protocol or EXACT
+        )
+        self._emit(finished)
+        return finished
+
+    def _is_over(self) -> str | None:
+        """Why the run has reached its end, or None."""
+        progress, training = self._session.progress, self._training
+        if training.minutes is None:
+            is_over = progress.step >= self._last_step()
+        else:
+            is_over = progress.elapsed_seconds >= self._budget_seconds()
+        if is_over:
+            return "completed"
+        if progress.evaluated_step != progress.step or progress.val_loss is None:
+            return None
+        if training.target_loss is not None and progress.val_loss <= training.target_loss:
+            return "target"
+        if training.patience and progress.evaluations_without_gain >= training.patience:
+            return "patience"
+        return None
+
+    def _last_step(self) -> int:
+        return self._training.max_steps + self._session.progress.extra_steps
+
+    def _budget_seconds(self) -> float:
+        return 60 * ((self._training.minutes or 0.0) + self._session.progress.extra_minutes)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._session.progress.elapsed_seconds += now - self._clock
+        self._clock = now
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        session, progress = self._session, self._session.progress
+        started = time.perf_counter()
+        factor = self._rate_factor()
+        windows = []
+        for micro in range(self._training.grad_accumulation):
+            starts = self._sampler.starts(progress.batches + micro)
+            gathered = gather_windows(session.train, starts, session.config.seq_len)
+            windows.append(torch.from_numpy(gathered).to(session.learner.device))
+        result = session.learner.step(windows, factor)
+        if not result.applied:
+            evidence = f"loss {result.loss:g}, gradient norm {result.grad_norm:g}"
+            self._handle_divergence(
+                f"{evidence} at step {progress.step + 1}, which was not applied"
+            )
+            return
+        progress.step += 1
+        progress.batches += len(windows)
+        self._tick()
+        tokens = len(windows) * self._training.batch_size * session.config.seq_len
+        self._emit(
+            StepCompleted(
+                step=progress.step,
+                loss=result.loss,
+                learning_rate=self._training.learning_rate * factor,
+                grad_norm=result.grad_norm,
+                tokens_per_second=tokens / (self._clock - started),
+                elapsed_seconds=progress.elapsed_seconds,
+            )
+        )
+
+    def _rate_factor(self) -> float:
+        progress, training = self._session.progress, self._training
+        if training.minutes is None:
+            share = progress.step / self._last_step()
+            warmup_share = min(1.0, training.warmup_steps / self._last_step())
+        else:
+            share = progress.elapsed_seconds / self._budget_seconds()
+            warmup_share = 0.0
+        factor = learning_rate_factor(training, progress.step, min(share, 1.0), warmup_share)
+        return factor * progress.rate_scale
+
+    def _handle_divergence(self, evidence: str) -> None:
+        progress = self._session.progress
+        if self._training.on_nan == "rollback" and progress.rollbacks < _MOST_ROLLBACKS:
+            self._roll_back()
+            step = self._session.progress.step
+            scale = self._session.progress.rate_scale
+            arguments = {"rate_scale": scale, "evidence": evidence}
+            self._emit(CommandApplied(step=step, command=ROLL_BACK, arguments=arguments))
+            advice = f"went back to step {step}; the learning rate is {scale:g} of the config's now"
+            self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
+            return
+        advice = "lower training.learning_rate, or set training.grad_clip to 1"
+        if self._training.on_nan == "stop":
+            advice += "; training.on_nan=rollback goes back and halves the rate by itself"
+        step = progress.step + 1
+        self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
+        raise RunFailedError(f"training diverged: {evidence}; {advice}")
+
+    def _roll_back(self) -> None:
+        session, before = self._session, self._session.progress
+        checkpoint = session.run.checkpoint(self._boundary.saved_step)
+        session.progress = restore(checkpoint, session.learner)
+        session.progress.rate_scale = before.rate_scale / 2
+        session.progress.rollbacks = before.rollbacks + 1
+        session.progress.elapsed_seconds = before.elapsed_seconds
+        # So that a crash does not forget the new rate, of which the log tells.
+        self._boundary.want_save()
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def _apply(self, command: Command) -> None:
+        progress = self._session.progress
+        self._emit(
+            CommandApplied(
+                step=progress.step, command=type(command).__name__, arguments=command.arguments()
+            )
+        )
+        if isinstance(command, Stop):
+            self._stop_reason = command.reason
+        elif isinstance(command, SaveCheckpoint):
+            self._boundary.want_save()
+        elif isinstance(command, SetLearningRate):
+            progress.rate_scale = command.learning_rate / self._training.learning_rate
+            self._boundary.renew_save()
+        elif isinstance(command, ExtendRun):
+            progress.extra_steps += command.steps
+            progress.extra_minutes += command.minutes
+            self._boundary.renew_save()
+        elif isinstance(command, GenerateSample):
+            self._boundary.sample(command.prompt or None)
+        elif isinstance(command, Pause):
+            self._wait()
+
+    def _wait(self) -> None:
+        self._tick()
+        is_paused = True
+        while is_paused and self._stop_reason is None:
+            for command in self._inbox.drain():
+                if isinstance(command, Resume):
+                    is_paused = False
+                if not (isinstance(command, Pause) and is_paused):
+                    self._apply(command)
+            self._boundary.save_if_due(is_end=False)
+            time.sleep(_PAUSE_POLL_SECONDS)
+        # The pause does not count as training time.
+        self._clock = time.perf_counter()

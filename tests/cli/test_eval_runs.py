@@ -1,0 +1,170 @@
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from real_cli import TINY, CommandLine
+from trained_run import fingerprints, trained
+
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.core.shipped import shipped_folder
+from shakespeare_tui.engine.checkpoints import load_model
+
+__all__ = ["trained"]
+
+
+def evaluate(cli: CommandLine, *arguments: str) -> dict[str, Any]:
+    outcome = cli("eval", *arguments, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    figures: dict[str, Any] = json.loads(outcome.out)
+    return figures
+
+
+def by_hand(run: RunFolder, step: int, split: str) -> tuple[float, float, int]:
+    """Loss, accuracy and predicted tokens: each token once, windows of 16 one after the other."""
+    model, tokenizer = load_model(run.checkpoint(step), torch.device("cpu"))
+    text = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
+    at = int(0.9 * len(text))
+    tokens = torch.tensor(tokenizer.encode(text[at:] if split == "val" else text[:at]))
+    loss, right, count = 0.0, 0, 0
+    with torch.no_grad():
+        for start in range(0, len(tokens) - 1, 16):
+            window = tokens[start : start + 17]
+            logits = model(window[None, :-1])[0].double()
+            loss += F.cross_entropy(logits, window[1:], reduction="sum").item()
+            right += int((logits.argmax(-1) == window[1:]).sum())
+            count += len(window) - 1
+    return loss / count, right / count, count
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+@pytest.mark.parametrize("step", [10, 30])
+def test_exact_figures_are_those_by_hand(
+    step: int, split: str, cli: CommandLine, trained: RunFolder
+) -> None:
+    figures = evaluate(cli, f"alpha@{step}", f"--split={split}")
+    loss, accuracy, count = by_hand(trained, step, split)
+    assert figures["checkpoint"] == f"alpha@{step}"
+    assert (figures["split"], figures["protocol"], figures["tokens"]) == (split, "exact", count)
+    assert figures["loss"] == pytest.approx(loss, rel=1e-5)
+    assert figures["accuracy"] == pytest.approx(accuracy, abs=2 / count)
+    assert figures["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
+    assert figures["bits_per_character"] == pytest.approx(loss / math.log(2), rel=1e-5)
+
+
+def test_the_runs_final_figure_is_the_exact_one(cli: CommandLine, trained: RunFolder) -> None:
+    events = [json.loads(line) for line in trained.events_path.read_text().splitlines()]
+    assert (events[-1]["type"], events[-1]["protocol"]) == ("RunFinished", "exact")
+    assert evaluate(cli, "alpha@last")["loss"] == pytest.approx(events[-1]["val_loss"], rel=1e-6)
+
+
+def test_the_nanogpt_protocol_is_an_estimate_of_the_same_loss(
+    cli: CommandLine, trained: RunFolder
+) -> None:
+    figures = evaluate(cli, "alpha", "--protocol=nanogpt")
+    assert figures["protocol"] == "nanogpt"
+    assert figures["loss"] == pytest.approx(by_hand(trained, 30, "val")[0], abs=0.05)
+    assert figures == evaluate(cli, "alpha", "--protocol=nanogpt", "--batches=200")
+    assert figures["loss"] != evaluate(cli, "alpha", "--protocol=nanogpt", "--batches=3")["loss"]
+
+
+def test_as_text(cli: CommandLine, trained: RunFolder) -> None:
+    outcome = cli("eval", "alpha@10")
+    figures = evaluate(cli, "alpha@10")
+    shown = dict(line.rsplit("  ", 1) for line in outcome.out.splitlines())
+    shown = {name.strip(): value.strip() for name, value in shown.items()}
+    assert shown["loss"] == f"{figures['loss']:.4f}"
+    assert shown["tokens"] == "2,852"
+    assert shown["protocol"] == "exact"
+    assert shown.keys() == {name.replace("_", " ") for name in figures}
+
+
+def test_evaluating_changes_nothing(cli: CommandLine, trained: RunFolder, tmp_path: Path) -> None:
+    before = fingerprints(tmp_path)
+    evaluate(cli, "alpha")
+    assert fingerprints(tmp_path) == before
+
+
+def test_a_validation_split_shorter_than_the_context(cli: CommandLine, tmp_path: Path) -> None:
+    corpus = tmp_path / "short.txt"
+    corpus.write_text("To be, or not to be: that is all. ")
+    outcome = cli("train", "--no-ui", *TINY, f"--corpus={corpus}", "--max-steps=2", "--name=short")
+    assert outcome.code == 0
+    assert evaluate(cli, "short")["tokens"] == 3
+    outcome = cli("eval", "short", "--protocol=nanogpt")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+
+
+def test_a_corpus_that_changed_is_not_taken_for_the_runs_own(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "mine.txt"
+    corpus.write_text("To be, or not to be: that is all. " * 40)
+    cli("train", "--no-ui", *TINY, f"--corpus={corpus}", "--max-steps=2", "--name=mine")
+    corpus.write_text("that is all: To be, or not to be. " * 40)
+    outcome = cli("eval", "mine", "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "has changed" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+class TestRuns:
+    def test_none(self, cli: CommandLine) -> None:
+        outcome = cli("runs")
+        assert (outcome.code, outcome.out) == (0, "")
+        assert "shakespeare-tui train" in outcome.err
+        outcome = cli("runs", "--json")
+        assert (json.loads(outcome.out), outcome.err) == ({"runs": []}, "")
+
+    def test_a_table_newest_first(
+        self, cli: CommandLine, trained: RunFolder, runs_root: Path
+    ) -> None:
+        shutil.copytree(trained.path, runs_root / "a-much-longer-name")
+        (runs_root / "a-much-longer-name" / "run.json").touch()
+        outcome = cli("runs")
+        header, *rows = outcome.out.splitlines()
+        assert header.split() == (
+            ["run", "step", "val_loss", "perplexity", "parameters", "corpus", "state", "age"]
+        )
+        assert [row.split()[0] for row in rows] == ["a-much-longer-name", "alpha"]
+        info = trained.checkpoint(30).info
+        assert rows[1].split()[1:7] == [
+            *("30", f"{info.val_loss:.4f}", f"{math.exp(info.val_loss or 0):.2f}"),
+            *("3.09K", "sample", "completed"),
+        ]
+        positions = [header.index("val_loss"), *(row.index("3.") for row in rows)]
+        assert positions[1] == positions[2] > positions[0]  # flush right in one column
+
+    def test_json_has_the_figures_unrounded(self, cli: CommandLine, trained: RunFolder) -> None:
+        (run,) = json.loads(cli("runs", "--json").out)["runs"]
+        assert run["val_loss"] == trained.checkpoint(30).info.val_loss
+        assert (run["name"], run["step"], run["state"]) == ("alpha", 30, "completed")
+        assert run["path"] == str(trained.path)
+
+    def test_a_damaged_run_is_listed_with_its_problem(
+        self, cli: CommandLine, trained: RunFolder
+    ) -> None:
+        (trained.path / "run.json").write_text("{")
+        outcome = cli("runs")
+        assert outcome.code == 0
+        assert "damaged" in outcome.out
+        assert outcome.err.startswith("alpha: ")
+        assert "run.json is damaged" in outcome.err
+        (run,) = json.loads(cli("runs", "--json").out)["runs"]
+        assert run["state"] == "damaged"
+        assert "run.json" in run["problem"]
+
+    def test_a_run_in_training_says_so(self, cli: CommandLine, trained: RunFolder) -> None:
+        with trained.locked():
+            assert json.loads(cli("runs", "--json").out)["runs"][0]["state"] == "training"
+
+    def test_looking_changes_nothing(
+        self, cli: CommandLine, trained: RunFolder, tmp_path: Path
+    ) -> None:
+        before = fingerprints(tmp_path)
+        cli("runs")
+        assert fingerprints(tmp_path) == before

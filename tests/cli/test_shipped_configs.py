@@ -1,0 +1,71 @@
+"""Every shipped config goes through the real command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from real_cli import CommandLine
+
+from shakespeare_tui.core.config_loading import load_config, preset_names
+from shakespeare_tui.core.runs import RunFolder
+
+# Two steps of a model that a laptop makes in no time; what makes a config itself stays.
+SMALL = (
+    "--corpus=sample",
+    "--max-steps=2",
+    "--set=model.d_model=24",
+    "--set=model.n_heads=2",
+    "--set=model.n_layers=2",
+    "--set=model.d_ff=48",
+    "--set=model.max_seq_len=32",
+    "--set=training.batch_size=2",
+    "--set=sampling.max_tokens=5",
+)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_two_steps_of_every_preset(preset: str, cli: CommandLine, runs_root: Path) -> None:
+    outcome = cli("train", "--no-ui", f"--config={preset}", *SMALL)
+    assert outcome.code == 0, outcome.err
+    run = RunFolder(runs_root / f"{preset}-1")
+    config, shipped = run.config(), load_config(preset)
+    kept = ("optimizer", "scheduler", "learning_rate", "weight_decay", "grad_clip", "precision")
+    assert all(getattr(config.training, k) == getattr(shipped.training, k) for k in kept)
+    kept = ("positions", "activation", "norm", "qk_norm", "bias", "dropout", "tie_weights")
+    assert all(getattr(config.model, k) == getattr(shipped.model, k) for k in kept)
+    lines = [json.loads(line) for line in run.events_path.read_text().splitlines()]
+    steps = [line for line in lines if line["type"] == "StepCompleted"]
+    assert [line["step"] for line in steps] == [1, 2]
+    prompts = [line["prompt"] for line in lines if line["type"] == "SampleGenerated"]
+    assert prompts == list(shipped.sampling.prompts)
+    finished = lines[-1]
+    assert (finished["type"], finished["protocol"]) == ("RunFinished", "exact")
+    generated = cli("generate", run.name, "--max-tokens=3", "--json")
+    assert generated.code == 0, generated.err
+    assert json.loads(generated.out)["prompt"] == shipped.sampling.prompts[0]
+
+
+def test_two_steps_of_tiny_as_it_is(cli: CommandLine, runs_root: Path) -> None:
+    arguments = ("--config=tiny", "--corpus=sample", "--max-steps=2")
+    outcome = cli("train", "--no-ui", *arguments)
+    assert outcome.code == 0, outcome.err
+    resolved = RunFolder(runs_root / "tiny-1").config()
+    assert resolved == load_config("tiny", ["data.corpus=sample", "training.max_steps=2"])
+
+
+def test_the_written_config_of_a_run_is_one_to_train_with(
+    cli: CommandLine, runs_root: Path
+) -> None:
+    assert cli("train", "--no-ui", "--config=tiny", *SMALL).code == 0
+    path = runs_root / "tiny-1" / "config.yaml"
+    assert cli("config", "check", str(path)).code == 0
+    assert cli("train", "--no-ui", f"--config={path}", "--name=again").code == 0
+    losses = [
+        [
+            json.loads(line)["loss"]
+            for line in (runs_root / name / "events.jsonl").read_text().splitlines()
+            if '"StepCompleted"' in line
+        ]
+        for name in ("tiny-1", "again")
+    ]
+    assert len(losses[0]) == 2 and losses[0] == losses[1]

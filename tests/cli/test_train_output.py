@@ -1,0 +1,288 @@
+"""What ``train --no-ui`` prints, at any width, in any encoding, in a pipe, and as JSON."""
+
+import io
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from real_cli import TINY, CommandLine, Outcome
+
+from shakespeare_tui.cli.main import main
+from shakespeare_tui.cli.train_console import fit_line
+from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.core.runs import RunFolder
+
+LINE = re.compile(
+    r"Step (\d+) \| train_loss: (\d+\.\d{3}) \| val_loss: (\d+\.\d{3})"
+    r" \| lr: (\d\.\de[+-]\d\d) \| ([\d,]+|-) tok/s"
+)
+TRAIN = ("train", "--no-ui", *TINY, "--max-steps=20", "--name=alpha")
+
+
+@pytest.fixture
+def trained_here(cli: CommandLine) -> Outcome:
+    outcome = cli(*TRAIN)
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome
+
+
+def rows(text: str) -> dict[str, str]:
+    """The labels and values in two columns of the header and the summary."""
+    found = (re.fullmatch(r"(\w[\w ]{0,10}?) {2,}(\S.*)", line) for line in text.splitlines())
+    return {match[1]: match[2] for match in found if match}
+
+
+def events(runs_root: Path, kind: str, name: str = "alpha") -> list[dict[str, float]]:
+    lines = (runs_root / name / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] == kind]
+
+
+def in_training(runs_root: Path) -> dict[float, dict[str, float]]:
+    """Evaluations by step, without the final exact one."""
+    found = events(runs_root, "EvalCompleted")
+    return {event["step"]: event for event in found if event["protocol"] != "exact"}
+
+
+class TestLines:
+    def test_a_line_for_every_evaluation_in_the_documented_form(
+        self, trained_here: Outcome, runs_root: Path
+    ) -> None:
+        found = [LINE.fullmatch(line) for line in trained_here.out.splitlines()]
+        lines = [match for match in found if match]
+        evaluations = in_training(runs_root)
+        rates = {e["step"]: e["learning_rate"] for e in events(runs_root, "StepCompleted")}
+        assert [int(line[1]) for line in lines] == [10, 20] == list(evaluations)
+        for line in lines:
+            step = int(line[1])
+            assert line[2] == f"{evaluations[step]['train_loss']:.3f}"
+            assert line[3] == f"{evaluations[step]['val_loss']:.3f}"
+            assert line[4] == f"{rates[step]:.1e}"
+            assert int(line[5].replace(",", "")) > 0
+
+    def test_header(self, trained_here: Outcome) -> None:
+        header = rows(trained_here.out.partition("Step ")[0])
+        assert list(header)[:7] == (
+            ["run", "device", "corpus", "characters", "vocabulary", "parameters", "steps"]
+        )
+        assert header["run"] == "alpha"
+        assert header["device"].endswith(", float32")
+        assert (header["corpus"], header["steps"]) == ("sample", "20")
+        assert header["characters"] == "28,525"
+        assert header["vocabulary"] == "62"
+        assert header["parameters"].startswith("3,088")
+
+    def test_estimated_time(self, trained_here: Outcome) -> None:
+        assert re.search(r"^time +about \d+s$", trained_here.out, re.MULTILINE)
+
+    def test_samples_between_rules(self, trained_here: Outcome, runs_root: Path) -> None:
+        for sample in events(runs_root, "SampleGenerated"):
+            framed = re.escape(f"step {sample['step']}: 'ROMEO:' ")
+            text = re.escape(f"{sample['prompt']}{sample['text']}")
+            assert re.search(rf"^── {framed}─+\n{text}\n─+$", trained_here.out, re.MULTILINE)
+
+    def test_fitting_a_line(self) -> None:
+        parts = ["Step 100", "train_loss: 2.134", "val_loss: 2.178", "lr: 5.0e-04", "18,204 tok/s"]
+        whole = "Step 100 | train_loss: 2.134 | val_loss: 2.178 | lr: 5.0e-04 | 18,204 tok/s"
+        assert fit_line(parts, len(whole)) == whole
+        for width in range(20, len(whole)):
+            lines = fit_line(parts, width).splitlines()
+            assert all(len(line) <= width for line in lines)
+            assert " | ".join(line.strip() for line in lines) == whole
+
+
+class TestSummary:
+    def test_result_place_and_next_command(self, trained_here: Outcome, runs_root: Path) -> None:
+        summary = rows(trained_here.out.rpartition("─\n")[2])
+        finished = events(runs_root, "RunFinished")[0]
+        assert summary["finished"] == "completed, 20 steps"
+        assert summary["val_loss"].startswith(f"{finished['val_loss']:.4f} (exact), perplexity ")
+        assert re.match(r"\d\.\d{4} at step (10|20) \(", summary["best"])
+        assert summary["saved in"] == str(runs_root / "alpha")
+
+    def test_the_command_it_names_works(self, trained_here: Outcome, cli: CommandLine) -> None:
+        program, *arguments = shlex.split(rows(trained_here.out)["next"])
+        assert program == "shakespeare-tui"
+        outcome = cli(*arguments, "--max-tokens=5")
+        assert outcome.code == 0
+        assert outcome.out.startswith("ROMEO:")
+
+    def test_a_prompt_that_needs_quotes(self, cli: CommandLine) -> None:
+        outcome = cli(*TRAIN[:-1], "--name=beta", '--set=sampling.prompts=["\'s a\\nword"]')
+        assert outcome.code == 0
+        command = outcome.out.rpartition("next ")[2]
+        _, *arguments = shlex.split(command)
+        generated = cli(*arguments, "--max-tokens=5")
+        assert generated.out.startswith("'s a\nword")
+
+    def test_minutes_end_a_run_in_time(self, cli: CommandLine) -> None:
+        arguments = [argument for argument in TRAIN if "max-steps" not in argument]
+        outcome = cli(*arguments, "--minutes=0.005")
+        assert outcome.code == 0, outcome.err
+        assert rows(outcome.out)["steps"] == "as many as fit into 0s"
+        assert rows(outcome.out)["finished"].startswith("completed, ")
+
+
+class TestNarrow:
+    @pytest.mark.parametrize("columns", [40, 60])
+    def test_nothing_but_paths_and_commands_is_wider(
+        self, columns: int, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        outcome = cli(*TRAIN, '--set=sampling.prompts=["ROMEO: What light, what light through it"]')
+        assert outcome.code == 0
+        sample = ("ROMEO: What",)
+        wide = [line for line in outcome.out.splitlines() if len(line) > columns]
+        assert [line for line in wide if not line.startswith(("saved in", "next", *sample))] == []
+        unfolded = outcome.out.replace("\n  ", " | ")
+        assert len(LINE.findall(unfolded)) == 2
+
+
+class TestPipesAndEncodings:
+    def test_no_colour_and_no_control_codes(self, trained_here: Outcome) -> None:
+        assert "\x1b" not in trained_here.out
+        assert "\r" not in trained_here.out
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+    def test_an_encoding_that_lacks_characters(
+        self, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        corpus = tmp_path / "greek.txt"
+        corpus.write_text("αβγ δε ζη " * 200, encoding="utf-8")
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        prompts = '--set=sampling.prompts=["αβ"]'
+        assert main([*TRAIN, f"--corpus={corpus}", prompts]) == 0
+        sys.stdout.flush()
+        lines = raw.getvalue().decode(encoding).splitlines()
+        assert sum(LINE.fullmatch(line) is not None for line in lines) == 2
+        rule = "─" if encoding == "cp437" else "-"
+        assert rule * 72 in lines
+
+    def test_a_reader_that_leaves_does_not_end_in_a_traceback(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs_root: Path
+    ) -> None:
+        with (tmp_path / "out").open("w") as file:
+
+            class Closed(io.StringIO):
+                def write(self, text: str) -> int:
+                    raise BrokenPipeError
+
+                def fileno(self) -> int:
+                    return file.fileno()
+
+            monkeypatch.setattr(sys, "stdout", Closed())
+            assert main([*TRAIN]) in (0, 1)
+
+
+class _Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestProgressBar:
+    def test_time_left_on_a_terminals_stderr_only(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        terminal = _Terminal()
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main([*TRAIN]) == 0
+        assert re.search(r"\d+%", terminal.getvalue())
+        assert "left" in terminal.getvalue()
+        out = capsys.readouterr().out
+        assert "%" not in out and "\x1b" not in out
+        assert len(LINE.findall(out)) == 2
+
+
+class TestJson:
+    def test_one_object_and_nothing_else(self, cli: CommandLine, runs_root: Path) -> None:
+        outcome = cli(*TRAIN, "--json")
+        assert (outcome.code, outcome.err) == (0, "")
+        result = json.loads(outcome.out)
+        finished = events(runs_root, "RunFinished")[0]
+        assert (result["run"], result["path"]) == ("alpha", str(runs_root / "alpha"))
+        assert (result["reason"], result["step"]) == ("completed", 20)
+        assert (result["val_loss"], result["protocol"]) == (finished["val_loss"], "exact")
+        assert result["perplexity"] == pytest.approx(2.718281828459045 ** result["val_loss"])
+        assert result["best_step"] in (10, 20)
+        assert result["elapsed_seconds"] > 0
+
+    def test_divergence_is_exit_1_without_a_result(self, cli: CommandLine) -> None:
+        wild = (
+            *("--set=training.learning_rate=100", "--set=training.optimizer=sgd"),
+            *("--set=training.grad_clip=0", "--set=training.warmup_steps=0"),
+        )
+        outcome = cli(*TRAIN, "--json", *wild)
+        assert (outcome.code, outcome.out) == (1, "")
+        (line,) = [x for x in outcome.err.splitlines() if x.startswith("failed: ")]
+        assert "lower training.learning_rate" in line
+
+
+class TestResume:
+    def test_goes_on_and_says_where(self, cli: CommandLine, trained_here: Outcome) -> None:
+        outcome = cli("train", "--no-ui", "--resume=alpha", "--max-steps=30")
+        assert outcome.code == 0
+        assert outcome.err == "resuming alpha at step 20\n"
+        found = [LINE.fullmatch(line) for line in outcome.out.splitlines()]
+        assert [int(match[1]) for match in found if match] == [30]
+        assert rows(outcome.out)["finished"] == "completed, 30 steps"
+
+    def test_best_of_all_is_told_though_it_came_before(
+        self, cli: CommandLine, runs_root: Path, trained_here: Outcome
+    ) -> None:
+        wild = ("--set=training.learning_rate=1", "--set=training.min_lr=1")
+        outcome = cli("train", "--no-ui", "--resume=alpha", "--max-steps=30", *wild)
+        assert outcome.code == 0
+        evaluations = in_training(runs_root)
+        assert evaluations[30]["val_loss"] > evaluations[20]["val_loss"]
+        best = f"{evaluations[20]['val_loss']:.4f} at step 20"
+        assert rows(outcome.out)["best"].startswith(best)
+
+    def test_from_takes_the_weights(
+        self, cli: CommandLine, trained_here: Outcome, runs_root: Path
+    ) -> None:
+        outcome = cli(*TRAIN[:-1], "--name=beta", "--from=alpha@last")
+        assert outcome.code == 0, outcome.err
+        first, scratch = (events(runs_root, "StepCompleted", n)[0] for n in ("beta", "alpha"))
+        assert first["loss"] < scratch["loss"] - 0.1
+        assert RunFolder(runs_root / "beta").info().parent == "alpha@20"
+
+
+class TestFirstRun:
+    """Nothing chosen and nothing to be had: the sample stands in, and stays."""
+
+    @pytest.fixture(autouse=True)
+    def offline(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        url = (tmp_path / "nowhere").as_uri()
+        entry = CATALOGUE["tiny_shakespeare"]
+        gone = CorpusEntry(
+            *(entry.name, entry.title, entry.licence, entry.size_bytes, entry.sha256),
+            (UrlSource(url),),
+        )
+        monkeypatch.setitem(CATALOGUE, "tiny_shakespeare", gone)
+
+    def test_a_notice(self, cli: CommandLine) -> None:
+        outcome = cli("train", "--no-ui", "--max-steps=1", "--name=first")
+        assert outcome.code == 0, outcome.err
+        assert "sample" in outcome.err
+        assert rows(outcome.out)["corpus"] == "sample"
+
+    def test_the_run_can_be_evaluated_and_resumed(self, cli: CommandLine) -> None:
+        assert cli("train", "--no-ui", "--max-steps=1", "--name=first").code == 0
+        evaluated = cli("eval", "first@last", "--json")
+        assert evaluated.code == 0, evaluated.err
+        resumed = cli("train", "--no-ui", "--resume=first", "--max-steps=2")
+        assert resumed.code == 0, resumed.err
+
+    def test_what_was_asked_for_is_not_replaced(self, cli: CommandLine, runs_root: Path) -> None:
+        outcome = cli("train", "--no-ui", "--corpus=tiny_shakespeare", "--max-steps=1")
+        assert outcome.code == 2
+        assert outcome.err.count("\n") == 1
+        assert not runs_root.exists()

@@ -1,0 +1,50 @@
+"""What every test stands on: folders of its own, one thread, and the real program at hand."""
+
+import os
+
+# Before torch is loaded: beside other work, more threads make a tiny model many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from real_cli import CommandLine, Outcome, run_in_process
+
+# The first example of a test may load a library or wait for a busy machine.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAKESPEARE_TUI_CONFIG", str(tmp_path / "settings"))
+    monkeypatch.setenv("SHAKESPEARE_TUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SHAKESPEARE_TUI_RUNS", str(tmp_path / "runs"))
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def runs_root(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """``cli("train", "--no-ui")`` runs the program in this process and returns what it did."""
+
+    def run(*arguments: str) -> Outcome:
+        return run_in_process(capfd, arguments)
+
+    return run
+
+
+@pytest.fixture
+def own_processes() -> Iterator[None]:
+    """The processes that a test started with ``real_cli.start`` end with it."""
+    from real_cli import end_processes
+
+    yield
+    end_processes()

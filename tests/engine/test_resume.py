@@ -1,0 +1,548 @@
+"""A run that was stopped or crashed anywhere goes on as if it never had been."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+from training_runs import (
+    OnEvent,
+    Trained,
+    make_config,
+    read_lines,
+    resume,
+    train,
+    what_was_learned,
+)
+
+from shakespeare_tui.core.commands import (
+    Command,
+    CommandInbox,
+    ExtendRun,
+    Pause,
+    Resume,
+    SaveCheckpoint,
+    SetLearningRate,
+    Stop,
+    leave_command,
+)
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.events import (
+    CheckpointSaved,
+    CommandApplied,
+    EvalCompleted,
+    Event,
+    RunFinished,
+    SampleGenerated,
+    StepCompleted,
+)
+from shakespeare_tui.core.runs import RunFolder, find_checkpoint
+from shakespeare_tui.engine.checkpoints import read_tensors
+from shakespeare_tui.engine.resume import resumed_session
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "random-adamw-dropout": {"model__dropout": 0.2},
+    # 25,672 tokens in windows of 1,024 make 25 an epoch: 24 steps of 4 cross three epochs.
+    "shuffled-muon-ema-accumulation": {
+        "model__dropout": 0.1,
+        "data__windows": "shuffled",
+        "data__stride": 1024,
+        "training__optimizer": "muon",
+        "training__ema_decay": 0.9,
+        "training__grad_accumulation": 2,
+    },
+    "sgd-momentum-wsd": {
+        "model__dropout": 0.1,
+        "training__optimizer": "sgd",
+        "training__scheduler": "wsd",
+        "training__learning_rate": 0.1,
+        "checkpoints__save_every": 5,
+    },
+    "adam-ema-bf16": {
+        "model__dropout": 0.1,
+        "training__optimizer": "adam",
+        "training__ema_decay": 0.99,
+        "training__precision": "bfloat16",
+        "training__scheduler": "one_cycle",
+    },
+}
+
+
+class CrashError(BaseException):
+    """Nothing catches it: the trainer ends where it is, as from ``kill -9``."""
+
+
+def post_at(step: int, *commands: Command) -> OnEvent:
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == step:
+            for command in commands:
+                inbox.post(command)
+
+    return act
+
+
+def crash_when(condition: Callable[[Event], bool]) -> OnEvent:
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if condition(event):
+            raise CrashError
+
+    return act
+
+
+def crash_at_event(number: int) -> OnEvent:
+    seen: list[Event] = []
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        seen.append(event)
+        if len(seen) == number:
+            raise CrashError
+
+    return act
+
+
+def assert_reads_as_one_run(run: RunFolder) -> None:
+    lines = read_lines(run)
+    kinds = Counter(line["type"] for line in lines)
+    assert kinds["RunStarted"] == 1
+    assert lines[0]["type"] == "RunStarted"
+    assert kinds["RunFinished"] + kinds["RunFailed"] == 1
+    assert lines[-1]["type"] in ("RunFinished", "RunFailed")
+    steps = [line["step"] for line in lines if line["type"] == "StepCompleted"]
+    assert steps == list(range(1, len(steps) + 1))
+    told = [
+        (line["type"], line["step"], line.get("prompt"), line.get("protocol"))
+        for line in lines
+        if line["type"] in ("EvalCompleted", "SampleGenerated")
+    ]
+    assert len(told) == len(set(told))
+
+
+def assert_same_run(run: RunFolder, reference: RunFolder) -> None:
+    assert what_was_learned(run) == what_was_learned(reference)
+    assert_reads_as_one_run(run)
+    assert run.index() == reference.index()
+    assert run.steps() == reference.steps()
+    for checkpoint, expected in zip(run.checkpoints(), reference.checkpoints(), strict=True):
+        assert checkpoint.weights_path.read_bytes() == expected.weights_path.read_bytes()
+        assert checkpoint.info.val_loss == expected.info.val_loss
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(variant: str, tmp_path: Path) -> None:
+    config = make_config(**VARIANTS[variant])
+    reference = train(tmp_path, config, name="reference")
+    first = train(tmp_path, config, on_event=post_at(7, Stop()))
+    assert first.finished.reason == "stopped"
+    assert first.finished.step == 7
+    # A second stop at a step where an evaluation and samples are due.
+    second = resume(tmp_path, on_event=post_at(16, Stop()))
+    assert second.finished.step == 16
+    last = resume(tmp_path)
+    assert last.finished.reason == "completed"
+    assert_same_run(last.run, reference.run)
+
+
+def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    config = make_config(
+        model__dropout=0.2,
+        training__max_steps=7,
+        training__eval_every=3,
+        sampling__every=3,
+        checkpoints__save_every=2,
+    )
+    reference = train(tmp_path, config, name="reference")
+    for number in range(1, len(reference.events)):
+        name = f"crashed-{number}"
+        with pytest.raises(CrashError):
+            train(tmp_path, config, name=name, before_log=crash_at_event(number))
+        if not RunFolder(tmp_path / name).steps():
+            assert number <= 2  # the run began, and nothing of it was on disk yet
+            continue
+        assert_same_run(resume(tmp_path, name).run, reference.run)
+
+
+def test_crashed_between_a_redone_evaluation_and_its_save(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+    train(tmp_path, config, on_event=post_at(8, Stop()))  # cuts short what is due at step 8
+    for kind in (EvalCompleted, SampleGenerated):
+        with pytest.raises(CrashError):
+            resume(tmp_path, on_event=crash_when(lambda event, kind=kind: type(event) is kind))
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_stopped_between_two_samples_gives_each_once(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+
+    def stop_at_first_sample(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, SampleGenerated):
+            inbox.post(Stop())
+
+    train(tmp_path, config, on_event=stop_at_first_sample)
+    again = resume(tmp_path, on_event=stop_at_first_sample)
+    assert again.finished.reason == "stopped"
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+@pytest.mark.parametrize("at", [8, 16])
+def test_stopped_during_an_evaluation(at: int, tmp_path: Path) -> None:
+    config = make_config(training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+    # Posted with the step before it, so that the evaluation itself is what gives up.
+    ended = train(tmp_path, config, on_event=post_at(at, Stop(reason="interrupted")))
+    assert ended.finished.reason == "interrupted"
+    assert not [event for event in ended.of(EvalCompleted) if event.step == at]
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_stopped_during_the_final_exact_evaluation(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=8, checkpoints__keep_best=2)
+    reference = train(tmp_path, config, name="reference")
+
+    def stop_after_the_last_save(event: Event, inbox: CommandInbox) -> None:
+        if type(event).__name__ == "CheckpointSaved" and getattr(event, "step", 0) == 8:
+            inbox.post(Stop(reason="interrupted"))
+
+    ended = train(tmp_path, config, on_event=stop_after_the_last_save)
+    assert ended.finished.reason == "interrupted"
+    assert [event.command for event in ended.of(CommandApplied)] == ["Stop"]
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_resuming_what_is_completed_changes_nothing(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=9)
+    first = train(tmp_path, config)
+    before = what_was_learned(first.run)
+    again = resume(tmp_path)
+    assert again.finished.reason == "completed"
+    assert again.finished.val_loss == first.finished.val_loss
+    assert what_was_learned(again.run) == before
+    assert_reads_as_one_run(again.run)
+
+
+def test_a_completed_run_goes_on_with_more_steps(tmp_path: Path) -> None:
+    first = train(tmp_path, make_config(training__max_steps=8, training__scheduler="constant"))
+    losses = [event.loss for event in first.of(StepCompleted)]
+    longer = resume(tmp_path, overrides=["training.max_steps=20"])
+    assert longer.finished.step == 20
+    assert [event.step for event in longer.of(StepCompleted)] == list(range(9, 21))
+    assert_reads_as_one_run(longer.run)
+    assert longer.run.config().training.max_steps == 20
+    # With a constant rate, nothing tells it from a run that was meant to be so long.
+    whole = train(
+        tmp_path,
+        make_config(training__max_steps=20, training__scheduler="constant"),
+        name="whole",
+    )
+    expected = [event.loss for event in whole.of(StepCompleted)]
+    assert losses + [event.loss for event in longer.of(StepCompleted)] == expected
+
+
+def test_a_longer_run_does_not_keep_the_shorter_ones_final_figure(tmp_path: Path) -> None:
+    train(tmp_path, make_config(training__max_steps=8))
+    longer = resume(tmp_path, overrides=["training.max_steps=16"])
+    exact = [line["step"] for line in read_lines(longer.run) if line.get("protocol") == "exact"]
+    assert set(exact) == {16}
+
+
+def test_a_run_is_resumed_from_an_earlier_step(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2, checkpoints__every=8)
+    reference = train(tmp_path, config, name="reference")
+    train(tmp_path, config)
+    assert_same_run(resume(tmp_path, "run@8").run, reference.run)
+
+
+def test_crashed_right_after_going_back_to_an_earlier_step(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2, checkpoints__every=8)
+    reference = train(tmp_path, config, name="reference")
+    train(tmp_path, config)
+    with pytest.raises(CrashError):
+        resume(tmp_path, "run@8", on_event=crash_when(lambda event: True))
+    # Everything that addresses the run still finds it.
+    for name in ("run", "run@best", "run@last"):
+        assert find_checkpoint(name, tmp_path).info.step == 8
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_commands_are_remembered(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    commands = (SetLearningRate(learning_rate=1e-3), ExtendRun(steps=6))
+    reference = train(tmp_path, config, name="reference", on_event=post_at(5, *commands))
+    assert reference.finished.step == 30
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        post_at(5, *commands)(event, inbox)
+        post_at(13, Stop())(event, inbox)
+
+    train(tmp_path, config, on_event=act)
+    last = resume(tmp_path)
+    assert_same_run(last.run, reference.run)
+    applied = [line["command"] for line in read_lines(last.run) if line["type"] == "CommandApplied"]
+    assert applied == ["SetLearningRate", "ExtendRun", "Stop"]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_what_the_log_says_of_a_command_is_true_after_a_crash(
+    is_paused: bool, tmp_path: Path
+) -> None:
+    config = make_config(training__scheduler="constant", training__warmup_steps=0)
+    command = SetLearningRate(learning_rate=1e-4)
+    if is_paused:
+        # The run is saved first and told only then, while it holds still.
+        orders = [command, Resume()]
+
+        def tell(event: Event, inbox: CommandInbox) -> None:
+            post_at(5, Pause(), SaveCheckpoint())(event, inbox)
+            crash_when(lambda e: isinstance(e, StepCompleted) and e.step == 7)(event, inbox)
+            if isinstance(event, CheckpointSaved) and event.step == 5:
+                while orders:
+                    inbox.post(orders.pop(0))
+
+        with pytest.raises(CrashError):
+            train(tmp_path, config, on_event=tell)
+    else:
+        # The run is resumed, and told before its first step.
+        train(tmp_path, config, on_event=post_at(5, Stop()))
+        with pytest.raises(CrashError):
+            resume(
+                tmp_path,
+                on_event=crash_when(lambda e: isinstance(e, StepCompleted) and e.step == 7),
+                prepare=lambda session: leave_command(session.run.commands_path, command),
+            )
+    resumed = resume(tmp_path)
+    lines = read_lines(resumed.run)
+    told = [line["step"] for line in lines if line.get("command") == "SetLearningRate"]
+    rates = {
+        line["step"]: line["learning_rate"] for line in lines if line["type"] == "StepCompleted"
+    }
+    slow = [step for step, rate in rates.items() if rate == pytest.approx(1e-4)]
+    # What is told has happened, and what has happened is told.
+    assert slow == [step for step in rates if told and step > told[0]]
+    assert told == [5]
+
+
+def test_a_save_on_command_is_where_a_crash_resumes(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    reference = train(tmp_path, config, name="reference")
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        post_at(3, SaveCheckpoint())(event, inbox)
+        if isinstance(event, StepCompleted) and event.step == 6:
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        train(tmp_path, config, on_event=act)
+    resumed = resume(tmp_path)
+    assert resumed.of(StepCompleted)[0].step == 4
+    assert what_was_learned(resumed.run) == what_was_learned(reference.run)
+
+
+def test_a_crash_before_the_first_save_is_resumed_too(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    reference = train(tmp_path, config, name="reference")
+    with pytest.raises(CrashError):
+        train(
+            tmp_path,
+            config,
+            on_event=crash_when(lambda e: isinstance(e, StepCompleted) and e.step == 5),
+        )
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_a_crash_while_a_checkpoint_is_replaced_by_its_newer_self(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+    stopped = train(tmp_path, config, on_event=post_at(8, Stop()))
+    # The two renames of a replacement, of which a crash let only the first happen.
+    stopped.run.set_aside(8)
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_a_crash_between_a_checkpoint_and_the_index(tmp_path: Path) -> None:
+    config = make_config(training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+    stopped = train(tmp_path, config, on_event=post_at(3, Stop()))
+    (stopped.run.path / "index.json").unlink()
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_leftovers_of_crashes_are_swept(tmp_path: Path) -> None:
+    stopped = train(tmp_path, make_config(), on_event=post_at(3, Stop()))
+    half = stopped.run.path / ".step-00000005.abc"
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"x")
+    (stopped.run.path / ".index.json.xyz").write_text("{")
+    resume(tmp_path)
+    hidden = {path.name for path in stopped.run.path.glob(".*")}
+    assert hidden <= {".lock"}
+
+
+def test_a_lost_log_does_not_stop_a_resume(tmp_path: Path) -> None:
+    stopped = train(tmp_path, make_config(), on_event=post_at(9, Stop()))
+    stopped.run.events_path.unlink()
+    resumed = resume(tmp_path)
+    assert resumed.finished.reason == "completed"
+    assert [event.step for event in resumed.of(StepCompleted)] == list(range(10, 25))
+
+
+def snapshot(run: RunFolder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(run.path)): path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def attempt(root: Path, reference: str = "run", overrides: tuple[str, ...] = ()) -> str:
+    with (
+        pytest.raises(UserError) as caught,
+        resumed_session(reference, root=root, overrides=overrides),
+    ):
+        raise AssertionError("the resume was not refused")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def stopped_source(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHAKESPEARE_TUI_CACHE", str(root / "cache"))
+        return train(root, make_config(), on_event=post_at(9, Stop()))
+
+
+@pytest.fixture
+def stopped(stopped_source: Trained, tmp_path: Path) -> RunFolder:
+    shutil.copytree(stopped_source.run.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.d_model=32", "model"),
+        ("model.dropout=0.5", "model"),
+        ("data.corpus=tiny_shakespeare", "data"),
+        ("data.windows=shuffled", "data"),
+        ("training.optimizer=sgd", "training.optimizer"),
+        ("training.seed=1", "training.seed"),
+        ("training.ema_decay=0.9", "training.ema_decay"),
+        ("training.batch_size=8", "training.batch_size"),
+        ("training.grad_accumulation=2", "training.grad_accumulation"),
+        ("training.max_steps=-1", "training.max_steps"),
+        ("training.max_stps=30", "max_steps"),
+    ],
+)
+def test_a_change_that_cannot_be_exact_is_refused(
+    override: str, key: str, stopped: RunFolder
+) -> None:
+    before = snapshot(stopped)
+    assert key in attempt(stopped.path.parent, overrides=(override,))
+    assert snapshot(stopped) == before
+    assert not stopped.is_locked()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def rewrite_state(run: RunFolder, **changes: Any) -> None:
+    path = run.checkpoint(9).state_path
+    tensors, metadata = read_tensors(path)
+    for key in [key for key, value in changes.items() if key in metadata]:
+        value = changes.pop(key)
+        if value is None:
+            del metadata[key]
+        else:
+            metadata[key] = value
+    if changes and "progress" in metadata:
+        metadata["progress"] = json.dumps(json.loads(metadata["progress"]) | changes)
+    save_file(tensors, path, metadata)
+
+
+DAMAGE: dict[str, Callable[[RunFolder], object]] = {
+    "weights cut short": lambda run: truncate(run.checkpoint(9).weights_path),
+    "state cut short": lambda run: truncate(run.checkpoint(9).state_path),
+    "state is missing": lambda run: run.checkpoint(9).state_path.unlink(),
+    "state is the weights": lambda run: run.checkpoint(9).state_path.write_bytes(
+        run.checkpoint(9).weights_path.read_bytes()
+    ),
+    "a pickle": lambda run: run.checkpoint(9).state_path.write_bytes(b"\x80\x04cos\nsystem\n"),
+    "info is missing": lambda run: (run.checkpoint(9).folder / "info.json").unlink(),
+    "info is no JSON": lambda run: (run.checkpoint(9).folder / "info.json").write_text("{"),
+    "newer info": lambda run: (run.checkpoint(9).folder / "info.json").write_text('{"format": 99}'),
+    "index is damaged": lambda run: (run.path / "index.json").write_text("[]"),
+    "progress is no JSON": lambda run: rewrite_state(run, progress="{"),
+    "progress is a list": lambda run: rewrite_state(run, progress="[1]"),
+    "progress has unknown fields": lambda run: rewrite_state(run, epoch=3),
+    "progress has a word for a step": lambda run: rewrite_state(run, step="nine"),
+    "progress is of another step": lambda run: rewrite_state(run, step=8),
+    "progress has an unknown precision": lambda run: rewrite_state(run, precision="int3"),
+    "progress has no updates": lambda run: rewrite_state(run, ema_updates=None),
+    "updates are no number": lambda run: rewrite_state(run, ema_updates="many"),
+    "run.json is missing": lambda run: (run.path / "run.json").unlink(),
+    "config is damaged": lambda run: (run.path / "config.yaml").write_text("model: ["),
+    "config names a larger model": lambda run: (run.path / "config.yaml").write_text(
+        (run.path / "config.yaml").read_text().replace("d_model: 16\n", "d_model: 16384\n")
+    ),
+    "tokenizer is damaged": lambda run: (run.path / "tokenizer.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_one_line_and_loses_nothing(kind: str, stopped: RunFolder) -> None:
+    DAMAGE[kind](stopped)
+    before = snapshot(stopped)
+    attempt(stopped.path.parent)
+    assert snapshot(stopped) == before
+
+
+@pytest.mark.parametrize(
+    "reference", ["run@5", "run@best", "run@-1", "run@", "nobody", "../run@x", "run@" + "9" * 30]
+)
+def test_what_cannot_be_resumed_is_refused(reference: str, stopped: RunFolder) -> None:
+    before = snapshot(stopped)
+    if reference == "run@":
+        # An empty step is the last one.
+        with resumed_session(reference, root=stopped.path.parent) as session:
+            assert session.progress.step == 9
+        return
+    attempt(stopped.path.parent, reference)
+    assert snapshot(stopped) == before
+
+
+def test_a_damaged_index_leaves_resuming_by_step(stopped: RunFolder) -> None:
+    (stopped.path / "index.json").write_text("[")
+    with resumed_session("run@9", root=stopped.path.parent) as session:
+        assert session.progress.step == 9
+
+
+def test_a_run_in_training_is_refused(stopped: RunFolder) -> None:
+    with resumed_session("run", root=stopped.path.parent):
+        assert stopped.is_locked()
+        assert "another process" in attempt(stopped.path.parent)
+    assert not stopped.is_locked()
+
+
+def test_a_changed_corpus_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text("To be, or not to be: that is the question.\n" * 60)
+    config = make_config(data__corpus=str(text), sampling__prompts='["To"]')
+    run = train(tmp_path, config, on_event=post_at(3, Stop())).run
+    text.write_text("To be, or not to be: that is the riddle.\n" * 60)
+    before = snapshot(run)
+    assert "changed" in attempt(tmp_path)
+    assert snapshot(run) == before
+
+
+def test_the_last_line_of_a_resumed_run_is_its_ending(tmp_path: Path) -> None:
+    train(tmp_path, make_config(), on_event=post_at(3, Stop()))
+    resumed = resume(tmp_path)
+    assert type(resumed.events[-1]) is RunFinished
+    assert_reads_as_one_run(resumed.run)

@@ -1,0 +1,121 @@
+"""What may be loaded when, looked at from outside: each program in a process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from real_cli import TINY
+
+COMMANDS = ("train", "watch", "generate", "eval", "runs", "data", "config", "doctor")
+
+
+def modules_after(program: str, folder: Path) -> set[str]:
+    """The top-level modules that a Python program has loaded at its end."""
+    report = "\nimport sys, json; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", program + report],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def running(*arguments: str) -> str:
+    return f"""
+from shakespeare_tui.cli.main import main
+try:
+    main({list(arguments)!r})
+except SystemExit as ending:
+    assert not ending.code, ending.code
+"""
+
+
+def test_help_loads_neither_torch_nor_textual(tmp_path: Path) -> None:
+    heavy = {"torch", "textual", "numpy", "pydantic", "rich", "plotext"}
+    assert modules_after(running("--help"), tmp_path) & heavy == set()
+    for command in COMMANDS:
+        assert modules_after(running(command, "--help"), tmp_path) & {"torch", "textual"} == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_is_there_at_once(arguments: list[str], tmp_path: Path) -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "shakespeare_tui", *arguments]
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+        return time.perf_counter() - started
+
+    # The best of several: the machine may be busy with other things.
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_training_without_the_lab_never_loads_textual(tmp_path: Path) -> None:
+    loaded = modules_after(running("train", "--no-ui", *TINY, "--max-steps=2"), tmp_path)
+    assert "torch" in loaded
+    assert loaded & {"textual", "plotext"} == set()
+
+
+def test_without_a_terminal_train_does_without_the_lab_and_no_command_prints_help(
+    tmp_path: Path,
+) -> None:
+    loaded = modules_after(running("train", *TINY, "--max-steps=2"), tmp_path)
+    assert "textual" not in loaded
+    done = subprocess.run(
+        [sys.executable, "-m", "shakespeare_tui"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "usage: shakespeare-tui" in done.stdout
+
+
+def test_mounting_every_place_loads_no_torch(tmp_path: Path) -> None:
+    program = """
+import asyncio
+from pathlib import Path
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.settings import memory_settings
+from shakespeare_tui.ui.training import TrainingController
+
+async def walk():
+    root = Path("runs")
+    services = Services(runs_root=root, training=TrainingController(root), preload=False)
+    app = LabApp(settings=memory_settings(), services=services)
+    async with app.run_test() as pilot:
+        for key in "234512345":
+            await pilot.press(key)
+            await pilot.pause()
+        await pilot.press("question_mark", "escape", "ctrl+p", "escape")
+
+asyncio.run(walk())
+"""
+    loaded = modules_after(program, tmp_path)
+    assert "textual" in loaded
+    assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("layer", ["core", "engine"])
+def test_lower_layers_load_no_screens(layer: str, tmp_path: Path) -> None:
+    program = f"""
+import importlib, pkgutil, shakespeare_tui.{layer} as layer
+for module in pkgutil.walk_packages(layer.__path__, layer.__name__ + "."):
+    importlib.import_module(module.name)
+"""
+    loaded = modules_after(program, tmp_path)
+    assert loaded & {"textual", "rich", "plotext"} == set()
+    if layer == "core":
+        assert "torch" not in loaded
+
+
+def test_screens_reach_the_engine_in_one_module_and_never_call_from_a_thread() -> None:
+    folder = Path(__file__).parents[1] / "shakespeare_tui" / "ui"
+    sources = {path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
+    assert {name for name, text in sources.items() if "shakespeare_tui.engine" in text} == {
+        "bridge.py"
+    }
+    assert {name for name, text in sources.items() if "call_from_thread" in text} == set()

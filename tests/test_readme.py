@@ -1,0 +1,48 @@
+"""The README promises commands, presets and files: all of them are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from shakespeare_tui.cli.main import build_parser
+from shakespeare_tui.core.config_loading import preset_names
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL_LINES = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+COMMANDS = [line for line in SHELL_LINES if line.startswith("shakespeare-tui")] + [
+    cell.replace("\\|", "|") for cell in re.findall(r"^\| `(shakespeare-tui[^`]*)`", README, re.M)
+]
+
+
+def test_there_are_exactly_two_commands_to_begin_with() -> None:
+    begin = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
+    assert len(begin) == 2
+    assert begin[0].endswith(".venv/bin/shakespeare-tui train --no-ui")
+    assert begin[1].endswith(".venv/bin/python -m pytest")
+
+
+def test_ci_installs_and_tests_as_the_readme_says() -> None:
+    test_command = next(line for line in SHELL_LINES if line.endswith("-m pytest"))
+    assert test_command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str) -> None:
+    words = shlex.split(command)[1:]
+    arguments = build_parser().parse_args([word.replace("NAME|FILE", "quick") for word in words])
+    assert arguments.command in (words[0] if words else None, None)
+
+
+def test_presets_and_files_are_there() -> None:
+    assert {"quick", "tiny", "shakespeare", "base", "nanogpt-cpu", "nanogpt-gpu"} == set(
+        preset_names()
+    )
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
