@@ -1,0 +1,55 @@
+"""Processor time of the lab while nothing runs and nobody types, in every place.
+
+Run with: python benchmarks/idle_cpu.py [--seconds 10]
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "ui"))
+
+from pseudo_terminal import PseudoTerminal
+
+PLACES = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
+_SETTLE_SECONDS = 8.0
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor time that a process has used so far, user and system, from /proc."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    """Measure every place; 0 where each stays below one per cent of a core."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    seconds = parser.parse_args().seconds
+    shares = {}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            "SHAKESPEARE_TUI_CONFIG": f"{folder}/config",
+            "SHAKESPEARE_TUI_RUNS": f"{folder}/runs",
+        }
+        command = [sys.executable, "-m", "shakespeare_tui"]
+        with PseudoTerminal(command, environment=environment, columns=120, rows=40) as terminal:
+            terminal.wait_for("3 Train", 60)
+            for key, place in PLACES.items():
+                terminal.send(key)
+                # What a place reads when it is shown, and torch, come to an end first.
+                time.sleep(_SETTLE_SECONDS)
+                before, started = cpu_seconds(terminal.process.pid), time.perf_counter()
+                time.sleep(seconds)
+                used = cpu_seconds(terminal.process.pid) - before
+                shares[place] = used / (time.perf_counter() - started)
+                print(f"{place:12} {shares[place]:7.2%} of a core")
+    print(f"most         {max(shares.values()):7.2%} (below 1.00% wanted)")
+    return 0 if max(shares.values()) < 0.01 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

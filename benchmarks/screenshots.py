@@ -1,0 +1,171 @@
+"""Export the README's pictures from the app: every place, with a run that was really trained.
+
+Run with: python benchmarks/screenshots.py [--runs FOLDER] [--to docs/screens]
+
+Without --runs, the preset `quick` is trained first, for its hundred seconds. The pictures are then
+taken of the app itself: its live screen is fed with the run's own stream.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from shakespeare_tui.core.commands import CommandInbox, Stop
+from shakespeare_tui.core.event_log import read_events
+from shakespeare_tui.core.events import StepCompleted
+from shakespeare_tui.core.run_summary import summarise_runs
+from shakespeare_tui.core.runs import RunFolder, find_run
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.settings import memory_settings
+from shakespeare_tui.ui.training import (
+    Ended,
+    Opened,
+    TrainingChannel,
+    TrainingController,
+    TrainingRequest,
+)
+
+RUN = "quick-1"
+# Where the picture of the Train place stands in the run.
+SHARE_DONE = 0.72
+Prepare = Callable[["Shot"], Awaitable[None]]
+
+
+def main() -> int:
+    """Train if needed, take all pictures, say where they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, help=f"a folder of runs with {RUN} in it")
+    parser.add_argument("--to", type=Path, default=Path("docs/screens"))
+    arguments = parser.parse_args()
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        root = arguments.runs or Path(folder)
+        os.environ["SHAKESPEARE_TUI_RUNS"] = str(root)
+        os.environ["SHAKESPEARE_TUI_CONFIG"] = f"{folder}/config"
+        if not (root / RUN).is_dir():
+            command = [sys.executable, "-m", "shakespeare_tui", "train", "--no-ui"]
+            subprocess.run([*command, f"--name={RUN}"], check=True)
+        asyncio.run(take_all(root, arguments.to))
+    return 0
+
+
+class Shot:
+    """One picture under way.
+
+    Args:
+        root: The folder of runs.
+        place: The place to show.
+        theme: The theme.
+        size: Columns and rows.
+    """
+
+    def __init__(self, root: Path, place: str, theme: str, size: tuple[int, int]) -> None:
+        self.run = find_run(RUN, root)
+        self.size = size
+        self.training = TrainingController(root, run_thread=self._send)
+        services = Services(
+            runs_root=root, training=self.training, clock=lambda: time.time(), preload=False
+        )
+        self.app = LabApp(
+            settings=memory_settings(theme=theme), services=services, start_mode=place
+        )
+
+    def _send(self, request: TrainingRequest, channel: TrainingChannel) -> None:
+        """Stand in for the trainer: the run's own events up to a point, then wait to be stopped."""
+        inbox = CommandInbox()
+        channel.attach(inbox)
+        channel.send(Opened(self.run.name, self.run.path))
+        last = int(SHARE_DONE * last_step(self.run))
+        for event in read_events(self.run.events_path):
+            if isinstance(event, StepCompleted) and event.step > last:
+                break
+            channel.send(event)
+        while not any(isinstance(command, Stop) for command in inbox.drain()):
+            time.sleep(0.05)
+        channel.send(Ended())
+
+    async def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the app did not come to where the picture is taken")
+            await asyncio.sleep(0.05)
+
+    async def take(self, path: Path, prepare: Prepare) -> None:
+        """Bring the app to where it is to be shown and save what it shows."""
+        async with self.app.run_test(size=self.size) as self.pilot:
+            await prepare(self)
+            self.app.clear_notifications()
+            await asyncio.sleep(0.5)
+            path.write_text(self.app.export_screenshot(title="shakespeare-tui"), encoding="utf-8")
+            self.training.ask_to_stop()
+            self.training.join(5)
+        print(path)
+
+
+def last_step(run: RunFolder) -> int:
+    """The last step of a finished run."""
+    events = read_events(run.events_path)
+    return max(event.step for event in events if isinstance(event, StepCompleted))
+
+
+async def train(shot: Shot) -> None:
+    """The Train place in the middle of the run."""
+    goal = int(SHARE_DONE * last_step(shot.run))
+    shot.training.start(resume=RUN)
+    await shot.until(lambda: shot.training.history.last_step == goal)
+    await asyncio.sleep(2)
+
+
+async def data(shot: Shot) -> None:
+    """The Data place with its figures."""
+    await asyncio.sleep(6)
+
+
+async def config(shot: Shot) -> None:
+    """The Config place."""
+    await asyncio.sleep(2)
+
+
+async def playground(shot: Shot) -> None:
+    """The Playground with a text of the run's best checkpoint."""
+    from shakespeare_tui.ui.widgets.generated_text import GeneratedText
+
+    await shot.until(lambda: shot.app.screen.chosen)  # type: ignore[attr-defined]
+    await shot.pilot.press("g")
+    text = shot.app.screen.query_one(GeneratedText)
+    await shot.until(lambda: len(text.text) > 400)
+    await asyncio.sleep(1)
+
+
+async def checkpoints(shot: Shot) -> None:
+    """The Checkpoints place."""
+    await asyncio.sleep(1)
+
+
+async def take_all(root: Path, folder: Path) -> None:
+    """Every picture in turn."""
+    assert any(summary.name == RUN for summary in summarise_runs(root))
+    wide, small = (132, 40), (80, 24)
+    for name, place, theme, size, prepare in (
+        ("train", "train", "lab-dark", wide, train),
+        ("train-light", "train", "lab-light", wide, train),
+        ("train-80x24", "train", "lab-dark", small, train),
+        ("data", "data", "lab-dark", wide, data),
+        ("config", "config", "lab-dark", wide, config),
+        ("playground", "playground", "lab-dark", wide, playground),
+        ("checkpoints", "checkpoints", "lab-dark", wide, checkpoints),
+    ):
+        await Shot(root, place, theme, size).take(folder / f"{name}.svg", prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

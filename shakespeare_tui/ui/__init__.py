@@ -1,0 +1,1 @@
+"""The lab: Textual screens over the event stream."""

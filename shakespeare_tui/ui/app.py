@@ -1,0 +1,355 @@
+"""The lab: five places, the keys that lead to them, and one trainer that outlives them all."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.filter import LineFilter
+from textual.screen import Screen
+from textual.types import AnimationLevel
+
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.ui.keymap_file import load_keymap
+from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.leaving import Leaving
+from shakespeare_tui.ui.looks import Looks
+from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.settings import Settings
+from shakespeare_tui.ui.status import status_content
+from shakespeare_tui.ui.terminal import TerminalGuard
+from shakespeare_tui.ui.themes import series_colors
+from shakespeare_tui.ui.widgets.place_bar import PLACES
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.config import Config
+
+_DRAINS_A_SECOND = 10
+_TICKS_A_STATUS = 3
+_PRELOAD_AFTER_SECONDS = 0.2
+
+
+def _place(place: str) -> Callable[[], Screen[None]]:
+    """Loads a place's module when it is first shown: the first paint waits for one place only."""
+
+    def make() -> Screen[None]:
+        import importlib
+
+        module = importlib.import_module(f"shakespeare_tui.ui.screens.{place}")
+        return cast(Screen[None], getattr(module, f"{place.title()}Screen")())
+
+    return make
+
+
+class LabApp(App[int]):
+    """The interactive program; its result is the exit code.
+
+    What places may use: ``services``, ``settings.get``, ``remember``, ``series_colors``, ``ascii``,
+    ``show_place``, ``start_training``, ``open_run``, ``open_playground``, ``edit_config``, ``copy``
+    and ``say``.
+
+    Args:
+        settings: Remembered choices.
+        services: The trainer, the draft, the clock and the folders.
+        start_mode: The place to open.
+        opening: Called once, after the first paint: start a run, open one.
+        guard: Keeps other output off the terminal; None where there is no terminal.
+    """
+
+    TITLE = "shakespeare-tui"
+    CSS_PATH = "lab.tcss"
+    MODES = {place: _place(place) for place in PLACES}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(
+                str(number),
+                f"show_place({place!r})",
+                place.title(),
+                show=False,
+                id=f"app.{place}",
+            )
+            for number, place in enumerate(PLACES, start=1)
+        ),
+        Binding("question_mark,f1", "show_help", "Help", key_display="?", id="app.help"),
+        Binding("q", "leave", "Quit", id="app.quit"),
+        Binding("ctrl+q", "leave", "Quit", show=False, priority=True, id="app.quit_anywhere"),
+        Binding("ctrl+c", "interrupt", "Quit", show=False, system=True, id="app.interrupt"),
+    ]
+    start_animations: ClassVar[AnimationLevel] = "basic"
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        services: Services,
+        start_mode: str = "data",
+        opening: "Callable[[LabApp], object] | None" = None,
+        guard: TerminalGuard | None = None,
+    ) -> None:
+        # The app opens this mode's screen itself: another start would paint an empty one first.
+        self.DEFAULT_MODE = start_mode  # type: ignore[misc]
+        super().__init__()
+        self.animation_level = self.start_animations
+        self.settings = settings
+        self.services = services
+        self._opening = opening
+        self._guard = guard or TerminalGuard()
+        self._seen_changes = 0
+        self._said = ""
+        self._ticks = 0
+        self.is_painted = False
+        self._is_status_stale = False
+        self.leaving = Leaving(self)
+        self.looks = Looks(self, settings)
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Follow the trainer, and do after the first paint what need not come before it."""
+        self.looks.follow()
+        keymap = load_keymap()
+        if keymap.keys:
+            self.set_keymap(keymap.keys)
+        problems = [problem for problem in (self.settings.problem, *keymap.problems) if problem]
+        self.call_after_refresh(self._after_first_paint, problems)
+
+    def _after_first_paint(self, problems: list[str]) -> None:
+        self.is_painted = True
+        if isinstance(self.screen, LabScreen) and self.screen.is_mounted:
+            self.screen.arrive()
+        self.set_interval(1 / _DRAINS_A_SECOND, self.follow_training)
+        if self._opening is not None:
+            self._opening(self)
+        if self.services.preload:
+            self.set_timer(_PRELOAD_AFTER_SECONDS, self._preload)
+        if self._keymap:
+            from shakespeare_tui.ui.keymap import check_keymap, known_bindings
+
+            problems = problems + check_keymap(dict(self._keymap), known_bindings())
+        for problem in problems:
+            self.say(problem, is_error=True)
+
+    def _preload(self) -> None:
+        from shakespeare_tui.ui.bridge import preload
+
+        # Not waited for: leaving meanwhile is possible at once.
+        threading.Thread(target=preload, args=(PLACES,), name="preload", daemon=True).start()
+
+    def on_unmount(self) -> None:
+        """Keep what was chosen."""
+        self.looks.save()
+
+    @contextlib.contextmanager
+    def suspend(self) -> Iterator[None]:
+        """Give the terminal to another program, an editor for example, for the block's length."""
+        with super().suspend(), self._guard.opened():
+            yield
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Hold the cursor of text fields still: blinking costs power and distracts."""
+        if getattr(event.widget, "cursor_blink", False):
+            event.widget.cursor_blink = False  # type: ignore[attr-defined]
+
+    # --- training ------------------------------------------------------------------------------
+
+    def follow_training(self) -> None:
+        """Take what the trainer sent and tell the place that is shown."""
+        training = self.services.training
+        taken = training.drain()
+        is_changed = training.changes != self._seen_changes
+        self._ticks += 1
+        self._is_status_stale |= bool(taken)
+        # A place that is not mounted yet asks for the news itself when it is.
+        is_ready = isinstance(self.screen, LabScreen) and self.screen.is_mounted
+        screen = cast(LabScreen, self.screen) if is_ready else None
+        is_status_due = self._is_status_stale and self._ticks % _TICKS_A_STATUS == 0
+        if screen and (is_changed or is_status_due):
+            screen.refresh_frame()
+            self._is_status_stale = False
+        if not taken and not is_changed:
+            return
+        self._seen_changes = training.changes
+        if training.message != self._said:
+            self._said = training.message
+            if self._said:
+                self.say(self._said, is_error=training.state == "failed")
+        if screen:
+            screen.on_training_changed()
+
+    def status_content(self) -> Content:
+        """What the status line says."""
+        return status_content(self.services.training)
+
+    def start_training(
+        self,
+        config: "Config | None" = None,
+        *,
+        name: str | None = None,
+        stem: str | None = None,
+        resume: str | None = None,
+        start_from: str | None = None,
+        overrides: tuple[str, ...] = (),
+        fallback_to_sample: bool = False,
+    ) -> bool:
+        """Start a run and go to the Train place; without a config, the draft.
+
+        Args:
+            config: What to train; None takes ``services.draft``.
+            name: The run's name; None numbers ``stem``.
+            stem: What the run is called before its number.
+            resume: Go on with this run (``RUN`` or ``RUN@STEP``) instead of making one.
+            start_from: Take the weights of this checkpoint.
+            overrides: ``section.key=value`` changes of a resumed run.
+            fallback_to_sample: Train on the shipped sample where the corpus cannot be had; for
+                the draft this is so as long as nothing was chosen.
+
+        Returns:
+            Whether it was started; if not, the user has been told why.
+        """
+        draft, training = self.services.draft, self.services.training
+        if config is None and resume is None:
+            try:
+                config = draft.resolved()
+                fallback_to_sample = draft.is_untouched()
+            except UserError as error:
+                self.say(str(error), is_error=True)
+                return False
+            stem, start_from = stem or draft.stem, start_from or draft.start_from
+        is_started = training.start(
+            config,
+            name=name,
+            stem=stem or "run",
+            resume=resume,
+            start_from=start_from,
+            overrides=overrides,
+            fallback_to_sample=fallback_to_sample,
+        )
+        if is_started:
+            self.show_place("train")
+        self.follow_training()
+        return is_started
+
+    # --- places --------------------------------------------------------------------------------
+
+    def show_place(self, place: str) -> None:
+        """Go to a place by its mode's name."""
+        self.switch_mode(place)
+
+    def open_run(self, reference: str, *, speed: float = 1.0) -> None:
+        """Show a run in the Train place: attached while another process trains it, else replayed.
+
+        Calls ``TrainScreen.open_run(run: RunFolder, speed=...)``.
+        """
+        from shakespeare_tui.core.runs import find_run
+
+        try:
+            run = find_run(reference, self.services.runs_root)
+        except UserError as error:
+            self.say(str(error), is_error=True)
+            return
+        self._show_and("train", lambda screen: screen.open_run(run, speed=speed))
+
+    def open_playground(self, reference: str) -> None:
+        """Go to the Playground with a checkpoint chosen: ``PlaygroundScreen.open_checkpoint``."""
+        self._show_and("playground", lambda screen: screen.open_checkpoint(reference))
+
+    def edit_config(
+        self, config: "Config", *, stem: str = "run", start_from: str | None = None
+    ) -> None:
+        """Go to the Config place with a config: ``ConfigScreen.open_config(config, ...)``.
+
+        Args:
+            config: What to edit.
+            stem: What a run of it would be called.
+            start_from: The checkpoint ``RUN@STEP`` that the new run forks from.
+        """
+        self._show_and(
+            "config",
+            lambda screen: screen.open_config(config, stem=stem, start_from=start_from),
+        )
+
+    def _show_and(self, place: str, act: Callable[..., object]) -> None:
+        async def show() -> None:
+            await self.switch_mode(place)
+            act(self.screen_stack[0])
+
+        self.call_next(show)
+
+    # --- looks and settings --------------------------------------------------------------------
+
+    @property
+    def series_colors(self) -> tuple[str, ...]:
+        """Colours of chart series in order, ``#rrggbb``, told apart by colour-blind eyes too."""
+        return series_colors(self.current_theme)
+
+    @property
+    def ascii(self) -> bool:
+        """Whether to draw with ASCII characters only."""
+        return self.looks.is_ascii
+
+    def remember(self, name: str, value: object) -> None:
+        """Keep a scalar under a dotted name such as ``train.smoothing`` for the next session."""
+        self.settings.set(name, value)
+        self.looks.save_later()
+
+    @property
+    def shown_modes(self) -> set[str]:
+        """The places that have been shown, whose screens exist."""
+        return {mode for mode in self.MODES if mode in self._screen_stacks}
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's filters, and in ASCII mode our own after them."""
+        return [*super().get_line_filters(), *self.looks.filters]
+
+    # --- words ---------------------------------------------------------------------------------
+
+    def copy(self, text: str, what: str) -> None:
+        """Put text on the clipboard of the terminal (OSC 52) and say so."""
+        self.copy_to_clipboard(text)
+        self.say(f"copied {what}")
+
+    def say(self, text: str, *, is_error: bool = False) -> None:
+        """A short notice in the corner, plain text."""
+        self.notify(text, severity="error" if is_error else "information", markup=False)
+
+    # --- actions -------------------------------------------------------------------------------
+
+    def action_show_place(self, place: str) -> None:
+        """Go to a place."""
+        self.show_place(place)
+
+    def action_show_help(self) -> None:
+        """Explain the place one is in."""
+        from shakespeare_tui.ui.dialogs.help import HelpDialog
+
+        if isinstance(self.screen, LabScreen):
+            self.push_screen(HelpDialog(self.screen))
+
+    def action_command_palette(self) -> None:
+        """Open the palette."""
+        from shakespeare_tui.ui.palette import LabPalette
+
+        if isinstance(self.screen, LabScreen):
+            self.push_screen(LabPalette(id="--command-palette"))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every action, for the palette."""
+        from shakespeare_tui.ui.palette import commands
+
+        yield from commands(self, screen)
+
+    def action_leave(self) -> None:
+        """Quit; a run at work is saved first."""
+        self.leaving.ask()
+
+    async def action_quit(self) -> None:
+        """What Textual's own ways out lead to."""
+        self.leaving.ask()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C."""
+        self.leaving.interrupt()

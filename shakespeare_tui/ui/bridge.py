@@ -1,0 +1,275 @@
+"""The only module of the screens that reaches the engine: off the UI thread, in functions."""
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.ui.training import (
+    Ended,
+    Noticed,
+    Opened,
+    Progressed,
+    TrainingChannel,
+    TrainingRequest,
+)
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.config import Config
+    from shakespeare_tui.core.events import Event
+    from shakespeare_tui.core.run_history import RunHistory
+    from shakespeare_tui.core.tokenizers import Tokenizer
+    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.engine.session import Session
+    from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest, GenerationState
+
+_log = logging.getLogger(__name__)
+
+
+def preload(places: Sequence[str]) -> None:
+    """Import what a person will ask for next: configs, the places, and torch with the engine."""
+    for module in ("core.config_loading", *(f"ui.screens.{place}" for place in places)):
+        importlib.import_module(f"shakespeare_tui.{module}")
+    preload_torch()
+
+
+def preload_torch() -> None:
+    """Import torch and what training and generating need; takes a second or two."""
+    _map_libraries()
+    importlib.import_module("shakespeare_tui.engine.trainer")
+
+
+def _map_libraries() -> None:
+    """Load torch's libraries without holding up the other threads, as ``import`` would.
+
+    Python holds its lock while an import loads a library: 0.2 s for torch's from the disk cache,
+    seconds from a cold disk, in which no key is answered. A call through ctypes does not hold it,
+    and the import then finds the libraries loaded. Where this does not work, the import does it.
+    """
+    spec = importlib.util.find_spec("torch")
+    if sys.platform == "win32" or spec is None or spec.origin is None:
+        return
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    folder = Path(spec.origin).parent / "lib"
+    with contextlib.suppress(OSError, AttributeError):
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+        # In torch's own order and visibility: what the others depend on is seen by all.
+        for name, flags in (
+            ("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL),
+            ("libtorch_python", os.RTLD_NOW),
+        ):
+            dlopen(os.fsencode(folder / f"{name}.{suffix}"), flags)
+
+
+def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
+    """Train to the end; runs in the trainer thread and sends ``Ended`` as its last message."""
+    ended = Ended(error="the trainer broke off; the log of the lab says more")
+    try:
+        _train(request, channel)
+        ended = Ended()
+    except CancelledError:
+        ended = Ended(is_cancelled=True)
+    except (UserError, RunFailedError) as error:
+        ended = Ended(error=str(error))
+    except OSError as error:
+        ended = Ended(error=f"{error.filename or 'a file'}: {error.strerror or error}")
+    except BaseException:
+        _log.exception("the trainer broke off")
+        raise
+    finally:
+        channel.send(ended)
+
+
+def _train(request: TrainingRequest, channel: TrainingChannel) -> None:
+    preload_torch()
+    from shakespeare_tui.core.commands import CommandInbox
+    from shakespeare_tui.core.event_log import EventLog
+    from shakespeare_tui.engine.trainer import Trainer
+
+    with _session(request, channel) as session:
+        run = session.run
+        history = None if session.is_new else _read_history(session)
+        channel.send(Opened(run.name, run.path, history))
+        inbox = CommandInbox(run.commands_path)
+        channel.attach(inbox)
+        with contextlib.closing(
+            EventLog(run.events_path, every=session.config.logging.every)
+        ) as log:
+
+            def emit(event: "Event") -> None:
+                log(event)
+                channel.send(event)
+
+            Trainer(session, emit, inbox, sync_log=log.sync).run()
+
+
+def _read_history(session: "Session") -> "RunHistory":
+    from shakespeare_tui.core.event_log import read_events
+    from shakespeare_tui.core.run_history import RunHistory
+
+    history = RunHistory()
+    history.extend(read_events(session.run.events_path))
+    history.set_config(session.config.model_dump(mode="json"))
+    return history
+
+
+@contextlib.contextmanager
+def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Session]":
+    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.engine.resume import resumed_session
+    from shakespeare_tui.engine.session import Hooks, new_session
+
+    def report(what: str, done: int, total: int | None) -> None:
+        if channel.stop_requested():
+            raise CancelledError("called off")
+        channel.send(Progressed(what, done, total))
+
+    hooks = Hooks(
+        report=report,
+        notice=lambda text: channel.send(Noticed(text)),
+        cancelled=channel.stop_requested,
+    )
+    if channel.stop_requested():
+        raise CancelledError("called off")
+    if request.resume is not None:
+        with resumed_session(
+            request.resume, root=request.root, overrides=request.overrides, hooks=hooks
+        ) as session:
+            yield session
+        return
+    if request.config is None:
+        raise UserError("there is no config to train; choose one in the Config place")
+    start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
+    with new_session(
+        request.config,
+        root=request.root,
+        name=request.name,
+        stem=request.stem,
+        start_from=start_from,
+        fallback_to_sample=request.fallback_to_sample,
+        hooks=hooks,
+    ) as session:
+        if channel.stop_requested():
+            raise CancelledError("called off")
+        yield session
+
+
+def device_summary() -> str:
+    """The device that ``training.device: auto`` takes, in words."""
+    from shakespeare_tui.engine.device import describe_device, resolve_device
+
+    return describe_device(resolve_device("auto"))
+
+
+def measure_throughput(
+    config: "Config",
+    seconds: float = 1.0,
+    cancelled: Callable[[], bool] = lambda: False,
+    vocab_size: int = 65,
+) -> float:
+    """Training speed of a config on this machine, in tokens per second.
+
+    Args:
+        config: What would be trained; the corpus is not touched.
+        seconds: How long to measure, after one step of warm-up.
+        cancelled: Polled between steps.
+        vocab_size: Of the corpus, where it is known.
+
+    Raises:
+        UserError: The config's device is not there.
+        RunFailedError: The memory does not suffice.
+        CancelledError: ``cancelled`` became true.
+    """
+    import torch
+
+    from shakespeare_tui.engine.device import resolve_device, synchronise
+    from shakespeare_tui.engine.learner import Learner
+    from shakespeare_tui.engine.model import Transformer
+
+    device = resolve_device(config.training.device)
+    generator = torch.Generator().manual_seed(0)
+    model = Transformer(config.model, vocab_size, generator).to(device).train()
+    learner = Learner(model, config.training, device, torch.float32)
+    shape = (config.training.batch_size, config.seq_len + 1)
+    windows = [
+        torch.randint(vocab_size, shape, generator=generator).to(device)
+        for _ in range(config.training.grad_accumulation)
+    ]
+    steps = 0
+    started = 0.0
+    while True:
+        if cancelled():
+            raise CancelledError("the measurement was called off")
+        learner.step(windows, 1.0)
+        synchronise(device)
+        now = time.perf_counter()
+        if steps == 0:
+            # The first step allocates and compiles: it is not counted.
+            started = now
+        elif now - started >= seconds:
+            break
+        steps += 1
+    tokens = shape[0] * config.seq_len * config.training.grad_accumulation
+    return steps * tokens / (now - started)
+
+
+def write_text(request: "GenerationRequest", job: "GenerationJob") -> None:
+    """Continue a prompt, token by token; runs in the job's thread and ends the job."""
+    state: GenerationState = "failed"
+    error = "the generation broke off; the log of the lab says more"
+    try:
+        _write(request, job)
+        state, error = "done", ""
+    except CancelledError:
+        state, error = "stopped", ""
+    except UserError as problem:
+        error = str(problem)
+    except BaseException:
+        _log.exception("the generation broke off")
+        raise
+    finally:
+        job.end(state, error)
+
+
+def _write(request: "GenerationRequest", job: "GenerationJob") -> None:
+    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.engine.generation import SamplingSettings, generate
+
+    checkpoint = find_checkpoint(request.reference, request.runs_root)
+    # The prompt is checked before the model is loaded: a wrong one fails at once.
+    tokens = checkpoint.run.tokenizer().encode(request.prompt)
+    settings = SamplingSettings(
+        temperature=request.temperature,
+        top_k=request.top_k,
+        top_p=request.top_p,
+        repetition_penalty=request.repetition_penalty,
+        seed=request.seed,
+    )
+    weights = checkpoint.weights_path
+    modified = weights.stat().st_mtime_ns if weights.is_file() else 0
+    model, tokenizer = _loaded_model(checkpoint.run.path, checkpoint.info.step, modified)
+    started = time.perf_counter()
+    stream = generate(
+        model, tokens, settings, max_tokens=request.max_tokens, cancelled=job.stop_requested
+    )
+    for count, row in enumerate(stream, start=1):
+        job.add(tokenizer.decode(row), count, time.perf_counter() - started)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_model(run_path: Path, step: int, modified_ns: int) -> "tuple[Transformer, Tokenizer]":
+    """A checkpoint's model; loaded again only where its file has changed (``modified_ns``)."""
+    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.device import resolve_device
+
+    return load_model(RunFolder(run_path).checkpoint(step), resolve_device("auto"))

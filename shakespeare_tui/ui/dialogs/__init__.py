@@ -1,0 +1,1 @@
+"""Screens that lie over a place: help, and the question before leaving."""

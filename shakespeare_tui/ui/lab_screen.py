@@ -1,0 +1,85 @@
+"""The frame that the five places share: place bar above, status line and footer below."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from shakespeare_tui.ui.widgets.place_bar import PlaceBar
+from shakespeare_tui.ui.widgets.status_line import StatusLine
+
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.app import LabApp
+
+
+class LabScreen(Screen[None]):
+    """Base of the places.
+
+    Subclasses set ``PLACE`` and ``HELP``, override ``compose_body``, and may override
+    ``on_training_changed`` and ``on_place_shown``.
+    """
+
+    PLACE: ClassVar[str] = ""
+    """The mode's name: data, config, train, playground or checkpoints."""
+    HELP: ClassVar[str] = ""
+    """What one can do here, as plain text for ``?``; the keys are listed below it by themselves."""
+
+    HORIZONTAL_BREAKPOINTS = [
+        (0, "-narrow"),
+        (110, "-wide"),
+        (180, "-very-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave_field", "Leave the field", show=False, id="lab.leave_field"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """The frame around the place's own widgets."""
+        yield PlaceBar(self.PLACE)
+        yield from self.compose_body()
+        with Vertical(id="frame-foot"):
+            yield StatusLine()
+            yield Footer()
+
+    def compose_body(self) -> ComposeResult:
+        """The place's own widgets; they share the rows between place bar and status line."""
+        yield from ()
+
+    @property
+    def lab(self) -> "LabApp":
+        """The app, with its type."""
+        from shakespeare_tui.ui.app import LabApp
+
+        assert isinstance(self.app, LabApp)
+        return self.app
+
+    def on_training_changed(self) -> None:
+        """News from training; called on the place that is shown, at most ten times a second."""
+
+    def on_place_shown(self) -> None:
+        """The place came into view, also the first time."""
+
+    def on_screen_resume(self) -> None:
+        """Bring the frame up to date before the place itself."""
+        # What a place then begins, reading files for example, is not to delay the first paint.
+        if self.lab.is_painted:
+            self.arrive()
+
+    def arrive(self) -> None:
+        """Bring everything up to date."""
+        self.refresh_frame()
+        self.on_place_shown()
+        self.on_training_changed()
+
+    def refresh_frame(self) -> None:
+        """Redraw the status line if what it says changed."""
+        for line in self.query(StatusLine):
+            line.update_status()
+
+    def action_leave_field(self) -> None:
+        """Take the focus off a text field, so that single keys work again."""
+        self.set_focus(None)

@@ -1,0 +1,127 @@
+"""The command palette: every place, every action of the present one, themes and the rest."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import SystemCommand
+from textual.command import CommandPalette, SearchIcon
+from textual.screen import Screen
+from textual.widgets import Input
+
+from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.themes import THEME_TITLES
+from shakespeare_tui.ui.widgets.place_bar import PLACES
+
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.app import LabApp
+
+
+class LabPalette(CommandPalette):
+    """Textual's palette with a plain mark instead of a picture."""
+
+    def on_mount(self) -> None:
+        """Replace the icon."""
+        for icon in self.query(SearchIcon):
+            icon.icon = ">"
+
+    @on(Input.Changed)
+    def _drop_after_closing(self, event: Input.Changed) -> None:
+        """Search no more for what was typed just before the palette was closed.
+
+        Textual would, and fail on the list that is gone.
+        """
+        if not self.is_current:
+            event.prevent_default()
+
+
+def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
+    """The palette's entries over ``screen``."""
+    if isinstance(screen, LabScreen):
+        yield from _actions(app, screen)
+    for number, place in enumerate(PLACES, start=1):
+        if place != app.current_mode:
+            yield SystemCommand(
+                f"Go to {place.title()}", f"Key {number}", lambda place=place: app.show_place(place)
+            )
+    for name, title in THEME_TITLES.items():
+        if name != app.theme:
+            yield SystemCommand(
+                f"Theme: {title}",
+                "Colours of the lab",
+                lambda name=name: app.looks.choose_theme(name),
+            )
+    yield SystemCommand("Theme: more …", "All themes there are", app.action_change_theme)
+    yield SystemCommand(
+        "ASCII characters: " + ("off" if app.ascii else "on"),
+        "Draw with characters that every terminal has",
+        lambda: app.looks.choose_ascii(not app.ascii),
+    )
+    yield SystemCommand(
+        "Write a key map",
+        "Make keys.yaml, where every key can be changed",
+        lambda: write_keymap(app),
+    )
+    yield SystemCommand(
+        "Save a picture of the screen",
+        "An SVG file in the working folder",
+        lambda: save_picture(app),
+    )
+    yield SystemCommand("Help", "What one can do here, and the keys", app.action_show_help)
+    yield SystemCommand("Quit", "A run at work is saved first", app.action_leave)
+
+
+def _actions(app: "LabApp", screen: LabScreen) -> Iterable[SystemCommand]:
+    """Every live binding of the place and of the widget that has the focus."""
+    seen = set()
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        is_ours = type(active.node).__module__.startswith("shakespeare_tui.")
+        if active.node is app or not is_ours or binding.system or not binding.description:
+            continue
+        if binding.action in seen or not active.enabled:
+            continue
+        seen.add(binding.action)
+        yield SystemCommand(
+            binding.description,
+            f"Key {app.get_key_display(binding)}"
+            + (f" · {binding.tooltip}" if binding.tooltip else ""),
+            lambda action=binding.action, node=active.node: app.call_next(
+                app.run_action, action, node
+            ),
+        )
+
+
+def write_keymap(app: "LabApp") -> None:
+    """Make ``keys.yaml`` with every action in it, and say where it is."""
+    from shakespeare_tui.ui.keymap import write_template
+    from shakespeare_tui.ui.keymap_file import keymap_path
+
+    path = keymap_path()
+    try:
+        is_new = write_template(path)
+    except OSError as error:
+        app.say(f"{path} cannot be written: {error}", is_error=True)
+        return
+    app.say(
+        f"{'wrote' if is_new else 'there is already'} {path}; a change counts at the next start"
+    )
+
+
+def save_picture(app: "LabApp") -> None:
+    """Write what the screen shows as an SVG file into the working folder."""
+
+    def save() -> None:
+        path = Path(time.strftime("shakespeare-tui-%Y%m%d-%H%M%S.svg"))
+        try:
+            write_atomically(path, app.export_screenshot())
+        except OSError as error:
+            app.say(f"{path} cannot be written: {error}", is_error=True)
+        else:
+            app.say(f"wrote {path}")
+
+    # The palette must be gone from the picture.
+    app.set_timer(0.1, save)

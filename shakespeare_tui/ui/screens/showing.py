@@ -1,0 +1,244 @@
+"""The half of the Train place that decides which run is shown, and plays replays."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.core.standing import Standing, standing_of
+from shakespeare_tui.ui.dialogs.choose_runs import ChooseRuns
+from shakespeare_tui.ui.replay_view import ReplayView, open_view, read_history
+from shakespeare_tui.ui.run_view import AttachedView, LiveView, RunView
+from shakespeare_tui.ui.screens.steering import SteeringScreen
+from shakespeare_tui.ui.widgets.replay_bar import ReplayBar
+
+
+@dataclass
+class ViewOpened(Message):
+    """A run was read and can be shown."""
+
+    view: AttachedView | ReplayView
+
+
+@dataclass
+class OverlaysRead(Message):
+    """Runs to lay over the chart were read."""
+
+    overlays: dict[str, RunHistory]
+
+
+@dataclass
+class Placed(Message):
+    """A finished run was compared with the others."""
+
+    name: str
+    standing: Standing | None
+
+
+@dataclass
+class ReadingFailed(Message):
+    """A log could not be read; ``problem`` is one line."""
+
+    problem: str
+
+
+class ShowingScreen(SteeringScreen):
+    """Owns the view: the live run, one that another process trains, or a replay."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "replay_toggle", "Play", id="replay.toggle"),
+        Binding("comma", "replay_step(-1)", "Step back", show=False, id="replay.step_back"),
+        Binding("full_stop", "replay_step(1)", "Step", key_display=", .", id="replay.step"),
+        Binding("less_than_sign", "replay_speed(0.5)", "Slower", show=False, id="replay.slower"),
+        Binding(
+            "greater_than_sign",
+            "replay_speed(2.0)",
+            "Speed",
+            key_display="< >",
+            id="replay.faster",
+        ),
+        Binding("o", "choose_overlays", "Lay runs over", show=False, id="train.overlay"),
+        Binding("w", "choose_run", "Show a run", show=False, id="train.watch"),
+        Binding("b", "go_live", "Back", id="train.live"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._view: RunView | None = None
+        self.reading: str | None = None
+        """The run whose log is being read."""
+        self.overlays: dict[str, RunHistory] = {}
+        self.standing: Standing | None = None
+        self._standing_asked: str | None = None
+
+    @property
+    def view(self) -> RunView:
+        """The run that is shown."""
+        if self._view is None:
+            self._view = LiveView(self.lab.services.training)
+        return self._view
+
+    def view_changed(self) -> None:
+        """Another run is shown, or the same one from elsewhere."""
+        raise NotImplementedError
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer only what is possible now."""
+        if action.startswith("replay_"):
+            return isinstance(self.view, ReplayView)
+        if action == "go_live":
+            return not isinstance(self.view, LiveView)
+        return super().check_action(action, parameters)
+
+    # --- which run -----------------------------------------------------------------------------
+
+    def show_live(self) -> None:
+        """Show the run of this process."""
+        self._show(LiveView(self.lab.services.training))
+
+    def action_go_live(self) -> None:
+        """Show the run of this process again."""
+        self.show_live()
+
+    def open_run(self, run: RunFolder, *, speed: float | None = None) -> None:
+        """Show a run: followed while another process trains it, else its end or a replay.
+
+        Args:
+            run: The run; the one that this process trains is shown live.
+            speed: Replay from the beginning, so many times as fast; None shows the end.
+        """
+        training = self.lab.services.training
+        if training.is_active and training.run_name == run.name:
+            self.show_live()
+            return
+        self.reading = run.name
+        self.view_changed()
+        self._open(run, speed)
+
+    @work(thread=True, exclusive=True, group="open")
+    def _open(self, run: RunFolder, speed: float | None) -> None:
+        try:
+            self.post_message(ViewOpened(open_view(run, speed)))
+        except OSError as error:
+            self.post_message(ReadingFailed(f"{run.events_path}: {error.strerror or error}"))
+
+    @on(ViewOpened)
+    def _show_opened(self, message: ViewOpened) -> None:
+        if self.reading == message.view.name:
+            self._show(message.view)
+        else:
+            message.view.close()
+
+    @on(ReadingFailed)
+    def _say_failed(self, message: ReadingFailed) -> None:
+        self.reading = None
+        self.lab.say(message.problem, is_error=True)
+        self.view_changed()
+
+    def _show(self, view: RunView) -> None:
+        self.reading = None
+        if self._view is not None:
+            self._view.close()
+        self._view = view
+        self.standing = self._standing_asked = None
+        self.overlays.pop(view.name, None)
+        self.view_changed()
+
+    def on_unmount(self) -> None:
+        """Let go of a log that is open."""
+        if self._view is not None:
+            self._view.close()
+
+    def action_choose_run(self) -> None:
+        """Choose a run to watch or replay."""
+        dialog = ChooseRuns("Show a run", self.lab.services.runs_root)
+        self.app.push_screen(dialog, self._run_chosen)
+
+    def _run_chosen(self, names: tuple[str, ...] | None) -> None:
+        for name in names or ():
+            self.open_run(RunFolder(self.lab.services.runs_root / name))
+
+    # --- others beside it ----------------------------------------------------------------------
+
+    def action_choose_overlays(self) -> None:
+        """Choose runs to lay behind the curve."""
+        dialog = ChooseRuns(
+            "Lay over the chart",
+            self.lab.services.runs_root,
+            chosen=self.overlays,
+            left_out=[self.view.name],
+        )
+        self.app.push_screen(dialog, self._overlays_chosen)
+
+    def _overlays_chosen(self, names: tuple[str, ...] | None) -> None:
+        if names is not None:
+            self._read_overlays(names, dict(self.overlays))
+
+    @work(thread=True, exclusive=True, group="overlays")
+    def _read_overlays(self, names: tuple[str, ...], known: dict[str, RunHistory]) -> None:
+        root = self.lab.services.runs_root
+        read: dict[str, RunHistory] = {}
+        for name in names:
+            try:
+                path = RunFolder(root / name).events_path
+                read[name] = known[name] if name in known else read_history(path)
+            except OSError as error:
+                self.post_message(ReadingFailed(f"{name}: {error.strerror or error}"))
+        self.post_message(OverlaysRead(read))
+
+    @on(OverlaysRead)
+    def _show_overlays(self, message: OverlaysRead) -> None:
+        self.overlays = message.overlays
+        self.view_changed()
+
+    def ask_standing(self) -> None:
+        """Compare a run that has ended with the others, once."""
+        folder = self.view.folder
+        if folder is not None and self._standing_asked != folder.name:
+            self._standing_asked = folder.name
+            self._compare(folder)
+
+    @work(thread=True, exclusive=True, group="standing")
+    def _compare(self, run: RunFolder) -> None:
+        self.post_message(Placed(run.name, standing_of(run, self.lab.services.runs_root)))
+
+    @on(Placed)
+    def _show_place(self, message: Placed) -> None:
+        if message.name == self.view.name:
+            self.standing = message.standing
+            self.view_changed()
+
+    # --- replays -------------------------------------------------------------------------------
+
+    def action_replay_toggle(self) -> None:
+        """Play or pause the replay; at the end, play from the beginning."""
+        if isinstance(self.view, ReplayView):
+            self.view.toggle()
+            self._show_now()
+
+    def action_replay_step(self, steps: int) -> None:
+        """Go a step back or on."""
+        if isinstance(self.view, ReplayView):
+            self.view.seek_step(self.view.source.step + steps)
+            self._show_now()
+
+    def action_replay_speed(self, factor: float) -> None:
+        """Play twice as fast, or half."""
+        if isinstance(self.view, ReplayView):
+            self.view.source.change_speed(factor)
+            self._show_now()
+
+    @on(ReplayBar.Sought)
+    def _seek(self, message: ReplayBar.Sought) -> None:
+        if isinstance(self.view, ReplayView):
+            self.view.seek_share(message.share)
+            self._show_now()
+
+    def _show_now(self) -> None:
+        """Go where the replay was sent without waiting for the next tick."""
+        self.view.poll(self.lab.services.clock())
+        self.view_changed()

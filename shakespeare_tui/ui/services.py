@@ -1,0 +1,76 @@
+"""What the places share: the training controller, the draft config, the clock and the folders."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.core.paths import runs_folder
+from shakespeare_tui.ui.training import TrainingController
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.config import Config
+
+
+@dataclass
+class Draft:
+    """What the next run will be: the Config place writes it, the Train place starts it.
+
+    Attributes:
+        config: The config; None until someone looks, then the default preset.
+        stem: What the run is called before its number: the preset's name.
+        start_from: A checkpoint whose weights the run starts from, ``RUN@STEP``.
+        corpus: The corpus chosen in the Data place; it wins over the config's own.
+    """
+
+    config: "Config | None" = None
+    stem: str = ""
+    start_from: str | None = None
+    corpus: str | None = None
+
+    def is_untouched(self) -> bool:
+        """Whether nothing was chosen: the default preset on its own corpus."""
+        from shakespeare_tui.core.config_loading import DEFAULT_PRESET, load_config
+
+        return self.start_from is None and self.resolved() == load_config(DEFAULT_PRESET)
+
+    def resolved(self) -> "Config":
+        """The config with the chosen corpus in it.
+
+        Raises:
+            UserError: The default preset cannot be read.
+        """
+        from shakespeare_tui.core.config_loading import DEFAULT_PRESET, load_config
+
+        if self.config is None:
+            self.config, self.stem = load_config(DEFAULT_PRESET), DEFAULT_PRESET
+        if self.corpus is None or self.corpus == self.config.data.corpus:
+            return self.config
+        data = self.config.data.model_copy(update={"corpus": self.corpus})
+        return self.config.model_copy(update={"data": data})
+
+
+@dataclass
+class Services:
+    """Shared by all places; everything that a test must hold still is here.
+
+    Attributes:
+        runs_root: The folder of all runs.
+        training: The one trainer of this process.
+        draft: What the next run will be.
+        clock: Unix seconds.
+        preload: Load torch in the background after the first paint.
+    """
+
+    runs_root: Path
+    training: TrainingController
+    draft: Draft = field(default_factory=Draft)
+    clock: Callable[[], float] = time.time
+    preload: bool = True
+
+
+def real_services() -> Services:
+    """The services of an interactive session."""
+    root = runs_folder()
+    return Services(runs_root=root, training=TrainingController(root))

@@ -1,0 +1,105 @@
+"""What the lab remembers between sessions: theme, glyphs, and each place's own choices."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shakespeare_tui.core.paths import settings_folder
+
+DEFAULT_THEME = "lab-dark"
+_SCALARS = (str, int, float, bool, type(None))
+
+
+@dataclass
+class Settings:
+    """Remembered choices; change ``theme`` and ``ascii`` through the app, the rest by ``set``.
+
+    Attributes:
+        path: The YAML file; None remembers nothing beyond the process (tests).
+        theme: Name of the theme.
+        ascii: Draw with ASCII characters only.
+        places: What places remember, scalars by dotted names such as ``train.smoothing``.
+        problem: Why the file could not be read, one line for the user; empty when all is well.
+    """
+
+    path: Path | None = None
+    theme: str = DEFAULT_THEME
+    ascii: bool = False
+    places: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    is_changed: bool = field(default=False, compare=False)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "Settings":
+        """Read the file, by default ``settings.yaml`` in the user's folder; damage is tolerated."""
+        path = path or settings_folder() / "settings.yaml"
+        settings = cls(path=path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return settings
+        except (OSError, UnicodeDecodeError) as error:
+            settings.problem = f"{path} cannot be read ({error}); the defaults are used"
+            return settings
+        settings._read(text)
+        return settings
+
+    def _read(self, text: str) -> None:
+        import yaml
+
+        try:
+            record = yaml.safe_load(text)
+        except yaml.YAMLError:
+            self.problem = f"{self.path} is not YAML; the defaults are used until it is saved again"
+            return
+        if record is None:
+            return
+        if not isinstance(record, dict):
+            self.problem = f"{self.path} holds no settings; the defaults are used"
+            return
+        for name, kind in (("theme", str), ("ascii", bool)):
+            if name in record and isinstance(record[name], kind):
+                setattr(self, name, record[name])
+        places = record.get("places")
+        if isinstance(places, dict):
+            self.places = {
+                str(name): value for name, value in places.items() if isinstance(value, _SCALARS)
+            }
+
+    def get(self, name: str, default: Any) -> Any:
+        """What a place remembered under a dotted name, if it has the type of ``default``."""
+        value = self.places.get(name, default)
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        return value if default is None or type(value) is type(default) else default
+
+    def set(self, name: str, value: Any) -> None:
+        """Remember a scalar under a dotted name; it reaches the disk a little later."""
+        if self.places.get(name) != value or name not in self.places:
+            self.places[name] = value
+            self.is_changed = True
+
+    def save(self) -> None:
+        """Write the file in one step, if anything changed; a damaged one is kept as ``.bak``.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if self.path is None or not self.is_changed:
+            return
+        import yaml
+
+        from shakespeare_tui.core.files import write_atomically
+
+        record = {"theme": self.theme, "ascii": self.ascii, "places": self.places}
+        if self.problem and self.path.is_file():
+            self.path.replace(self.path.with_name(f"{self.path.name}.bak"))
+            self.problem = ""
+        write_atomically(self.path, yaml.safe_dump(record, sort_keys=True, allow_unicode=True))
+        self.is_changed = False
+
+
+def memory_settings(**values: Any) -> Settings:
+    """Settings that are never written."""
+    return dataclasses.replace(Settings(), **values)

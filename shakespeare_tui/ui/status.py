@@ -1,0 +1,59 @@
+"""The words of the status line, made from the controller and nothing else."""
+
+from textual.content import Content
+
+from shakespeare_tui.core.formatting import format_duration
+from shakespeare_tui.ui.training import TrainingController, TrainingState
+
+_MARKS: dict[TrainingState, tuple[str, str]] = {
+    "starting": ("… starting", "$warning"),
+    "running": ("▶ training", "$success"),
+    "paused": ("= paused", "$warning"),
+    "stopping": ("▪ saving", "$warning"),
+    "finished": ("✓ finished", "$success"),
+    "failed": ("✕ failed", "bold $error"),
+}
+_GAP = "   "
+
+
+def status_content(training: TrainingController) -> Content:
+    """What training is doing: the run, its step, loss and time left; a hint where nothing runs."""
+    if training.state == "idle":
+        what = training.message or "nothing is being trained"
+        return Content.styled(f"{what} · 3 then s starts a run · ? helps", "$text-muted")
+    mark, style = _MARKS[training.state]
+    parts = [Content.styled(mark, style)]
+    if training.run_name:
+        parts.append(Content.styled(training.run_name, "bold"))
+    if training.state == "starting":
+        parts.append(Content.styled(_setup(training), "$text-muted"))
+    elif training.state == "failed":
+        parts.append(Content(" ".join(training.message.split())))
+    else:
+        parts += [
+            Content.assemble((label, "$text-muted"), (" " if label else ""), value)
+            for label, value in _figures(training)
+        ]
+    return Content(_GAP).join(parts)
+
+
+def _setup(training: TrainingController) -> str:
+    step = training.setup
+    if step is None:
+        return "loading torch and the corpus"
+    return step.what + (f" {step.done / step.total:.0%}" if step.total else "")
+
+
+def _figures(training: TrainingController) -> list[tuple[str, str]]:
+    from shakespeare_tui.core.run_figures import run_figures
+
+    figures = run_figures(training.history)
+    total = f"/{figures.total_steps:,}" if figures.total_steps else ""
+    found = [("step", f"{figures.step:,}{total}")]
+    if figures.train_loss is not None:
+        found.append(("loss", f"{figures.train_loss:.3f}"))
+    if figures.val_loss is not None:
+        found.append(("val", f"{figures.val_loss:.3f}"))
+    if figures.seconds_left is not None and training.state == "running":
+        found.append(("left", format_duration(figures.seconds_left)))
+    return found

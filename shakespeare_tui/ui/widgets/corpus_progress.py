@@ -1,0 +1,82 @@
+"""One line that shows how far a fetch or a scan has come, and how to call it off."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.content import Content
+from textual.widgets import Static
+
+from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.ui.widgets.text_lines import bar
+
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.widgets.corpus_jobs import FetchJob, ScanJob
+
+_LONGEST_BAR_CELLS = 30
+_BAR_SHARE = 0.3
+
+
+class CorpusProgress(Static):
+    """Hidden while nothing is under way; a click calls it off."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    CorpusProgress {
+        height: 1;
+        padding: 0 1;
+        display: none;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(markup=False, id=id)
+
+    def show(self, what: str, done: int, total: int | None) -> None:
+        """Show how far something has come.
+
+        Args:
+            what: What is under way.
+            done: Bytes done.
+            total: Bytes in all; None where nobody knows.
+        """
+        self.display = True
+        parts: list[Content | str | tuple[str, str]] = [what, "  "]
+        if total:
+            cells = max(8, min(_LONGEST_BAR_CELLS, int(self.app.size.width * _BAR_SHARE)))
+            share = min(1.0, done / total)
+            is_ascii = bool(getattr(self.app, "ascii", False))
+            filled = bar(share, cells, is_ascii)
+            rest = ("." if is_ascii else "░") * (cells - len(filled))
+            parts += [(filled, "$accent"), (rest, "$border-blurred"), f" {share:>4.0%}"]
+            parts.append((f"  {format_bytes(done)} of {format_bytes(total)}", "$text-muted"))
+        self.update(Content.assemble(*parts))
+
+    def show_fetch(self, job: "FetchJob | None") -> None:
+        """Show how a fetch stands; nothing where there is none."""
+        if job is None:
+            self.hide()
+        else:
+            self.show(f"fetching {job.spec}", job.done, job.total)
+
+    def show_scan(self, job: "ScanJob | None", name: str) -> None:
+        """Show how the scan of a corpus stands; nothing where it is complete."""
+        is_read = job is not None and job.state is not None and job.state.is_read
+        if job is None or job.error or (job.is_over and is_read):
+            self.hide()
+        elif job.is_over or job.cancelled.is_set():
+            self.display = True
+            self.update(
+                Content.assemble("reading was called off  ", ("r reads it anew", "$text-muted"))
+            )
+        elif is_read:
+            self.show("counting n-grams", 0, None)
+        else:
+            self.show(f"reading {name}", job.done, job.total)
+
+    def hide(self) -> None:
+        """Nothing is under way any more."""
+        self.display = False
+
+    async def on_click(self) -> None:
+        """Call it off."""
+        await self.run_action("screen.cancel")

@@ -1,0 +1,85 @@
+"""The doctor's verdict on a run in words, with evidence and advice, and what was found before."""
+
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from shakespeare_tui.core.diagnosis import Reading
+from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.ui.widgets.pace import Pace
+
+_MOST_SHOWN = 20
+_SECONDS_BETWEEN_FIGURES = 2.0
+"""A text whose figures change all the time cannot be read, and laying it out is costly."""
+_LOOKS = {
+    "improving": ("✓", "$success"),
+    "starting": ("…", "$text-muted"),
+    "plateau": ("!", "$warning"),
+    "overfitting": ("!", "$warning"),
+}
+_GRAVE = ("!", "$error")
+
+
+class DoctorPane(VerticalScroll):
+    """How training is doing now, and the diagnoses of the run, newest first."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    DoctorPane { padding: 0 1; }
+    DoctorPane > Static { width: 1fr; height: auto; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self._kinds: object = None
+        self._reading: Reading | None = None
+        self._pace = Pace(_SECONDS_BETWEEN_FIGURES)
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield Static("", markup=False)
+
+    def show_run(self, history: RunHistory) -> None:
+        """Show the verdict on a run."""
+        reading = history.reading
+        kinds = (history, reading and reading.kind, len(history.diagnoses), history.phase)
+        now = time.monotonic()
+        is_same_verdict = kinds == self._kinds
+        if is_same_verdict and (reading == self._reading or not self._pace.is_due(now)):
+            return
+        self._kinds, self._reading = kinds, reading
+        self._pace.drew(now, now)
+        if reading is None:
+            advice = "The doctor reads the curves of a run and says what to try."
+            self.query_one(Static).update(Content.styled(advice, "$text-muted"))
+            return
+        mark, style = _LOOKS.get(reading.kind, _GRAVE)
+        head = [(f"{mark} ", f"bold {style}"), (reading.headline, f"bold {style}")]
+        if reading.since_step is not None:
+            head.append((f"  since step {reading.since_step:,}", "$text-muted"))
+        lines = [
+            Content.assemble(*head),
+            Content(_sentence(reading.evidence)),
+            Content.assemble(("Advice  ", "bold"), reading.advice),
+        ]
+        past = list(reversed(history.diagnoses))[:_MOST_SHOWN]
+        if past:
+            lines.append(Content.styled("Found in this run", "$text-muted"))
+        for diagnosis in past:
+            kind = diagnosis.kind.replace("_", " ")
+            _, look = _LOOKS.get(diagnosis.kind, _GRAVE)
+            lines.append(
+                Content.assemble(
+                    (f"{diagnosis.step:>7,}  ", "$text-muted"),
+                    (kind, look),
+                    (f"  {diagnosis.evidence}", "$text-muted"),
+                )
+            )
+        self.query_one(Static).update(Content("\n").join(lines))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

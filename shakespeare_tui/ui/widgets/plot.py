@@ -1,0 +1,190 @@
+"""Draw curves into a grid of character cells with plotext; for the UI thread only."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+BRAILLE = "braille"
+_DOTS_ACROSS, _DOTS_UP = 2, 4
+_FIRST_BRAILLE = 0x2800
+_BRAILLE_BITS = np.array([[0x40, 0x80], [0x04, 0x20], [0x02, 0x10], [0x01, 0x08]])
+"""What each dot adds to the first character of the Braille block, by row from the bottom."""
+
+_BLANK = " "
+_ESCAPES = re.compile(r"\x1b\[([0-9;]*)m")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points to draw, in cells from the lower left corner of the plot.
+
+    Attributes:
+        x: Cells from the left, ascending, shape [n].
+        y: Cells from the bottom, shape [n]; NaN is a gap.
+        style: How its cells look.
+        mark: A single character for every cell, or ``BRAILLE`` for eight dots a cell.
+        is_line: Whether neighbouring points are joined.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    style: Style
+    mark: str = BRAILLE
+    is_line: bool = True
+
+
+class Canvas:
+    """A grid of characters and their styles, ``width`` by ``height`` cells, row 0 on top."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width = width
+        self.height = height
+        self.characters = [[_BLANK] * width for _ in range(height)]
+        self.styles: list[list[Style | None]] = [[None] * width for _ in range(height)]
+
+    def write(self, column: int, row: int, text: str, style: Style | None = None) -> None:
+        """Write over what is there; what lies outside is left out."""
+        if not 0 <= row < self.height:
+            return
+        for offset, character in enumerate(text, start=column):
+            if 0 <= offset < self.width:
+                self.characters[row][offset] = character
+                self.styles[row][offset] = style
+
+    def write_behind(self, column: int, row: int, text: str, style: Style | None = None) -> None:
+        """Write into blank cells only."""
+        if not 0 <= row < self.height:
+            return
+        for offset, character in enumerate(text, start=column):
+            if 0 <= offset < self.width and self.characters[row][offset] == _BLANK:
+                self.characters[row][offset] = character
+                self.styles[row][offset] = style
+
+    def is_blank(self, column: int, row: int, length: int) -> bool:
+        """Whether nothing stands in ``length`` cells from ``column`` on."""
+        if not (0 <= row < self.height and column >= 0 and column + length <= self.width):
+            return False
+        return all(c == _BLANK for c in self.characters[row][column : column + length])
+
+    def paste(self, other: "Canvas", column: int, row: int) -> None:
+        """Put another canvas in the place of the cells that are there, as far as it fits."""
+        width = max(0, min(other.width, self.width - column))
+        for offset in range(min(other.height, self.height - row)):
+            cells = slice(column, column + width)
+            self.characters[row + offset][cells] = other.characters[offset][:width]
+            self.styles[row + offset][cells] = other.styles[offset][:width]
+
+    def copy(self) -> "Canvas":
+        """Another canvas with the same cells."""
+        twin = Canvas(self.width, 0)
+        twin.height = self.height
+        twin.characters = [row.copy() for row in self.characters]
+        twin.styles = [row.copy() for row in self.styles]
+        return twin
+
+    def strips(self) -> list[Strip]:
+        """The rows as Textual draws them."""
+        return [
+            Strip(_segments(characters, styles), self.width)
+            for characters, styles in zip(self.characters, self.styles, strict=True)
+        ]
+
+    def text(self) -> str:
+        """The characters alone, a line a row."""
+        return "\n".join("".join(row).rstrip() for row in self.characters)
+
+
+def _segments(characters: list[str], styles: list[Style | None]) -> list[Segment]:
+    segments, start = [], 0
+    for column in range(1, len(characters) + 1):
+        if column == len(characters) or styles[column] is not styles[start]:
+            segments.append(Segment("".join(characters[start:column]), styles[start]))
+            start = column
+    return segments
+
+
+def draw_curves(curves: Sequence[Curve], width: int, height: int) -> Canvas:
+    """Draw curves one over the other, the last on top.
+
+    Plotext keeps global state and is not safe for threads. It would also join points dot by dot in
+    Python, which takes longer than all the rest: it gets whole cells instead.
+    """
+    canvas = Canvas(width, height)
+    if width < 2 or height < 2:
+        return canvas
+    cells = [_cells(curve, width, height) for curve in curves]
+    if not any(len(columns) for columns, _, _ in cells):
+        return canvas
+    import plotext
+
+    plotext.clear_figure()
+    plotext.limit_size(False, False)
+    plotext.plotsize(width, height)
+    plotext.theme("clear")
+    plotext.frame(False)
+    plotext.xticks([], [])
+    plotext.yticks([], [])
+    plotext.xlim(0, width - 1)
+    plotext.ylim(0, height - 1)
+    for number, (columns, rows, marks) in enumerate(cells):
+        if len(columns):
+            plotext.scatter(columns.tolist(), rows.tolist(), marker=marks, color=number)
+    _read(plotext.build(), [curve.style for curve in curves], canvas)
+    return canvas
+
+
+def _cells(
+    curve: Curve, width: int, height: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """The cells that a curve touches: columns, rows from the bottom, and their characters."""
+    across, up = (_DOTS_ACROSS, _DOTS_UP) if curve.mark == BRAILLE else (1, 1)
+    x, y = np.floor(curve.x * across), np.floor(curve.y * up)
+    # Lines are drawn dot by dot: none may lead to the far end of the universe.
+    y = np.clip(y, -up, up * (height + 1))
+    x, y = _joined(x, y) if curve.is_line else (x[np.isfinite(y)], y[np.isfinite(y)])
+    is_inside = (x >= 0) & (x < across * width) & (y >= 0) & (y < up * height)
+    columns, rows = x[is_inside].astype(np.int64), y[is_inside].astype(np.int64)
+    bits = _BRAILLE_BITS[rows % up, columns % across]
+    cells, which = np.unique(columns // across + width * (rows // up), return_inverse=True)
+    if curve.mark != BRAILLE:
+        return cells % width, cells // width, [curve.mark] * len(cells)
+    dots = np.zeros(len(cells), np.int64)
+    np.bitwise_or.at(dots, which, bits)
+    return cells % width, cells // width, [chr(_FIRST_BRAILLE + d) for d in dots.tolist()]
+
+
+def _joined(
+    x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """All dots of the lines between neighbouring points; a gap joins nothing."""
+    single = np.isfinite(y)
+    is_line = single[:-1] & single[1:]
+    x0, y0 = x[:-1][is_line], y[:-1][is_line]
+    dx, dy = x[1:][is_line] - x0, y[1:][is_line] - y0
+    counts = np.maximum(np.abs(dx), np.abs(dy)).astype(np.int64) + 1
+    line = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
+    share = place / np.maximum(counts - 1, 1)[line]
+    dots_x = np.concatenate([x[single], np.round(x0[line] + share * dx[line])])
+    dots_y = np.concatenate([y[single], np.round(y0[line] + share * dy[line])])
+    return dots_x, dots_y
+
+
+def _read(picture: str, styles: list[Style], canvas: Canvas) -> None:
+    """Take over what plotext drew; its colours are the numbers of the curves."""
+    for row, line in enumerate(picture.splitlines()[: canvas.height]):
+        column, style = 0, None
+        for index, piece in enumerate(_ESCAPES.split(line)):
+            if index % 2 == 0:
+                canvas.write(column, row, piece, style)
+                column += len(piece)
+            else:
+                # 38;5;N sets a colour, anything else takes it off.
+                number = piece.rpartition(";")[2] if piece.startswith("38;5;") else ""
+                style = styles[int(number)] if number else None

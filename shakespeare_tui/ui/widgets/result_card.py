@@ -1,0 +1,131 @@
+"""The card of a run that is over: its result, its place among others, and what to do next."""
+
+import math
+from typing import ClassVar
+
+from textual.content import Content
+from textual.widgets import Static
+
+from shakespeare_tui.core.formatting import format_duration, perplexity
+from shakespeare_tui.core.run_figures import RunFigures
+from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.core.standing import Standing
+
+Key = tuple[str, str]
+_REASONS = {
+    "completed": "completed",
+    "target": "reached its target loss",
+    "patience": "stopped early: validation no longer improved",
+    "stopped": "stopped, and saved",
+    "interrupted": "interrupted, and saved",
+}
+
+
+class ResultCard(Static, can_focus=True):
+    """Shown when a run has finished or failed."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    ResultCard { height: auto; padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes, markup=False)
+        self._drawn: object = None
+
+    def show_run(
+        self,
+        history: RunHistory,
+        figures: RunFigures,
+        standing: Standing | None,
+        keys: tuple[Key, ...],
+    ) -> None:
+        """Show how a run ended.
+
+        Args:
+            history: The run.
+            figures: Its last figures.
+            standing: Its place among past runs, once that is known.
+            keys: Keys that lead on, with what they do.
+        """
+        state = (history.revision, standing, keys)
+        if state != self._drawn:
+            self._drawn = state
+            self.update(result_content(history, figures, standing, keys))
+
+
+def result_content(
+    history: RunHistory, figures: RunFigures, standing: Standing | None, keys: tuple[Key, ...]
+) -> Content:
+    """The card's text."""
+    steps, spent = f"{history.last_step:,} steps", format_duration(figures.elapsed_seconds)
+    lines: list[Content] = []
+    if history.failed is not None:
+        lines.append(
+            Content.assemble(("✕ Failed", "bold $error"), (f"  after {steps}", "$text-muted"))
+        )
+        lines.append(Content(history.failed.error))
+    elif history.finished is not None:
+        reason = _REASONS.get(history.finished.reason, history.finished.reason)
+        lines.append(
+            Content.assemble(
+                ("✓ Finished", "bold $success"), (f"  {reason}; {steps} in {spent}", "$text-muted")
+            )
+        )
+        lines += _result(history)
+    if figures.best is not None:
+        best = figures.best
+        value = Content.assemble(
+            (f"{best.loss:.4f}", "bold"),
+            (f"  at step {best.step:,} ({best.protocol})", "$text-muted"),
+        )
+        lines.append(_row("best", value))
+    if standing is not None:
+        lines.append(_row("place", _place(standing)))
+    if keys:
+        lines.append(_keys(keys))
+    return Content("\n").join(lines)
+
+
+def _result(history: RunHistory) -> list[Content]:
+    assert history.finished is not None
+    loss, protocol = history.finished.val_loss, history.finished.protocol
+    figure = perplexity(loss)
+    if loss is None or figure is None:
+        return []
+    bits = loss / math.log(2)
+    value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  ({protocol})", "$text-muted"))
+    also = Content.assemble(
+        ("perplexity ", "$text-muted"),
+        f"{figure:.2f}",
+        ("   bits/char ", "$text-muted"),
+        f"{bits:.3f}",
+    )
+    return [_row("val loss", value), _row("", also)]
+
+
+def _place(standing: Standing) -> Content:
+    if standing.runs == 1:
+        return Content.styled("the first finished run on this text", "$text-muted")
+    text = f"{_ordinal(standing.place)} of {standing.runs} on this text"
+    if standing.place == 1:
+        return Content.styled(text, "bold $success")
+    return Content.assemble(
+        text, (f"; best {standing.best_name} {standing.best_loss:.4f}", "$text-muted")
+    )
+
+
+def _row(label: str, value: Content) -> Content:
+    return Content.assemble((f"{label:<9}", "$text-muted")) + value
+
+
+def _keys(keys: tuple[Key, ...]) -> Content:
+    parts = [
+        Content.assemble((key, "bold $accent"), (f" {what}", "$text-muted")) for key, what in keys
+    ]
+    return Content("   ").join(parts)
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number % 10, 'th')}"

@@ -1,0 +1,63 @@
+"""What the Train place says while there is no curve to show: what to press, or what goes on."""
+
+from typing import ClassVar
+
+from textual.content import Content
+from textual.widgets import Static
+
+from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.ui.training import Progressed
+
+_KEYS = (
+    ("s", "train {stem}"),
+    ("2", "look at its config first, or choose another"),
+    ("w", "show a run: live while another process trains it, or replayed"),
+    ("?", "all keys, and what this place can do"),
+)
+_PROMISE = (
+    "While it trains you see here: the loss as it falls, what the model writes every few hundred "
+    "steps, and what the doctor makes of it. You can pause, save, ask for a sample or change the "
+    "learning rate at any time."
+)
+
+
+class TrainAdvice(Static):
+    """Plain text in the middle of an empty place."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    TrainAdvice { width: 1fr; height: 1fr; padding: 1 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def show_reading(self, name: str) -> None:
+        """The log of a run is being read."""
+        self.update(Content.styled(f"Reading the log of {name} …", "$text-muted"))
+
+    def show_preparing(self, setup: Progressed | None) -> None:
+        """A run is about to begin."""
+        what = "loading torch and the corpus"
+        if setup is not None:
+            what = setup.what
+            if setup.total:
+                share = f"{setup.done / setup.total:.0%}"
+                what += f"  {share} of {format_bytes(setup.total)}"
+        self.update(
+            Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns calls it off", "$text-muted"))
+        )
+
+    def show_first_steps(self, stem: str, problem: str) -> None:
+        """Nothing runs; ``problem`` is why the last start came to nothing, if it did."""
+        parts: list[Content] = []
+        if problem:
+            parts.append(Content.assemble(("✕ ", "bold $error"), problem))
+        parts.append(Content.styled("No run yet", "bold"))
+        parts.append(
+            Content("\n").join(
+                Content.assemble((f"{key:>3}  ", "bold $accent"), text.format(stem=stem))
+                for key, text in _KEYS
+            )
+        )
+        parts.append(Content.styled(_PROMISE, "$text-muted"))
+        self.update(Content("\n\n").join(parts))

@@ -1,0 +1,101 @@
+"""What tests of the Config place share: past runs, rows on the screen, keys for an edit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab_harness import shown
+from textual import events
+from textual.pilot import Pilot
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.config_draft import ConfigDraft
+from shakespeare_tui.core.runs import RunFolder, new_run_info
+from shakespeare_tui.core.tokenizers import CharTokenizer
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.screens.config import ConfigScreen
+from shakespeare_tui.ui.settings import Settings
+from shakespeare_tui.ui.widgets.config_card import ConfigCard
+from shakespeare_tui.ui.widgets.config_files import ConfigFiles
+from shakespeare_tui.ui.widgets.config_form import ConfigForm
+
+
+@dataclass
+class Place:
+    """The Config place's parts."""
+
+    screen: ConfigScreen
+    draft: ConfigDraft
+    files: ConfigFiles
+    card: ConfigCard
+
+    @property
+    def cursor(self) -> str | None:
+        return self.screen.query_one(ConfigForm).cursor
+
+
+def place(app: LabApp) -> Place:
+    """The parts of the Config place that is shown."""
+    screen = app.screen_stack[0]
+    assert isinstance(screen, ConfigScreen)
+    return Place(screen, screen.draft, screen.files, screen.query_one(ConfigCard))
+
+
+def row(app: LabApp, key: str) -> str:
+    """The form's row of a setting, as it is on the screen."""
+    lines = (line.partition("│")[0] for line in shown(app).splitlines())
+    return next(line + " " for line in lines if line[3:].startswith(f"{key} "))
+
+
+async def press(pilot: Pilot[Any], *keys: str) -> None:
+    """Press keys one after the other, each when the one before has been obeyed.
+
+    Unlike ``Pilot.press`` it does not wait for an idle processor, and what is typed into a text
+    field comes all at once.
+    """
+    waiting = list(keys)
+    while waiting:
+        before = pilot.app.screen
+        is_typing = isinstance(pilot.app.focused, Input)
+        _post(pilot, waiting.pop(0))
+        while is_typing and waiting and len(waiting[0]) == 1:
+            _post(pilot, waiting.pop(0))
+        # A key goes down to the focused widget, and what it does may come back as a message.
+        for _ in range(3):
+            await pilot.pause(0)
+        if isinstance(pilot.app.screen, ModalScreen) or pilot.app.screen is not before:
+            await pilot.pause()
+
+
+def _post(pilot: Pilot[Any], key: str) -> None:
+    pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
+
+
+async def edit_row(pilot: Pilot[Any], key: str, text: str, *, done: bool = True) -> None:
+    """Go to a setting by the filter, type over its value, and show all rows again."""
+    await press(pilot, "slash", *key, "enter", "enter", *text)
+    if done:
+        await press(pilot, "enter", "escape")
+
+
+def keep_settings(tmp_path: Path) -> Settings:
+    """Settings on disk, below the test's folder."""
+    return Settings.load(tmp_path / "lab" / "settings.yaml")
+
+
+def add_run(root: Path, name: str, config: Config, val_loss: float) -> None:
+    """A finished run's folder with the figures of one checkpoint."""
+    folder = RunFolder(root / name)
+    info = new_run_info(
+        name=name, corpus="c", corpus_sha256="", characters=1, vocab_size=2, parameters=1
+    )
+    folder.write_definition(info, config, CharTokenizer.from_vocabulary(["a", "b"]))
+    step = folder.checkpoint_folder(5)
+    step.mkdir()
+    (step / "info.json").write_text(
+        '{"format": 1, "step": 5, "train_loss": null, "protocol": "exact", "time": 0, '
+        f'"elapsed_seconds": 1, "val_loss": {val_loss}}}'
+    )
+    folder.write_index(5, 5)

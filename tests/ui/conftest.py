@@ -1,0 +1,84 @@
+"""What every test of the screens stands on: folders of its own and an app that holds still."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_harness import NOW, MakeApp, ScriptedTrainer
+
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.settings import Settings, memory_settings
+from shakespeare_tui.ui.training import TrainingController
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder: they need an otherwise idle machine to keep time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.screens)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings, cache and runs below the test's own folder, and no animation."""
+    monkeypatch.setenv("SHAKESPEARE_TUI_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("SHAKESPEARE_TUI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SHAKESPEARE_TUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(LabApp, "start_animations", "none")
+
+
+@pytest.fixture
+def runs_root(tmp_path: Path) -> Path:
+    """The folder of all runs; it does not exist yet."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def make_app(runs_root: Path) -> MakeApp:
+    """``make_app(start_mode="data", theme="lab-dark", ascii=False, clock=…, training=…)``.
+
+    The clock stands still, torch is not preloaded and no settings are written.
+    """
+
+    def make(
+        start_mode: str = "data",
+        *,
+        settings: Settings | None = None,
+        training: TrainingController | None = None,
+        clock: Callable[[], float] = lambda: NOW,
+        **choices: Any,
+    ) -> LabApp:
+        services = Services(
+            runs_root=runs_root,
+            training=training or TrainingController(runs_root),
+            clock=clock,
+            preload=False,
+        )
+        return LabApp(
+            settings=settings or memory_settings(**choices),
+            services=services,
+            start_mode=start_mode,
+        )
+
+    return make
+
+
+@pytest.fixture
+def scripted(
+    runs_root: Path,
+) -> Iterator[Callable[..., tuple[TrainingController, ScriptedTrainer]]]:
+    """``scripted(stream, …)``: a controller with a scripted trainer; it is released at the end."""
+    made: list[ScriptedTrainer] = []
+
+    def make(*args: Any, **kwargs: Any) -> tuple[TrainingController, ScriptedTrainer]:
+        trainer = ScriptedTrainer(*args, **kwargs)
+        made.append(trainer)
+        return TrainingController(runs_root, run_thread=trainer), trainer
+
+    yield make
+    for trainer in made:
+        trainer.release()

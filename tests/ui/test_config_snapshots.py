@@ -1,0 +1,113 @@
+"""Pictures of the Config place: a preset as it is, edits with mistakes, a difference, ASCII."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from config_harness import place
+from lab_harness import MakeApp, until
+from textual.pilot import Pilot
+
+from shakespeare_tui.core.config_draft_state import Origin
+from shakespeare_tui.core.config_loading import parse_config
+from shakespeare_tui.core.machine import Memory
+from shakespeare_tui.ui.widgets import config_card
+from shakespeare_tui.ui.widgets.config_probe import SpeedMeasured
+
+SMALL, LARGE = (80, 24), (140, 45)
+Before = Callable[[Pilot[Any]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No corpus in the working folder, and a machine of known size."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config_card, "usable_cores", lambda: 2)
+    monkeypatch.setattr(config_card, "memory", lambda: Memory(16_000_000_000, 9_000_000_000))
+
+
+async def settle(pilot: Pilot[Any]) -> None:
+    """Wait for what the card asks in threads."""
+    card = place(pilot.app).card  # type: ignore[arg-type]
+    await until(lambda: card.is_settled)
+    await pilot.pause()
+
+
+# Like the presets of these names, but of values that no retuning changes.
+QUICK = """
+model: {d_model: 128, n_layers: 4, n_heads: 4, tie_weights: false, activation: relu2,
+  norm: rmsnorm, qk_norm: true}
+training: {minutes: 1.6667, batch_size: 16, optimizer: muon, muon_steps: 3, learning_rate: 0.005,
+  min_lr: 0, scheduler: wsd, warmup_steps: 20}
+"""
+SHAKESPEARE = """
+model: {d_model: 384, n_layers: 6, n_heads: 6, d_ff: 1536, max_seq_len: 256, dropout: 0.2}
+training: {batch_size: 64, max_steps: 5000, min_lr: 0.0001}
+sampling: {prompts: ["ROMEO:", "JULIET:", "HAMLET:"], max_tokens: 300}
+"""
+
+
+def before(name: str, yaml: str, edits: dict[str, str] | None = None, *keys: str) -> Before:
+    """Begin with a config of known speed, edit it, and press keys."""
+
+    async def prepare(pilot: Pilot[Any]) -> None:
+        await settle(pilot)
+        here = place(pilot.app)  # type: ignore[arg-type]
+        config = parse_config(yaml, name)
+        here.draft.load(Origin("preset", name, config, name))
+        here.screen.show_draft()
+        here.card.post_message(SpeedMeasured(config, 4780.0, "cpu (2 threads)"))
+        await pilot.pause()
+        here.draft.set_texts(edits or {})
+        here.screen.show_draft()
+        await pilot.press(*keys)
+        await settle(pilot)
+
+    return prepare
+
+
+MISTAKES = {
+    "model.d_model": "130",
+    "model.n_layers": "6",
+    "training.learning_rate": "fast",
+    "data.seq_len": "500",
+}
+CHANGES = {
+    "model.n_layers": "8",
+    "model.dropout": "0",
+    "training.minutes": "30",
+    "sampling.prompts": '["[bold]x[/]"]',
+}
+
+
+@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
+def test_preset_as_it_is(
+    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
+) -> None:
+    app = make_app("config", theme=theme)
+    assert snap_compare(app, terminal_size=size, run_before=before("shakespeare", SHAKESPEARE))
+
+
+@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-light"), (LARGE, "lab-dark")])
+def test_edited_with_mistakes(
+    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
+) -> None:
+    app = make_app("config", theme=theme)
+    assert snap_compare(app, terminal_size=size, run_before=before("quick", QUICK, MISTAKES))
+
+
+@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
+def test_difference_from_the_preset(
+    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
+) -> None:
+    app = make_app("config", theme=theme)
+    assert snap_compare(
+        app, terminal_size=size, run_before=before("shakespeare", SHAKESPEARE, CHANGES, "d")
+    )
+
+
+def test_ascii_while_editing(snap_compare: Callable[..., bool], make_app: MakeApp) -> None:
+    app = make_app("config", ascii=True)
+    keys = ("down", "enter", "3")
+    assert snap_compare(app, terminal_size=SMALL, run_before=before("quick", QUICK, CHANGES, *keys))

@@ -1,0 +1,148 @@
+"""Pictures of the Data place: nothing fetched, measured, being read, and a file that is no text."""
+
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_harness import MakeApp, shown, until
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.corpus import scan
+from shakespeare_tui.core.corpus.statistics import CorpusScanner
+from shakespeare_tui.core.shipped import shipped_folder
+from shakespeare_tui.ui.widgets.corpus_detail import CorpusDetail
+from shakespeare_tui.ui.widgets.corpus_list import CorpusList
+from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
+from shakespeare_tui.ui.widgets.text_page import TextPage
+
+SMALL, LARGE = (80, 24), (140, 45)
+PATIENCE_SECONDS = 20
+BROKEN = str(Path("data") / "broken.txt")
+Before = Callable[[Pilot[Any]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with the sample, and a file that is no text, by relative paths."""
+    data = tmp_path / "work" / "data"
+    data.mkdir(parents=True)
+    shutil.copy(shipped_folder("data") / "sample.txt", data / "sample.txt")
+    (data / "broken.txt").write_bytes("Être ou ne pas être\n".encode("cp1252") * 50)
+    monkeypatch.chdir(data.parent)
+
+
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
+    """Holds the scan after four pieces of five thousand bytes, until an event in it is set."""
+    feed, pieces = CorpusScanner.feed, []
+    events: list[threading.Event] = []
+
+    def hold(scanner: CorpusScanner, text: str) -> None:
+        pieces.append(text)
+        while len(pieces) > 4 and not any(event.wait(0.02) for event in events):
+            pass
+        feed(scanner, text)
+
+    monkeypatch.setattr(CorpusScanner, "feed", hold)
+    monkeypatch.setattr(scan, "_CHUNK_BYTES", 5000)
+    monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
+    return events
+
+
+def before(spec: str, *keys: str) -> Before:
+    """Look at a corpus, wait until it is measured, and press keys."""
+
+    async def prepare(pilot: Pilot[Any]) -> None:
+        screen = pilot.app.screen
+        corpora = screen.query_one(CorpusList)
+        await until(lambda: BROKEN in [option.id for option in corpora.options], PATIENCE_SECONDS)
+        corpora.highlight(spec)
+
+        def is_still() -> bool:
+            state = screen.query_one(CorpusDetail).state
+            if spec == "sample" and (state is None or state.phase != "done"):
+                return False
+            if any(line.display for line in screen.query(CorpusProgress)):
+                return False
+            if not any(found.display and found.lines for found in screen.query(TextPage)):
+                return False
+            picture = shown(pilot.app)
+            return "Reading" not in picture and "Looking" not in picture
+
+        await until(is_still, PATIENCE_SECONDS)
+        await pilot.pause()
+        await pilot.press(*keys)
+        for field, value in (("#seq-len", "16"), ("#stride", "8")):
+            for found in screen.query(field).results(Input):
+                found.value = value
+        await pilot.pause()
+
+    return prepare
+
+
+NEXT = "right_square_bracket"
+CASES: dict[str, tuple[tuple[int, int], str, Before]] = {
+    "absent_small_dark": (SMALL, "lab-dark", before("tiny_shakespeare")),
+    "absent_large_light": (LARGE, "lab-light", before("tiny_shakespeare")),
+    "overview_small_light": (SMALL, "lab-light", before("sample")),
+    "overview_large_dark": (LARGE, "lab-dark", before("sample")),
+    "characters_small_dark": (SMALL, "lab-dark", before("sample", NEXT)),
+    "zipf_large_light": (LARGE, "lab-light", before("sample", NEXT, NEXT)),
+    "speakers_large_dark": (LARGE, "lab-dark", before("sample", *[NEXT] * 3)),
+    "text_small_dark": (SMALL, "lab-dark", before("sample", *[NEXT] * 4, "s")),
+    "ids_large_light": (LARGE, "lab-light", before("sample", *[NEXT] * 4, "s", "t")),
+    "windows_small_light": (SMALL, "lab-light", before("sample", *[NEXT] * 5, "right")),
+    "windows_large_dark": (LARGE, "lab-dark", before("sample", *[NEXT] * 5, "right")),
+    "error_small_light": (SMALL, "lab-light", before(BROKEN)),
+    "error_large_dark": (LARGE, "lab-dark", before(BROKEN)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_picture(case: str, make_app: MakeApp, snap_compare: Any) -> None:
+    size, theme, prepare = CASES[case]
+    app = make_app("data", theme=theme)
+    app.services.draft.config = Config()
+    assert snap_compare(app, terminal_size=size, run_before=prepare)
+
+
+def test_picture_in_ascii(make_app: MakeApp, snap_compare: Any) -> None:
+    app = make_app("data", ascii=True)
+    app.services.draft.config = Config()
+    prepare = before("sample", NEXT, NEXT)
+    assert snap_compare(app, terminal_size=SMALL, run_before=prepare)
+
+
+@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
+def test_picture_while_it_is_read(
+    size: tuple[int, int],
+    theme: str,
+    make_app: MakeApp,
+    snap_compare: Any,
+    leaving: list[threading.Event],
+) -> None:
+    app = make_app("data", theme=theme)
+    app.services.draft.config = Config()
+
+    async def prepare(pilot: Pilot[Any]) -> None:
+        corpora = pilot.app.screen.query_one(CorpusList)
+        await until(lambda: BROKEN in [option.id for option in corpora.options], PATIENCE_SECONDS)
+        corpora.highlight("sample")
+
+        def is_at_the_gate() -> bool:
+            state = pilot.app.screen.query_one(CorpusDetail).state
+            return state is not None and state.statistics.characters == 20_000
+
+        await until(is_at_the_gate, PATIENCE_SECONDS)
+        leaving.append(pilot.app.screen._scan.cancelled)  # type: ignore[attr-defined]
+        await until(
+            lambda: "20,000" in shown(pilot.app) and "reading" in shown(pilot.app), PATIENCE_SECONDS
+        )
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=size, run_before=prepare)

@@ -1,0 +1,224 @@
+"""The chart as a picture: curves, gaps, axes, reference lines, marks, and how fast it is drawn."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from rich.style import Style
+from streams import BASELINES, busy_run, command, healthy_run, long_run, step_event
+
+from shakespeare_tui.core.events import RunStarted
+from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.ui.widgets.loss_chart import stable_slots
+from shakespeare_tui.ui.widgets.loss_picture import ASCII, LossSpec, Overlay, draw_loss
+from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
+from shakespeare_tui.ui.widgets.viewport import Viewport
+
+
+def curve(x, y, mark="*", is_line=True, style=None) -> Curve:
+    return Curve(np.array(x, float), np.array(y, float), style or Style(), mark, is_line)
+
+
+def history_of(events) -> RunHistory:
+    history = RunHistory()
+    history.extend(events)
+    return history
+
+
+def picture(history: RunHistory, width=80, height=20, **choices) -> str:
+    spec = LossSpec(
+        history=history,
+        span=choices.pop("span", (1, max(10, history.last_step))),
+        smoothing_steps=choices.pop("smoothing_steps", 25),
+        marks=choices.pop("marks", ASCII),
+        **choices,
+    )
+    return draw_loss(spec, width, height).canvas.text()
+
+
+class TestCurves:
+    def test_points_are_where_they_belong(self):
+        drawn = draw_curves([curve([0, 4, 9.9], [0, 2.5, 4.9], is_line=False)], 10, 5)
+        assert drawn.text().splitlines() == ["         *", "", "    *", "", "*"]
+
+    def test_a_line_joins_its_points_without_holes(self):
+        drawn = draw_curves([curve([0, 9], [0, 4])], 10, 5)
+        assert sorted(
+            (column, row)
+            for row in range(5)
+            for column in range(10)
+            if drawn.characters[row][column] == "*"
+        ) == sorted((column, 4 - round(column * 4 / 9)) for column in range(10))
+
+    def test_a_gap_interrupts_the_line(self):
+        drawn = draw_curves([curve([0, 3, 5, 6, 9], [1, 1, math.nan, 1, 1])], 10, 3)
+        assert drawn.text().splitlines()[1] == "****  ****"
+
+    def test_braille_has_eight_dots_a_cell(self):
+        drawn = draw_curves([curve([0.1, 0.6], [0.1, 0.9], BRAILLE, is_line=False)], 2, 2)
+        assert drawn.characters[1][0] == chr(0x2800 + 0x40 + 0x08)
+
+    def test_values_far_outside_are_cut_off_and_cost_nothing(self):
+        started = time.perf_counter()
+        drawn = draw_curves([curve([0, 5, 9], [1, 1e30, 1])], 10, 3)
+        assert time.perf_counter() - started < 1
+        assert drawn.text().count("*") > 4
+
+    def test_the_last_curve_lies_on_top(self):
+        red, blue = Style(color="red"), Style(color="blue")
+        drawn = draw_curves(
+            [curve([0, 9], [1, 1], style=red), curve([4], [1], "o", False, blue)], 10, 3
+        )
+        assert drawn.text().splitlines()[1] == "****o*****"
+        assert drawn.styles[1][4] == blue
+        assert drawn.styles[1][5] == red
+
+    def test_nothing_to_draw_is_an_empty_canvas(self):
+        assert draw_curves([curve([0, 1], [math.nan, math.nan])], 10, 3).text().strip() == ""
+        assert draw_curves([], 1, 1).text().strip() == ""
+
+
+class TestCanvas:
+    def test_what_lies_outside_is_left_out(self):
+        canvas = Canvas(4, 1)
+        canvas.write(-1, 0, "abcdefgh")
+        canvas.write(0, 5, "no")
+        assert canvas.text() == "bcde"
+
+    def test_a_copy_is_independent(self):
+        canvas = Canvas(3, 1)
+        canvas.copy().write(0, 0, "x")
+        assert canvas.text() == ""
+
+    def test_strips_hold_every_cell(self):
+        canvas = Canvas(6, 2)
+        canvas.write(1, 0, "ab", Style(bold=True))
+        assert [strip.text for strip in canvas.strips()] == [" ab   ", "      "]
+
+
+class TestLossPicture:
+    def test_reference_lines_carry_their_names_and_values(self):
+        text = picture(history_of(healthy_run(600)))
+        for name, loss in BASELINES.items():
+            assert f"{name} {loss:.2f}" in text
+
+    def test_marks_stand_at_their_steps(self):
+        history = history_of(busy_run(1000))
+        drawn = draw_loss(LossSpec(history, (1, 1000), 25, marks=ASCII), 106, 20)
+        rail = "".join(drawn.canvas.characters[-2])
+        column = {step: drawn.left + drawn.steps.cell(step) for step in (400, 500, 700)}
+        assert rail[column[400]] == ">"
+        assert rail[column[500]] == "C"
+        assert rail[column[700]] == "!"
+
+    def test_losses_that_are_not_finite_never_set_the_axis(self):
+        events = [*healthy_run(300)]
+        odd = [step_event(301, math.inf), step_event(302, math.nan), step_event(303, 2.0)]
+        assert picture(history_of(events), span=(1, 303)) != ""
+        text = picture(history_of(events + odd), span=(1, 303))
+        assert "4.0" in text
+        assert "inf" not in text
+        assert "nan" not in text
+
+    def test_a_lone_spike_does_not_flatten_the_curve(self):
+        events = [*healthy_run(1000), step_event(1001, 1e6)]
+        assert "4.0" in picture(history_of(events))
+
+    def test_a_run_without_steps_shows_its_reference_lines(self):
+        text = picture(history_of([next(healthy_run(1))]))
+        assert "bigram 2.49" in text
+
+    def test_no_baselines_and_equal_losses_do_no_harm(self):
+        start = RunStarted(run="a", config={}, parameters=1, device="cpu", vocab_size=2)
+        history = history_of([start, *(step_event(step, 2.0) for step in range(1, 50))])
+        assert "2." in picture(history)
+
+    @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 5), (400, 100)])
+    def test_any_size_can_be_drawn(self, size):
+        history = history_of(busy_run(300))
+        for is_log in (False, True):
+            picture(history, *size, is_log_steps=is_log, is_log_loss=is_log)
+
+    def test_a_logarithmic_axis_gives_the_first_steps_room(self):
+        history = history_of(healthy_run(1000))
+        spec = LossSpec(history, (1, 1000), 1, is_log_steps=True, marks=ASCII)
+        drawn = draw_loss(spec, 96, 20)
+        assert drawn.steps.cell(10) == 30
+        assert drawn.steps.cell(100) == 60
+
+    def test_overlays_are_drawn_with_marks_of_their_own(self):
+        history = history_of(healthy_run(100))
+        other = history_of(
+            [next(healthy_run(1)), *(step_event(step, 3.0) for step in range(1, 101))]
+        )
+        overlays = [Overlay("other", other, Style(), "+")]
+        assert "+" not in picture(history)
+        assert "+" in picture(history, overlays=overlays)
+
+    def test_a_run_of_very_many_steps_is_drawn_as_fast_as_a_short_one(self):
+        def seconds(history: RunHistory) -> float:
+            best = math.inf
+            for _ in range(5):
+                started = time.perf_counter()
+                picture(history, 120, 40)
+                best = min(best, time.perf_counter() - started)
+            return best
+
+        short, long = history_of(long_run(200)), history_of(long_run(120_000))
+        assert seconds(long) < 2.5 * seconds(short) + 0.005
+
+
+class TestViewport:
+    def test_it_follows_the_run_until_told_otherwise(self):
+        assert Viewport().span(500) == (1, 500)
+        half = Viewport().zoomed(0.5, None, 500)
+        assert half.span(500) == (251, 500)
+        assert half.span(600) == (351, 600)
+
+    def test_zooming_keeps_the_cursor_in_place(self):
+        start, end = Viewport().zoomed(0.5, 200, 1000).span(1000)
+        assert end - start + 1 == 500
+        assert (200 - start) / (end - start) == pytest.approx(200 / 1000, abs=0.01)
+
+    def test_zooming_out_far_enough_shows_everything(self):
+        view = Viewport().zoomed(0.1, 500, 1000)
+        for _ in range(6):
+            view = view.zoomed(2, 500, 1000)
+        assert view == Viewport()
+
+    def test_it_never_shows_less_than_a_handful_of_steps(self):
+        view = Viewport()
+        for _ in range(30):
+            view = view.zoomed(0.5, 3, 1000)
+        start, end = view.span(1000)
+        assert 1 <= start <= 3 <= end
+        assert end - start >= 5
+
+    def test_panning_stops_at_both_ends(self):
+        view = Viewport().zoomed(0.1, None, 1000)
+        back = view.panned(-100, 1000)
+        assert back.span(1000)[0] == 1
+        assert back.panned(100, 1000).span(2000)[1] == 2000
+
+    def test_a_step_outside_is_brought_into_view(self):
+        view = Viewport().zoomed(0.1, None, 1000)
+        assert view.showing(5, 1000).span(1000) == (5, 104)
+        assert view.showing(950, 1000) == view
+
+
+class TestOverlayColours:
+    def test_a_run_has_the_same_colour_wherever_it_is_shown(self):
+        assert stable_slots(["tiny-1"], 5) == [stable_slots(["tiny-1", "quick-3"], 5)[0]]
+
+    def test_two_runs_never_share_a_colour_while_there_are_enough(self):
+        names = [f"run-{number}" for number in range(5)]
+        assert sorted(stable_slots(names, 5)) == [0, 1, 2, 3, 4]
+
+    def test_more_runs_than_colours_still_have_one_each(self):
+        assert len(stable_slots([f"run-{number}" for number in range(9)], 5)) == 9
+
+
+def test_commands_are_named_on_the_chart():
+    history = history_of([*healthy_run(10), command(10, "AddNote", text="a\nb")])
+    assert [marker.text for marker in history.markers] == ["note: a b"]
