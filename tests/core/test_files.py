@@ -1,5 +1,6 @@
 """Files and folders are the old version or the new, whatever happens in between."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -75,26 +76,31 @@ def test_json_is_readable_and_never_nan(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """The system refuses files of more than 4,096 bytes, as a full disk would."""
+    """The system refuses files of more than 4,096 bytes, as a full disk would.
+
+    Only for the block: the limit holds for the whole process, so also for the file that the test
+    run's own report may go to.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_when_the_system_refuses_to_write_the_old_file_stays(
-    tmp_path: Path, small_files: None
-) -> None:
+def test_when_the_system_refuses_to_write_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     write_atomically(path, b"old")
-    with pytest.raises(OSError):
-        write_atomically(path, bytes(100_000))
-    with pytest.raises(OSError), atomic_folder(tmp_path / "step-8") as folder:
-        (folder / "state").write_bytes(bytes(100_000))
+    with small_files():
+        with pytest.raises(OSError):
+            write_atomically(path, bytes(100_000))
+        with pytest.raises(OSError), atomic_folder(tmp_path / "step-8") as folder:
+            (folder / "state").write_bytes(bytes(100_000))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
