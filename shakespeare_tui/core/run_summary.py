@@ -48,7 +48,7 @@ def summarise_run(run: RunFolder) -> RunSummary:
     return RunSummary(
         name=run.name,
         path=str(run.path),
-        state=_state(run, event),
+        state=run_state(run, event),
         step=last.info.step if last else None,
         val_loss=val_loss,
         perplexity=perplexity(val_loss),
@@ -64,7 +64,8 @@ def summarise_runs(root: Path) -> list[RunSummary]:
     return [summarise_run(run) for run in list_runs(root)]
 
 
-def _state(run: RunFolder, event: object) -> RunState:
+def run_state(run: RunFolder, event: object) -> RunState:
+    """What became of a run, from its lock and the last event of its log."""
     if run.is_locked():
         return "training"
     if isinstance(event, RunFinished):

@@ -1,6 +1,7 @@
 """The run folder: what is in it, how it is addressed, and who may write to it."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -16,7 +17,8 @@ import filelock
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.files import write_atomically, write_json_atomically
+from shakespeare_tui.core.files import read_quickly, write_atomically, write_json_atomically
+from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 1
@@ -166,8 +168,8 @@ class RunFolder:
         """Steps of which there is a checkpoint folder, damaged or not, in order."""
         if not self.path.is_dir():
             return []
-        matches = (_STEP_FOLDER.fullmatch(path.name) for path in self.path.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        steps = (step_of_folder(path.name) for path in self.path.iterdir())
+        return sorted(step for step in steps if step is not None)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The checkpoint of ``step``.
@@ -184,13 +186,7 @@ class RunFolder:
             have = ", ".join(map(str, steps[-8:])) if steps else "none"
             shown = step if step < _STEPS_LIMIT else "that high"
             raise UserError(f"run {self.name} has no checkpoint at step {shown}; it has: {have}")
-        info = _read_record(folder / "info.json", CheckpointInfo)
-        if info.step != step:
-            raise UserError(
-                f"{folder / 'info.json'} is of another checkpoint (step {info.step}); use another "
-                "checkpoint of the run"
-            )
-        return Checkpoint(self, folder, info)
+        return Checkpoint(self, folder, read_checkpoint_info(folder, step))
 
     def index(self) -> dict[str, int]:
         """Steps by name: ``best`` and ``last``, as far as there are any."""
@@ -201,7 +197,7 @@ class RunFolder:
             return {}
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); name a step: {self.name}@STEP") from None
-        if not isinstance(record, dict) or not all(_fits(s, int) for s in record.values()):
+        if not isinstance(record, dict) or not all(_fits(s, (int,)) for s in record.values()):
             raise UserError(f"{path} is damaged; name a step: {self.name}@STEP")
         return record
 
@@ -279,9 +275,30 @@ class RunFolder:
             return False
 
 
-def _read_record(path: Path, kind: type[Record]) -> Record:
+def step_of_folder(name: str) -> int | None:
+    """The step of a checkpoint's folder; None for any other name."""
+    match = _STEP_FOLDER.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def read_checkpoint_info(folder: Path | str, step: int) -> CheckpointInfo:
+    """The figures in a checkpoint's folder.
+
+    Raises:
+        UserError: They are missing, damaged or of another step.
+    """
+    path = os.path.join(folder, "info.json")
+    info = _read_record(path, CheckpointInfo)
+    if info.step != step:
+        raise UserError(
+            f"{path} is of another checkpoint (step {info.step}); use another checkpoint of the run"
+        )
+    return info
+
+
+def _read_record(path: Path | str, kind: type[Record]) -> Record:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_quickly(path).decode())
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing; the folder is damaged or not of this program"
@@ -296,32 +313,47 @@ def _read_record(path: Path, kind: type[Record]) -> Record:
             f"{path} was written by a newer version (format {version}, this program reads up to "
             f"{FORMAT_VERSION}); update shakespeare-tui"
         )
-    known = {field.name for field in fields(kind)}
+    known = _kinds_of(kind)
     try:
         read = kind(**{name: value for name, value in record.items() if name in known})
     except TypeError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    for field in fields(kind):
-        if not _fits(getattr(read, field.name), field.type):
-            raise UserError(f"{path} is damaged: {field.name} has a value that cannot be")
+    values = read.__dict__
+    for name, kinds in known.items():
+        if not _fits(values[name], kinds):
+            raise UserError(f"{path} is damaged: {name} has a value that cannot be")
     return read
 
 
-def _fits(value: object, annotation: Any) -> bool:
-    """Whether a value from JSON is of an annotated type; numbers must be finite and sane."""
+@functools.cache
+def _kinds_of(record: type[Any]) -> dict[str, tuple[type, ...]]:
+    """The types that each field's value may have in JSON."""
+    known = {}
+    for field in fields(record):
+        kinds = get_args(field.type) or (field.type,)
+        known[field.name] = (*kinds, int) if float in kinds else kinds
+    return known
+
+
+def _fits(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value from JSON is of one of the types; numbers must be finite and sane."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int | float) and not abs(value) < 2**63:
         return False
-    kinds = get_args(annotation) or (annotation,)
-    return isinstance(value, (*kinds, int) if float in kinds else kinds)
+    return isinstance(value, kinds)
 
 
 def list_runs(root: Path) -> list[RunFolder]:
     """All run folders below ``root``, newest first."""
     if not root.is_dir():
         return []
-    runs = [RunFolder(path) for path in root.iterdir() if (path / "run.json").is_file()]
+    runs = [
+        RunFolder(path)
+        for path in root.iterdir()
+        # What is being deleted is out of sight under such a name.
+        if not path.name.startswith(".") and (path / "run.json").is_file()
+    ]
     return sorted(runs, key=lambda run: (run.path / "run.json").stat().st_mtime, reverse=True)
 
 
@@ -388,7 +420,7 @@ def _name_is_taken(name: str) -> UserError:
 
 
 def find_run(reference: str, root: Path) -> RunFolder:
-    """The run of a name or a path.
+    """The run of a name or a path; a renamed run is found by its former names, too.
 
     Raises:
         UserError: There is no such run; near names are offered.
@@ -400,7 +432,11 @@ def find_run(reference: str, root: Path) -> RunFolder:
         # Unlike pathlib's, this is false for a name that is too long for the system.
         if os.path.isfile(path / "run.json"):
             return RunFolder(path)
-    names = [run.name for run in list_runs(root)]
+    runs = list_runs(root)
+    for run in runs:
+        if any(former.name == reference for former in read_notes(run.path).former_names):
+            return run
+    names = [run.name for run in runs]
     near = difflib.get_close_matches(reference, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     if not hint:

@@ -1,0 +1,249 @@
+"""Everything in the folder of runs: runs and checkpoints in figures, damaged and foreign ones too.
+
+Ten thousand checkpoints are listed in well under a second: each costs one folder listing and two
+short reads, and none of them the second time.
+"""
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.event_log import last_event
+from shakespeare_tui.core.run_notes import FormerName, RunNotes, read_notes
+from shakespeare_tui.core.run_summary import RunState, run_state
+from shakespeare_tui.core.runs import (
+    CheckpointInfo,
+    RunFolder,
+    RunInfo,
+    read_checkpoint_info,
+    step_of_folder,
+)
+from shakespeare_tui.core.weights_check import weights_problem
+
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".gguf", ".onnx")
+"""What files of models are called elsewhere: one that lies here is named as foreign."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointEntry:
+    """A checkpoint; one with a ``problem`` has no figures.
+
+    Attributes:
+        name: Its folder's name, or the foreign file's.
+        step: The optimiser step; -1 for what is foreign.
+        info: Its figures; None where they cannot be used.
+        size_bytes: Size of all its files.
+        problem: Why it cannot be used.
+    """
+
+    run: str
+    name: str
+    step: int
+    info: CheckpointInfo | None
+    size_bytes: int
+    is_best: bool = False
+    is_last: bool = False
+    problem: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """``RUN@STEP``; the path below the folder of runs for what is foreign."""
+        return f"{self.run}@{self.step}" if self.step >= 0 else f"{self.run}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunEntry:
+    """A run and its checkpoints, latest first; one with a ``problem`` may have no ``info``.
+
+    Attributes:
+        written: When it was last written, Unix seconds.
+        notes: Its annotation and former names.
+    """
+
+    name: str
+    path: Path
+    state: RunState
+    info: RunInfo | None
+    written: float
+    notes: RunNotes = RunNotes()
+    checkpoints: tuple[CheckpointEntry, ...] = ()
+    problem: str | None = None
+
+    @property
+    def created(self) -> float:
+        """When it was made, Unix seconds."""
+        return self.info.created if self.info else self.written
+
+    @property
+    def former_names(self) -> tuple[FormerName, ...]:
+        """The names it bore before."""
+        return self.notes.former_names
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A checkpoint as it was read, and the state of its files then."""
+
+    state: tuple[int, ...]
+    info: CheckpointInfo | None
+    size_bytes: int
+    problem: str | None
+
+
+class CheckpointList:
+    """Lists the folder of runs; what has not changed since is not read again.
+
+    Safe for use by several threads, one at a time.
+
+    Args:
+        root: The folder of all runs; it need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[str, _Read] = {}
+        self._lock = threading.Lock()
+
+    def entries(self) -> list[RunEntry]:
+        """All runs, newest first; damage shows in the entries, never as an error."""
+        with self._lock:
+            before, self._read = self._read, {}
+            runs = list(self._runs(before))
+        return sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
+
+    def _runs(self, before: dict[str, _Read]) -> Iterator[RunEntry]:
+        try:
+            found = list(os.scandir(self._root))
+        except OSError:
+            return
+        for item in found:
+            if item.name.startswith("."):
+                continue
+            try:
+                if item.is_dir():
+                    yield self._run(Path(item.path), before)
+                elif item.name.lower().endswith(_WEIGHTS):
+                    yield _foreign_run(item)
+            except OSError:
+                # It went away while it was looked at.
+                continue
+
+    def _run(self, path: Path, before: dict[str, _Read]) -> RunEntry:
+        run = RunFolder(path)
+        written = path.stat().st_mtime
+        try:
+            info = run.info()
+        except UserError as error:
+            return RunEntry(
+                name=path.name,
+                path=path,
+                state="damaged",
+                info=None,
+                written=written,
+                problem=str(error),
+            )
+        problem = None
+        named: dict[str, int] = {}
+        try:
+            named = run.index()
+        except UserError as error:
+            problem = str(error)
+        checkpoints = [entry for entry in self._checkpoints(path, named, before)]
+        checkpoints.sort(key=lambda entry: (entry.step, entry.name), reverse=True)
+        try:
+            state: RunState = run_state(run, last_event(run.events_path))
+        except OSError as error:
+            state, problem = "damaged", f"{run.events_path}: {error.strerror or error}"
+        return RunEntry(
+            name=path.name,
+            path=path,
+            state=state,
+            info=info,
+            written=written,
+            notes=read_notes(path),
+            checkpoints=tuple(checkpoints),
+            problem=problem,
+        )
+
+    def _checkpoints(
+        self, path: Path, named: dict[str, int], before: dict[str, _Read]
+    ) -> Iterator[CheckpointEntry]:
+        with os.scandir(path) as found:
+            items = [item for item in found if not item.name.startswith(".")]
+        for item in items:
+            step = step_of_folder(item.name)
+            if step is None:
+                if item.name.startswith("step-") or item.name.lower().endswith(_WEIGHTS):
+                    yield CheckpointEntry(
+                        run=path.name,
+                        name=item.name,
+                        step=-1,
+                        info=None,
+                        size_bytes=0,
+                        problem="not a checkpoint of this program: those are folders step-00000000",
+                    )
+                continue
+            read = self._read[item.path] = _read_checkpoint(item.path, step, before.get(item.path))
+            yield CheckpointEntry(
+                run=path.name,
+                name=item.name,
+                step=step,
+                info=read.info,
+                size_bytes=read.size_bytes,
+                is_best=named.get("best") == step,
+                is_last=named.get("last") == step,
+                problem=read.problem,
+            )
+
+
+def _foreign_run(item: "os.DirEntry[str]") -> RunEntry:
+    return RunEntry(
+        name=item.name,
+        path=Path(item.path),
+        state="damaged",
+        info=None,
+        written=item.stat().st_mtime,
+        problem="a file of another program; runs are folders with a run.json",
+    )
+
+
+def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
+    try:
+        state = _state(folder)
+        if before is not None and before.state == state and before.problem is None:
+            return before
+        sizes = _sizes(folder)
+        size = sum(sizes.values())
+        info = read_checkpoint_info(folder, step)
+        if "weights.safetensors" not in sizes:
+            return _Read(state, None, size, "weights.safetensors is missing")
+        weights = f"{folder}/weights.safetensors"
+        problem = weights_problem(weights, sizes["weights.safetensors"])
+        if problem is not None:
+            return _Read(state, None, size, f"weights.safetensors is damaged: {problem}")
+    except UserError as error:
+        return _Read((), None, 0, str(error))
+    except OSError as error:
+        return _Read((), None, 0, f"{error.filename or folder}: {error.strerror or error}")
+    return _Read(state, info, size, None)
+
+
+def _state(folder: str) -> tuple[int, ...]:
+    """What changes when a checkpoint's folder or its figures do."""
+    outer = os.stat(folder)
+    if not stat.S_ISDIR(outer.st_mode):
+        raise UserError("a file, not a folder; checkpoints are folders")
+    try:
+        inner = os.stat(f"{folder}/info.json")
+    except FileNotFoundError:
+        return (outer.st_ino, outer.st_mtime_ns)
+    return (outer.st_ino, outer.st_mtime_ns, inner.st_mtime_ns, inner.st_size)
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    with os.scandir(folder) as files:
+        return {file.name: file.stat().st_size for file in files}
