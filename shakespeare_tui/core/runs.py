@@ -1,7 +1,6 @@
 """The run folder: what is in it, how it is addressed, and who may write to it."""
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -313,7 +312,7 @@ def _read_record(path: Path | str, kind: type[Record]) -> Record:
             f"{path} was written by a newer version (format {version}, this program reads up to "
             f"{FORMAT_VERSION}); update shakespeare-tui"
         )
-    known = _kinds_of(kind)
+    known = _KINDS[kind.__name__]
     try:
         read = kind(**{name: value for name, value in record.items() if name in known})
     except TypeError as error:
@@ -325,14 +324,16 @@ def _read_record(path: Path | str, kind: type[Record]) -> Record:
     return read
 
 
-@functools.cache
-def _kinds_of(record: type[Any]) -> dict[str, tuple[type, ...]]:
+def _kinds_of(record: Any) -> dict[str, tuple[type, ...]]:
     """The types that each field's value may have in JSON."""
     known = {}
     for field in fields(record):
         kinds = get_args(field.type) or (field.type,)
         known[field.name] = (*kinds, int) if float in kinds else kinds
     return known
+
+
+_KINDS = {record.__name__: _kinds_of(record) for record in (RunInfo, CheckpointInfo)}
 
 
 def _fits(value: object, kinds: tuple[type, ...]) -> bool:
