@@ -1,0 +1,77 @@
+"""Steps that drop the unlikely tokens, each by its own measure of unlikely.
+
+Each keeps the likeliest token whatever its parameters. Tokens already dropped stay dropped.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from shakespeare_tui.core.sampling.arrays import FloatArray, keep, softmax
+from shakespeare_tui.core.sampling.kinds import Step, real, register, whole
+from shakespeare_tui.core.sampling.situation import Situation
+
+
+@register("top_k", title="Top-k", paper="arXiv:1805.04833")
+@dataclass(frozen=True)
+class TopK(Step):
+    """Keep the k likeliest tokens.
+
+    Tokens as likely as the k-th stay with it, as in ``transformers``. Of some 65 characters, 10 to
+    20 are nearly all that ever fit.
+    """
+
+    k: int = whole(20, 1, 1_000_000, 1, "How many tokens stay.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep the ``k`` largest of each row of ``logits`` [B, V]."""
+        others = logits.shape[1] - self.k
+        if others <= 0:
+            return logits
+        least = np.partition(logits, others, axis=1)[:, others, None]
+        return keep(logits, logits >= least)
+
+
+@register("top_p", title="Top-p (nucleus)", paper="arXiv:1904.09751")
+@dataclass(frozen=True)
+class TopP(Step):
+    """Keep the smallest set of tokens whose probability reaches p; 1 keeps all.
+
+    Where equals stand at the edge of the set, those with the lower ids stay.
+    """
+
+    p: float = real(0.95, 0, 1, 0.05, "The probability that the set reaches.", excludes_low=True)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep each row's smallest set of ``logits`` [B, V] with mass ``p`` or more."""
+        if self.p >= 1:
+            return logits
+        probabilities = softmax(logits)
+        ordered = np.sort(probabilities, axis=1)[:, ::-1]
+        mass = np.add.accumulate(ordered, axis=1, dtype=np.float64)
+        # A token stays where the ones before it do not reach p yet; the first always does.
+        last = np.add.reduce(mass[:, :-1] < self.p, axis=1, dtype=np.int64)
+        least = ordered[np.arange(len(ordered)), last][:, None]
+        is_kept = probabilities >= least
+        if np.count_nonzero(is_kept) != np.add.reduce(last) + len(last):
+            is_above = probabilities > least
+            is_equal = is_kept & ~is_above
+            free = last[:, None] + 1 - np.add.reduce(is_above, axis=1, keepdims=True)
+            is_kept = is_above | (is_equal & (np.add.accumulate(is_equal, axis=1) <= free))
+        return keep(logits, is_kept)
+
+
+@register("min_p", title="Min-p", paper="arXiv:2407.01082")
+@dataclass(frozen=True)
+class MinP(Step):
+    """Keep tokens at least min_p times as likely as the likeliest; 0 keeps all."""
+
+    share: float = real(0.1, 0, 1, 0.02, "The least share of the likeliest token's probability.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep those of ``logits`` [B, V] within ``log(share)`` of their row's largest."""
+        if self.share == 0:
+            return logits
+        least = np.maximum.reduce(logits, axis=1, keepdims=True) + math.log(self.share)
+        return keep(logits, logits >= least)
