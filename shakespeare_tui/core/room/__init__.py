@@ -1,0 +1,1 @@
+"""What the checkpoint room knows: figures to sort and filter by, verdicts, recommendations."""
