@@ -8,6 +8,7 @@ no speech.
 import heapq
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LONGEST_NAME_CHARACTERS = 60
@@ -17,9 +18,12 @@ MAX_NAMES = 100_000
 """Names that are told apart; beyond them further names only add to the count of speeches."""
 
 _BLANK_LINE = re.compile(r"\n[ \t]{0,8}\n")
+_BLANK_LINES = re.compile(r"(?:^|\n)(?:[ \t]{0,8}\n)+")
 _BLANK_LINE_CHARACTERS = 10
 # A heading begins with a letter that is not in lower case.
-_HEADING = re.compile(r"\n[ \t]{0,8}\n([^\W\d_a-z][^\n:]{0,59}):[ \t]{0,4}(?=\n)")
+_NAME_AND_COLON = r"([^\W\d_a-z][^\n:]{0,59}):[ \t]{0,4}"
+_HEADING = re.compile(rf"\n[ \t]{{0,8}}\n{_NAME_AND_COLON}(?=\n)")
+_HEADING_BY_ITSELF = re.compile(_NAME_AND_COLON)
 _HEADING_CHARACTERS = _BLANK_LINE_CHARACTERS + LONGEST_NAME_CHARACTERS + 6
 _HEADING_LINE = re.compile(r"[A-Z][A-Za-z'\- ]*")
 _LONGEST_LINE_CHARACTERS = 200
@@ -166,6 +170,29 @@ class _HeadingLineCounter:
                     self.names.add(buffer[start:colon])
             position = colon + 1
         self._carry = buffer[max(position, len(buffer) - _LONGEST_LINE_CHARACTERS - 1) :]
+
+
+def heading_name(line: str) -> str | None:
+    """The speaker that a line names if it is a heading; whether it begins a block is not seen."""
+    match = _HEADING_BY_ITSELF.fullmatch(line)
+    return match[1].strip() if match else None
+
+
+def speaker_names(text: str) -> set[str]:
+    """The names in all headings of a text."""
+    # A text may begin with a heading; the blank line stands for what is before it.
+    return {match[1].strip() for match in _HEADING.finditer("\n\n" + text.replace("\r\n", "\n"))}
+
+
+def text_blocks(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the blocks of a text: the place of each and its lines, blank lines left out."""
+    start = 0
+    for gap in _BLANK_LINES.finditer(text):
+        if text[start : gap.start()].strip():
+            yield start, text[start : gap.start()]
+        start = gap.end()
+    if text[start:].strip():
+        yield start, text[start:]
 
 
 def _add_speech(

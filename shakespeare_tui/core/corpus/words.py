@@ -30,6 +30,11 @@ class WordCounts:
     """False where the text goes on beyond ``MAX_CHARACTERS``."""
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text in order, in lower case."""
+    return _WORD.findall(text.lower())
+
+
 class WordCounter:
     """Counts words of a text that comes in pieces."""
 

@@ -1,0 +1,19 @@
+"""Measures of text: how varied, repetitive, real, well laid out and copied a text is."""
+
+from shakespeare_tui.core.measures.copies import LEAST_COPY_CHARACTERS, Memorisation, Passage
+from shakespeare_tui.core.measures.reference import CorpusReference
+from shakespeare_tui.core.measures.reference_store import open_reference, reference_for_run
+from shakespeare_tui.core.measures.report import MEASURES, MeasureKind, Measures, measure_text
+
+__all__ = [
+    "LEAST_COPY_CHARACTERS",
+    "MEASURES",
+    "CorpusReference",
+    "MeasureKind",
+    "Measures",
+    "Memorisation",
+    "Passage",
+    "measure_text",
+    "open_reference",
+    "reference_for_run",
+]

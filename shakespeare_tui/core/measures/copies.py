@@ -1,0 +1,171 @@
+"""Find what a text has copied from the training split: every passage, exactly.
+
+Whether a passage occurs takes one binary search in the training text's suffix array. A passage
+that occurs stays one when it loses its first or last character, so one walk over the text finds
+all the longest ones with about one search a character.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+LEAST_COPY_CHARACTERS = 20
+"""A shorter passage is common language rather than a copy."""
+
+
+class Searchable(Protocol):
+    """A training text in which passages can be found."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the training split is searched."""
+
+    def encode(self, text: str) -> "Encoded":
+        """A text in the form in which it is compared."""
+
+    def occurs(self, passage: bytes) -> bool:
+        """Whether an encoded passage occurs."""
+
+    def place(self, passage: bytes) -> tuple[int, int]:
+        """Character offset and line (from 1) of the first occurrence of an encoded passage."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as bytes of a fixed width a character."""
+
+    content: bytes
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.content) // self.width
+
+    def slice(self, start: int, end: int) -> bytes:
+        """The characters from ``start`` up to ``end``."""
+        return self.content[start * self.width : end * self.width]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of text that occurs in the training split and cannot be extended on either side."""
+
+    start: int
+    """First character, counted in the whole text."""
+    end: int
+    """Behind the last character."""
+    source_line: int
+    """Line of the corpus, from 1, in which its first occurrence begins."""
+    source_start: int
+    """Character of the corpus, from 0, at which its first occurrence begins."""
+
+    @property
+    def length(self) -> int:
+        """Characters."""
+        return self.end - self.start
+
+    def as_json(self) -> dict[str, int]:
+        """For ``--json``."""
+        return {"start": self.start, "end": self.end, "source_line": self.source_line}
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How much of a text is copied from the training split, character by character."""
+
+    longest: int
+    """Length of the longest passage that occurs in the training split, however short."""
+    share: float
+    """Share of the text inside copies of at least ``LEAST_COPY_CHARACTERS``."""
+    passages: tuple[Passage, ...]
+    """Those copies in order; neighbours may overlap, none lies inside another."""
+    longest_passage: Passage | None
+    """The first of the longest; None where no character of the text occurs."""
+    is_whole: bool
+    """False where only the beginning of a very long training split was searched."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        passages = [passage.as_json() for passage in self.passages]
+        return {"longest": self.longest, "share": self.share, "passages": passages}
+
+
+def find_copies(text: str, training: Searchable, start: int = 0) -> Memorisation:
+    """What ``text`` from character ``start`` on has copied.
+
+    Args:
+        text: The whole text; the passages count their characters in it.
+        training: Where to search.
+        start: Characters at the beginning that are left out, a prompt for example.
+    """
+    encoded = training.encode(text[start:])
+    spans = list(_longest_spans(encoded, training.occurs, LEAST_COPY_CHARACTERS))
+    longest = max(spans, key=lambda span: span[1] - span[0], default=None)
+    if longest is None:
+        longest = _longest_span(encoded, training.occurs)
+
+    def passage(first: int, end: int) -> Passage:
+        source_start, source_line = training.place(encoded.slice(first, end))
+        return Passage(start + first, start + end, source_line, source_start)
+
+    covered = reached = 0
+    for first, end in spans:
+        covered += end - max(first, reached)
+        reached = end
+    return Memorisation(
+        longest=longest[1] - longest[0],
+        share=covered / len(encoded) if len(encoded) else 0.0,
+        passages=tuple(passage(*span) for span in spans),
+        longest_passage=passage(*longest) if longest[1] > longest[0] else None,
+        is_whole=training.is_whole,
+    )
+
+
+def _longest_spans(
+    text: Encoded, occurs: Callable[[bytes], bool], least: int
+) -> Iterator[tuple[int, int]]:
+    """All spans of at least ``least`` characters that occur and lie in no longer one that does."""
+    end = least
+    earliest = 0
+    while end <= len(text):
+        if not occurs(text.slice(end - least, end)):
+            earliest = end - least + 1
+            end += 1
+            continue
+
+        def begins(distance: int, end: int = end) -> bool:
+            return occurs(text.slice(end - least - distance, end))
+
+        first = end - least - _furthest(end - least - earliest, begins)
+
+        def extends(distance: int, first: int = first, end: int = end) -> bool:
+            return occurs(text.slice(first, end + distance))
+
+        end += _furthest(len(text) - end, extends)
+        yield first, end
+        # What begins here and is one longer does not occur.
+        earliest = first + 1
+        end += 1
+
+
+def _longest_span(text: Encoded, occurs: Callable[[bytes], bool]) -> tuple[int, int]:
+    """The first of the longest spans that occur; (0, 0) where no character does."""
+    best = (0, 0)
+    for end in range(1, len(text) + 1):
+        # One more than the best so far is all that one more character can bring.
+        first = end - (best[1] - best[0]) - 1
+        if occurs(text.slice(first, end)):
+            best = (first, end)
+    return best
+
+
+def _furthest(limit: int, holds: Callable[[int], bool]) -> int:
+    """The largest distance up to ``limit`` for which ``holds`` is true; it is true for 0.
+
+    And once false, it stays so. The steps double, so that a near end costs few tests.
+    """
+    step = 1
+    while step <= limit and holds(step):
+        step *= 2
+    distances = range(step // 2, min(step, limit + 1))
+    return distances[bisect_left(distances, True, lo=1, key=lambda d: not holds(d)) - 1]
