@@ -108,19 +108,25 @@ class Attention(nn.Module):
             self.q_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
             self.k_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None
-    ) -> Tensor:
-        """Mix ``x`` of shape [B, T, C] over the tokens before; shape unchanged."""
-        batch, tokens, width = x.shape
+    def project(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of ``x`` [B, T, C], each [B, H, T, D], normed and rotated."""
         # [B, T, 3C] -> three times [B, T, H, D]
-        query, key, value = self.qkv(x).view(batch, tokens, 3, self.n_heads, -1).unbind(2)
+        query, key, value = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1).unbind(2)
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
         if rotary is not None:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
         # [B, T, H, D] -> [B, H, T, D]
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None
+    ) -> Tensor:
+        """Mix ``x`` of shape [B, T, C] over the tokens before; shape unchanged."""
+        batch, tokens, width = x.shape
+        query, key, value = self.project(x, rotary)
         mask = None
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
@@ -247,9 +253,14 @@ class Transformer(nn.Module):
                 is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
                 parameter.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
 
-    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The residual stream after the last norm, [B, T, C], of ``tokens`` [B, T]."""
-        start = 0 if cache is None else cache.length
+    def embed(self, tokens: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What the first block reads, [B, T, C], and the rotary table's rows where there is one.
+
+        ``tokens`` [B, T] stand from position ``start`` on.
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
         end = start + tokens.size(1)
         if end > self.config.max_seq_len:
             raise ValueError(f"{end} tokens are more than the context of {self.config.max_seq_len}")
@@ -263,12 +274,17 @@ class Transformer(nn.Module):
             # [T, D] -> [T, 1, D], to fit [B, T, H, D]
             cosines, sines = self.get_buffer("cosines"), self.get_buffer("sines")
             rotary = cosines[start:end, None], sines[start:end, None]
+        return x, rotary
+
+    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The residual stream after the last norm, [B, T, C], of ``tokens`` [B, T]."""
+        x, rotary = self.embed(tokens, 0 if cache is None else cache.length)
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x, rotary, cache)
         if cache is not None:
-            cache.length = end
+            cache.length += tokens.size(1)
         normed: Tensor = self.norm(x)
         return normed
 
