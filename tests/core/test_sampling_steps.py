@@ -125,3 +125,62 @@ def test_what_is_dropped_stays_dropped(seed: int) -> None:
         assert (shaped[logits == -np.inf] == -np.inf).all()
         assert (shaped.max(axis=1) > -np.inf).all()
         assert shaped.shape == (len(logits), VOCAB)
+
+
+@seeds
+@pytest.mark.parametrize("mass", [0.05, 0.5, 0.9, 0.99])
+def test_typical(seed: int, mass: float) -> None:
+    logits = random_logits(seed)
+    exact = exact_probabilities(logits)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surprise = -np.log(exact)
+        distance = abs(surprise - np.nansum(exact * surprise, axis=1, keepdims=True))
+    order = distance.argsort(axis=1)
+    reached = np.take_along_axis(exact, order, axis=1).cumsum(axis=1)
+    is_close_call = (abs(reached - mass) < CLOSE).any(axis=1)
+    # Two tokens on either side of the entropy may be equally far from it, to within rounding; in
+    # rows on a grid they are so in truth, and then both stay or both go.
+    last = np.minimum((reached < mass).sum(axis=1), VOCAB - 1)
+    limit = np.take_along_axis(distance, order[np.arange(len(order)), last][:, None], axis=1)
+    with np.errstate(invalid="ignore"):
+        gap = abs(distance - limit)
+    is_close_call |= ((gap < 1e-5) & (logits != np.where(gap == 0, logits, np.nan))).any(axis=1)
+    theirs = their(processors().TypicalLogitsWarper(mass), logits)
+    assert_same_but(apply(f"typical={mass}", logits), theirs, is_close_call)
+
+
+@seeds
+@pytest.mark.parametrize("epsilon", [1e-4, 0.01, 0.2, 0.9])
+def test_epsilon(seed: int, epsilon: float) -> None:
+    logits = random_logits(seed)
+    is_close_call = (abs(exact_probabilities(logits) - epsilon) < CLOSE * epsilon).any(axis=1)
+    theirs = their(processors().EpsilonLogitsWarper(epsilon), logits)
+    assert_same_but(apply(f"epsilon={epsilon}", logits), theirs, is_close_call)
+
+
+@seeds
+@pytest.mark.parametrize("epsilon", [1e-4, 0.01, 0.2, 0.9])
+def test_eta(seed: int, epsilon: float) -> None:
+    logits = random_logits(seed)
+    exact = exact_probabilities(logits)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.nansum(exact * np.log(exact), axis=1, keepdims=True)
+    least = np.minimum(epsilon, np.sqrt(epsilon) * np.exp(-entropy))
+    is_close_call = (abs(exact / least - 1) < 1e-5).any(axis=1)
+    theirs = their(processors().EtaLogitsWarper(epsilon), logits)
+    assert_same_but(apply(f"eta={epsilon}", logits), theirs, is_close_call)
+
+
+@seeds
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 40])
+@pytest.mark.parametrize("vocab", [2, 5, 65])
+def test_no_repeat_ngram(seed: int, n: int, vocab: int) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(60, vocab)).astype(np.float32)
+    for length in (1, 2, n, 30):
+        tokens = random_tokens(seed + length, 60, length, vocab)
+        theirs = their(processors().NoRepeatNGramLogitsProcessor(n), logits, tokens)
+        # Where theirs leaves nothing, ours leaves all.
+        is_empty = (theirs == -np.inf).all(axis=1)
+        theirs[is_empty] = logits[is_empty]
+        assert np.array_equal(apply(f"no_repeat_ngram={n}", logits, tokens), theirs)

@@ -6,10 +6,14 @@ is all that parsing, help and screens need.
 """
 
 from shakespeare_tui.core.sampling import (  # noqa: F401  (each registers its steps)
+    exclusion,
     methods,
+    mirostat,
     penalties,
+    repeats,
     temperatures,
     truncation,
+    typicality,
 )
 from shakespeare_tui.core.sampling.kinds import (
     STEP_KINDS,

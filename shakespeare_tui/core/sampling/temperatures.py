@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shakespeare_tui.core.sampling.arrays import FloatArray, keep_likeliest
+from shakespeare_tui.core.sampling.arrays import FloatArray, entropy, keep_likeliest, softmax
 from shakespeare_tui.core.sampling.kinds import Step, real, register
 from shakespeare_tui.core.sampling.situation import Situation
 
@@ -34,3 +34,27 @@ class Temperature(Step):
         # What falls to −inf has no chance beside the likeliest, which stays at 0.
         with np.errstate(over="ignore"):
             return below / max(self.temperature, _LEAST_TEMPERATURE)
+
+
+@register("dynamic_temperature", title="Dynamic temperature", paper="llama.cpp")
+@dataclass(frozen=True)
+class DynamicTemperature(Step):
+    """Divide the logits by a temperature that rises with the entropy: bold only where it is unsure.
+
+    It runs from ``temperature`` − ``spread`` where the model is certain to ``temperature`` +
+    ``spread`` where all tokens that are left are equally likely. The mean entropy of a character is
+    about a third of that, so that most are drawn below ``temperature``.
+    """
+
+    temperature: float = real(0.9, 0, 1000, 0.1, "The middle of the range.")
+    spread: float = real(0.5, 0, 1000, 0.1, "How far the range goes to both sides.")
+    exponent: float = real(1.0, 0, 100, 0.1, "Above 1 stays low for longer, below 1 rises at once.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Divide each row of ``logits`` [B, V] by its own temperature."""
+        left = np.count_nonzero(logits > -np.inf, axis=1)
+        share = entropy(softmax(logits)) / np.log(np.maximum(left, 2))
+        low, high = max(0, self.temperature - self.spread), self.temperature + self.spread
+        own = low + (high - low) * np.clip(share, 0, 1) ** self.exponent
+        divisors: FloatArray = np.maximum(own, _SAFE_TEMPERATURE).astype(np.float32)
+        return logits / divisors[:, None]

@@ -75,3 +75,26 @@ class MinP(Step):
             return logits
         least = np.maximum.reduce(logits, axis=1, keepdims=True) + math.log(self.share)
         return keep(logits, logits >= least)
+
+
+@register("top_nsigma", title="Top-nσ", paper="arXiv:2411.07641")
+@dataclass(frozen=True)
+class TopNSigma(Step):
+    """Keep tokens whose logit is within n standard deviations of the largest.
+
+    Both scale with the temperature, so that the kept set does not depend on it. The deviation is
+    over the tokens that are left, each counted once, as in llama.cpp.
+    """
+
+    n: float = real(1.0, 0, 100, 0.1, "How many standard deviations.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep those of ``logits`` [B, V] at or above their row's largest − n · σ."""
+        is_left = logits > -np.inf
+        top = np.maximum.reduce(logits, axis=1, keepdims=True)
+        # In double precision, in which no square of a float32 overflows.
+        below = np.where(is_left, logits - top, 0).astype(np.float64)
+        left = np.add.reduce(is_left, axis=1, keepdims=True)
+        mean = np.add.reduce(below, axis=1, keepdims=True) / left
+        spread = np.add.reduce((below - mean) ** 2 * is_left, axis=1, keepdims=True) / left
+        return keep(logits, is_left & (below >= -self.n * np.sqrt(spread)))
