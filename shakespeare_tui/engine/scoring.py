@@ -6,6 +6,7 @@ short text is seen whole, and in a long one every character is given at least ha
 of this protocol come out lower than an exact evaluation's, whose windows do not overlap.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -51,9 +52,13 @@ class Surprise:
     _model: Transformer = field(repr=False)
 
     def mean(self, start: int = 0) -> float | None:
-        """Mean nats per token from token ``start`` on; None where none of them is predicted."""
+        """Mean nats per token from token ``start`` on.
+
+        None where none of them is predicted, or where the weights are broken and it is no number.
+        """
         nats = self.nats[max(start, 1) :]
-        return float(nats.mean(dtype=np.float64)) if len(nats) else None
+        mean = float(nats.mean(dtype=np.float64)) if len(nats) else math.nan
+        return mean if math.isfinite(mean) else None
 
     def logits_at(self, position: int) -> _Reals:
         """Logits [V] of the token at ``position``, computed anew; N is the one after the text.

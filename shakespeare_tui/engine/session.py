@@ -119,7 +119,7 @@ def new_session(
         notice=hooks.notice,
         fallback_to_sample=fallback_to_sample,
     )
-    if source.name in CATALOGUE and source.name != config.data.corpus:
+    if config.data.corpus in CATALOGUE and source.name != config.data.corpus:
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name})
         config = config.model_copy(update={"data": data})

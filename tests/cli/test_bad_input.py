@@ -210,6 +210,37 @@ GENERATE: list[Case] = [
     ("unknown command", nothing, ("trian",), ("trian", "train")),
     ("unknown protocol", nothing, ("eval", "alpha", "--protocol=best"), ("exact", "nanogpt")),
     ("no batches", nothing, ("eval", "alpha", "--batches=0"), ("--batches",)),
+    ("score of a missing file", nothing, ("score", "alpha", "--file=no.txt"), ("'no.txt'", "path")),
+    ("score of a folder", nothing, ("score", "alpha", "--file=."), ("'.'", "text file")),
+    (
+        "score of a binary file",
+        lambda run: rewrite(Path("photo.txt"), b"GIF\x00\x01"),
+        ("score", "alpha", "--file=photo.txt"),
+        ("photo.txt is not text", "offset 3"),
+    ),
+    (
+        "score of another encoding",
+        lambda run: rewrite(Path("latin.txt"), "Ça va".encode("latin-1")),
+        ("score", "alpha", "--file=latin.txt"),
+        ("latin.txt", "UTF-8", "0xc7"),
+    ),
+    (
+        "score of an empty file",
+        lambda run: rewrite(Path("empty.txt"), ""),
+        ("score", "alpha", "--file=empty.txt"),
+        ("empty.txt is empty",),
+    ),
+    ("score of no text", nothing, ("score", "alpha", "--text="), ("--text is empty",)),
+    ("score of one character", nothing, ("score", "alpha", "--text=a"), ("two characters",)),
+    (
+        "score of an unknown character",
+        nothing,
+        ("score", "alpha", "--text=Hé"),
+        ("'é'", "position 1"),
+    ),
+    ("score of nothing", nothing, ("score", "alpha"), ("--file", "--text")),
+    ("score twice", nothing, ("score", "alpha", "--text=ab", "--file=notes.txt"), ("--file",)),
+    ("score of an unknown run", nothing, ("score", "beta", "--text=ab"), ("'beta'",)),
     ("watch at no speed", nothing, ("watch", "alpha", "--speed=0"), ("--speed", "1000")),
 ]
 

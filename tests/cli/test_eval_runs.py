@@ -112,6 +112,13 @@ def test_a_corpus_that_changed_is_not_taken_for_the_runs_own(
     assert outcome.err.count("\n") == 1
 
 
+def test_a_file_called_like_a_named_corpus_is_itself(cli: CommandLine, tmp_path: Path) -> None:
+    corpus = tmp_path / "tiny_shakespeare.txt"
+    corpus.write_text("To be, or not to be: that is all. " * 40)
+    cli("train", "--no-ui", *TINY, f"--corpus={corpus}", "--max-steps=2", "--name=mine")
+    assert evaluate(cli, "mine")["tokens"] == 135
+
+
 class TestRuns:
     def test_none(self, cli: CommandLine) -> None:
         outcome = cli("runs")

@@ -200,6 +200,7 @@ class TestReport:
         for kind in MEASURES.values():
             assert len(kind.label) <= 14
             assert kind.help.endswith(".")
+            assert len(kind.help) <= 90
             assert kind.format(None) == "-"
         assert MEASURES["longest_copy"].format(measures.longest_copy) == "38"
         assert MEASURES["copied_share"].format(0.125) == "12.5%"

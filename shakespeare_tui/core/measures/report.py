@@ -48,7 +48,7 @@ _KINDS = (
         "distinct-2",
         "share",
         "higher",
-        "Different pairs of neighbouring words among all such pairs.",
+        "Different pairs of words among all pairs.",
     ),
     MeasureKind(
         "distinct_3",
@@ -62,7 +62,7 @@ _KINDS = (
         "longest loop",
         "characters",
         "lower",
-        "Longest stretch that repeats one unit back to back, at least twice.",
+        "Longest stretch of one unit repeated back to back.",
     ),
     MeasureKind(
         "repeated_share",
@@ -76,14 +76,14 @@ _KINDS = (
         "real words",
         "share",
         "higher",
-        "Words that occur in the training split; case does not count.",
+        "Words of the training split; case does not count.",
     ),
     MeasureKind(
         "wellformed_share",
         "well-formed",
         "share",
         "higher",
-        "Blocks between blank lines that are a speaker's heading and text below it.",
+        "Blocks that are a heading with text below it.",
     ),
     MeasureKind(
         "known_speaker_share",
@@ -97,14 +97,14 @@ _KINDS = (
         "longest copy",
         "characters",
         "lower",
-        "Longest passage that occurs in the training split, character by character.",
+        "Longest passage that the training split has too.",
     ),
     MeasureKind(
         "copied_share",
         "copied",
         "share",
         "lower",
-        "Characters inside copies of at least 20 characters from the training split.",
+        "Text inside copies of 20 characters or more.",
     ),
 )
 

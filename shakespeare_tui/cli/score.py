@@ -1,0 +1,120 @@
+"""``score``: how surprised a checkpoint is by a text, and what the text has copied."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.console import check_device, print_json, progress, say
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import CorpusReference
+    from shakespeare_tui.core.runs import RunFolder
+
+_STDIN = "-"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe the command."""
+    parser = subparsers.add_parser(
+        "score",
+        help="surprise and memorisation of a text",
+        description="Measure how surprised a checkpoint is by a text, how the text is made, and "
+        "what of it is copied from the training split.",
+        epilog="Example: shakespeare-tui score quick-1 --text 'To be, or not to be'",
+    )
+    parser.add_argument("checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--file", metavar="FILE", help="a text file; - reads from stdin")
+    given.add_argument("--text", metavar="TEXT", help="the text itself")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score and print."""
+    check_device(arguments.device)
+    text = _read_text(arguments)
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.runs import find_checkpoint
+
+    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    # The text is checked before the model is loaded: a wrong one fails at once.
+    tokens = checkpoint.run.tokenizer().encode_array(text)
+    if len(tokens) < 2:
+        raise UserError("the text is too short to be scored; give at least two characters")
+    from shakespeare_tui.core.formatting import perplexity
+    from shakespeare_tui.core.measures import measure_text
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.device import resolve_device
+    from shakespeare_tui.engine.scoring import score_tokens
+
+    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    surprise = score_tokens(model, tokens)
+    measures = measure_text(text, _reference(checkpoint.run)).with_surprise(surprise.mean())
+    if arguments.json:
+        record = measures.as_json()
+        figures = {
+            "mean_surprise": record["mean_surprise"],
+            "perplexity": perplexity(record["mean_surprise"]),
+            "memorisation": record["memorisation"],
+            "measures": record,
+        }
+        print_json(figures)
+        return 0
+    from shakespeare_tui.cli.corpus_report import terminal_width
+    from shakespeare_tui.cli.score_report import score_lines
+
+    lines = score_lines(text, checkpoint.reference, measures, surprise, tokenizer, terminal_width())
+    print("\n".join(lines))
+    return 0
+
+
+def _read_text(arguments: argparse.Namespace) -> str:
+    """The text that is to be scored.
+
+    Raises:
+        UserError: There is none, or it is not text.
+    """
+    if arguments.text is not None:
+        if not arguments.text:
+            raise UserError("--text is empty; give at least two characters")
+        return str(arguments.text)
+    name = "stdin" if arguments.file == _STDIN else arguments.file
+    try:
+        is_stdin = arguments.file == _STDIN
+        content = sys.stdin.buffer.read() if is_stdin else Path(arguments.file).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no file {name!r}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {name!r}: {reason}; name a text file") from None
+    if not content:
+        raise UserError(f"{name} is empty; give at least two characters")
+    advice = "save it as UTF-8 or name another file"
+    # A NUL is valid UTF-8, but no text has one: it is the surest sign of a binary file.
+    if 0 in content:
+        raise UserError(f"{name} is not text: NUL byte at offset {content.index(0):,}; {advice}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start:,}"
+        raise UserError(f"{name} is not UTF-8 text: {byte}; {advice}") from None
+
+
+def _reference(run: "RunFolder") -> "CorpusReference | None":
+    """The run's training split; without it the text is measured as far as that goes."""
+    from shakespeare_tui.core.measures import reference_for_run
+
+    with progress("indexing the corpus", "characters") as report:
+        reference = reference_for_run(
+            run, report, notice=lambda reason: say(f"copies are not looked for: {reason}")
+        )
+    if reference is not None and not reference.is_whole:
+        say(
+            f"copies are looked for in the first {reference.indexed_characters:,} of "
+            f"{reference.characters:,} characters of the training split"
+        )
+    return reference

@@ -1,0 +1,107 @@
+"""Lay out what ``score`` found as plain text."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+
+from shakespeare_tui.core.formatting import perplexity
+from shakespeare_tui.core.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
+from shakespeare_tui.core.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from shakespeare_tui.engine.scoring import Surprise
+
+_SHOWN_PASSAGES = 20
+_SHOWN_PLACES = 5
+_PLACES_APART = 8
+_BEFORE, _AFTER = 24, 12
+
+
+def score_lines(
+    text: str,
+    checkpoint: str,
+    measures: Measures,
+    surprise: "Surprise",
+    tokenizer: Tokenizer,
+    width: int,
+) -> Iterator[str]:
+    """Yield the report line by line, none longer than ``width`` columns."""
+    lines = _lines(text, checkpoint, measures, surprise, tokenizer)
+    for line in lines:
+        yield (set_cell_size(line, width) if cell_len(line) > width else line).rstrip()
+
+
+def _lines(
+    text: str, checkpoint: str, measures: Measures, surprise: "Surprise", tokenizer: Tokenizer
+) -> Iterator[str]:
+    mean = measures.mean_surprise
+    likely = perplexity(mean)
+    yield f"{'checkpoint':<16}{checkpoint}"
+    yield f"{'characters':<16}{len(text):,}"
+    yield f"{'mean surprise':<16}{'-' if mean is None else f'{mean:.4f} nats per character'}"
+    yield f"{'perplexity':<16}{'-' if likely is None else f'{likely:.4f}'}"
+    yield ""
+    for name, kind in MEASURES.items():
+        if name != "mean_surprise":
+            yield f"{kind.label:<16}{kind.format(measures.value(name)):>8}  {kind.help}"
+    if measures.memorisation is not None:
+        yield ""
+        yield from _copies(text, measures)
+    yield ""
+    yield from _surprising(text, surprise, tokenizer)
+
+
+def _copies(text: str, measures: Measures) -> Iterator[str]:
+    found = measures.memorisation
+    assert found is not None
+    if not found.passages:
+        yield f"nothing of {LEAST_COPY_CHARACTERS} characters or more is copied; the longest:"
+        if found.longest_passage is not None:
+            yield _passage(text, found.longest_passage, len(str(len(text))))
+        return
+    yield f"copied, {LEAST_COPY_CHARACTERS} characters or more: place, line of the corpus, text"
+    for passage in found.passages[:_SHOWN_PASSAGES]:
+        yield _passage(text, passage, len(str(len(text))))
+    hidden = len(found.passages) - _SHOWN_PASSAGES
+    if hidden > 0:
+        yield f"  and {hidden:,} more; --json has all"
+
+
+def _passage(text: str, passage: Passage, digits: int) -> str:
+    copied = _visible(text[passage.start : passage.end])
+    place = f"{passage.start:>{digits}} to {passage.end:<{digits}}"
+    return f"  {place}  line {passage.source_line:<8,}{copied}"
+
+
+def _surprising(text: str, surprise: "Surprise", tokenizer: Tokenizer) -> Iterator[str]:
+    yield "most surprising places: nats, rank, what was expected"
+    for place in _most_surprising(surprise):
+        (best,) = surprise.top_candidates(place, 1)
+        expected = f"'{_visible(tokenizer.decode([best.token]))}' {best.probability:.0%}"
+        before = _visible(text[max(0, place - _BEFORE) : place])[-_BEFORE:]
+        after = _visible(text[place + 1 : place + 1 + _AFTER])
+        yield (
+            f"  {surprise.nats[place]:>6.2f}  {surprise.rank[place]:>4}  {expected:<10}"
+            f"{before:>{_BEFORE}} [{_visible(text[place])}] {after}"
+        )
+
+
+def _most_surprising(surprise: "Surprise") -> list[int]:
+    """Places of the highest surprises, highest first, not side by side."""
+    chosen: list[int] = []
+    for place in (np.argsort(-surprise.nats[1:], kind="stable") + 1).tolist():
+        if all(abs(place - other) >= _PLACES_APART for other in chosen):
+            chosen.append(place)
+            if len(chosen) == _SHOWN_PLACES:
+                break
+    return chosen
+
+
+def _visible(text: str) -> str:
+    """The text with escapes in place of what would steer the terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
