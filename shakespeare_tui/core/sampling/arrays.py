@@ -12,6 +12,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 MINUS_INFINITY = np.float32(-np.inf)
+# As an array, which NumPy need not make of a number anew each time.
+_DROPPED = np.full((1, 1), MINUS_INFINITY)
 _LARGEST_LOGIT = np.float32(1e30)
 
 
@@ -49,7 +51,7 @@ def entropy(probabilities: FloatArray) -> FloatArray:
 
 def keep(logits: FloatArray, is_kept: BoolArray) -> FloatArray:
     """``logits`` [B, V] with −inf where ``is_kept`` [B, V] is false."""
-    return np.where(is_kept, logits, MINUS_INFINITY)
+    return np.where(is_kept, logits, _DROPPED)
 
 
 def keep_likeliest(logits: FloatArray) -> FloatArray:

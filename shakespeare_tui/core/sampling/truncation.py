@@ -50,11 +50,12 @@ class TopP(Step):
         probabilities = softmax(logits)
         ordered = np.sort(probabilities, axis=1)[:, ::-1]
         mass = np.add.accumulate(ordered, axis=1, dtype=np.float64)
-        # A token stays where the ones before it do not reach p yet; the first always does.
-        last = np.add.reduce(mass[:, :-1] < self.p, axis=1, dtype=np.int64)
+        # Rounding may leave the whole just below p.
+        mass[:, -1] = 1
+        last = (mass >= self.p).argmax(axis=1)
         least = ordered[np.arange(len(ordered)), last][:, None]
         is_kept = probabilities >= least
-        if np.count_nonzero(is_kept) != np.add.reduce(last) + len(last):
+        if np.count_nonzero(is_kept) != sum(last.tolist()) + len(last):
             is_above = probabilities > least
             is_equal = is_kept & ~is_above
             free = last[:, None] + 1 - np.add.reduce(is_above, axis=1, keepdims=True)
