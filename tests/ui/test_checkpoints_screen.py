@@ -1,30 +1,53 @@
-"""The Checkpoints place: what it lists and where it leads."""
+"""The Checkpoints place: what it lists, how it is narrowed, and where it leads."""
 
 import json
+import time
 from pathlib import Path
 
+import pytest
+from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 from lab_harness import NOW, MakeApp, shown, until
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 from trained_run import trained
 
+from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
+from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
 
 __all__ = ["trained"]
 
 
+def place(app: LabApp) -> CheckpointsScreen:
+    screen = app.screen_stack[0]
+    assert isinstance(screen, CheckpointsScreen)
+    return screen
+
+
 def row_of(app: LabApp, word: str) -> list[str]:
-    """The words of the first row that begins with a word, frames left out."""
+    """The words of the first row that begins with a word, marks and cursor left out."""
     for line in shown(app).splitlines():
-        words = line.replace("│", " ").split()
+        words = line.replace("▶", " ").replace("●", " ").split()
         if words and words[0] == word:
             return words
     return []
 
 
-async def opened(app: LabApp, pilot: Pilot[int], word: str) -> None:
-    await until(lambda: word in shown(app))
+def keys(app: LabApp) -> list[str]:
+    """What the table shows, from top to bottom."""
+    return [item.key for item in place(app).shown]
+
+
+async def opened(app: LabApp, pilot: Pilot[int], count: int = 1) -> None:
+    """Wait until the settings of so many runs are read, too."""
+    await until(lambda: len(place(app).configs) == count)
+    await pilot.pause()
+
+
+async def type_filter(pilot: Pilot[int], text: str) -> None:
+    await pilot.press("slash", *text, "enter")
     await pilot.pause()
 
 
@@ -33,45 +56,49 @@ async def test_runs_and_their_checkpoints_are_listed_with_their_figures(
 ) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
-        best = trained.checkpoint(trained.index()["best"]).info
-        assert best.val_loss is not None
+        await opened(app, pilot)
         row = row_of(app, "alpha")
-        assert f"{best.val_loss:.4f}" in row
-        assert "30" in row
         assert "completed" in row
         assert "sample" in row
         for checkpoint in trained.checkpoints():
             info = checkpoint.info
             row = row_of(app, f"{info.step:,}")
             assert f"{info.val_loss:.4f}" in row
-            assert ("best" in row) == (info.step == best.step)
+            assert f"{info.train_loss:.4f}" in row
+            assert f"{2.718281828459045**info.val_loss:.2f}" in row
+            assert ("best" in row) == (info.step == trained.index()["best"])
             assert ("last" in row) == (info.step == 30)
 
 
-async def test_a_damaged_run_says_so_and_the_others_are_there(
+async def test_what_is_damaged_or_foreign_says_so_and_the_others_are_there(
     make_app: MakeApp, trained: RunFolder, runs_root: Path
 ) -> None:
     (runs_root / "broken").mkdir()
     (runs_root / "broken" / "run.json").write_text('{"format": 1, "name": "[b]"')
+    (runs_root / "foreign").mkdir()
+    (trained.checkpoint_folder(20) / "weights.safetensors").write_bytes(b"x")
     app = make_app("checkpoints")
-    async with app.run_test(size=(120, 30)) as pilot:
-        await opened(app, pilot, "broken")
-        assert "damaged" in row_of(app, "broken")
+    async with app.run_test(size=(160, 30), notifications=True) as pilot:
+        await opened(app, pilot)
+        assert "damaged:" in row_of(app, "broken")
+        assert "run.json" in row_of(app, "foreign")
+        assert "damaged:" in row_of(app, "20")
         assert "completed" in row_of(app, "alpha")
-        await pilot.press("home")
-        await pilot.pause()
-        assert "run.json is damaged" in " ".join(shown(app).split())
-        await pilot.press("g")
-        await pilot.pause()
-        assert app.current_mode == "checkpoints"
+        screen = place(app)
+        for key in ("broken@", "foreign@", "alpha@20"):
+            assert screen.table.go_to(key)
+            await pilot.press("enter" if key != "alpha@20" else "g", "g", "t", "f", "y", "space")
+            await pilot.pause()
+            assert app.current_mode == "checkpoints"
+        assert "there is no usable checkpoint on this line" in shown(app)
+        assert screen.marked == []
 
 
 async def test_enter_shows_the_run_in_train(make_app: MakeApp, runs_root: Path) -> None:
     make_run(runs_root, "quick-1", finished_run(500))
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "quick-1")
+        await opened(app, pilot)
         await pilot.press("enter")
         await until(lambda: app.current_mode == "train" and "quick-1" in shown(app))
 
@@ -81,8 +108,8 @@ async def test_g_opens_the_playground_with_the_checkpoint(
 ) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
-        await pilot.press("tab", "end", "g")
+        await opened(app, pilot)
+        await pilot.press("end", "g")
         await until(lambda: app.current_mode == "playground")
         first = trained.steps()[0]
         await until(lambda: app.screen.chosen == f"alpha@{first}")  # type: ignore[attr-defined]
@@ -91,13 +118,12 @@ async def test_g_opens_the_playground_with_the_checkpoint(
 async def test_t_goes_on_training_and_f_forks(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
+        await opened(app, pilot)
         await pilot.press("f")
         await until(lambda: app.current_mode == "config")
         best = trained.index()["best"]
         await until(lambda: app.services.draft.start_from == f"alpha@{best}")
         await pilot.press("escape", "5")
-        await opened(app, pilot, "alpha")
         await pilot.press("t")
         await until(lambda: app.current_mode == "train")
         await until(lambda: not app.services.training.is_alive, 60)
@@ -109,7 +135,7 @@ async def test_t_goes_on_training_and_f_forks(make_app: MakeApp, trained: RunFol
 async def test_a_new_checkpoint_appears_by_itself(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
+        await opened(app, pilot)
         app.services.training.start(
             resume="alpha", overrides=("training.max_steps=31", "checkpoints.keep_best=9")
         )
@@ -120,7 +146,7 @@ async def test_a_new_checkpoint_appears_by_itself(make_app: MakeApp, trained: Ru
 async def test_y_copies_how_the_checkpoint_is_called(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
+        await opened(app, pilot)
         await pilot.press("y")
         assert app.clipboard == f"alpha@{trained.index()['best']}"
 
@@ -131,5 +157,139 @@ async def test_the_age_is_told_by_the_lab_s_clock(make_app: MakeApp, trained: Ru
     path.write_text(json.dumps(record | {"time": NOW - 90}))
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app, pilot, "alpha")
+        await opened(app, pilot)
         assert "1m 30s" in " ".join(row_of(app, "30"))
+
+
+async def test_sorting_filtering_and_marking(make_app: MakeApp, runs_root: Path) -> None:
+    add_run_with_losses(runs_root, "a", {10: 2.0, 20: 1.5}, created=NOW - 9)
+    add_run_with_losses(runs_root, "b", {10: 1.8, 20: 1.6}, created=NOW - 5, parent="a@20")
+    app = make_app("checkpoints")
+    async with app.run_test(size=(110, 30)) as pilot:
+        await opened(app, pilot, 2)
+        assert keys(app) == ["b@20", "b@10", "a@20", "a@10"]
+        await pilot.press("s")
+        assert keys(app) == ["a@20", "b@20", "b@10", "a@10"]
+        await pilot.press("S")
+        assert keys(app) == ["a@10", "b@10", "b@20", "a@20"]
+        await type_filter(pilot, "val<1.9 run=b")
+        assert keys(app) == ["b@10", "b@20"]
+        assert "2 of 4" in shown(app)
+        await pilot.press("home", "space", "space")
+        assert place(app).marked == ["b@10", "b@20"]
+        assert "2 marked" in shown(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert keys(app) == ["a@10", "b@10", "b@20", "a@20"]
+        assert place(app).marked == ["b@10", "b@20"]
+        await pilot.press("u")
+        assert place(app).marked == []
+
+
+async def test_a_wrong_query_is_told_as_one_types_and_the_terms_before_it_hold(
+    make_app: MakeApp, runs_root: Path
+) -> None:
+    add_run_with_losses(runs_root, "a", {10: 2.0, 20: 1.5})
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        await pilot.press("slash", *"val<1.6")
+        await pilot.pause()
+        assert keys(app) == ["a@20"]
+        await pilot.press("space", *"d_modle=1")
+        await pilot.pause()
+        assert "did you mean d_model?" in shown(app)
+        assert keys(app) == ["a@20"]
+
+
+async def test_the_best_is_recommended_and_b_goes_there(make_app: MakeApp, runs_root: Path) -> None:
+    run = add_run_with_losses(runs_root, "a", {10: 2.0, 20: 1.5})
+    add_checkpoint(run, 30, 1.4, train_loss=0.9)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        assert "a@30  lowest validation loss of 3" in shown(app)
+        assert "overfitted" in shown(app)
+        assert "without that: a@20" in shown(app)
+        await pilot.press("b")
+        assert place(app).table.chosen is not None
+        assert place(app).table.chosen.key == "a@30"  # type: ignore[union-attr]
+
+
+async def test_renaming_and_annotating(make_app: MakeApp, runs_root: Path) -> None:
+    add_run_with_losses(runs_root, "a", {10: 2.0}, created=NOW - 9)
+    add_run_with_losses(runs_root, "b", {10: 1.8}, created=NOW - 5, parent="a@10")
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot, 2)
+        place(app).table.go_to("a@10")
+        await pilot.press("n", "home", "b", "delete", "enter")
+        await pilot.pause()
+        assert "already a run 'b'" in shown(app)
+        await pilot.press("end", "2", "enter")
+        await until(lambda: "b2@10" in keys(app))
+        assert "from b2@10" in shown(app)
+        await pilot.press("a", *"[b]good", "enter")
+        await until(lambda: "“[b]good”" in shown(app))
+        assert read_notes(runs_root / "b2").note == "[b]good"
+
+
+async def test_deleting_is_confirmed_and_enter_keeps(make_app: MakeApp, runs_root: Path) -> None:
+    run = add_run_with_losses(runs_root, "a", {10: 2.0, 20: 1.5}, created=NOW - 9)
+    add_run_with_losses(runs_root, "b", {10: 1.8}, created=NOW - 5, parent="a@10")
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot, 2)
+        place(app).table.go_to("a@20")
+        for answer in ("enter", "escape", "n"):
+            await pilot.press("d")
+            await until(lambda: isinstance(app.screen, ConfirmDialog))
+            await pilot.pause()
+            assert "best and last" in shown(app)
+            await pilot.press(answer)
+            await pilot.pause()
+            assert run.steps() == [10, 20]
+        await pilot.press("d", "y")
+        await until(lambda: run.steps() == [10])
+        await until(lambda: "a@20" not in keys(app))
+        assert run.index() == {"best": 10, "last": 10}
+        place(app).table.go_to("a@")
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.pause()
+        assert "Started from it, and kept: b" in shown(app)
+        await pilot.press("y")
+        await until(lambda: not run.path.exists())
+        await until(lambda: keys(app) == ["b@10"])
+        assert "from a@10 (gone)" in shown(app)
+
+
+async def test_a_run_in_training_is_not_deleted(make_app: MakeApp, runs_root: Path) -> None:
+    run = add_run_with_losses(runs_root, "a", {10: 2.0})
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await opened(app, pilot)
+        with run.locked():
+            await pilot.press("d", "y")
+            await until(lambda: "is being trained and cannot be deleted" in shown(app))
+        assert run.steps() == [10]
+
+
+@pytest.mark.parametrize("size", [(40, 10), (20, 5), (200, 60)])
+async def test_any_size_and_ten_thousand_lines(
+    make_app: MakeApp, runs_root: Path, size: tuple[int, int]
+) -> None:
+    run = add_run(runs_root, "a")
+    for step in range(1, 301):
+        add_checkpoint(run, step, 1 + 1 / step)
+    app = make_app("checkpoints")
+    async with app.run_test(size=size) as pilot:
+        await opened(app, pilot)
+        screen = place(app)
+        # The same figures thirty times over: reading ten thousand is measured elsewhere.
+        screen.items = screen.items * 34
+        started = time.perf_counter()
+        screen.show_items()
+        await pilot.press("end", "pageup", "s", "home")
+        assert time.perf_counter() - started < 2
+        assert len(screen.shown) == 10200

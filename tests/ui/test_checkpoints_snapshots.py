@@ -1,4 +1,4 @@
-"""Pictures of the Checkpoints place: empty, with runs, and with a damaged one."""
+"""Pictures of the Checkpoints place: empty, filled, narrowed, marked, damaged, asking."""
 
 import json
 import os
@@ -6,23 +6,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from checkpoint_trees import weights
 from lab_harness import NOW, MakeApp, shown, until
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 
+from shakespeare_tui.core.room.taste import Verdict, append_verdict
+from shakespeare_tui.core.run_editing import annotate_run
 from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
 
 SIZES = [(80, 24), (140, 45)]
 THEMES = ["lab-dark", "lab-light"]
 Snapshot = Callable[..., bool]
 
-pytestmark = [
-    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}"),
-    pytest.mark.parametrize("theme", THEMES),
-]
+LOOKS = [(SIZES[0], THEMES[0]), (SIZES[1], THEMES[1])]
+
+pytestmark = pytest.mark.parametrize(
+    ("size", "theme"),
+    LOOKS,
+    ids=lambda value: value if isinstance(value, str) else f"{value[0]}x{value[1]}",
+)
 
 
-def save(run: RunFolder, step: int, val_loss: float, age_seconds: float) -> None:
+def save(
+    run: RunFolder, step: int, val_loss: float, age_seconds: float, *, gap: float = 0.11
+) -> None:
     """A checkpoint's figures, and as many bytes as it would have."""
     folder = run.checkpoint_folder(step)
     folder.mkdir()
@@ -30,13 +40,13 @@ def save(run: RunFolder, step: int, val_loss: float, age_seconds: float) -> None
         "format": 1,
         "step": step,
         "val_loss": val_loss,
-        "train_loss": val_loss - 0.11,
+        "train_loss": val_loss - gap,
         "protocol": "subset-64",
         "time": NOW - age_seconds,
         "elapsed_seconds": step / 20,
     }
     (folder / "info.json").write_text(json.dumps(figures))
-    (folder / "weights.safetensors").write_bytes(bytes(3_100_000))
+    (folder / "weights.safetensors").write_bytes(weights(3_100_000))
 
 
 def runs(root: Path) -> None:
@@ -47,24 +57,64 @@ def runs(root: Path) -> None:
     ):
         run = make_run(root, name, finished_run(max(losses), run=name))
         for step, loss in losses.items():
-            save(run, step, loss, age_seconds + max(losses) - step)
+            gap = 0.38 if (name, step) == ("quick-1-fork-1", 1000) else 0.11
+            save(run, step, loss, age_seconds + max(losses) - step, gap=gap)
         run.write_index(best=min(losses, key=lambda s: losses[s]), last=max(losses))
-        record = json.loads((run.path / "run.json").read_text())
+        record = json.loads((run.path / "run.json").read_text()) | {"created": NOW - age_seconds}
         if name != "quick-1":
             record["parent"] = "quick-1@2000"
         (run.path / "run.json").write_text(json.dumps(record))
         os.utime(run.path / "run.json", (NOW - age_seconds, NOW - age_seconds))
 
 
+def room(root: Path) -> None:
+    """The same with a note, verdicts, and things that are damaged or foreign."""
+    runs(root)
+    annotate_run(RunFolder(root / "quick-1"), "the [b]first[/b] one")
+    for first, second, score in (
+        ("quick-1@2000", "quick-1@1000", 1),
+        ("quick-1@2000", "quick-1-fork-1@1000", 0.5),
+        ("quick-1-fork-1@1000", "quick-1@1000", 1),
+    ):
+        verdict = Verdict(
+            time=NOW, first=first, second=second, score=score, prompt="ROMEO:", seed=42
+        )
+        append_verdict(root, verdict)
+    (root / "quick-1" / "step-00001500" / "info.json").write_text("{")
+    broken = root / "hf-model"
+    broken.mkdir()
+    os.utime(broken, (NOW - 9000, NOW - 9000))
+    newer = root / "newer-1"
+    newer.mkdir()
+    (newer / "run.json").write_text('{"format": 99, "name": "[b]newer[/b]"}')
+    os.utime(newer, (NOW - 9900, NOW - 9900))
+
+
+def is_read(app: LabApp) -> bool:
+    """Whether the settings of the runs are there, which come last."""
+    return isinstance(app.screen, CheckpointsScreen) and bool(app.screen.configs)
+
+
 @pytest.fixture
 def pictured(
-    snap_compare: Snapshot, make_app: MakeApp, size: tuple[int, int], theme: str
+    snap_compare: Snapshot,
+    make_app: MakeApp,
+    size: tuple[int, int],
+    theme: str,
+    runs_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., bool]:
-    def compare(wait_for: str, *keys: str) -> bool:
+    """``pictured(*keys, is_empty=False)``: whether the place looks as it did."""
+    monkeypatch.chdir(runs_root.parent)
+
+    def compare(*keys: str, is_empty: bool = False) -> bool:
         app = make_app("checkpoints", theme=theme)
+        app.services.runs_root = Path("runs")
 
         async def prepare(pilot: Pilot[int]) -> None:
-            await until(lambda: wait_for in shown(app))
+            # Only then is everything read.
+            await until(lambda: "no runs yet" in shown(app) if is_empty else is_read(app))
+            await pilot.pause()
             await pilot.press(*keys)
             await pilot.pause()
 
@@ -74,18 +124,39 @@ def pictured(
 
 
 def test_empty(pictured: Callable[..., bool]) -> None:
-    assert pictured("There are no runs yet")
+    assert pictured(is_empty=True)
 
 
 def test_runs(pictured: Callable[..., bool], runs_root: Path) -> None:
     runs(runs_root)
-    assert pictured("quick-1-fork-1", "tab", "down")
+    assert pictured("down", "space", "down", "space")
 
 
-def test_a_damaged_run(pictured: Callable[..., bool], runs_root: Path) -> None:
+def test_sorted(pictured: Callable[..., bool], runs_root: Path) -> None:
+    room(runs_root)
+    assert pictured("s", "end", "up", "up", "up", "up")
+
+
+def test_damaged(pictured: Callable[..., bool], runs_root: Path) -> None:
+    room(runs_root)
+    assert pictured(*["down"] * 6)
+
+
+def test_filtered(pictured: Callable[..., bool], runs_root: Path) -> None:
+    room(runs_root)
+    assert pictured("slash", *"val<1.6 fork")
+
+
+def test_a_wrong_filter(pictured: Callable[..., bool], runs_root: Path) -> None:
     runs(runs_root)
-    record = runs_root / "quick-1" / "run.json"
-    record.write_text('{"format": 99, "name": "[b]quick-1[/b]"}')
-    os.utime(record, (NOW - 7200, NOW - 7200))
-    os.utime(record.parent, (NOW - 7200, NOW - 7200))
-    assert pictured("damaged", "end")
+    assert pictured("slash", *"d_modle=384")
+
+
+def test_deleting(pictured: Callable[..., bool], runs_root: Path) -> None:
+    runs(runs_root)
+    assert pictured("down", "d")
+
+
+def test_renaming(pictured: Callable[..., bool], runs_root: Path) -> None:
+    runs(runs_root)
+    assert pictured("n")

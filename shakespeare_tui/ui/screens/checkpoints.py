@@ -1,280 +1,236 @@
-"""The Checkpoints place: what runs there are, what they reached, and where each leads."""
+"""The Checkpoints place: what the runs reached, which is best, and where each leads."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
 from textual import on, work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.content import Content
 from textual.message import Message
-from textual.widgets import DataTable, Static
 
-from shakespeare_tui.core.formatting import (
-    format_bytes,
-    format_count,
-    format_duration,
-    format_loss,
-    perplexity,
-)
-from shakespeare_tui.ui.lab_screen import LabScreen
-from shakespeare_tui.ui.run_listing import CheckpointRow, RunRow, list_run_rows
-
-_RUN_COLUMNS = (
-    ("Run", False),
-    ("Val loss", True),
-    ("Perplexity", True),
-    ("Step", True),
-    ("Parameters", True),
-    ("State", False),
-    ("Age", True),
-    ("Corpus", False),
-)
-_CHECKPOINT_COLUMNS = (
-    ("Step", True),
-    ("", False),
-    ("Val loss", True),
-    ("Perplexity", True),
-    ("Train loss", True),
-    ("Protocol", False),
-    ("Size", True),
-    ("Age", True),
-)
-_EMPTY = (
-    "There are no runs yet.\n\nPress 3, then s, to train a first model: two minutes make a small "
-    "Shakespeare. Its checkpoints are then listed here."
-)
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
+from shakespeare_tui.ui.screens.listing import ListingScreen
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine
+from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
 
 
-class RunsListed(Message):
-    """The runs' folders were read."""
+class Changed(Message):
+    """A change on disk was made, or was not: ``error`` says why."""
 
-    def __init__(self, rows: list[RunRow]) -> None:
+    def __init__(self, done: str, error: str = "") -> None:
         super().__init__()
-        self.rows = rows
+        self.done, self.error = done, error
 
 
-class RunTable(DataTable[Text]):
-    """A table whose cells are plain text and whose numbers end in one column."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Show run", id="checkpoints.open"),
-    ]
-
-    def __init__(self, columns: tuple[tuple[str, bool], ...], table_id: str) -> None:
-        super().__init__(id=table_id, cursor_type="row", zebra_stripes=False)
-        self._right = [is_right for _, is_right in columns]
-        for title, is_right in columns:
-            self.add_column(Text(title, justify="right" if is_right else "left"))
-
-    def show(self, rows: dict[str, tuple[str, ...]]) -> None:
-        """Show other rows by key; the cursor stays on the row it was on, if that is still there."""
-        before = self.chosen
-        self.clear()
-        for key, cells in rows.items():
-            self.add_row(
-                *(
-                    Text(cell, justify="right" if right else "left", no_wrap=True)
-                    for cell, right in zip(cells, self._right, strict=True)
-                ),
-                key=key,
-            )
-        if before in rows:
-            self.move_cursor(row=list(rows).index(before))
-
-    @property
-    def chosen(self) -> str | None:
-        """The key of the row under the cursor."""
-        if not self.row_count:
-            return None
-        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
-
-
-class CheckpointsScreen(LabScreen):
-    """Runs above, the checkpoints of the chosen one below."""
+class CheckpointsScreen(ListingScreen):
+    """All checkpoints of all runs; keys lead from each to the other places."""
 
     PLACE: ClassVar[str] = "checkpoints"
     CSS_PATH = "checkpoints.tcss"
     HELP: ClassVar[str] = """\
-Every run below the folder of runs, newest first, and the checkpoints of the one under the cursor.
-Tab moves between the two tables.
+All runs, newest first, and their checkpoints. On a run's own line keys mean its best checkpoint.
+Losses are in nats per token; those under different protocols or on different texts do not compare.
 
-Enter shows the run in the Train place: attached while it is trained, replayed when it is over.
-g opens the Playground with the checkpoint. t goes on training exactly where the run stopped; f
-forks it: its config is opened for editing, and the new run starts from the checkpoint's weights.
+/ narrows the list: val<1.6 d_model=384 corpus:tiny, words of a run's name or note, -is:damaged.
+Names are run, step, val, train, gap, ppl, elo, size (10MB), age (2h), params, corpus, parent, note,
+state, protocol, is (best, last, damaged), and every setting. Escape shows everything again.
 
-Losses are in nats per token, under the protocol named beside them: figures of different protocols
-do not compare."""
+Space marks checkpoints for the keys that look at several. Enter shows the run in the Train place. t
+goes on training exactly where the run stopped; f opens its config for a new run that starts from
+the checkpoint's weights. n gives a run another name (forks still find it), a a note, d deletes.
+Grey lines cannot be used; the line below the table says why."""
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open_run", "Show run", show=False, id="checkpoints.open"),
         Binding("g", "generate", "Generate", id="checkpoints.generate"),
-        Binding("t", "resume", "Train on", id="checkpoints.resume"),
-        Binding("f", "fork", "Fork", id="checkpoints.fork"),
-        Binding("y", "copy_reference", "Copy name", id="checkpoints.copy"),
-        Binding("r", "reload", "Read again", show=False, id="checkpoints.reload"),
+        Binding("d,delete", "delete", "Delete", id="checkpoints.delete"),
+        Binding("n", "rename", "Rename the run", show=False, id="checkpoints.rename"),
+        Binding("a", "annotate", "Note on the run", show=False, id="checkpoints.annotate"),
+        Binding("t", "resume", "Train on", show=False, id="checkpoints.resume"),
+        Binding("f", "fork", "Fork", show=False, id="checkpoints.fork"),
+        Binding("y", "copy_reference", "Copy its name", show=False, id="checkpoints.copy"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: dict[str, RunRow] = {}
-        self._seen: tuple[object, ...] = ()
+    # --- where a checkpoint leads --------------------------------------------------------------
 
-    def compose_body(self) -> ComposeResult:
-        """Two tables, or advice where there is nothing to list."""
-        yield Static(_EMPTY, id="advice", markup=False)
-        with Vertical(id="body"):
-            yield RunTable(_RUN_COLUMNS, "runs")
-            yield Static("", id="problem", markup=False)
-            yield RunTable(_CHECKPOINT_COLUMNS, "checkpoints")
-
-    def on_mount(self) -> None:
-        """Title the tables; they show once there is something in them."""
-        self.query_one("#runs").border_title = "Runs"
-        self.query_one("#checkpoints").border_title = "Checkpoints"
-        self.query_one("#advice").display = False
-        self.query_one("#body").display = False
-
-    def on_place_shown(self) -> None:
-        """Read the folders: runs may have come meanwhile."""
-        self._list_runs()
-
-    def on_training_changed(self) -> None:
-        """List a run, and a checkpoint of it, as soon as the trainer has written it."""
-        training = self.lab.services.training
-        seen = (training.checkpoints_saved, training.run_path, training.is_active)
-        if seen != self._seen:
-            self._seen = seen
-            self._list_runs()
-
-    @work(thread=True, exclusive=True, group="list")
-    def _list_runs(self) -> None:
-        self.post_message(RunsListed(list_run_rows(self.lab.services.runs_root)))
-
-    @on(RunsListed)
-    def _show_runs(self, message: RunsListed) -> None:
-        self._rows = {row.summary.name: row for row in message.rows}
-        self.query_one("#advice").display = not message.rows
-        body = self.query_one("#body")
-        was_shown, body.display = body.display, bool(message.rows)
-        table = self.query_one("#runs", RunTable)
-        now = self.lab.services.clock()
-        table.show({name: _run_cells(row, now) for name, row in self._rows.items()})
-        self._show_checkpoints()
-        if body.display and not was_shown:
-            table.focus()
-
-    @on(DataTable.RowHighlighted, "#runs")
-    def _show_checkpoints(self) -> None:
-        row = self._run
-        now = self.lab.services.clock()
-        checkpoints = row.checkpoints if row else []
-        self.query_one("#checkpoints", RunTable).show(
-            {item.reference: _checkpoint_cells(item, now) for item in checkpoints}
-        )
-        parent = row.summary.parent if row else None
-        subtitle = f"started from {parent}" if parent else ""
-        self.query_one("#checkpoints").border_subtitle = Content(subtitle)
-        problem = row.summary.problem if row else None
-        line = self.query_one("#problem", Static)
-        line.update(problem or "")
-        line.display = bool(problem)
-
-    @property
-    def _run(self) -> RunRow | None:
-        return self._rows.get(self.query_one("#runs", RunTable).chosen or "")
-
-    @property
-    def _checkpoint(self) -> CheckpointRow | None:
-        """The checkpoint meant: the one under the cursor below, or the best of the run above."""
-        row = self._run
-        if row is None or not row.checkpoints:
-            return None
-        table = self.query_one("#checkpoints", RunTable)
-        if self.focused is table:
-            for item in row.checkpoints:
-                if item.reference == table.chosen:
-                    return item
-        best = [item for item in row.checkpoints if "best" in item.marks]
-        return best[0] if best else row.checkpoints[0]
-
-    # --- actions -------------------------------------------------------------------------------
-
-    @on(DataTable.RowSelected)
+    @on(CheckpointTable.Chosen)
     def action_open_run(self) -> None:
         """Show the run in the Train place."""
-        if self._run is None:
-            self._say_nothing_there()
+        line = self.table.chosen
+        if line is None or line.item.run.info is None:
+            self.say_nothing_there()
         else:
-            self.lab.open_run(self._run.summary.name)
+            self.lab.open_run(line.item.run.name)
 
     def action_generate(self) -> None:
         """Open the Playground with the checkpoint."""
-        checkpoint = self._checkpoint
-        if checkpoint is None:
-            self._say_nothing_there()
+        item = self.chosen
+        if item is None:
+            self.say_nothing_there()
         else:
-            self.lab.open_playground(checkpoint.reference)
+            self.lab.open_playground(item.key)
 
     def action_resume(self) -> None:
         """Go on training exactly where the run stopped."""
-        if self._run is None or not self._run.checkpoints:
-            self._say_nothing_there()
+        item = self.chosen
+        if item is None:
+            self.say_nothing_there()
         else:
-            self.lab.start_training(resume=self._run.summary.name)
+            self.lab.start_training(resume=item.run.name)
 
     def action_fork(self) -> None:
         """Edit the run's config for a new run that starts from the checkpoint."""
-        from shakespeare_tui.core.errors import UserError
-        from shakespeare_tui.core.runs import find_run
-
-        run, checkpoint = self._run, self._checkpoint
-        if run is None or checkpoint is None:
-            self._say_nothing_there()
+        item = self.chosen
+        if item is None:
+            self.say_nothing_there()
             return
-        name = run.summary.name
         try:
-            config = find_run(name, self.lab.services.runs_root).config()
+            config = RunFolder(item.run.path).config()
         except UserError as error:
             self.lab.say(str(error), is_error=True)
             return
-        self.lab.edit_config(config, stem=f"{name}-fork", start_from=checkpoint.reference)
+        self.lab.edit_config(config, stem=f"{item.run.name}-fork", start_from=item.key)
 
     def action_copy_reference(self) -> None:
         """Copy how the checkpoint is addressed on the command line."""
-        if self._checkpoint is not None:
-            self.lab.copy(self._checkpoint.reference, self._checkpoint.reference)
+        if self.chosen is not None:
+            self.lab.copy(self.chosen.key, self.chosen.key)
 
-    def action_reload(self) -> None:
-        """Read the runs' folders again."""
-        self._list_runs()
+    # --- changes on disk -----------------------------------------------------------------------
 
-    def _say_nothing_there(self) -> None:
-        self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+    @work(thread=True, group="change")
+    def _change(self, change: Callable[[], object], done: str) -> None:
+        error = ""
+        try:
+            change()
+        except UserError as problem:
+            error = str(problem)
+        except OSError as problem:
+            error = f"{problem.filename or 'the folder'}: {problem.strerror or problem}"
+        self.post_message(Changed(done, error))
+
+    @on(Changed)
+    def _tell_change(self, message: Changed) -> None:
+        self.lab.say(message.error or message.done, is_error=bool(message.error))
+        self.read_runs()
+
+    def _chosen_run(self) -> RunFolder | None:
+        """The run that the cursor is on, if it is one."""
+        line = self.table.chosen
+        if line is None or line.item.run.info is None:
+            self.say_nothing_there()
+            return None
+        return RunFolder(line.item.run.path)
+
+    def action_rename(self) -> None:
+        """Ask for the run's new name."""
+        from shakespeare_tui.core.run_editing import rename_run
+
+        run = self._chosen_run()
+        if run is None:
+            return
+
+        def answer(text: str) -> None:
+            renamed = rename_run(run, text.strip(), now=self.lab.services.clock())
+            self.marked.clear()
+            self.lab.say(f"{run.name} is called {renamed.name} now; forks still find it")
+            self.read_runs()
+
+        hint = "letters, digits, - _ . · enter renames, esc leaves"
+        self.query_one(AskBar).ask("Rename", hint, run.name, _telling(answer))
+
+    def action_annotate(self) -> None:
+        """Ask for a note on the run."""
+        from shakespeare_tui.core.run_editing import annotate_run
+        from shakespeare_tui.core.run_notes import read_notes
+
+        run = self._chosen_run()
+        if run is None:
+            return
+
+        def answer(text: str) -> None:
+            annotate_run(run, text)
+            self.read_runs()
+
+        note = read_notes(run.path).note
+        self.query_one(AskBar).ask("Note", f"on {run.name} · empty: none", note, _telling(answer))
+
+    def action_delete(self) -> None:
+        """Ask before the checkpoint or the run under the cursor is deleted."""
+        line = self.table.chosen
+        if line is None:
+            self.say_nothing_there()
+            return
+        title, text, change = self._deletion(line)
+
+        def answer(is_yes: bool | None) -> None:
+            if is_yes:
+                self._change(change, f"deleted {title.partition(' ')[2]}")
+
+        self.app.push_screen(ConfirmDialog(title, text, "Delete"), answer)
+
+    def _deletion(self, line: TableLine) -> tuple[str, str, Callable[[], object]]:
+        """What a deletion is called, what is lost, and what does it."""
+        from shakespeare_tui.core.run_editing import (
+            delete_checkpoint,
+            delete_foreign,
+            delete_run,
+        )
+
+        entry, checkpoint = line.item.run, line.item.checkpoint
+        run = RunFolder(entry.path)
+        if entry.info is None:
+            text = f"{entry.path}\nis no run of this program. It is deleted with all that is in it."
+            return f"Delete {entry.name}", text, lambda: delete_foreign(entry.path)
+        if line.kind == "run" or checkpoint is None:
+            return f"Delete {entry.name}", self._lost_with_run(line), lambda: delete_run(run)
+        if checkpoint.step < 0:
+            path: Path = entry.path / checkpoint.name
+            return (
+                f"Delete {checkpoint.reference}",
+                f"{path}\nis no checkpoint of this program.",
+                lambda: delete_foreign(path),
+            )
+        text = f"{format_bytes(checkpoint.size_bytes)} of weights and training state are lost."
+        marks = ["best"] * checkpoint.is_best + ["last"] * checkpoint.is_last
+        if marks:
+            left = sum(other.info is not None for other in entry.checkpoints) - line.item.is_usable
+            text += f"\nIt is the run's {' and '.join(marks)} checkpoint; " + (
+                "another one takes its place." if left else "the run then has none."
+            )
+        if checkpoint.is_last:
+            text += "\nTraining on then begins at an earlier step."
+        step = checkpoint.step
+        return f"Delete {checkpoint.reference}", text, lambda: delete_checkpoint(run, step)
+
+    def _lost_with_run(self, line: TableLine) -> str:
+        entry = line.item.run
+        size = sum(checkpoint.size_bytes for checkpoint in entry.checkpoints)
+        count = len(entry.checkpoints)
+        text = (
+            f"{count} checkpoint{'s' if count != 1 else ''} ({format_bytes(size)}), the log of all "
+            "steps and samples, the config and the note are lost."
+        )
+        forks = {
+            item.run.name
+            for item in self.items
+            if item.parent and item.parent.rpartition("@")[0] == entry.name
+        }
+        if forks:
+            text += f"\nStarted from it, and kept: {', '.join(sorted(forks))}."
+        return text
 
 
-def _run_cells(row: RunRow, now: float) -> tuple[str, ...]:
-    summary = row.summary
-    return (
-        summary.name,
-        format_loss(summary.val_loss),
-        "-" if summary.perplexity is None else f"{summary.perplexity:.2f}",
-        "-" if summary.step is None else f"{summary.step:,}",
-        "-" if summary.parameters is None else format_count(summary.parameters),
-        summary.state,
-        format_duration(now - row.time),
-        summary.corpus or "-",
-    )
+def _telling(answer: Callable[[str], None]) -> Callable[[str], None]:
+    """The same; what the disk refuses is told like what the user can mend."""
 
+    def told(text: str) -> None:
+        try:
+            answer(text)
+        except OSError as error:
+            raise UserError(f"{error.filename or 'the run'}: {error.strerror or error}") from None
 
-def _checkpoint_cells(row: CheckpointRow, now: float) -> tuple[str, ...]:
-    figure = perplexity(row.val_loss)
-    return (
-        f"{row.step:,}",
-        " ".join(row.marks),
-        format_loss(row.val_loss),
-        "-" if figure is None else f"{figure:.2f}",
-        format_loss(row.train_loss),
-        row.protocol or "-",
-        format_bytes(row.size_bytes),
-        format_duration(now - row.time),
-    )
+    return told

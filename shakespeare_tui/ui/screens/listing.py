@@ -1,0 +1,335 @@
+"""The part of the Checkpoints place that lists: reading, filtering, sorting, marking."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from shakespeare_tui.core.checkpoint_list import CheckpointList, RunEntry
+from shakespeare_tui.core.room.differences import Texts, describe_differences, read_config_texts
+from shakespeare_tui.core.room.elo import Rating
+from shakespeare_tui.core.room.items import CheckpointItem, items_of, sort_items
+from shakespeare_tui.core.room.query import Query
+from shakespeare_tui.core.room.recommendation import Copies, Recommendation, recommend
+from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
+from shakespeare_tui.core.run_names import RunNames
+from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine, settings_text
+from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
+from shakespeare_tui.ui.widgets.filter_bar import FilterBar
+
+SORTS: tuple[str | None, ...] = (None, "val", "train", "gap", "elo", "step", "size", "age", "run")
+"""None is by run, newest first. Losses, sizes and ages begin with the smallest."""
+_GREATEST_FIRST = ("elo", "step")
+_EMPTY = (
+    "There are no runs yet.\n\nPress 3, then s, to train a first model: two minutes make a small "
+    "Shakespeare. Its checkpoints are then listed here."
+)
+_EXAMPLE = "val<1.6 d_model=384 corpus:tiny"
+
+
+class RunsListed(Message):
+    """The runs' folders were read."""
+
+    def __init__(
+        self, runs: list[RunEntry], ratings: Mapping[str, Rating], configs: Mapping[str, Texts]
+    ) -> None:
+        super().__init__()
+        self.runs, self.ratings, self.configs = runs, ratings, configs
+
+
+class ListingScreen(LabScreen):
+    """One table of all checkpoints, what it is narrowed to, and what is marked in it."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", key_display="␣", id="checkpoints.mark"),
+        Binding("slash", "filter", "Filter", id="checkpoints.filter"),
+        Binding("s", "sort", "Sort", id="checkpoints.sort"),
+        Binding("S", "reverse", "Sort the other way", show=False, id="checkpoints.reverse"),
+        Binding("u", "unmark", "Unmark all", show=False, id="checkpoints.unmark"),
+        Binding("b", "go_to_best", "Go to the best", show=False, id="checkpoints.best"),
+        Binding("r", "reload", "Read again", show=False, id="checkpoints.reload"),
+        Binding("escape", "leave_filter", "Take the filter away", show=False, id="checkpoints.all"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._list: CheckpointList | None = None
+        self.configs: Mapping[str, Texts] = {}
+        self._query = Query("")
+        self._sort: str | None = None
+        self._is_descending = False
+        self._seen: tuple[object, ...] = ()
+        self.runs: list[RunEntry] = []
+        self.items: list[CheckpointItem] = []
+        self.shown: list[CheckpointItem] = []
+        self.marked: list[str] = []
+        """Keys of the marked checkpoints, in the order of marking."""
+        self.copies: dict[str, Copies] = {}
+        """What samples that were written here copied from their corpus, by ``RUN@STEP``."""
+        self.recommendation: Recommendation | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """The filter, the table, and what is to be said about the line under the cursor."""
+        yield Static(_EMPTY, id="advice", markup=False)
+        with Vertical(id="body"):
+            yield FilterBar(_EXAMPLE)
+            yield CheckpointTable(lambda: self.lab.services.clock(), id="table")
+            yield Static("", id="about", markup=False)
+            yield Static("", id="recommended", markup=False)
+        yield AskBar()
+
+    def on_mount(self) -> None:
+        """The table shows once there is something in it."""
+        self._list = CheckpointList(self.lab.services.runs_root)
+        self.query_one("#advice").display = False
+        self.query_one("#body").display = False
+
+    @property
+    def table(self) -> CheckpointTable:
+        """The table."""
+        return self.query_one(CheckpointTable)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def on_place_shown(self) -> None:
+        """Read the folders: runs may have come meanwhile."""
+        self.read_runs()
+
+    def on_training_changed(self) -> None:
+        """List a run, and a checkpoint of it, as soon as the trainer has written it."""
+        training = self.lab.services.training
+        seen = (training.checkpoints_saved, training.run_path, training.is_active)
+        if seen != self._seen:
+            self._seen = seen
+            self.read_runs()
+
+    @work(thread=True, exclusive=True, group="list")
+    def read_runs(self) -> None:
+        """List the folder anew: the figures at once, the settings as soon as they are read."""
+        root = self.lab.services.runs_root
+        listing = self._list or CheckpointList(root)
+        runs = listing.entries()
+        ratings = ratings_of(games_now(read_verdicts(root), RunNames(runs)))
+        if not any(run.name in self.configs for run in runs):
+            self.post_message(RunsListed(runs, ratings, {}))
+        configs = {run.name: read_config_texts(run.path) for run in runs if run.info is not None}
+        known = {name: texts for name, texts in configs.items() if texts is not None}
+        self.post_message(RunsListed(runs, ratings, known))
+
+    @on(RunsListed)
+    def _show_runs(self, message: RunsListed) -> None:
+        self.runs, self.configs = message.runs, message.configs
+        self.items = items_of(message.runs, configs=message.configs, ratings=message.ratings)
+        is_there = {item.key for item in self.items if item.is_usable}
+        self.marked = [key for key in self.marked if key in is_there]
+        self.query_one("#advice").display = not self.items
+        body = self.query_one("#body")
+        was_shown, body.display = body.display, bool(self.items)
+        self.show_items()
+        if body.display and not was_shown:
+            self.table.focus()
+
+    # --- showing -------------------------------------------------------------------------------
+
+    def show_items(self) -> None:
+        """Filter, sort and show what has been read."""
+        now = self.lab.services.clock()
+        shown = [item for item in self.items if self._query.matches(item, now)]
+        if self._sort is not None:
+            shown = sort_items(shown, self._sort, is_descending=self._is_descending, now=now)
+        self.shown = shown
+        self.table.show(
+            self._lines(shown),
+            self.marked,
+            sorted_by=self._sort,
+            is_descending=self._is_descending,
+        )
+        self.recommendation = recommend(shown, self.copies)
+        self._show_recommendation()
+        self._tell_count()
+
+    def _lines(self, shown: list[CheckpointItem]) -> list[TableLine]:
+        if self._sort is not None:
+            return [TableLine("checkpoint", item) for item in shown]
+        lines = []
+        run = None
+        for item in shown:
+            if item.run is not run:
+                run = item.run
+                lines.append(TableLine("run", item))
+            if item.checkpoint is not None:
+                lines.append(TableLine("checkpoint", item))
+        return lines
+
+    def _tell_count(self) -> None:
+        checkpoints = sum(item.checkpoint is not None for item in self.shown)
+        note = f"{checkpoints:,} checkpoints" if checkpoints != 1 else "1 checkpoint"
+        if self._query.text.strip():
+            note = f"{checkpoints:,} of {sum(i.checkpoint is not None for i in self.items):,}"
+        if self._query.reads_configs and not self.configs:
+            note = "reading settings …"
+        if self.marked:
+            note += f" · {len(self.marked)} marked"
+        self.query_one(FilterBar).tell(note)
+
+    def _show_recommendation(self) -> None:
+        line = self.query_one("#recommended", Static)
+        advice = self.recommendation
+        line.display = advice is not None
+        if advice is None:
+            return
+        text = Content.assemble(
+            ("★ ", "bold $success"), (advice.item.key, "bold"), f"  {advice.reason}"
+        )
+        for warning in advice.warnings:
+            text = text + Content.assemble("\n", ("! ", "bold $warning"), (warning, "$warning"))
+        if advice.alternative is not None:
+            loss = advice.alternative.val_loss or 0.0
+            text = text + Content(f"; without that: {advice.alternative.key} ({loss:.4f})")
+        line.update(text)
+
+    @on(CheckpointTable.Moved)
+    def show_about(self) -> None:
+        """Say about the line under the cursor what its cells have no room for."""
+        line = self.table.chosen
+        self.query_one("#about", Static).update(self._about(line) if line else Content())
+
+    def _about(self, line: TableLine) -> Content:
+        item = line.item
+        run = item.run
+        problem = item.problem if line.kind == "checkpoint" else run.problem
+        if problem is not None:
+            return Content.styled(problem, "$error")
+        facts = [item.key if line.kind == "checkpoint" else run.name]
+        if item.parent:
+            facts.append(f"from {item.parent}")
+        if item.config is not None:
+            facts.append(settings_text(item))
+        marked = self._marked_config()
+        if marked is not None and item.config is not None and marked[0] != item.run.name:
+            differences = describe_differences(item.config, marked[1])
+            facts.append(f"against {marked[0]}: {differences or 'the same settings'}")
+        if item.rating is not None:
+            games = item.rating.games
+            facts.append(f"Elo {item.rating} by {games} verdict{'s' if games != 1 else ''}")
+        if run.notes.note:
+            facts.append(f"“{run.notes.note}”")
+        return Content.styled(" · ".join(facts), "$text-muted")
+
+    def _marked_config(self) -> tuple[str, Texts] | None:
+        """The run of the first marked checkpoint and its settings."""
+        if not self.marked:
+            return None
+        name = self.marked[0].rpartition("@")[0]
+        texts = self.configs.get(name)
+        return None if texts is None else (name, texts)
+
+    # --- actions -------------------------------------------------------------------------------
+
+    @property
+    def chosen(self) -> CheckpointItem | None:
+        """The checkpoint meant: the one under the cursor, or the best of the run there."""
+        line = self.table.chosen
+        if line is None:
+            return None
+        if line.kind == "checkpoint":
+            return line.item if line.item.is_usable else None
+        usable = [i for i in self.items if i.run.name == line.item.run.name and i.is_usable]
+        best = [item for item in usable if item.checkpoint and item.checkpoint.is_best]
+        return next(iter([*best, *usable]), None)
+
+    def item_of(self, key: str) -> CheckpointItem | None:
+        """The checkpoint of a key, if it is there."""
+        return next((item for item in self.items if item.key == key), None)
+
+    def action_mark(self) -> None:
+        """Mark the checkpoint, or take its mark away; go on to the next line."""
+        item = self.chosen
+        if item is None:
+            self.say_nothing_there()
+            return
+        if item.key in self.marked:
+            self.marked.remove(item.key)
+        else:
+            self.marked.append(item.key)
+        self.table.action_move(1)
+        self.show_items()
+
+    def action_unmark(self) -> None:
+        """Take all marks away."""
+        self.marked.clear()
+        self.show_items()
+
+    def action_sort(self) -> None:
+        """Sort by the next column; after the last, by run again."""
+        self._sort_by(SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)])
+
+    def _sort_by(self, name: str | None) -> None:
+        self._sort = name
+        self._is_descending = name in _GREATEST_FIRST
+        self.show_items()
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        if self._sort is None:
+            self._sort = "run"
+        self._is_descending = not self._is_descending
+        self.show_items()
+
+    @on(CheckpointTable.HeaderClicked)
+    def _sort_by_click(self, message: CheckpointTable.HeaderClicked) -> None:
+        if message.name == self._sort:
+            self.action_reverse()
+        elif message.name in SORTS:
+            self._sort_by(message.name)
+
+    def action_filter(self) -> None:
+        """Write a query."""
+        if self.items:
+            self.query_one(FilterBar).edit()
+        else:
+            self.say_nothing_there()
+
+    @on(FilterBar.Changed)
+    def _narrow(self, message: FilterBar.Changed) -> None:
+        self._query = message.query
+        self.show_items()
+
+    @on(FilterBar.Left)
+    def action_to_table(self) -> None:
+        """Go to the table."""
+        self.table.focus()
+
+    def action_leave_filter(self) -> None:
+        """Leave a field; in the table, show everything again."""
+        if self.focused is self.table:
+            self.query_one(FilterBar).clear()
+        elif self.items:
+            self.table.focus()
+
+    def action_go_to_best(self) -> None:
+        """Go to the recommended checkpoint."""
+        if self.recommendation is None:
+            self.say_nothing_there()
+        else:
+            self.table.go_to(self.recommendation.item.key)
+
+    def action_reload(self) -> None:
+        """Read the runs' folders again."""
+        self.read_runs()
+
+    def say_nothing_there(self) -> None:
+        """Say how to get a checkpoint, or that there is none on this line."""
+        if self.items:
+            self.lab.say("there is no usable checkpoint on this line", is_error=True)
+        else:
+            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
