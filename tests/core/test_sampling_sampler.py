@@ -168,6 +168,20 @@ def test_drafts_are_seen_and_not_remembered(text: str) -> None:
         tokens = np.column_stack([tokens, chosen])
 
 
+@pytest.mark.parametrize(
+    "text", [each for each in (*ALL_STEPS, FULL) if not each.startswith("mirostat")]
+)
+def test_a_text_can_be_taken_back_and_goes_on_as_before(text: str) -> None:
+    model, sampler = Bigrams(), Sampler(parse_strategy(text), 2, 9)
+    tokens = np.tile(np.array([3, 1, 4]), (2, 1))
+    for _ in range(30):
+        tokens = np.column_stack([tokens, sampler.choose(model.logits(tokens), tokens)])
+    again = tokens[:, :12]
+    for _ in range(21):
+        again = np.column_stack([again, sampler.choose(model.logits(again), again)])
+    assert np.array_equal(again, tokens)
+
+
 @pytest.mark.parametrize("text", [*ALL_STEPS, FULL])
 def test_streams_can_be_reordered_and_ended(text: str) -> None:
     model, strategy = Bigrams(), parse_strategy(text)

@@ -18,7 +18,8 @@ class Sampler:
     The text at the first call is the prompt. ``choose`` is all that plain generation needs. A
     decoder that drafts calls ``probabilities`` with drafted tokens at the end of the text, as
     often as it likes, and ``observe`` for each token that it settles on: nothing else is
-    remembered. Beam and contrastive search rank by ``probabilities`` and choose by themselves.
+    remembered. A text that is shorter than before has been taken back to there. Beam and
+    contrastive search rank by ``probabilities`` and choose by themselves.
     """
 
     def __init__(self, strategy: Strategy, streams: int, seed: int, first_stream: int = 0) -> None:
@@ -98,6 +99,7 @@ class Sampler:
         if situation is None:
             situation = self._situation = Situation(tokens, length, length, self._chance)
         situation.tokens = tokens
+        situation.settled = min(situation.settled, length)
         self._place = length - situation.prompt_length
         return situation
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shakespeare_tui.core.sampling.arrays import FloatArray, keep, softmax
+from shakespeare_tui.core.sampling.arrays import FloatArray, keep
 from shakespeare_tui.core.sampling.kinds import Step, real, register, whole
 from shakespeare_tui.core.sampling.situation import Situation
 
@@ -47,16 +47,14 @@ class TopP(Step):
         """Keep each row's smallest set of ``logits`` [B, V] with mass ``p`` or more."""
         if self.p >= 1:
             return logits
-        probabilities = softmax(logits)
-        ordered = np.sort(probabilities, axis=1)[:, ::-1]
-        mass = np.add.accumulate(ordered, axis=1, dtype=np.float64)
-        # Rounding may leave the whole just below p.
-        mass[:, -1] = 1
-        last = (mass >= self.p).argmax(axis=1)
+        ordered = np.sort(logits, axis=1)[:, ::-1]
+        powers = np.exp(ordered - ordered[:, :1])
+        mass = np.add.accumulate(powers, axis=1, dtype=np.float64)
+        last = (mass >= self.p * mass[:, -1:]).argmax(axis=1)
         least = ordered[np.arange(len(ordered)), last][:, None]
-        is_kept = probabilities >= least
+        is_kept = logits >= least
         if np.count_nonzero(is_kept) != sum(last.tolist()) + len(last):
-            is_above = probabilities > least
+            is_above = logits > least
             is_equal = is_kept & ~is_above
             free = last[:, None] + 1 - np.add.reduce(is_above, axis=1, keepdims=True)
             is_kept = is_above | (is_equal & (np.add.accumulate(is_equal, axis=1) <= free))
