@@ -11,7 +11,6 @@ from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.tokenizers import Tokenizer
-    from shakespeare_tui.engine.generation import SamplingSettings
 
 _MOST_TOKENS = 1_000_000
 _MOST_SAMPLES = 10_000
@@ -59,6 +58,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--no-cache", action="store_true", help="read the context anew for every token (slow)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "int8"),
+        default="auto",
+        help="auto computes what the model does; bfloat16 and int8 are faster and approximate",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the result to FILE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -72,15 +77,20 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.core.runs import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    from shakespeare_tui.core.sampling import strategy_from_flags
     from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.decoding import Column, generate_columns
     from shakespeare_tui.engine.device import resolve_device
-    from shakespeare_tui.engine.generation import SamplingSettings, generate
 
-    settings = SamplingSettings(
-        temperature=0.0 if arguments.greedy else arguments.temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        repetition_penalty=arguments.repetition_penalty,
+    settings = {
+        "temperature": 0.0 if arguments.greedy else arguments.temperature,
+        "top_k": arguments.top_k,
+        "top_p": arguments.top_p,
+        "repetition_penalty": arguments.repetition_penalty,
+    }
+    column = Column(
+        strategy=strategy_from_flags(**settings),
+        samples=arguments.num_samples,
         seed=arguments.seed,
     )
     # The prompt is checked before the model is loaded: a wrong one fails at once.
@@ -95,22 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
         _write_part(_heading(1, arguments.num_samples) + prompt)
-    columns: list[list[int]] = [[] for _ in range(arguments.num_samples)]
+    samples: list[list[int]] = [[] for _ in range(arguments.num_samples)]
     started = time.perf_counter()
-    for row in generate(
+    for row in generate_columns(
         model,
         tokens,
-        settings,
+        [column],
         max_tokens=arguments.max_tokens,
-        streams=arguments.num_samples,
+        precision=arguments.precision,
         use_cache=not arguments.no_cache,
     ):
-        for column, token in zip(columns, row, strict=True):
-            column.append(token)
+        for sample, token in zip(samples, row, strict=True):
+            sample.append(token)
         if is_streamed:
             _write_part(tokenizer.decode(row[:1]))
     seconds = time.perf_counter() - started
-    texts = [tokenizer.decode(column) for column in columns]
+    texts = [tokenizer.decode(sample) for sample in samples]
     speed = arguments.max_tokens * arguments.num_samples / seconds
     if is_streamed:
         _write_part("\n")
@@ -157,11 +167,11 @@ def _default_prompt(prompts: tuple[str, ...], tokenizer: "Tokenizer") -> str:
     return tokenizer.decode([0])
 
 
-def _settings(settings: "SamplingSettings", arguments: argparse.Namespace) -> dict[str, object]:
-    from dataclasses import asdict
-
+def _settings(settings: dict[str, float | int], arguments: argparse.Namespace) -> dict[str, object]:
     return {
-        **asdict(settings),
+        **settings,
+        "seed": arguments.seed,
+        "precision": arguments.precision,
         "max_tokens": arguments.max_tokens,
         "num_samples": arguments.num_samples,
     }

@@ -6,23 +6,24 @@ from collections.abc import Callable
 from shakespeare_tui.core.config import SamplingConfig
 from shakespeare_tui.core.errors import CancelledError, UserError
 from shakespeare_tui.core.events import CheckpointSaved, EvalCompleted, Event, SampleGenerated
+from shakespeare_tui.core.sampling import strategy_from_flags
 from shakespeare_tui.engine.checkpoints import prune, rank, save_checkpoint
+from shakespeare_tui.engine.decoding import Column, generate_columns
 from shakespeare_tui.engine.evaluation import EXACT, Evaluation, affordable_windows, evaluate
-from shakespeare_tui.engine.generation import SamplingSettings, generate
 from shakespeare_tui.engine.session import Session
 
 _SECONDS_BETWEEN_SAVES = 600.0
 
 
-def sampling_settings(sampling: SamplingConfig) -> SamplingSettings:
-    """The strategy of a config's samples."""
-    return SamplingSettings(
+def sampling_column(sampling: SamplingConfig) -> Column:
+    """How a config's samples are drawn."""
+    strategy = strategy_from_flags(
         temperature=sampling.temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,
-        seed=sampling.seed,
     )
+    return Column(strategy=strategy, seed=sampling.seed)
 
 
 class Boundary:
@@ -162,10 +163,10 @@ class Boundary:
     def _continue(self, tokens: list[int]) -> str:
         session, sampling = self._session, self._config.sampling
         with session.learner.averaged() as model, session.learner.autocast():
-            stream = generate(
+            stream = generate_columns(
                 model,
                 tokens,
-                sampling_settings(sampling),
+                [sampling_column(sampling)],
                 max_tokens=sampling.max_tokens,
                 cancelled=self._cancelled,
             )

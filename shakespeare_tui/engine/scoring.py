@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.engine.generation import window_start
+from shakespeare_tui.engine.decoding import window_start
 from shakespeare_tui.engine.model import Block, Transformer
 
 _TOKENS_A_PASS = 8192

@@ -242,24 +242,25 @@ def write_text(request: "GenerationRequest", job: "GenerationJob") -> None:
 
 def _write(request: "GenerationRequest", job: "GenerationJob") -> None:
     from shakespeare_tui.core.runs import find_checkpoint
-    from shakespeare_tui.engine.generation import SamplingSettings, generate
+    from shakespeare_tui.core.sampling import strategy_from_flags
+    from shakespeare_tui.engine.decoding import Column, generate_columns
 
     checkpoint = find_checkpoint(request.reference, request.runs_root)
     # The prompt is checked before the model is loaded: a wrong one fails at once.
     tokens = checkpoint.run.tokenizer().encode(request.prompt)
-    settings = SamplingSettings(
+    strategy = strategy_from_flags(
         temperature=request.temperature,
         top_k=request.top_k,
         top_p=request.top_p,
         repetition_penalty=request.repetition_penalty,
-        seed=request.seed,
     )
+    column = Column(strategy=strategy, seed=request.seed)
     weights = checkpoint.weights_path
     modified = weights.stat().st_mtime_ns if weights.is_file() else 0
     model, tokenizer = _loaded_model(checkpoint.run.path, checkpoint.info.step, modified)
     started = time.perf_counter()
-    stream = generate(
-        model, tokens, settings, max_tokens=request.max_tokens, cancelled=job.stop_requested
+    stream = generate_columns(
+        model, tokens, [column], max_tokens=request.max_tokens, cancelled=job.stop_requested
     )
     for count, row in enumerate(stream, start=1):
         job.add(tokenizer.decode(row), count, time.perf_counter() - started)

@@ -42,12 +42,19 @@ class TestJson:
             "top_p": 0.9,
             "repetition_penalty": 1.0,
             "seed": 7,
+            "precision": "auto",
             "max_tokens": 40,
             "num_samples": 3,
         }
         assert [len(sample["text"]) for sample in result["samples"]] == [40, 40, 40]
         assert len({sample["text"] for sample in result["samples"]}) == 3
         assert result["tokens_per_second"] > 0
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+    def test_every_precision_writes(self, precision: str, cli: CommandLine) -> None:
+        result = generate(cli, f"--precision={precision}", "--num-samples=2")
+        assert result["settings"]["precision"] == precision
+        assert [len(sample["text"]) for sample in result["samples"]] == [40, 40]
 
     def test_speed_counts_the_new_tokens_of_all_samples(
         self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch

@@ -1,151 +1,22 @@
-"""Sampling against ``transformers``' processors, and generation against its definition."""
+"""Generation against its definition, with and without the cache, alone and side by side."""
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from shakespeare_tui.core.config import ModelConfig
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.engine.generation import (
-    SamplingSettings,
-    apply_repetition_penalty,
-    apply_top_k,
-    apply_top_p,
-    generate,
-    next_probabilities,
-    window_start,
-)
+from shakespeare_tui.core.sampling import parse_strategy, strategy_from_flags
+from shakespeare_tui.engine.decoding import ENDED, Column, generate_columns, window_start
 from shakespeare_tui.engine.model import Transformer
 
 processors = pytest.importorskip("transformers.generation.logits_process")
 
 VOCAB = 13
-seeds = st.integers(0, 2**31)
-
-
-def random_logits(seed: int, rows: int = 3) -> Tensor:
-    """Logits of which some are equal: they are rounded to a grid."""
-    generator = torch.Generator().manual_seed(seed)
-    grid = 1 + seed % 4
-    return (torch.randn(rows, VOCAB, generator=generator) * 3 * grid).round() / grid
-
-
-def kept(logits: Tensor) -> Tensor:
-    return torch.sort(logits, dim=-1).values
-
-
-class TestProcessors:
-    @given(seeds, st.integers(1, 2 * VOCAB))
-    def test_top_k(self, seed: int, k: int) -> None:
-        logits = random_logits(seed)
-        theirs = processors.TopKLogitsWarper(k)(None, logits)
-        assert torch.equal(apply_top_k(logits, k), theirs)
-
-    @given(seeds, st.floats(0.01, 0.999))
-    def test_top_p(self, seed: int, p: float) -> None:
-        logits = random_logits(seed)
-        ordered = torch.softmax(logits.double(), -1).sort(descending=True).values
-        # Where a set's mass is p to within rounding, either answer is right.
-        assume(float((ordered.cumsum(-1) - p).abs().min()) > 1e-5)
-        theirs = processors.TopPLogitsWarper(p)(None, logits)
-        ours = apply_top_p(logits, p)
-        # Of equal logits at the edge, which go is open: compare the values that stay.
-        assert torch.equal(kept(ours), kept(theirs))
-        mass = torch.softmax(logits, -1).masked_fill(ours == -math.inf, 0)
-        assert (mass.sum(-1) >= p - 1e-5).all()
-        least = mass.masked_fill(mass == 0, math.inf).min(-1).values
-        assert (mass.sum(-1) - least < p + 1e-5).all()
-
-    @given(seeds, st.floats(0.2, 5.0))
-    def test_repetition_penalty(self, seed: int, penalty: float) -> None:
-        logits = random_logits(seed)
-        text = torch.randint(
-            VOCAB, (3, 1 + seed % 9), generator=torch.Generator().manual_seed(seed)
-        )
-        seen = torch.zeros(3, VOCAB, dtype=torch.bool).scatter_(1, text, True)
-        theirs = processors.RepetitionPenaltyLogitsProcessor(penalty)(text, logits)
-        torch.testing.assert_close(apply_repetition_penalty(logits, seen, penalty), theirs)
-
-    @given(seeds, st.floats(0.05, 5.0), st.integers(1, VOCAB), st.floats(1.01, 3.0))
-    def test_chain_in_their_order(
-        self, seed: int, temperature: float, k: int, theta: float
-    ) -> None:
-        logits = random_logits(seed)
-        text = torch.randint(VOCAB, (3, 4), generator=torch.Generator().manual_seed(seed))
-        seen = torch.zeros(3, VOCAB, dtype=torch.bool).scatter_(1, text, True)
-        theirs = logits
-        for processor in (
-            processors.RepetitionPenaltyLogitsProcessor(theta),
-            processors.TemperatureLogitsWarper(temperature),
-            processors.TopKLogitsWarper(k),
-        ):
-            theirs = processor(text, theirs)
-        ours = next_probabilities(
-            logits,
-            seen,
-            SamplingSettings(temperature=temperature, top_k=k, repetition_penalty=theta),
-        )
-        torch.testing.assert_close(ours, torch.softmax(theirs, -1))
-
-    def test_plain_settings_are_the_softmax(self) -> None:
-        logits = random_logits(1)
-        ours = next_probabilities(logits, None, SamplingSettings(temperature=1.0))
-        torch.testing.assert_close(ours, torch.softmax(logits, -1))
-
-    def test_logits_are_left_alone(self) -> None:
-        logits = random_logits(3)
-        before = logits.clone()
-        seen = torch.ones(3, VOCAB, dtype=torch.bool)
-        hard = SamplingSettings(temperature=0.5, top_k=3, top_p=0.5, repetition_penalty=2.0)
-        next_probabilities(logits, seen, hard)
-        assert torch.equal(logits, before)
-
-    @given(seeds, st.floats(0.0, 1e-3))
-    @example(1, 5e-324)
-    @example(1, 1e-46)
-    @example(1, 1e-38)
-    def test_low_temperatures_approach_greedy(self, seed: int, temperature: float) -> None:
-        logits = random_logits(seed)
-        probabilities = next_probabilities(logits, None, SamplingSettings(temperature=temperature))
-        torch.testing.assert_close(probabilities.sum(-1), torch.ones(3))
-        best = logits == logits.max(-1, keepdim=True).values
-        assert (probabilities[~best] < 1e-6).all()
-
-    @pytest.mark.parametrize("penalty", [5e-324, 1e-40, 1e40, 1e300])
-    @pytest.mark.parametrize("temperature", [1e-40, 1.0, 1e300])
-    def test_extreme_settings_give_probabilities(self, penalty: float, temperature: float) -> None:
-        extreme = SamplingSettings(temperature=temperature, repetition_penalty=penalty)
-        seen = torch.ones(3, VOCAB, dtype=torch.bool)
-        for logits in (random_logits(1), -random_logits(1).abs() - 1):
-            probabilities = next_probabilities(logits, seen, extreme)
-            torch.testing.assert_close(probabilities.sum(-1), torch.ones(3))
-
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("temperature", -0.1),
-            ("temperature", math.nan),
-            ("temperature", math.inf),
-            ("top_k", -1),
-            ("top_p", 0.0),
-            ("top_p", 1.1),
-            ("top_p", math.nan),
-            ("repetition_penalty", 0.0),
-            ("repetition_penalty", math.inf),
-            ("seed", -1),
-            ("seed", 2**63),
-        ],
-    )
-    def test_values_out_of_range_are_refused_by_name(self, name: str, value: float) -> None:
-        with pytest.raises(UserError, match=name):
-            SamplingSettings(**{name: value})  # type: ignore[arg-type]
-
-
+GREEDY = Column(strategy=parse_strategy("greedy"))
 CONFIGS: dict[str, dict[str, Any]] = {
     "rope": {"positions": "rope", "norm": "rmsnorm", "qk_norm": True, "activation": "relu2"},
     "learned": {"positions": "learned", "bias": True},
@@ -175,13 +46,13 @@ def make_model(kind: str = "rope", context: int = 8) -> Transformer:
 def text_of(
     model: Transformer, prompt: list[int], tokens: int, streams: int = 1, **options: Any
 ) -> list[list[int]]:
-    use_cache = options.pop("use_cache", True)
-    rows = generate(
+    use_cache, seed = options.pop("use_cache", True), options.pop("seed", 42)
+    strategy = strategy_from_flags(**{"temperature": 0.8, **options})
+    rows = generate_columns(
         model,
         prompt,
-        SamplingSettings(**options),
+        [Column(strategy=strategy, samples=streams, seed=seed)],
         max_tokens=tokens,
-        streams=streams,
         use_cache=use_cache,
     )
     return [list(column) for column in zip(*rows, strict=True)]
@@ -270,10 +141,10 @@ def test_sampled_tokens_follow_the_distribution() -> None:
 
 def test_it_yields_each_token_as_it_is_made() -> None:
     polls = []
-    stream = generate(
+    stream = generate_columns(
         make_model(),
         [1],
-        SamplingSettings(),
+        [Column(strategy=parse_strategy("temperature=0.8"))],
         max_tokens=5,
         cancelled=lambda: bool(polls.append(1)) or len(polls) > 2,
     )
@@ -286,7 +157,7 @@ def test_it_yields_each_token_as_it_is_made() -> None:
 
 def test_empty_prompt_is_refused() -> None:
     with pytest.raises(UserError, match="prompt is empty"):
-        next(generate(make_model(), [], SamplingSettings(), max_tokens=1))
+        next(generate_columns(make_model(), [], [GREEDY], max_tokens=1))
 
 
 @settings(max_examples=300)
@@ -304,3 +175,48 @@ def test_window_covers_the_end_and_moves_in_hops(tokens: int, context: int) -> N
         assert shown > context - hop
         assert tokens - (start - hop) > context
     assert window_start(tokens + 1, context) in (start, start + hop)
+
+
+def streams_of(model: Transformer, columns: list[Column], tokens: int, **options: Any) -> Any:
+    rows = generate_columns(model, [3, 1], columns, max_tokens=tokens, **options)
+    return [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
+
+
+def test_columns_side_by_side_are_the_columns_alone() -> None:
+    model = make_model()
+    texts = ("greedy", "temperature=1.2", "beam=3", "top_k=3", "contrastive=4,alpha=0.3")
+    columns = [
+        Column(strategy=parse_strategy(text), samples=1 + (text[0] == "t"), seed=3)
+        for text in texts
+    ]
+    together = streams_of(model, columns, 30)
+    apart = [stream for column in columns for stream in streams_of(model, [column], 30)]
+    assert together == apart
+    assert together == streams_of(model, columns, 30, use_cache=False)
+    assert all(len(stream) == 30 for stream in together)
+
+
+def test_columns_of_one_seed_share_their_random_numbers() -> None:
+    hot, same = (Column(strategy=parse_strategy(text)) for text in ("temperature=1", "top_k=99"))
+    first, second = streams_of(make_model(), [hot, same], 40)
+    assert first == second
+
+
+def test_a_stop_sequence_ends_its_stream_alone() -> None:
+    model = make_model()
+    column = Column(strategy=parse_strategy("temperature=1"), samples=4, seed=2)
+    full = streams_of(model, [column], 30)
+    stop = full[1][4:6]
+    rows = list(generate_columns(model, [3, 1], [column], max_tokens=30, stop=[stop, [77]]))
+    for stream, whole in zip(zip(*rows, strict=True), full, strict=True):
+        ends = [n for n in range(2, 31) if whole[n - 2 : n] == stop]
+        length = ends[0] if ends else 30
+        assert list(stream[:length]) == whole[:length]
+        assert set(stream[length:]) <= {ENDED}
+
+
+def test_it_is_over_when_every_stream_has_ended() -> None:
+    everything = [[token] for token in range(VOCAB)]
+    for text in ("greedy", "beam=2", "contrastive=2"):
+        column = Column(strategy=parse_strategy(text))
+        assert [len(s) for s in streams_of(make_model(), [column], 20, stop=everything)] == [1]

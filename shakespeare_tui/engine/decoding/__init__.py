@@ -1,0 +1,22 @@
+"""Decoding: from a model and a prompt to text."""
+
+from shakespeare_tui.engine.decoding.choosers import ENDED, WAITING
+from shakespeare_tui.engine.decoding.columns import Column, generate_columns
+from shakespeare_tui.engine.decoding.decoder import PRECISIONS, Decoder, Precision
+from shakespeare_tui.engine.decoding.making import make_decoder
+from shakespeare_tui.engine.decoding.plain import PlainDecoder
+from shakespeare_tui.engine.decoding.window import WindowReader, window_start
+
+__all__ = [
+    "ENDED",
+    "PRECISIONS",
+    "WAITING",
+    "Column",
+    "Decoder",
+    "PlainDecoder",
+    "Precision",
+    "WindowReader",
+    "generate_columns",
+    "make_decoder",
+    "window_start",
+]

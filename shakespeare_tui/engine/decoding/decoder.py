@@ -1,0 +1,67 @@
+"""What every decoder does: read tokens, remember them, and tell what may come next."""
+
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class Decoder(Protocol):
+    """A model that remembers what it has read, for B streams of the same length.
+
+    Shapes: B streams, T tokens of one read, V vocabulary, C width of the model.
+
+    Attributes:
+        vocab_size: V.
+        context: How many tokens fit.
+    """
+
+    vocab_size: int
+    context: int
+
+    @property
+    def streams(self) -> int:
+        """B."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens of each stream have been read."""
+
+    @property
+    def hidden(self) -> FloatArray:
+        """Hidden states [B, T, C] after the last norm, of the tokens of the last read."""
+
+    def read(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next.
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
+
+    def read_all(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them.
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first ``length`` tokens."""
+
+    def reorder(self, rows: IntArray) -> None:
+        """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
+
+
+def check_room(length: int, context: int) -> None:
+    """Refuse to read up to ``length`` tokens where only ``context`` fit.
+
+    Raises:
+        ValueError: They do not fit.
+    """
+    if length > context:
+        raise ValueError(f"{length} tokens are more than the context of {context}")
