@@ -125,13 +125,9 @@ def _longest_spans(
     text: Encoded, occurs: Callable[[bytes], bool], least: int
 ) -> Iterator[tuple[int, int]]:
     """All spans of at least ``least`` characters that occur and lie in no longer one that does."""
-    end = least
     earliest = 0
+    end = _next_end(text, occurs, least, least)
     while end <= len(text):
-        if not occurs(text.slice(end - least, end)):
-            earliest = end - least + 1
-            end += 1
-            continue
 
         def begins(distance: int, end: int = end) -> bool:
             return occurs(text.slice(end - least - distance, end))
@@ -145,18 +141,36 @@ def _longest_spans(
         yield first, end
         # What begins here and is one longer does not occur.
         earliest = first + 1
-        end += 1
+        end = _next_end(text, occurs, least, end + 1)
 
 
 def _longest_span(text: Encoded, occurs: Callable[[bytes], bool]) -> tuple[int, int]:
     """The first of the longest spans that occur; (0, 0) where no character does."""
+    length = 0
     best = (0, 0)
-    for end in range(1, len(text) + 1):
-        # One more than the best so far is all that one more character can bring.
-        first = end - (best[1] - best[0]) - 1
-        if occurs(text.slice(first, end)):
-            best = (first, end)
+    # One more than the longest so far is all that one more character can bring.
+    end = _next_end(text, occurs, 1, 1)
+    while end <= len(text):
+        length += 1
+        best = (end - length, end)
+        end = _next_end(text, occurs, length + 1, end + 1)
     return best
+
+
+def _next_end(text: Encoded, occurs: Callable[[bytes], bool], length: int, end: int) -> int:
+    """The first end from ``end`` on before which ``length`` characters stand that occur.
+
+    It is beyond the text where there is none.
+    """
+    while end <= len(text) and not occurs(text.slice(end - length, end)):
+        # Up to the longest tail that occurs, every window has something that does not: as in a
+        # search for one word by its end (Boyer and Moore 1977), they are passed over.
+        tails = range(length)
+        misses = bisect_left(
+            tails, True, lo=1, key=lambda tail: not occurs(text.slice(end - tail, end))
+        )
+        end += length - (misses - 1)
+    return end
 
 
 def _furthest(limit: int, holds: Callable[[int], bool]) -> int:

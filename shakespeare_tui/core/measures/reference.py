@@ -22,6 +22,7 @@ from shakespeare_tui.core.measures.suffixes import suffix_array
 _TEXT, _SUFFIXES, _LINES = "text.bin", "suffixes.uint32", "lines.uint32"
 _WORDS, _FACTS = "words.txt", "reference.json"
 _PLACES = np.dtype("<u4")
+_PIECE_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,21 @@ def write_reference(
         CancelledError: ``cancelled`` became true.
         OSError: The files cannot be written.
     """
-    codes = np.unique(_code_points(text))
+    codes = np.array(sorted(map(ord, set(text))), dtype=np.uint32)
     # One value stands for what the corpus does not have.
     width = next(width for width in (1, 2, 4) if len(codes) < 256**width)
-    ids = _ids(text, codes, width)
-    (folder / _TEXT).write_bytes(ids.tobytes())
-    newlines = np.flatnonzero(_code_points(text) == ord("\n")) + 1
-    np.append(0, newlines).astype(_PLACES).tofile(folder / _LINES)
-    words = sorted(set(words_of(text)))
-    (folder / _WORDS).write_text("\n".join(words), encoding="utf-8", newline="\n")
+    ids = np.empty(len(text), _id_type(width))
+    words: set[str] = set()
+    # In pieces, whose intermediate results are many times larger than they.
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        piece = text[start : start + _PIECE_CHARACTERS]
+        ids[start : start + len(piece)] = _ids(piece, codes, width)
+    for line in text.splitlines():
+        words.update(words_of(line))
+    ids.tofile(folder / _TEXT)
+    newlines = np.flatnonzero(ids == _ids("\n", codes, width))
+    np.append(0, newlines + 1).astype(_PLACES).tofile(folder / _LINES)
+    (folder / _WORDS).write_text("\n".join(sorted(words)), encoding="utf-8", newline="\n")
     suffix_array(ids, report, cancelled).astype(_PLACES, copy=False).tofile(folder / _SUFFIXES)
     facts = _Facts(
         corpus=corpus,

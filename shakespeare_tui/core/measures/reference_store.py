@@ -14,7 +14,7 @@ from shakespeare_tui.core.paths import cache_folder
 from shakespeare_tui.core.runs import RunFolder
 
 MAX_CHARACTERS = 20_000_000
-"""Of a longer training split only the beginning is indexed: 20 seconds and 400 MB at most."""
+"""Of a longer training split only the beginning is indexed; this takes a minute and 500 MB."""
 
 _FORMAT = 1
 
