@@ -163,9 +163,7 @@ class LabApp(App[int]):
         is_changed = training.changes != self._seen_changes
         self._ticks += 1
         self._is_status_stale |= bool(taken)
-        # A place that is not mounted yet asks for the news itself when it is.
-        is_ready = isinstance(self.screen, LabScreen) and self.screen.is_mounted
-        screen = cast(LabScreen, self.screen) if is_ready else None
+        screen = self._shown_place()
         is_status_due = self._is_status_stale and self._ticks % _TICKS_A_STATUS == 0
         if screen and (is_changed or is_status_due):
             screen.refresh_frame()
@@ -179,6 +177,14 @@ class LabApp(App[int]):
                 self.say(self._said, is_error=training.state == "failed")
         if screen:
             screen.on_training_changed()
+
+    def _shown_place(self) -> LabScreen | None:
+        """The place in view; None under a dialog, while it is being mounted, and while leaving."""
+        if not self._screen_stacks.get(self.current_mode):
+            return None
+        # A place that is not mounted yet asks for the news itself when it is.
+        screen = self.screen
+        return screen if isinstance(screen, LabScreen) and screen.is_mounted else None
 
     def status_content(self) -> Content:
         """What the status line says."""

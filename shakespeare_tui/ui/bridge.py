@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.util
 import logging
 import os
@@ -45,6 +46,9 @@ def preload_torch() -> None:
     """Import torch and what training and generating need; takes a second or two."""
     _map_libraries()
     importlib.import_module("shakespeare_tui.engine.trainer")
+    # What was imported stays for good. The garbage collector would look through half a million such
+    # objects again and again, 0.1 to 0.4 s each time, in which no key is answered.
+    gc.freeze()
 
 
 def _map_libraries() -> None:

@@ -1,4 +1,4 @@
-"""The frame that the five places share: place bar above, status line and footer below."""
+"""The frame that the five places share: place bar above, status line and keys below."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -6,8 +6,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import Footer
 
+from shakespeare_tui.ui.widgets.key_line import KeyLine
 from shakespeare_tui.ui.widgets.place_bar import PlaceBar
 from shakespeare_tui.ui.widgets.status_line import StatusLine
 
@@ -43,7 +43,7 @@ class LabScreen(Screen[None]):
         yield from self.compose_body()
         with Vertical(id="frame-foot"):
             yield StatusLine()
-            yield Footer()
+            yield KeyLine()
 
     def compose_body(self) -> ComposeResult:
         """The place's own widgets; they share the rows between place bar and status line."""

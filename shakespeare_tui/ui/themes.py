@@ -28,11 +28,6 @@ def _theme(
         warning=roles["warning"],
         error=roles["error"],
         variables={
-            "footer-background": panel,
-            "footer-item-background": panel,
-            "footer-key-background": panel,
-            "footer-key-foreground": accent,
-            "footer-description-foreground": roles["muted"],
             "foreground-muted": roles["muted"],
             "text-muted": roles["muted"],
             "border": accent,

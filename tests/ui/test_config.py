@@ -355,9 +355,8 @@ class TestDraft:
         (tmp_path / "lab").mkdir()
         (tmp_path / "lab" / "config-draft.json").write_text("{")
         app = make_app("config", settings=keep_settings(tmp_path))
-        async with app.run_test(size=TALL, notifications=True) as pilot:
-            await pilot.pause()
-            assert "damaged" in shown(app)
+        async with app.run_test(size=TALL, notifications=True):
+            await until(lambda: "damaged" in shown(app))
             assert (tmp_path / "lab" / "config-draft.damaged").exists()
 
 

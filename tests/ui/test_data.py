@@ -145,7 +145,7 @@ class TestList:
             (bare_folder / "data").mkdir()
             (bare_folder / "data" / "late.txt").write_text("words that came late")
             await pilot.press("4", "1")
-            await until(lambda: "late.txt" in shown(app))
+            await until(lambda: "late.txt" in shown(app), 20)
 
 
 class TestFigures:

@@ -21,6 +21,7 @@ from shakespeare_tui.ui.keymap_file import is_key, load_keymap
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.themes import THEMES, series_colors
 from shakespeare_tui.ui.training import Ended, TrainingController
+from shakespeare_tui.ui.widgets.key_line import KeyLine
 from shakespeare_tui.ui.widgets.place_bar import PLACES
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
@@ -583,3 +584,35 @@ def _seen_by(matrix: tuple[tuple[float, ...], ...], colour: str) -> list[float]:
 
 def _times(matrix: tuple[tuple[float, ...], ...], vector: list[float]) -> list[float]:
     return [sum(w * max(v, -1.0) for w, v in zip(row, vector, strict=True)) for row in matrix]
+
+
+async def test_a_click_on_a_key_in_the_last_line_presses_it(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "? Help" in shown(app))
+        line = app.screen.query_one(KeyLine)
+        start = line.render().plain.index("? Help") + 1
+        await pilot.click(KeyLine, offset=(start, 0))
+        await until(lambda: "esc closes" in shown(app))
+
+
+async def test_keys_without_room_are_left_out_but_the_apps_own_stay(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(44, 24)) as pilot:
+        await until(lambda: "? Help" in shown(app))
+        await pilot.pause()
+        last = shown(app).splitlines()[-1]
+        assert "q Quit" in last
+        assert len(last) <= 44
+
+
+async def test_news_that_come_while_the_lab_closes_break_nothing(
+    make_app: MakeApp, scripted: Scripted
+) -> None:
+    training, trainer = scripted()
+    app = make_app("data", training=training)
+    async with app.run_test(size=(80, 24)):
+        training.start(Config())
+        await until(lambda: trainer.requests)
+    # The timer's last tick may come when the screens are gone.
+    app.follow_training()
