@@ -1,8 +1,7 @@
-"""The only module of the screens that reaches the engine: off the UI thread, in functions."""
+"""Where training on the screens reaches the engine: off the UI thread, in functions."""
 
 import contextlib
 import ctypes
-import functools
 import gc
 import importlib.util
 import logging
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.core.config import Config
     from shakespeare_tui.core.events import Event
     from shakespeare_tui.core.run_history import RunHistory
-    from shakespeare_tui.core.tokenizers import Tokenizer
-    from shakespeare_tui.engine.model import Transformer
     from shakespeare_tui.engine.session import Session
-    from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest, GenerationState
 
 _log = logging.getLogger(__name__)
 
@@ -224,57 +220,3 @@ def measure_throughput(
         steps += 1
     tokens = shape[0] * config.seq_len * config.training.grad_accumulation
     return steps * tokens / (now - started)
-
-
-def write_text(request: "GenerationRequest", job: "GenerationJob") -> None:
-    """Continue a prompt, token by token; runs in the job's thread and ends the job."""
-    state: GenerationState = "failed"
-    error = "the generation broke off; the log of the lab says more"
-    try:
-        _write(request, job)
-        state, error = "done", ""
-    except CancelledError:
-        state, error = "stopped", ""
-    except UserError as problem:
-        error = str(problem)
-    except BaseException:
-        _log.exception("the generation broke off")
-        raise
-    finally:
-        job.end(state, error)
-
-
-def _write(request: "GenerationRequest", job: "GenerationJob") -> None:
-    from shakespeare_tui.core.runs import find_checkpoint
-    from shakespeare_tui.core.sampling import strategy_from_flags
-    from shakespeare_tui.engine.decoding import Column, generate_columns
-
-    checkpoint = find_checkpoint(request.reference, request.runs_root)
-    # The prompt is checked before the model is loaded: a wrong one fails at once.
-    tokens = checkpoint.run.tokenizer().encode(request.prompt)
-    strategy = strategy_from_flags(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        repetition_penalty=request.repetition_penalty,
-    )
-    column = Column(strategy=strategy, seed=request.seed)
-    weights = checkpoint.weights_path
-    modified = weights.stat().st_mtime_ns if weights.is_file() else 0
-    model, tokenizer = _loaded_model(checkpoint.run.path, checkpoint.info.step, modified)
-    started = time.perf_counter()
-    stream = generate_columns(
-        model, tokens, [column], max_tokens=request.max_tokens, cancelled=job.stop_requested
-    )
-    for count, row in enumerate(stream, start=1):
-        job.add(tokenizer.decode(row), count, time.perf_counter() - started)
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded_model(run_path: Path, step: int, modified_ns: int) -> "tuple[Transformer, Tokenizer]":
-    """A checkpoint's model; loaded again only where its file has changed (``modified_ns``)."""
-    from shakespeare_tui.core.runs import RunFolder
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.device import resolve_device
-
-    return load_model(RunFolder(run_path).checkpoint(step), resolve_device("auto"))

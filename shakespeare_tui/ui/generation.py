@@ -1,36 +1,42 @@
-"""Text made in the background for the Playground: one job at a time, polled by the screen."""
+"""Texts made in the background for the Playground: one job at a time, polled by the screen."""
 
-import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-GenerationState = Literal["loading", "writing", "done", "stopped", "failed"]
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import Measures
+
+GenerationState = Literal["loading", "writing", "measuring", "done", "stopped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What to continue, with which checkpoint and strategy; 0 temperature is greedy."""
+    """What to continue, with which checkpoint and strategies: one text a strategy, one seed."""
 
     runs_root: Path
     reference: str
     prompt: str
-    max_tokens: int = 500
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
+    strategies: tuple[str, ...]
+    max_tokens: int = 400
     seed: int = 42
 
 
 class GenerationJob:
-    """One continuation under way; the thread writes, the screen polls.
+    """Continuations under way, one a strategy; the thread writes, the screen polls.
 
     Args:
         request: What to make.
-        write: What the thread does: ``write(request, job)``.
+        write: What the thread does: ``write(request, job)``; it ends the job.
+
+    Attributes:
+        state: How it stands; it is set last, so that all else is there when it says ``done``.
+        error: One line, where the state is ``failed``.
+        tokens: Tokens a column so far.
+        seconds: How long they took, without loading.
+        measures: Of each column, as far as they are known.
     """
 
     def __init__(
@@ -43,7 +49,9 @@ class GenerationJob:
         self.error = ""
         self.tokens = 0
         self.seconds = 0.0
-        self._pieces: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.measures: list[Measures | None] = [None] * len(request.strategies)
+        self._pieces: list[list[str]] = [[] for _ in request.strategies]
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=write or _write_in_bridge, args=(request, self), name="generation"
@@ -55,30 +63,38 @@ class GenerationJob:
         """Whether nothing more comes, apart from what ``take`` still returns."""
         return self.state in ("done", "stopped", "failed")
 
-    def take(self) -> str:
-        """The text written since the last call."""
-        pieces = []
-        while True:
-            try:
-                pieces.append(self._pieces.get_nowait())
-            except queue.Empty:
-                return "".join(pieces)
+    def take(self) -> list[str]:
+        """What each column got since the last call."""
+        with self._lock:
+            taken, self._pieces = self._pieces, [[] for _ in self._pieces]
+        return ["".join(pieces) for pieces in taken]
 
     def stop(self) -> None:
         """Ask the thread to end after the token at hand."""
         self._stop.set()
 
+    def join(self, seconds: float) -> None:
+        """Wait for the thread."""
+        self._thread.join(seconds)
+
     # --- for the thread ------------------------------------------------------------------------
 
     def stop_requested(self) -> bool:
-        """Whether the text is no longer wanted."""
+        """Whether the texts are no longer wanted."""
         return self._stop.is_set()
 
-    def add(self, piece: str, tokens: int, seconds: float) -> None:
-        """Hand over text: ``tokens`` made in ``seconds`` so far."""
+    def add(self, pieces: Sequence[str], tokens: int, seconds: float) -> None:
+        """Hand over a piece a column: ``tokens`` a column made in ``seconds`` so far."""
+        with self._lock:
+            for column, piece in zip(self._pieces, pieces, strict=True):
+                if piece:
+                    column.append(piece)
         self.tokens, self.seconds = tokens, seconds
-        self._pieces.put(piece)
         self.state = "writing"
+
+    def measure(self, column: int, measures: "Measures") -> None:
+        """Hand over the measures of a column."""
+        self.measures[column] = measures
 
     def end(self, state: GenerationState, error: str = "") -> None:
         """Nothing more comes."""
@@ -86,6 +102,6 @@ class GenerationJob:
 
 
 def _write_in_bridge(request: GenerationRequest, job: GenerationJob) -> None:
-    from shakespeare_tui.ui.bridge import write_text
+    from shakespeare_tui.ui import bridge_generation
 
-    write_text(request, job)
+    bridge_generation.write_columns(request, job)

@@ -1,173 +1,285 @@
-"""The Playground place: a checkpoint, a prompt, a strategy, a text."""
+"""The Playground place: a prompt, up to six strategies, and the texts that come of them."""
 
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_harness import MakeApp, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from playground_script import TEXT, write
 from real_cli import CommandLine
-from textual.widgets import Input
+from streams import busy_run
+from test_checkpoints_snapshots import runs
 from trained_run import trained
 
+from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge
+from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.screens.playground import PlaygroundScreen
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.widgets.generated_text import GeneratedText
+from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.ui.widgets.text_column import TextColumn
 
 __all__ = ["trained"]
 
 Write = Callable[[GenerationRequest, GenerationJob], None]
 
 
-def text_of(app: LabApp) -> str:
-    return app.screen.query_one(GeneratedText).text
+def place(app: LabApp) -> PlaygroundScreen:
+    assert isinstance(app.screen, PlaygroundScreen)
+    return app.screen
 
 
-def field(app: LabApp, name: str) -> Input:
-    return app.screen.query_one(f"#{name}", Input)
+def texts(app: LabApp) -> list[str]:
+    return [column.stream.text for column in place(app).strip.columns]
 
 
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
     """``writing(write)``: let a script write instead of a model."""
-    return lambda write: monkeypatch.setattr(bridge, "write_text", write)
+    return lambda write: monkeypatch.setattr(bridge_generation, "write_columns", write)
+
+
+@pytest.fixture
+def scripted_place(
+    make_app: MakeApp, runs_root: Path, writing: Callable[[Write], None]
+) -> Callable[..., LabApp]:
+    """An app over listed checkpoints whose texts come from a script."""
+
+    def make(write_with: Write = write, **choices: object) -> LabApp:
+        runs(runs_root)
+        writing(write_with)
+        return make_app("playground", **choices)
+
+    return make
 
 
 async def test_the_same_text_comes_as_on_the_command_line(
     make_app: MakeApp, trained: RunFolder, cli: CommandLine
 ) -> None:
     app = make_app("playground")
-    async with app.run_test(size=(100, 30)) as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        await pilot.press("p", "end", *"AB", "tab")
-        field(app, "max_tokens").value = "40"
-        field(app, "seed").value = "7"
-        await pilot.press("enter")
-        await until(lambda: "40 tokens" in shown(app), 60)
-        text, prompt = text_of(app), field(app, "prompt").value
-    best = f"alpha@{trained.index()['best']}"
-    outcome = cli("generate", best, f"--prompt={prompt}", "--max-tokens=40", "--seed=7")
-    assert outcome.code == 0
-    assert text == outcome.out.removesuffix("\n")
-    assert prompt == "ROMEO:AB"
-
-
-async def test_n_takes_another_seed_and_r_finds_new_runs(
-    make_app: MakeApp, trained: RunFolder
-) -> None:
-    app = make_app("playground")
-    async with app.run_test() as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        field(app, "max_tokens").value = "30"
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("p", "end", *"AB", "escape")
+        place(app).n_characters, place(app).seed = 40, 7
         await pilot.press("g")
-        await until(lambda: "30 tokens" in shown(app), 60)
-        first = text_of(app)
-        await pilot.press("n")
-        await until(lambda: len(text_of(app)) == len(first) and text_of(app) != first, 60)
-        assert field(app, "seed").value == "43"
+        await until(lambda: place(app).strip.columns[0].measures is not None, 60)
+        first, _, greedy = texts(app)
+    best = f"alpha@{trained.index()['best']}"
+    arguments = (best, "--prompt=ROMEO:AB", "--max-tokens=40", "--seed=7")
+    assert first == cli("generate", *arguments).out.removesuffix("\n")
+    zero = cli("generate", *arguments, "--temperature=0").out.removesuffix("\n")
+    assert greedy == zero
 
 
 async def test_without_a_checkpoint_it_says_how_to_get_one(make_app: MakeApp) -> None:
     app = make_app("playground")
     async with app.run_test(notifications=True) as pilot:
         await pilot.pause()
-        assert "Press 3, then s, to train a model" in " ".join(shown(app).replace("│", "").split())
+        assert "Press 3, then s, to train" in " ".join(shown(app).replace("│", "").split())
         await pilot.press("g")
         await pilot.pause()
         assert "3 then s trains a model" in shown(app)
 
 
-async def test_text_appears_while_it_is_written_and_x_stops_it(
-    make_app: MakeApp, trained: RunFolder, writing: Callable[[Write], None]
+async def test_all_columns_stream_together_and_x_stops_them(
+    scripted_place: Callable[..., LabApp],
 ) -> None:
     go_on = threading.Event()
 
-    def write(request: GenerationRequest, job: GenerationJob) -> None:
-        job.add("[red]first[/red] ", 1, 0.1)
+    def slow(request: GenerationRequest, job: GenerationJob) -> None:
+        job.add([f"[red]{s}[/red] " for s in request.strategies], 1, 0.1)
         while not job.stop_requested():
             go_on.wait(0.01)
-        job.add("last", 2, 0.2)
+        job.add(["last"] * len(request.strategies), 2, 0.2)
         job.end("stopped")
 
-    writing(write)
-    app = make_app("playground")
-    async with app.run_test() as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
+    app = scripted_place(slow)
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
         await pilot.press("g")
-        await until(lambda: "[red]first[/red]" in shown(app))
+        await until(lambda: all("[/red]" in text for text in texts(app)))
+        assert "[red]greedy[/red]" in shown(app)
         await pilot.press("x")
-        await until(lambda: "[red]first[/red] last" in shown(app))
+        await until(lambda: all(text.endswith("last") for text in texts(app)))
         await until(lambda: "stopped" in shown(app))
         await pilot.press("y")
-        assert app.clipboard == "ROMEO:[red]first[/red] last"
+        assert app.clipboard == "ROMEO:[red]temperature=0.8[/red] last"
+
+
+async def test_n_takes_the_next_seed_for_all_columns(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    seen: list[GenerationRequest] = []
+
+    def note(request: GenerationRequest, job: GenerationJob) -> None:
+        seen.append(request)
+        write(request, job)
+
+    app = scripted_place(note)
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g", "n")
+        await until(lambda: len(seen) == 2)
+        assert [request.seed for request in seen] == [42, 43]
+        assert len(seen[1].strategies) == 3
+        await pilot.press(
+            "number_sign", "backspace", "backspace", "7", "enter", "l", *"99", "enter"
+        )
+        await pilot.press("g")
+        await until(lambda: len(seen) == 3)
+        assert (seen[2].seed, seen[2].max_tokens) == (7, 99)
 
 
 async def test_an_unknown_character_is_named(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("playground")
-    async with app.run_test(size=(120, 30)) as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        field(app, "prompt").value = "[b]中"
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        place(app).prompt.set_prompt("be中")
         await pilot.press("g")
         await until(lambda: "U+4E2D" in shown(app), 60)
         assert "failed" in shown(app)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("temperature", "-1", "Temperature"),
-        ("temperature", "hot", "a number"),
-        ("top_p", "1.5", "Top-p"),
-        ("max_tokens", "0", "Tokens"),
-        ("seed", "", "Seed"),
-        ("prompt", "", "at least one character"),
-    ],
-)
-async def test_a_wrong_value_is_told_beside_the_fields_and_nothing_starts(
-    make_app: MakeApp, trained: RunFolder, name: str, value: str, told: str
+async def test_a_wrong_strategy_is_told_and_nothing_starts(
+    scripted_place: Callable[..., LabApp],
 ) -> None:
-    app = make_app("playground")
+    app = scripted_place()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        field(app, name).value = value
+        await until(lambda: place(app).chosen)
+        await pilot.press("e", "end", *" temprature=1")
+        await until(lambda: "unknown sampling step" in shown(app))
+        assert "temperature?" in shown(app)
+        await pilot.press("escape", "g")
         await pilot.pause()
-        assert told in shown(app)
-        app.screen.set_focus(None)
-        await pilot.press("g")
-        await pilot.pause()
-        assert text_of(app) == ""
-        assert app.focused is field(app, name)
+        assert texts(app) == ["", "", ""]
+        assert app.focused is place(app).strip.columns[0].field
 
 
-async def test_a_backslash_n_in_the_prompt_is_a_new_line(
-    make_app: MakeApp, trained: RunFolder
+async def test_the_step_under_the_cursor_is_explained(
+    scripted_place: Callable[..., LabApp],
 ) -> None:
-    app = make_app("playground")
-    async with app.run_test() as pilot:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        field(app, "prompt").value = "KING:\\n"
-        field(app, "max_tokens").value = "1"
+    app = scripted_place()
+    async with app.run_test(size=(140, 40)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("right", "e", "end")
+        await until(lambda: "Keep the k likeliest" in shown(app))
+        await pilot.press("home")
+        await until(lambda: "Divide the logits" in shown(app))
+
+
+async def test_an_empty_prompt_is_told_and_a_backslash_n_is_a_new_line(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: place(app).chosen)
+        place(app).prompt.set_prompt("")
         await pilot.press("g")
-        await until(lambda: len(text_of(app)) == len("KING:\n") + 1, 60)
-        assert text_of(app).startswith("KING:\n")
+        await pilot.pause()
+        assert "at least one character" in shown(app)
+        assert app.focused is place(app).prompt
+        await pilot.press(*"A:\\n", "enter")
+        await until(lambda: texts(app)[0].startswith("A:\n\nWhat"))
 
 
-async def test_the_strategy_is_remembered(
-    make_app: MakeApp, trained: RunFolder, tmp_path: Path
+async def test_up_and_down_walk_the_prompts_of_earlier_sessions(
+    scripted_place: Callable[..., LabApp], make_app: MakeApp, tmp_path: Path
 ) -> None:
     path = tmp_path / "settings.yaml"
-    app = make_app("playground", settings=Settings.load(path))
+    app = scripted_place(settings=Settings.load(path))
     async with app.run_test() as pilot:
-        await pilot.pause()
-        field(app, "temperature").value = "0.5"
-        await pilot.pause()
-        field(app, "seed").value = "no"
-        await pilot.pause()
+        await until(lambda: place(app).chosen)
+        await pilot.press("g", "p", "end", *"X", "enter", "escape", "a")
+        await pilot.press("e", "end", *" top_k=3", "enter")
+        await until(lambda: "la la" in texts(app)[3])
     again = make_app("playground", settings=Settings.load(path))
     async with again.run_test() as pilot:
+        await until(lambda: place(again).chosen)
+        assert place(again).strip.strategies[1] == "temperature=0.8 top_k=3"
+        await pilot.press("p", "up")
+        assert place(again).prompt.prompt == "ROMEO:"
+        await pilot.press("down", "down")
+        assert place(again).prompt.prompt == "ROMEO:X"
+
+
+async def test_classic_and_sweep_fill_six_columns_and_write_them(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("k")
+        await until(lambda: len(texts(app)) == 6 and all(TEXT in text for text in texts(app)))
+        assert place(app).strip.strategies[0] == "greedy"
+        assert place(app).strip.strategies[-1] == "top_p=0.95"
+        assert "columns 1-2 of 6" in shown(app)
+        await pilot.press("right", "right", "right")
         await pilot.pause()
-        assert field(again, "temperature").value == "0.5"
-        assert field(again, "seed").value == "42"
+        assert "columns 3-4 of 6" in shown(app)
+        await pilot.press("t")
+        await until(lambda: place(app).strip.strategies[0] == "temperature=0.3")
+        assert place(app).strip.strategies[-1] == "temperature=1.5"
+
+
+async def test_columns_come_and_go_between_one_and_six(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(200, 60), notifications=True) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("right", "a")
+        assert place(app).strip.strategies[1:3] == ("temperature=0.8 top_k=20",) * 2
+        await pilot.press("a", "a", "a")
+        assert len(texts(app)) == 6
+        await until(lambda: "six columns" in shown(app))
+        await pilot.press(*"ddddddd")
+        assert len(texts(app)) == 1
+        await pilot.press("g")
+        await until(lambda: TEXT in texts(app)[0])
+
+
+async def test_the_best_of_each_measure_is_marked_and_copies_are_underlined(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g")
+        await until(lambda: "★" in shown(app))
+        rows = [row for row in shown(app).splitlines() if "distinct-2" in row]
+        assert rows[0].count("★") == 1
+        assert rows[0].index("★") < rows[0].index("75%")
+        column: TextColumn = place(app).strip.columns[1]
+        assert ("copy",) in column.stream.parts_of(0, 45)
+        assert column.stream.parts_of(0, 1) == [("prompt",)]
+
+
+async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp]) -> None:
+    app = scripted_place()
+    async with app.run_test() as pilot:
+        await until(lambda: place(app).chosen)
+        before = place(app).chosen
+        await pilot.press("c")
+        await until(lambda: "type to narrow" in shown(app))
+        await pilot.press(*"quick-1@1500", "enter")
+        await until(lambda: isinstance(app.screen, PlaygroundScreen))
+        assert place(app).chosen == "quick-1@1500" != before
+        await until(lambda: "quick-1@1500" in shown(app))
+
+
+async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
+    scripted_place: Callable[..., LabApp],
+    scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
+) -> None:
+    training, trainer = scripted(busy_run())
+    app = scripted_place(training=training)
+    async with app.run_test(size=(140, 30)) as pilot:
+        training.start(Config())
+        await until(lambda: "shares the cores with quick-1" in shown(app))
+        await pilot.press("g")
+        await until(lambda: TEXT in texts(app)[0])
+        trainer.release()
+        await until(lambda: "shares the cores" not in shown(app))

@@ -1,27 +1,20 @@
-"""Pictures of the Playground place: empty, writing, and with a field that is wrong."""
+"""Pictures of the Playground place: its views, empty, at work, and with something wrong."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
+from playground_script import write
 from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
-from textual.widgets import Input
 
-from shakespeare_tui.ui import bridge
+from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 
 SIZES = [(80, 24), (140, 45)]
 THEMES = ["lab-dark", "lab-light"]
 Snapshot = Callable[..., bool]
-TEXT = """
-What is the king that shall be [so much] spoke,
-And let the world upon my heart be done.
-
-JULIET:
-I would not have thee [b]stay[/b], nor bid thee go:
-The morning is a lark that will not sing."""
 
 pytestmark = [
     pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}"),
@@ -29,9 +22,45 @@ pytestmark = [
 ]
 
 
-def write(request: GenerationRequest, job: GenerationJob) -> None:
-    job.add(TEXT, len(TEXT), 0.125)
-    job.end("done")
+@pytest.fixture
+def picture(
+    snap_compare: Snapshot,
+    make_app: MakeApp,
+    runs_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+    theme: str,
+) -> Callable[..., bool]:
+    """``picture(*keys, until=text, write=…)``: press keys over scripted texts, wait, compare."""
+
+    def take(*keys: str, until_shown: str, write: object = write) -> bool:
+        runs(runs_root)
+        monkeypatch.setattr(bridge_generation, "write_columns", write)
+        app = make_app("playground", theme=theme)
+
+        async def prepare(pilot: Pilot[int]) -> None:
+            await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
+            for key in keys:
+                await pilot.press(key)
+                await pilot.pause()
+            await until(lambda: until_shown in " ".join(shown(app).split()))
+            await pilot.pause()
+
+        return snap_compare(app, terminal_size=size, run_before=prepare)
+
+    return take
+
+
+def stuck(request: GenerationRequest, job: GenerationJob) -> None:
+    """Loads for ever, until it is stopped."""
+    while not job.stop_requested():
+        job._stop.wait(0.01)
+    job.end("stopped")
+
+
+def failing(request: GenerationRequest, job: GenerationJob) -> None:
+    """Fails."""
+    job.end("failed", "the weights of [b]quick-1[/b] are damaged; choose another checkpoint with c")
 
 
 def test_empty(
@@ -40,42 +69,17 @@ def test_empty(
     assert snap_compare(make_app("playground", theme=theme), terminal_size=size)
 
 
-def test_written(
-    snap_compare: Snapshot,
-    make_app: MakeApp,
-    runs_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    size: tuple[int, int],
-    theme: str,
-) -> None:
-    runs(runs_root)
-    monkeypatch.setattr(bridge, "write_text", write)
-    app = make_app("playground", theme=theme)
-
-    async def prepare(pilot: Pilot[int]) -> None:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        await pilot.press("g")
-        await until(lambda: "tokens/s" in shown(app))
-        await pilot.pause()
-
-    assert snap_compare(app, terminal_size=size, run_before=prepare)
+def test_loading(picture: Callable[..., bool]) -> None:
+    assert picture("g", until_shown="loading", write=stuck)
 
 
-def test_a_wrong_value(
-    snap_compare: Snapshot,
-    make_app: MakeApp,
-    runs_root: Path,
-    size: tuple[int, int],
-    theme: str,
-) -> None:
-    runs(runs_root)
-    app = make_app("playground", theme=theme)
+def test_columns_written(picture: Callable[..., bool]) -> None:
+    assert picture("k", until_shown="★")
 
-    async def prepare(pilot: Pilot[int]) -> None:
-        await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
-        field = app.screen.query_one("#top_p", Input)
-        field.focus()
-        field.value = "1.5"
-        await pilot.pause()
 
-    assert snap_compare(app, terminal_size=size, run_before=prepare)
+def test_a_wrong_strategy(picture: Callable[..., bool]) -> None:
+    assert picture("g", "e", "end", "x", until_shown="must be a number")
+
+
+def test_a_failure(picture: Callable[..., bool]) -> None:
+    assert picture("g", until_shown="are damaged", write=failing)

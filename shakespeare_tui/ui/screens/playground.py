@@ -1,5 +1,6 @@
-"""The Playground place: a checkpoint, a prompt, a strategy, and the text that comes of them."""
+"""The Playground place: one prompt and up to six strategies side by side."""
 
+import json
 from typing import ClassVar
 
 from textual import on, work
@@ -9,17 +10,28 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Input, OptionList
-from textual.widgets.option_list import Option
+from textual.widgets import Input, Static
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import format_loss
-from shakespeare_tui.ui.generation import GenerationJob
+from shakespeare_tui.core.prompt_history import PromptHistory
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.run_listing import RunRow, list_run_rows
-from shakespeare_tui.ui.widgets.generated_text import GeneratedText
-from shakespeare_tui.ui.widgets.strategy_form import StrategyForm
+from shakespeare_tui.ui.screens.playground_help import HELP
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.ui.widgets.columns_strip import ColumnsStrip
+from shakespeare_tui.ui.widgets.prompt_field import PromptField
+from shakespeare_tui.ui.widgets.strategy_field import StrategyField
+from shakespeare_tui.ui.widgets.text_column import TextColumn
 
-_POLLS_A_SECOND = 10
+_POLLS_A_SECOND = 20
+_SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
+_FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
+_NO_CHECKPOINT = (
+    "There is no checkpoint yet.\n\nPress 3, then s, to train a model: two minutes make a small "
+    "Shakespeare."
+)
 
 
 class CheckpointsListed(Message):
@@ -31,45 +43,61 @@ class CheckpointsListed(Message):
 
 
 class PlaygroundScreen(LabScreen):
-    """Continue a prompt with any checkpoint; the text streams as it is made."""
+    """Continue a prompt with any checkpoint by several strategies; all texts stream together."""
 
     PLACE: ClassVar[str] = "playground"
+    AUTO_FOCUS: ClassVar[str] = "StreamText"
     CSS_PATH = "playground.tcss"
-    HELP: ClassVar[str] = """\
-Choose a checkpoint on the left, write a prompt, set the strategy, and press g (or enter in a
-field). The text appears as the model writes it; x stops it.
-
-Temperature divides the logits: low is careful, high is wild, 0 always takes the likeliest token.
-Top-k keeps the k likeliest tokens (0 keeps all), top-p the smallest set with that probability.
-A repetition penalty above 1 makes tokens that occurred already less likely. The same seed gives
-the same text; n takes another one. In the prompt, \\n stands for a new line."""
+    HELP: ClassVar[str] = HELP
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g", "generate", "Generate", id="playground.generate"),
+        Binding("g", "generate", "Write", id="playground.generate"),
         Binding("x", "stop", "Stop", id="playground.stop"),
-        Binding("p", "edit_prompt", "Prompt", id="playground.prompt"),
         Binding("n", "next_seed", "Next seed", id="playground.next_seed"),
-        Binding("y", "copy_generated", "Copy", id="playground.copy"),
+        Binding("p", "edit_prompt", "Prompt", id="playground.prompt"),
+        Binding("e", "edit_strategy", "Strategy", id="playground.strategy"),
+        Binding("k", "classic", "Classic", id="playground.classic"),
+        Binding("t", "sweep", "Sweep", id="playground.sweep"),
+        Binding("left", "move(-1)", "Column before", show=False, id="playground.left"),
+        Binding("right", "move(1)", "Column after", show=False, id="playground.right"),
+        Binding("a", "add_column", "Add a column", show=False, id="playground.add"),
+        Binding("d", "remove_column", "Remove the column", show=False, id="playground.remove"),
         Binding("c", "choose_checkpoint", "Checkpoint", show=False, id="playground.checkpoint"),
+        Binding("l", "ask_length", "Characters to write", show=False, id="playground.length"),
+        Binding("number_sign", "ask_seed", "Set the seed", show=False, id="playground.seed"),
+        Binding("y", "copy_written", "Copy the text", show=False, id="playground.copy"),
         Binding("r", "reload", "Look for checkpoints", show=False, id="playground.reload"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
+        self.chosen: str | None = None
+        """The chosen checkpoint, ``RUN@STEP``."""
+        self.seed = 42
+        self.n_characters = 400
         self._job: GenerationJob | None = None
+        self._written: list[TextColumn] = []
         self._wanted: str | None = None
+        self._rows: list[RunRow] = []
         self._poll: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
-        """Checkpoints and strategy on the left, the text on the right."""
-        with Horizontal(id="body"):
-            with Vertical(id="side"):
-                yield OptionList(id="checkpoints", compact=True)
-                yield StrategyForm(id="strategy")
-            yield GeneratedText(id="text")
+        """Head, prompt, columns, and a line for hints and mistakes."""
+        get = self.lab.settings.get
+        self.seed = max(0, get("playground.seed", 42))
+        self.n_characters = max(1, get("playground.characters", 400))
+        strategies = _remembered(get("playground.strategies", ""))
+        history = PromptHistory.from_json(get("playground.history", ""))
+        with Vertical(id="columns-view"):
+            yield Static("", id="head", markup=False)
+            with Horizontal(id="prompt-line"):
+                yield Static("Prompt", id="prompt-label", markup=False)
+                yield PromptField(get("playground.prompt", "ROMEO:"), history)
+            yield ColumnsStrip(strategies or _FIRST_STRATEGIES)
+            yield Static("", id="note", markup=False)
+            yield AskBar()
 
     def on_mount(self) -> None:
-        """Title the parts and prepare the poll of a job at work."""
-        self.query_one("#checkpoints").border_title = "Checkpoint"
+        """Prepare the poll of a job at work."""
         self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
         self._show_advice()
 
@@ -78,9 +106,23 @@ the same text; n takes another one. In the prompt, \\n stands for a new line."""
         self._list_checkpoints()
 
     def on_unmount(self) -> None:
-        """The text is no longer wanted."""
+        """The texts are no longer wanted."""
         if self._job is not None:
             self._job.stop()
+
+    def on_training_changed(self) -> None:
+        """Say that the cores are shared, or no longer."""
+        self._show_head()
+
+    @property
+    def strip(self) -> ColumnsStrip:
+        """The columns."""
+        return self.query_one(ColumnsStrip)
+
+    @property
+    def prompt(self) -> PromptField:
+        """The prompt's line."""
+        return self.query_one(PromptField)
 
     # --- checkpoints ---------------------------------------------------------------------------
 
@@ -90,64 +132,132 @@ the same text; n takes another one. In the prompt, \\n stands for a new line."""
 
     @on(CheckpointsListed)
     def _show_checkpoints(self, message: CheckpointsListed) -> None:
-        choices = self.query_one("#checkpoints", OptionList)
-        before = self._wanted or self.chosen
-        options = [
-            Option(_describe(row.reference, row.val_loss, row.marks), id=row.reference)
-            for run in message.rows
-            for row in run.checkpoints
-        ]
-        # Listing anew must not scroll away from what one looks at.
-        if [option.id for option in options] != [option.id for option in choices.options]:
-            choices.set_options(options)
-        references = [option.id for option in options]
-        wanted = before if before in references else _best(message.rows)
-        if wanted in references:
-            choices.highlighted = references.index(wanted)
+        self._rows = message.rows
+        references = [row.reference for run in self._rows for row in run.checkpoints]
+        wanted = self._wanted or self.chosen
+        self.chosen = wanted if wanted in references else _best(self._rows)
         self._wanted = None
         self._show_advice()
-
-    @property
-    def chosen(self) -> str | None:
-        """The chosen checkpoint, ``RUN@STEP``."""
-        option = self.query_one("#checkpoints", OptionList).highlighted_option
-        return option.id if option else None
 
     def open_checkpoint(self, reference: str) -> None:
         """Choose a checkpoint by ``RUN@STEP``, at once or as soon as the list is there."""
         self._wanted = reference
         self._list_checkpoints()
 
-    def _show_advice(self) -> None:
-        text = self.query_one(GeneratedText)
-        if self.chosen is None:
-            text.advise(
-                "There is no checkpoint yet.\n\nPress 3, then s, to train a model: two minutes "
-                "make a small Shakespeare."
-            )
-        else:
-            text.advise("Press g to write, p to change the prompt.")
+    def action_choose_checkpoint(self) -> None:
+        """Choose from all checkpoints."""
+        from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
 
-    # --- actions -------------------------------------------------------------------------------
+        choices = [
+            Choice("checkpoint", row.reference, _about(row.val_loss, row.marks))
+            for run in self._rows
+            for row in run.checkpoints
+        ]
+        if not choices:
+            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+            return
+
+        def take(choice: Choice | None) -> None:
+            if choice is not None:
+                self.chosen = choice.name
+                self._show_advice()
+
+        self.lab.push_screen(ChoiceDialog("Checkpoint", choices, self.chosen or ""), take)
+
+    def action_reload(self) -> None:
+        """Read the runs' folders again."""
+        self._list_checkpoints()
+
+    # --- words around the columns --------------------------------------------------------------
+
+    def _show_advice(self) -> None:
+        self._show_head()
+        advice = "Press g to write, p to change the prompt, e the strategy."
+        for column in self.strip.columns:
+            if column.is_mounted and not column.stream.text:
+                column.stream.advise(advice if self.chosen else _NO_CHECKPOINT)
+
+    def _show_head(self) -> None:
+        strip, training = self.strip, self.lab.services.training
+        parts = [self.chosen or "no checkpoint", f"seed {self.seed}", f"{self.n_characters:,} ch"]
+        n_columns = len(strip.columns)
+        if strip.n_shown < n_columns:
+            last = strip.first_shown + strip.n_shown
+            parts.append(f"columns {strip.first_shown + 1}-{last} of {n_columns} ←/→")
+        if training.is_active:
+            parts.append(f"shares the cores with {training.run_name or 'training'}")
+        head = Content.assemble((parts[0], "bold $foreground"), " · " + " · ".join(parts[1:]))
+        self.query_one("#head", Static).update(head)
+
+    def _note(self, text: str, *, is_error: bool = False) -> None:
+        note = self.query_one("#note", Static)
+        note.update(Content(text))
+        note.set_class(is_error, "-error")
+
+    @on(StrategyField.Told)
+    @on(ColumnsStrip.Changed)
+    @on(Input.Changed)
+    def _show_hint(self) -> None:
+        """What is wrong comes first, then what the step under the cursor does."""
+        if not self.strip.is_mounted:
+            return
+        self._show_head()
+        focused = self.focused
+        problem = self.strip.problem()
+        if isinstance(focused, StrategyField):
+            self._note(focused.problem or focused.hint, is_error=bool(focused.problem))
+        elif not self.prompt.prompt:
+            self._note("prompt: give at least one character; \\n is a new line", is_error=True)
+        elif problem is not None:
+            self._note(f"{problem[0].border_title}: {problem[1]}", is_error=True)
+        else:
+            self._note("")
+
+    # --- writing -------------------------------------------------------------------------------
 
     @on(Input.Submitted)
     def action_generate(self) -> None:
-        """Write a continuation; one that is being written is given up."""
-        reference = self.chosen
-        if reference is None:
+        """Write all columns; what is being written is given up."""
+        if self.chosen is None:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
             return
-        request = self.query_one(StrategyForm).request(self.lab.services.runs_root, reference)
-        if request is None:
+        problem = self.strip.problem()
+        if not self.prompt.prompt or problem is not None:
+            (problem[0].field if problem and self.prompt.prompt else self.prompt).focus()
             return
+        self._remember()
         self.action_stop()
+        request = GenerationRequest(
+            runs_root=self.lab.services.runs_root,
+            reference=self.chosen,
+            prompt=self.prompt.prompt,
+            strategies=self.strip.strategies,
+            max_tokens=self.n_characters,
+            seed=self.seed,
+        )
+        self._written = list(self.strip.columns)
+        self.strip.begin(request.prompt)
         self._job = GenerationJob(request)
-        self.query_one(GeneratedText).begin(reference, request.prompt)
+        self.refresh_bindings()
+        self._follow()
         assert self._poll is not None
         self._poll.resume()
 
+    def _remember(self) -> None:
+        self.prompt.history.add(self.prompt.prompt)
+        remember = self.lab.remember
+        remember("playground.prompt", self.prompt.value)
+        remember("playground.history", self.prompt.history.to_json())
+        remember("playground.strategies", json.dumps(self.strip.strategies))
+        remember("playground.seed", self.seed)
+        remember("playground.characters", self.n_characters)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer stopping only while there is something to stop."""
+        return action != "stop" or (self._job is not None and not self._job.is_over)
+
     def action_stop(self) -> None:
-        """Give up the text that is being written; what is there stays."""
+        """Give up the texts that are being written; what is there stays."""
         if self._job is not None:
             self._job.stop()
 
@@ -155,43 +265,104 @@ the same text; n takes another one. In the prompt, \\n stands for a new line."""
         job = self._job
         if job is None:
             return
-        # Read before the text: what comes after is then taken by the next poll.
         is_over = job.is_over
-        self.query_one(GeneratedText).add(job.take(), job)
+        self.strip.follow(job, self._written)
         if is_over and self._poll is not None:
             self._poll.pause()
+            self.refresh_bindings()
+            if job.state == "failed":
+                self._note(job.error, is_error=True)
+
+    def action_next_seed(self) -> None:
+        """Other texts by the same strategies."""
+        self.seed += 1
+        self._show_head()
+        self.action_generate()
+
+    # --- columns -------------------------------------------------------------------------------
 
     def action_edit_prompt(self) -> None:
         """Go to the prompt."""
-        self.query_one("#prompt", Input).focus()
+        self.prompt.focus()
 
-    def action_choose_checkpoint(self) -> None:
-        """Go to the list of checkpoints."""
-        self.query_one("#checkpoints").focus()
+    def action_edit_strategy(self) -> None:
+        """Go to the current column's strategy."""
+        self.strip.current.field.focus()
 
-    def action_next_seed(self) -> None:
-        """Another text of the same strategy."""
-        self.query_one(StrategyForm).next_seed()
-        self.action_generate()
+    @on(PromptField.Left)
+    def action_leave_field(self) -> None:
+        """Back to the current column's text, so that single keys work again."""
+        self.strip.current.stream.focus()
 
-    def action_copy_generated(self) -> None:
-        """Copy prompt and text."""
-        text = self.query_one(GeneratedText).text
+    def action_move(self, by: int) -> None:
+        """Go to another column."""
+        self.strip.go_to(self.strip.place + by)
+
+    async def action_add_column(self) -> None:
+        """One more column beside the current one."""
+        if not await self.strip.add():
+            self.lab.say("there are six columns, which is all that fit")
+        self._show_advice()
+
+    async def action_remove_column(self) -> None:
+        """Take the current column away."""
+        if not await self.strip.remove_current():
+            self.lab.say("this is the only column")
+
+    async def action_classic(self) -> None:
+        """The comparison that everyone begins with: six strategies."""
+        from shakespeare_tui.core.sampling import CLASSIC
+
+        await self._use([strategy.text for strategy in CLASSIC])
+
+    async def action_sweep(self) -> None:
+        """One strategy at six temperatures."""
+        await self._use([f"temperature={value}" for value in _SWEEP])
+
+    async def _use(self, strategies: list[str]) -> None:
+        await self.strip.set_strategies(strategies)
+        self._show_advice()
+        if self.chosen is not None:
+            self.action_generate()
+
+    def action_ask_length(self) -> None:
+        """Ask how many characters to write."""
+        self._ask("Characters", 1, 1_000_000, self.n_characters, "n_characters")
+
+    def action_ask_seed(self) -> None:
+        """Ask for the seed."""
+        self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")
+
+    def _ask(self, label: str, low: int, high: int, value: int, attribute: str) -> None:
+        def answer(text: str) -> None:
+            plain = text.strip().replace(",", "")
+            if not plain.isdecimal() or not low <= int(plain) <= high:
+                raise UserError(f"a whole number from {low:,} to {high:,}")
+            setattr(self, attribute, int(plain))
+            self._show_head()
+
+        bar = self.query_one(AskBar)
+        bar.ask(label, "enter takes it · esc leaves", str(value), answer)
+
+    def action_copy_written(self) -> None:
+        """Copy the current column's prompt and text."""
+        text = self.strip.current.stream.text
         if text:
             self.lab.copy(text, "the text")
         else:
             self.lab.say("there is no text yet: g writes one")
 
-    def action_reload(self) -> None:
-        """Read the runs' folders again."""
-        self._list_checkpoints()
+
+def _remembered(text: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
 
 
-def _describe(reference: str, val_loss: float | None, marks: tuple[str, ...]) -> Content:
-    mark = "best" if "best" in marks else ""
-    return Content.assemble(
-        reference, "  ", (format_loss(val_loss), "$text-muted"), "  ", (mark, "$success")
-    )
+def _about(val_loss: float | None, marks: tuple[str, ...]) -> str:
+    return " · ".join((f"val {format_loss(val_loss)}", *marks))
 
 
 def _best(rows: list[RunRow]) -> str | None:

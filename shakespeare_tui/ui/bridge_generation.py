@@ -1,0 +1,124 @@
+"""Where the Playground's columns reach the engine: texts and measures, off the UI thread."""
+
+import functools
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.core.errors import CancelledError, UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import CorpusReference
+    from shakespeare_tui.core.tokenizers import Tokenizer
+    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest, GenerationState
+
+_log = logging.getLogger(__name__)
+
+
+def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
+    """Continue a prompt with every strategy; runs in the job's thread and ends the job."""
+    state: GenerationState = "failed"
+    error = "the generation broke off; the log of the lab says more"
+    try:
+        is_whole = _write(request, job)
+        state, error = "done" if is_whole else "stopped", ""
+    except CancelledError:
+        state, error = "stopped", ""
+    except UserError as problem:
+        error = str(problem)
+    except BaseException:
+        _log.exception("the generation broke off")
+        raise
+    finally:
+        job.end(state, error)
+
+
+def _write(request: "GenerationRequest", job: "GenerationJob") -> bool:
+    """Write and measure; whether it came to its end."""
+    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.core.sampling import parse_strategy
+    from shakespeare_tui.engine.decoding import Column, generate_columns
+
+    strategies = [parse_strategy(text) for text in request.strategies]
+    columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
+    run = find_checkpoint(request.reference, request.runs_root).run
+    # The prompt is checked before the model is loaded: a wrong one fails at once.
+    prompt = run.tokenizer().encode(request.prompt)
+    model, tokenizer = load_model_of(request.reference, request.runs_root)
+    characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    written: list[list[str]] = [[] for _ in strategies]
+    started = time.perf_counter()
+    is_whole = True
+    try:
+        stream = generate_columns(
+            model, prompt, columns, max_tokens=request.max_tokens, cancelled=job.stop_requested
+        )
+        for count, tokens in enumerate(stream, start=1):
+            # Negative ones are no tokens: the column has ended, or its next is not known yet.
+            pieces = [characters[token] if token >= 0 else "" for token in tokens]
+            for column, piece in zip(written, pieces, strict=True):
+                column.append(piece)
+            job.add(pieces, count, time.perf_counter() - started)
+    except CancelledError:
+        is_whole = False
+    job.state = "measuring"
+    _measure(request, job, model, tokenizer, ["".join(column) for column in written])
+    return is_whole
+
+
+def _measure(
+    request: "GenerationRequest",
+    job: "GenerationJob",
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    written: list[str],
+) -> None:
+    from shakespeare_tui.core.measures import measure_text
+    from shakespeare_tui.engine.scoring import score_tokens
+
+    reference = reference_of(request.reference, request.runs_root)
+    for column, text in enumerate(written):
+        if text:
+            whole = request.prompt + text
+            surprise = score_tokens(model, tokenizer.encode_array(whole))
+            measures = measure_text(whole, reference, len(request.prompt))
+            job.measure(column, measures.with_surprise(surprise.mean(len(request.prompt))))
+
+
+def load_model_of(reference: str, runs_root: Path) -> "tuple[Transformer, Tokenizer]":
+    """A checkpoint's model and tokenizer, from memory where it was used before.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is damaged.
+    """
+    from shakespeare_tui.core.runs import find_checkpoint
+
+    checkpoint = find_checkpoint(reference, runs_root)
+    weights = checkpoint.weights_path
+    modified = weights.stat().st_mtime_ns if weights.is_file() else 0
+    return _loaded_model(checkpoint.run.path, checkpoint.info.step, modified)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded_model(run_path: Path, step: int, modified_ns: int) -> "tuple[Transformer, Tokenizer]":
+    """A checkpoint's model; loaded again only where its file has changed (``modified_ns``)."""
+    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.device import resolve_device
+
+    return load_model(RunFolder(run_path).checkpoint(step), resolve_device("auto"))
+
+
+@functools.lru_cache(maxsize=4)
+def reference_of(reference: str, runs_root: Path) -> "CorpusReference | None":
+    """The training split that a checkpoint's texts are compared with; None where it is gone."""
+    from shakespeare_tui.core.measures import reference_for_run
+    from shakespeare_tui.core.runs import find_checkpoint
+
+    try:
+        return reference_for_run(find_checkpoint(reference, runs_root).run)
+    except OSError:
+        _log.exception("the corpus could not be indexed")
+        return None

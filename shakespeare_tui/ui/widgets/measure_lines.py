@@ -1,0 +1,69 @@
+"""The measures of a text in a few lines, the best of all columns marked."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import MeasureKind, Measures
+
+SHOWN = (
+    "mean_surprise",
+    "distinct_2",
+    "repeated_share",
+    "real_word_rate",
+    "wellformed_share",
+    "copied_share",
+)
+"""Two a line, in this order."""
+
+_BEST = "★"
+
+
+def best_columns(measures: Sequence["Measures | None"]) -> list[set[str]]:
+    """For each text, the measures in which none other is better; none where all are equal."""
+    from shakespeare_tui.core.measures import MEASURES
+
+    best: list[set[str]] = [set() for _ in measures]
+    for name in SHOWN:
+        direction = MEASURES[name].direction
+        values = [None if each is None else each.value(name) for each in measures]
+        known = [value for value in values if value is not None]
+        if direction == "neither" or len(set(known)) < 2:
+            continue
+        winner = max(known) if direction == "higher" else min(known)
+        for column, value in enumerate(values):
+            if value == winner:
+                best[column].add(name)
+    return best
+
+
+def measure_lines(measures: "Measures | None", best: set[str], width: int) -> Content:
+    """Three lines of two measures; without measures, their names alone."""
+    from shakespeare_tui.core.measures import MEASURES
+
+    kinds = [MEASURES[name] for name in SHOWN]
+    cell = max(16, (width - 1) // 2)
+    cells = [_cell(kind, measures, kind.name in best, cell) for kind in kinds]
+    lines = [
+        Content.assemble(cells[place], " ", cells[place + 1]) for place in range(0, len(cells), 2)
+    ]
+    return Content("\n").join(lines)
+
+
+def _cell(kind: "MeasureKind", measures: "Measures | None", is_best: bool, width: int) -> Content:
+    value = "" if measures is None else _short(kind, measures.value(kind.name))
+    mark = _BEST if is_best else " "
+    room = max(len(kind.label), width - len(value) - 2)
+    return Content.assemble(
+        (kind.label.ljust(room), "$text-muted"),
+        (value, "bold $success" if is_best else "$foreground"),
+        (f" {mark}", "bold $success"),
+    )
+
+
+def _short(kind: "MeasureKind", value: float | None) -> str:
+    if kind.unit == "share" and value is not None:
+        return f"{value:.0%}"
+    return f"{value:.2f}" if kind.unit == "nats" and value is not None else kind.format(value)

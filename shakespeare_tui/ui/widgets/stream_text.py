@@ -1,0 +1,166 @@
+"""A text of any length as it grows: only lines in view are drawn, only the last line is broken."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from shakespeare_tui.ui.widgets.component_style import part_style
+from shakespeare_tui.ui.widgets.stream_lines import StreamLines
+from shakespeare_tui.ui.widgets.text_glyphs import glyph, wrap
+
+Span = tuple[int, int]
+
+
+class StreamText(ScrollView, can_focus=True):
+    """Shows a text, its prompt set off and copied passages underlined.
+
+    Whoever looks at the end stays there while the text grows; whoever scrolled back is left alone.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "stream-text--prompt",
+        "stream-text--copy",
+        "stream-text--advice",
+        "stream-text--error",
+    }
+    DEFAULT_CSS: ClassVar[str] = """
+    StreamText {
+        height: 1fr;
+        overflow-x: hidden;
+        overflow-y: auto;
+        scrollbar-size-vertical: 1;
+    }
+    StreamText > .stream-text--prompt { color: $accent; text-style: bold; }
+    StreamText > .stream-text--copy { text-style: underline; }
+    StreamText > .stream-text--advice { color: $text-muted; }
+    StreamText > .stream-text--error { color: $error; }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self.lines = StreamLines()
+        self.prompt_length = 0
+        self._copies: Sequence[Span] = ()
+        self._notice, self._notice_part = "", "advice"
+        self._styles: dict[tuple[str, ...], Style] = {}
+
+    @property
+    def text(self) -> str:
+        """The whole text, prompt included."""
+        return self.lines.text
+
+    # --- what is shown -------------------------------------------------------------------------
+
+    def advise(self, advice: str, *, is_error: bool = False) -> None:
+        """Say something below the text, in place of it where there is none; empty says nothing."""
+        self._notice, self._notice_part = advice, "error" if is_error else "advice"
+        self._fit()
+
+    def begin(self, text: str, prompt_length: int) -> None:
+        """Show another text from its beginning on; its first characters are the prompt."""
+        self._notice, self._copies = "", ()
+        self.prompt_length = prompt_length
+        self.lines.set_text(text)
+        self.scroll_to(y=0, animate=False, immediate=True)
+        self._fit()
+
+    def append(self, piece: str) -> None:
+        """Let the text go on."""
+        if not piece:
+            return
+        is_at_end = self.scroll_y >= self.max_scroll_y
+        self.lines.append(piece)
+        self._fit()
+        if is_at_end:
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+
+    def mark_copies(self, copies: Sequence[Span]) -> None:
+        """Underline these spans."""
+        self._copies = copies
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Break the lines for the new width."""
+        self.lines.set_width(max(1, self.scrollable_content_region.width))
+        self._fit()
+
+    def notify_style_update(self) -> None:
+        """Colours have changed."""
+        super().notify_style_update()
+        self._styles.clear()
+
+    def _notice_lines(self) -> list[str]:
+        if not self._notice:
+            return []
+        width = self.lines.width
+        return [
+            line[start:stop]
+            for line in self._notice.split("\n")
+            for start, stop in wrap(line, width)
+        ]
+
+    def _fit(self) -> None:
+        n_lines = (len(self.lines) if self.text else 0) + len(self._notice_lines())
+        size = Size(self.lines.width, n_lines)
+        if size != self.virtual_size:
+            self.virtual_size = size
+        self.refresh()
+
+    # --- drawing -------------------------------------------------------------------------------
+
+    def parts_of(self, start: int, stop: int) -> list[tuple[str, ...]]:
+        """The parts of the look of each character in a span of the text."""
+        copied = {
+            place
+            for first, end in self._copies
+            for place in range(max(first, start), min(end, stop))
+        }
+        return [
+            (("prompt",) if place < self.prompt_length else ())
+            + (("copy",) if place in copied else ())
+            for place in range(start, stop)
+        ]
+
+    def _style(self, parts: tuple[str, ...]) -> Style:
+        style = self._styles.get(parts)
+        if style is None:
+            style = self.rich_style
+            for part in parts:
+                style = style + self.style_of(part)
+            self._styles[parts] = style
+        return style
+
+    def style_of(self, part: str) -> Style:
+        """How one part of a look is drawn."""
+        if part == "copy":
+            return Style(underline=True)
+        return part_style(self, f"stream-text--{part}")
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the screen."""
+        width = self.scrollable_content_region.width
+        number = y + self.scroll_offset.y
+        n_text = len(self.lines) if self.text else 0
+        if number < n_text:
+            strip = Strip(self._segments(*self.lines.span(number)))
+        else:
+            notice = self._notice_lines()[number - n_text : number - n_text + 1]
+            strip = Strip([Segment(line, self._style((self._notice_part,))) for line in notice])
+        return strip.adjust_cell_length(width, self.rich_style)
+
+    def _segments(self, start: int, stop: int) -> list[Segment]:
+        cells = zip(self.lines.text[start:stop], self.parts_of(start, stop), strict=True)
+        return [
+            Segment("".join(self.shown_character(c) for c, _ in run), self._style(parts))
+            for parts, run in groupby(cells, key=lambda cell: cell[1])
+        ]
+
+    def shown_character(self, character: str) -> str:
+        """What stands for a character; a newline is only seen by what it does."""
+        return "" if character == "\n" else glyph(character)

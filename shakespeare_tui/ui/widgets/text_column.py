@@ -1,0 +1,107 @@
+"""One column of the Playground: a strategy, the text it writes, and the text's measures."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from shakespeare_tui.ui.widgets.measure_lines import measure_lines
+from shakespeare_tui.ui.widgets.strategy_field import StrategyField
+from shakespeare_tui.ui.widgets.stream_text import StreamText
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import Measures
+
+
+class TextColumn(Vertical):
+    """A strategy's line above its text above its measures.
+
+    Args:
+        strategy: The strategy as text.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = """
+    TextColumn {
+        width: 1fr;
+        border: round $border-blurred;
+        border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+        padding: 0 1;
+    }
+    TextColumn:focus-within { border: round $border; border-title-color: $accent; }
+    TextColumn > .measures { height: 3; text-wrap: nowrap; text-overflow: clip; }
+    """
+
+    class Entered(Message):
+        """The focus came to this column."""
+
+        def __init__(self, column: "TextColumn") -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self, strategy: str) -> None:
+        super().__init__()
+        self._strategy = strategy
+        self.measures: Measures | None = None
+        self.written_with = ""
+        self._best: set[str] = set()
+
+    def compose(self) -> ComposeResult:
+        """Line, text, measures."""
+        yield StrategyField(self._strategy)
+        yield StreamText()
+        yield Static(classes="measures", markup=False)
+
+    @property
+    def field(self) -> StrategyField:
+        """The strategy's line."""
+        return self.query_one(StrategyField)
+
+    @property
+    def stream(self) -> StreamText:
+        """The text."""
+        return self.query_one(StreamText)
+
+    @property
+    def strategy(self) -> str:
+        """What stands in the line."""
+        return self.field.value if self.is_mounted else self._strategy
+
+    def number(self, number: int) -> None:
+        """Title the frame."""
+        self.border_title = Content(str(number))
+
+    def begin(self, prompt: str) -> None:
+        """A text begins."""
+        self.written_with = self.strategy
+        self.stream.begin(prompt, len(prompt))
+        self.show_measures(None, set())
+
+    def show_measures(self, measures: "Measures | None", best: set[str]) -> None:
+        """Show measures below the text and underline what was copied."""
+        self.measures, self._best = measures, best
+        copies = measures.memorisation.passages if measures and measures.memorisation else ()
+        self.stream.mark_copies([(passage.start, passage.end) for passage in copies])
+        self._draw_measures()
+
+    def _draw_measures(self) -> None:
+        width = self.content_size.width
+        if width:
+            lines = measure_lines(self.measures, self._best, width)
+            self.query_one(".measures", Static).update(lines)
+
+    def on_resize(self) -> None:
+        """Lay the measures out anew."""
+        self._draw_measures()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Tell which column is at hand."""
+        self.post_message(self.Entered(self))
+
+    @on(StrategyField.Left)
+    def _to_text(self) -> None:
+        self.stream.focus()

@@ -1,0 +1,45 @@
+"""Scripted writers and readers for the Playground: no model, no chance, no clock."""
+
+from shakespeare_tui.core.measures import Measures, Memorisation, Passage
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+
+TEXT = """
+What is the king that shall be [so much] spoke,
+And let the world upon my heart be done.
+
+JULIET:
+I would not have thee [b]stay[/b], nor bid thee go:
+The morning is a lark that will not sing."""
+
+
+def measures(column: int) -> Measures:
+    """Measures that differ by column; the second has copied a line."""
+    passage = Passage(7, 40, source_line=1234, source_start=56_789)
+    copies = Memorisation(
+        longest=33 if column == 1 else 12,
+        share=0.14 if column == 1 else 0.0,
+        passages=(passage,) if column == 1 else (),
+        longest_passage=passage if column == 1 else None,
+        is_whole=True,
+    )
+    return Measures(
+        mean_surprise=1.2 + column / 10,
+        distinct_1=0.9,
+        distinct_2=0.8 - column / 20,
+        distinct_3=0.95,
+        longest_loop=0,
+        repeated_share=column / 50,
+        real_word_rate=0.97 - column / 100,
+        wellformed_share=0.5,
+        known_speaker_share=1.0,
+        memorisation=copies,
+    )
+
+
+def write(request: GenerationRequest, job: GenerationJob) -> None:
+    """A text a column, each a little longer than the one before, all at once."""
+    n_columns = len(request.strategies)
+    job.add([TEXT + "\n" + "la " * column for column in range(n_columns)], len(TEXT), 0.125)
+    for column in range(n_columns):
+        job.measure(column, measures(column))
+    job.end("done")
