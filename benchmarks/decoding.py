@@ -1,0 +1,157 @@
+"""Tokens a second of generation: plain, by transformers, and ours in every precision, in turn.
+
+The plain loop runs its whole context for every token; transformers runs a GPT-2 of
+the same shape with its key-value cache. Each continues half a context by another half, so that all
+is read once for every half context written, as it goes on in a long text. Weights are random, and
+tokens are drawn at temperature 0.8. Run it on an otherwise idle machine:
+
+    python benchmarks/decoding.py --rounds 3
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from shakespeare_tui.core.config_loading import load_config
+from shakespeare_tui.core.sampling import parse_strategy
+from shakespeare_tui.engine.decoding import Column, generate_columns
+from shakespeare_tui.engine.model import Transformer
+
+VOCAB_SIZE = 65
+TEMPERATURE = 0.8
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
+
+@torch.inference_mode()
+def plain(model: Transformer, prompt: list[int], tokens: int, streams: int) -> None:
+    """Every token from its whole context, as one writes it first."""
+    text = torch.tensor([prompt] * streams)
+    for _ in range(tokens):
+        logits = model(text[:, -model.config.max_seq_len :])[:, -1] / TEMPERATURE
+        probabilities = torch.softmax(logits, dim=-1)
+        text = torch.cat((text, torch.multinomial(probabilities, 1)), dim=1)
+
+
+def make_gpt2(model: Transformer) -> Any:
+    """A GPT-2 of ``transformers`` with the shape of ``model``."""
+    import transformers
+
+    shape = model.config
+    config = transformers.GPT2Config(
+        vocab_size=VOCAB_SIZE,
+        n_positions=shape.max_seq_len,
+        n_embd=shape.d_model,
+        n_layer=shape.n_layers,
+        n_head=shape.n_heads,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=VOCAB_SIZE - 1,
+    )
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+@torch.inference_mode()
+def by_transformers(gpt2: Any, prompt: list[int], tokens: int, streams: int) -> None:
+    """The cached generation of ``transformers``."""
+    gpt2.generate(
+        torch.tensor([prompt] * streams),
+        attention_mask=torch.ones(streams, len(prompt), dtype=torch.int64),
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_k=0,
+    )
+
+
+def ours(model: Transformer, prompt: list[int], tokens: int, streams: int, precision: Any) -> None:
+    """What ``generate`` does."""
+    column = Column(strategy=parse_strategy(f"temperature={TEMPERATURE}"), samples=streams)
+    for _ in generate_columns(model, prompt, [column], max_tokens=tokens, precision=precision):
+        pass
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long ``work`` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def contenders(model: Transformer, prompt: list[int], tokens: int) -> dict[str, Any]:
+    """Every way to continue ``prompt``, as a function of the number of streams."""
+    gpt2 = make_gpt2(model)
+    ways: dict[str, Any] = {
+        "plain": lambda streams: plain(model, prompt, tokens, streams),
+        "transformers": lambda streams: by_transformers(gpt2, prompt, tokens, streams),
+    }
+    for precision in PRECISIONS:
+        ways[f"ours, {precision}"] = lambda streams, precision=precision: ours(
+            model, prompt, tokens, streams, precision
+        )
+    return ways
+
+
+def measure(name: str, rounds: int) -> None:
+    """Measure one preset's shape and print its table."""
+    config = load_config(name).model.model_copy(update={"dropout": 0.0})
+    model = Transformer(config, VOCAB_SIZE, torch.Generator().manual_seed(1)).eval()
+    half = config.max_seq_len // 2
+    prompt = [place % VOCAB_SIZE for place in range(half)]
+    ways = contenders(model, prompt, half)
+    speeds: dict[tuple[str, int], list[float]] = {}
+    for round_number in range(rounds + 1):
+        for way, run in ways.items():
+            for streams in (1, 8):
+                if round_number == 0:
+                    # Warms up and is not counted; the plain loop need not be run to its end.
+                    seconds(lambda run=run: run(1) if way != "plain" else None)  # noqa: B023
+                    continue
+                took = seconds(lambda run=run, streams=streams: run(streams))
+                speeds.setdefault((way, streams), []).append(half * streams / took)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"\n{name}: {parameters / 1e6:.2f}M parameters, context {config.max_seq_len}")
+    print(f"{'':16}{'1 stream':>10}{'':14}{'× plain':>8}{'× transf.':>10}", end="")
+    print(f"{'8 streams':>12}{'':16}{'× plain':>8}{'× transf.':>10}")
+    for way in ways:
+        cells = []
+        for streams in (1, 8):
+            found = sorted(speeds[way, streams])
+            median = statistics.median(found)
+            cells.append(f"{median:10,.0f} ({found[0]:,.0f}–{found[-1]:,.0f})".ljust(24))
+            for base in ("plain", "transformers"):
+                cells.append(f"{median / statistics.median(speeds[base, streams]):9.1f}")
+        print(f"{way:16}{''.join(cells)}")
+    for length in (6, config.max_seq_len):
+        text = [place % VOCAB_SIZE for place in range(length)]
+        taken = [
+            1000 * seconds(lambda text=text: ours(model, text, 1, 1, "auto")) for _ in range(7)
+        ]
+        print(
+            f"first token after {length} characters, weights prepared anew: "
+            f"{statistics.median(taken):.0f} ms ({min(taken):.0f}–{max(taken):.0f})"
+        )
+
+
+def main() -> None:
+    """Measure the presets' shapes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--configs", nargs="+", default=["shakespeare", "quick"])
+    arguments = parser.parse_args()
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; tokens/s, medians of {arguments.rounds} (range)"
+    )
+    for name in arguments.configs:
+        measure(name, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
