@@ -43,7 +43,7 @@ def test_help_loads_neither_torch_nor_textual(tmp_path: Path) -> None:
         assert modules_after(running(command, "--help"), tmp_path) & {"torch", "textual"} == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["generate", "--help"]])
 def test_help_is_there_at_once(arguments: list[str], tmp_path: Path) -> None:
     def seconds() -> float:
         started = time.perf_counter()

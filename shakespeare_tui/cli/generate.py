@@ -2,19 +2,29 @@
 
 import argparse
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, print_json, say, whole_number
+from shakespeare_tui.cli.sampling_options import (
+    StepsHelp,
+    add_flags,
+    add_stop,
+    chosen_strategy,
+    encode_stops,
+    strategy_settings,
+)
+from shakespeare_tui.cli.writing import (
+    PRECISIONS,
+    Limits,
+    check_amount,
+    check_output,
+    default_prompt,
+    encode_prompt,
+    write,
+)
 from shakespeare_tui.core.errors import UserError
 
-if TYPE_CHECKING:
-    from shakespeare_tui.core.tokenizers import Tokenizer
-
-_MOST_TOKENS = 1_000_000
 _MOST_SAMPLES = 10_000
-_MOST_TOKENS_TOGETHER = 100_000_000
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +34,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="continue a prompt with a trained model",
         description="Continue a prompt with a checkpoint, printing the text as it is made.",
         epilog="Example: shakespeare-tui generate quick-1 --prompt 'ROMEO:' --temperature 0.7",
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=StepsHelp)
     parser.add_argument(
         "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@last, RUN@STEP or a path"
     )
@@ -32,19 +44,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--max-tokens", type=whole_number, default=500, metavar="N", help="tokens to generate (500)"
     )
-    parser.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="0.8; 0: greedy"
-    )
-    parser.add_argument(
-        "--top-k", type=whole_number, default=0, metavar="K", help="keep the K likeliest"
-    )
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="keep the likeliest with mass P"
-    )
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1: repeat less"
-    )
-    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    add_flags(parser)
+    add_stop(parser)
     parser.add_argument(
         "--num-samples",
         type=whole_number,
@@ -60,7 +61,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "int8"),
+        choices=PRECISIONS,
         default="auto",
         help="auto computes what the model does; bfloat16 and int8 are faster and approximate",
     )
@@ -73,108 +74,69 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Generate and print or save."""
     _check(arguments)
+    strategy = chosen_strategy(arguments)
     from shakespeare_tui.core.paths import runs_folder
     from shakespeare_tui.core.runs import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
-    from shakespeare_tui.core.sampling import strategy_from_flags
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.decoding import Column, generate_columns
-    from shakespeare_tui.engine.device import resolve_device
-
-    settings = {
-        "temperature": 0.0 if arguments.greedy else arguments.temperature,
-        "top_k": arguments.top_k,
-        "top_p": arguments.top_p,
-        "repetition_penalty": arguments.repetition_penalty,
-    }
-    column = Column(
-        strategy=strategy_from_flags(**settings),
-        samples=arguments.num_samples,
-        seed=arguments.seed,
-    )
     # The prompt is checked before the model is loaded: a wrong one fails at once.
     tokenizer = checkpoint.run.tokenizer()
     prompt = arguments.prompt
     if prompt is None:
-        prompt = _default_prompt(checkpoint.run.config().sampling.prompts, tokenizer)
-    tokens = tokenizer.encode(prompt)
-    if not tokens:
-        raise UserError("the prompt is empty; give at least one character, a newline for example")
+        prompt = default_prompt(checkpoint.run, tokenizer)
+    tokens = encode_prompt(prompt, tokenizer)
+    limits = Limits(
+        arguments.max_tokens,
+        encode_stops(arguments.stop, tokenizer),
+        arguments.precision,
+        not arguments.no_cache,
+    )
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.decoding import Column
+    from shakespeare_tui.engine.device import resolve_device
+
+    column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
         _write_part(_heading(1, arguments.num_samples) + prompt)
-    samples: list[list[int]] = [[] for _ in range(arguments.num_samples)]
-    started = time.perf_counter()
-    for row in generate_columns(
-        model,
-        tokens,
-        [column],
-        max_tokens=arguments.max_tokens,
-        precision=arguments.precision,
-        use_cache=not arguments.no_cache,
-    ):
-        for sample, token in zip(samples, row, strict=True):
-            sample.append(token)
-        if is_streamed:
+
+    def show(row: list[int]) -> None:
+        if is_streamed and row[0] >= 0:
             _write_part(tokenizer.decode(row[:1]))
-    seconds = time.perf_counter() - started
-    texts = [tokenizer.decode(sample) for sample in samples]
-    speed = arguments.max_tokens * arguments.num_samples / seconds
+
+    written = write(model, tokens, [column], limits, show)
+    texts = [tokenizer.decode(stream) for stream in written.streams]
     if is_streamed:
         _write_part("\n")
         for number, text in enumerate(texts[1:], start=2):
             _write_part(_heading(number, len(texts)) + prompt + text + "\n")
-        say(f"{speed:,.0f} tokens/s")
+        say(f"{written.tokens_per_second:,.0f} tokens/s")
         return 0
     result = {
         "checkpoint": checkpoint.reference,
         "prompt": prompt,
-        "settings": _settings(settings, arguments),
+        "settings": {
+            **strategy_settings(arguments, strategy),
+            "seed": arguments.seed,
+            "precision": arguments.precision,
+            "max_tokens": arguments.max_tokens,
+            "num_samples": arguments.num_samples,
+        },
         "samples": [{"text": text} for text in texts],
-        "tokens_per_second": speed,
+        "tokens_per_second": written.tokens_per_second,
     }
     _deliver(result, prompt, texts, arguments)
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    tokens, samples = arguments.max_tokens, arguments.num_samples
-    if tokens < 1:
-        raise UserError(f"--max-tokens must be at least 1, got {tokens}")
+    samples = arguments.num_samples
     if not 1 <= samples <= _MOST_SAMPLES:
         raise UserError(f"--num-samples must be from 1 to {_MOST_SAMPLES:,}, got {samples}")
-    if tokens > _MOST_TOKENS or tokens * samples > _MOST_TOKENS_TOGETHER:
-        raise UserError(
-            f"--max-tokens must be at most {_MOST_TOKENS:,}, and {_MOST_TOKENS_TOGETHER:,} over "
-            f"all samples, got {tokens} for each of {samples}"
-        )
+    check_amount(arguments.max_tokens, samples)
     check_device(arguments.device)
-    output = arguments.output
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UserError(f"--output {output}: no file can be written there; name one in a folder")
-
-
-def _default_prompt(prompts: tuple[str, ...], tokenizer: "Tokenizer") -> str:
-    """The first of the run's prompts that its corpus has the characters for."""
-    for prompt in (*prompts, "\n"):
-        try:
-            tokenizer.encode(prompt)
-        except UserError:
-            continue
-        return prompt
-    return tokenizer.decode([0])
-
-
-def _settings(settings: dict[str, float | int], arguments: argparse.Namespace) -> dict[str, object]:
-    return {
-        **settings,
-        "seed": arguments.seed,
-        "precision": arguments.precision,
-        "max_tokens": arguments.max_tokens,
-        "num_samples": arguments.num_samples,
-    }
+    check_output(arguments)
 
 
 def _deliver(

@@ -1,0 +1,157 @@
+"""Options that say how tokens are chosen, shared by all commands that write text."""
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from shakespeare_tui.cli.console import whole_number
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.sampling import StepKind, Strategy
+    from shakespeare_tui.core.tokenizers import Tokenizer
+
+# What each plain flag is where it is not given.
+_FLAGS = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+_NAME_WIDTH = 25
+
+
+class StepsHelp(argparse.Action):
+    """``--help`` with all steps of a strategy, which are loaded only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(
+            option_strings,
+            argparse.SUPPRESS,
+            nargs=0,
+            default=argparse.SUPPRESS,
+            help="show this help message and exit",
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Print the help and leave."""
+        width = max(40, shutil.get_terminal_size((80, 24)).columns - 2)
+        example = textwrap.fill(parser.epilog or "", width)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = "\n".join((example, "", *_steps(width)))
+        parser.print_help()
+        parser.exit()
+
+
+def _steps(width: int) -> Iterator[str]:
+    from shakespeare_tui.core.sampling import STEP_KINDS
+
+    yield from textwrap.wrap(
+        "steps of a strategy, written in the order in which they are applied, with their usual "
+        "values; options follow a value, as in dry=0.8,base=1.75:",
+        width,
+    )
+    for name in sorted(STEP_KINDS):
+        kind = STEP_KINDS[name]
+        yield from textwrap.wrap(
+            _help_of(kind),
+            width,
+            initial_indent=f"  {_usual(kind):<{_NAME_WIDTH}} ",
+            subsequent_indent=" " * (_NAME_WIDTH + 3),
+        )
+
+
+def _usual(kind: "StepKind") -> str:
+    return f"{kind.name}={kind.parameters[0].default:g}" if kind.parameters else kind.name
+
+
+def _help_of(kind: "StepKind") -> str:
+    options = ", ".join(each.name for each in kind.parameters[1:])
+    return f"{kind.help} Options: {options}." if options else kind.help
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The plain settings, and ``--strategy`` for everything beyond them."""
+    parser.add_argument("--temperature", type=float, metavar="T", help="0.8; 0: greedy")
+    parser.add_argument("--top-k", type=whole_number, metavar="K", help="keep the K likeliest")
+    parser.add_argument("--top-p", type=float, metavar="P", help="keep the likeliest with mass P")
+    parser.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1: repeat less"
+    )
+    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    parser.add_argument(
+        "--strategy",
+        metavar="STEPS",
+        help="instead of these: steps in their order, for example 'top_k=20 temperature=0.7'",
+    )
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """``--stop TEXT``, as often as wanted."""
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a text after TEXT, which is part of it; may be repeated",
+    )
+
+
+def flag_settings(arguments: argparse.Namespace) -> dict[str, float]:
+    """The plain settings by name, with their usual values where they are not given."""
+    given = {name: getattr(arguments, name) for name in _FLAGS}
+    settings = {
+        name: usual if given[name] is None else given[name] for name, usual in _FLAGS.items()
+    }
+    return {**settings, "temperature": 0.0} if arguments.greedy else settings
+
+
+def chosen_strategy(arguments: argparse.Namespace) -> "Strategy":
+    """The strategy of ``--strategy`` or of the plain flags.
+
+    Raises:
+        UserError: It cannot be read, or both are given.
+    """
+    from shakespeare_tui.core.sampling import parse_strategy, strategy_from_flags
+
+    if arguments.strategy is None:
+        settings = flag_settings(arguments)
+        return strategy_from_flags(
+            settings["temperature"],
+            int(settings["top_k"]),
+            settings["top_p"],
+            settings["repetition_penalty"],
+        )
+    given = [name for name in _FLAGS if getattr(arguments, name) is not None]
+    given += ["greedy"] if arguments.greedy else []
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"--strategy and {flag} exclude each other; write it into the strategy")
+    return parse_strategy(arguments.strategy)
+
+
+def strategy_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[str, object]:
+    """What ``--json`` says of how tokens were chosen: as it was asked for."""
+    if arguments.strategy is None:
+        return dict(flag_settings(arguments))
+    return {"strategy": strategy.text, **strategy.parameters}
+
+
+def encode_stops(texts: Sequence[str], tokenizer: "Tokenizer") -> tuple[tuple[int, ...], ...]:
+    """The stop texts as tokens.
+
+    Raises:
+        UserError: One is empty, or the model can never write it.
+    """
+    if "" in texts:
+        raise UserError("--stop is empty; give the text after which to end")
+    stops = []
+    for text in texts:
+        try:
+            stops.append(tuple(tokenizer.encode(text)))
+        except UserError as error:
+            raise UserError(f"--stop: {error}") from None
+    return tuple(stops)

@@ -1,0 +1,139 @@
+"""Write texts with a model, as every command does that generates."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.core.tokenizers import Tokenizer
+    from shakespeare_tui.engine.decoding import Column, Precision
+    from shakespeare_tui.engine.model import Transformer
+
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+_MOST_TOKENS = 1_000_000
+_MOST_TOKENS_TOGETHER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How texts are written, whatever chooses their tokens.
+
+    Attributes:
+        max_tokens: The most tokens of each text.
+        stop: Token sequences that end a text.
+        precision: Of the matrix products.
+        use_cache: Remember what was read.
+    """
+
+    max_tokens: int
+    stop: tuple[tuple[int, ...], ...]
+    precision: "Precision"
+    use_cache: bool = True
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        streams: The new tokens of every sample, column by column.
+        seconds: How long it took.
+    """
+
+    streams: list[list[int]]
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens of all streams by the second."""
+        return sum(map(len, self.streams)) / self.seconds
+
+
+def write(
+    model: "Transformer",
+    prompt: Sequence[int],
+    columns: "Sequence[Column]",
+    limits: Limits,
+    each_row: Callable[[list[int]], None] = lambda row: None,
+) -> Written:
+    """Continue a prompt with every column at once.
+
+    Args:
+        model: In evaluation mode.
+        prompt: Token ids.
+        columns: The strategies.
+        limits: How much is written, and how.
+        each_row: Told each row of tokens; one below 0 is none.
+    """
+    from shakespeare_tui.engine.decoding import generate_columns
+
+    streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
+    started = time.perf_counter()
+    for row in generate_columns(
+        model,
+        prompt,
+        columns,
+        max_tokens=limits.max_tokens,
+        stop=limits.stop,
+        precision=limits.precision,
+        use_cache=limits.use_cache,
+    ):
+        for stream, token in zip(streams, row, strict=True):
+            if token >= 0:
+                stream.append(token)
+        each_row(row)
+    return Written(streams, time.perf_counter() - started)
+
+
+def check_amount(max_tokens: int, texts: int) -> None:
+    """Refuse what could not be held in memory.
+
+    Raises:
+        UserError: There are no tokens to write, or too many for so many texts.
+    """
+    if max_tokens < 1:
+        raise UserError(f"--max-tokens must be at least 1, got {max_tokens}")
+    if max_tokens > _MOST_TOKENS or max_tokens * texts > _MOST_TOKENS_TOGETHER:
+        raise UserError(
+            f"--max-tokens must be at most {_MOST_TOKENS:,}, and {_MOST_TOKENS_TOGETHER:,} over "
+            f"all texts, got {max_tokens} for each of {texts}"
+        )
+
+
+def encode_prompt(prompt: str, tokenizer: "Tokenizer") -> list[int]:
+    """A prompt's tokens.
+
+    Raises:
+        UserError: It is empty, or has a character that the model does not know.
+    """
+    tokens = tokenizer.encode(prompt)
+    if not tokens:
+        raise UserError("the prompt is empty; give at least one character, a newline for example")
+    return tokens
+
+
+def default_prompt(run: "RunFolder", tokenizer: "Tokenizer") -> str:
+    """The first of the run's prompts that its corpus has the characters for."""
+    for prompt in (*run.config().sampling.prompts, "\n"):
+        try:
+            tokenizer.encode(prompt)
+        except UserError:
+            continue
+        return prompt
+    return tokenizer.decode([0])
+
+
+def check_output(arguments: argparse.Namespace) -> None:
+    """Refuse an ``--output`` that cannot be written, before anything is computed.
+
+    Raises:
+        UserError: It is a folder, or in none.
+    """
+    output = arguments.output
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise UserError(f"--output {output}: no file can be written there; name one in a folder")
