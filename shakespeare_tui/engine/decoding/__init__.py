@@ -5,6 +5,12 @@ from shakespeare_tui.engine.decoding.columns import Column, generate_columns
 from shakespeare_tui.engine.decoding.decoder import PRECISIONS, Decoder, Precision
 from shakespeare_tui.engine.decoding.making import make_decoder
 from shakespeare_tui.engine.decoding.plain import PlainDecoder
+from shakespeare_tui.engine.decoding.speculative import (
+    LookUpProposer,
+    ModelProposer,
+    Proposer,
+    generate_speculatively,
+)
 from shakespeare_tui.engine.decoding.window import WindowReader, window_start
 
 __all__ = [
@@ -13,10 +19,14 @@ __all__ = [
     "WAITING",
     "Column",
     "Decoder",
+    "LookUpProposer",
+    "ModelProposer",
     "PlainDecoder",
     "Precision",
+    "Proposer",
     "WindowReader",
     "generate_columns",
+    "generate_speculatively",
     "make_decoder",
     "window_start",
 ]

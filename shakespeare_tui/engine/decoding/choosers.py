@@ -82,6 +82,14 @@ class DrawingChooser:
         self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
     ) -> list[int]:
         """Choose a token for every stream that has not ended."""
+        return self.choose(logits, text)
+
+    def draft(self, logits: FloatArray, text: IntArray) -> IntArray:
+        """What ``choose`` would choose by these logits, without settling on it."""
+        return self._sampler.draw(self._sampler.probabilities(logits, text))
+
+    def choose(self, logits: FloatArray, text: IntArray) -> list[int]:
+        """Choose by ``logits`` [B, V] what follows the ``text`` [B, L]."""
         self.tokens = self._sampler.choose(logits, text)
         chosen: list[int] = self.tokens.tolist()
         if not self._stops:
