@@ -47,3 +47,11 @@ def changed_words(before: str, after: str) -> Changes:
 
 def _letters(text: str) -> int:
     return sum(not character.isspace() for character in text)
+
+
+def first_difference(text: str, other: str) -> int | None:
+    """The number of the first character in which two texts differ; None where one begins so."""
+    for number, (ours, theirs) in enumerate(zip(text, other, strict=False)):
+        if ours != theirs:
+            return number
+    return None

@@ -1,8 +1,10 @@
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.core.text_changes import changed_words
+from shakespeare_tui.core.text_changes import changed_words, first_difference
 
 
 def new_pieces(before: str, after: str) -> list[str]:
@@ -35,3 +37,10 @@ def test_a_very_long_text_is_compared_in_its_beginning():
     changes = changed_words(" ".join(words), " ".join(words))
     assert changes.pieces[0][1] is False
     assert "".join(piece for piece, _ in changes.pieces) == " ".join(words)
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_the_first_difference_is_the_end_of_what_is_common(text: str, other: str) -> None:
+    found = first_difference(text, other)
+    common = os.path.commonprefix([text, other])
+    assert found == (None if common in (text, other) else len(common))

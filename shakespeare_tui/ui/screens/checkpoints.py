@@ -10,12 +10,22 @@ from textual.message import Message
 
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.core.room.items import CheckpointItem
+from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
+from shakespeare_tui.ui.screens.comparing import ComparingScreen
+from shakespeare_tui.ui.screens.lapse import LapseScreen
 from shakespeare_tui.ui.screens.listing import ListingScreen
+from shakespeare_tui.ui.screens.tasting import TastingScreen
+from shakespeare_tui.ui.screens.writing import WritingScreen
+from shakespeare_tui.ui.text_writer import TextWriter
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine
 from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
+
+MOST_COMPARED = 6
+MOST_TASTED = 12
 
 
 class Changed(Message):
@@ -39,20 +49,82 @@ Losses are in nats per token; those under different protocols or on different te
 Names are run, step, val, train, gap, ppl, elo, size (10MB), age (2h), params, corpus, parent, note,
 state, protocol, is (best, last, damaged), and every setting. Escape shows everything again.
 
-Space marks checkpoints for the keys that look at several. Enter shows the run in the Train place. t
-goes on training exactly where the run stopped; f opens its config for a new run that starts from
-the checkpoint's weights. n gives a run another name (forks still find it), a a note, d deletes.
-Grey lines cannot be used; the line below the table says why."""
+Space marks checkpoints: c lets them write side by side, v shows their texts without their names, so
+that you judge by taste (Elo). l walks through a run's steps with one sample. s sorts by the next
+column, S turns the order round, b goes to the best, u takes all marks away.
+
+Enter shows the run in the Train place. t goes on training exactly where the run stopped; f opens
+its config for a new run that starts from the checkpoint's weights. n gives a run another name
+(forks still find it), a a note, d deletes. Grey lines cannot be used; the line below says why."""
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "compare", "Compare", id="checkpoints.compare"),
+        Binding("l", "lapse", "Time-lapse", id="checkpoints.lapse"),
+        Binding("v", "taste", "Taste test", id="checkpoints.taste"),
         Binding("enter", "open_run", "Show run", show=False, id="checkpoints.open"),
         Binding("g", "generate", "Generate", id="checkpoints.generate"),
-        Binding("d,delete", "delete", "Delete", id="checkpoints.delete"),
+        Binding("d,delete", "delete", "Delete", show=False, id="checkpoints.delete"),
         Binding("n", "rename", "Rename the run", show=False, id="checkpoints.rename"),
         Binding("a", "annotate", "Note on the run", show=False, id="checkpoints.annotate"),
         Binding("t", "resume", "Train on", show=False, id="checkpoints.resume"),
         Binding("f", "fork", "Fork", show=False, id="checkpoints.fork"),
         Binding("y", "copy_reference", "Copy its name", show=False, id="checkpoints.copy"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer = TextWriter()
+        """Writes for the screens that lie over this one, and keeps their texts."""
+
+    def on_unmount(self) -> None:
+        """Nothing that is being written is wanted any more."""
+        self.writer.stop()
+
+    # --- several at once -----------------------------------------------------------------------
+
+    def _marked_items(self) -> list[CheckpointItem]:
+        return [item for key in self.marked if (item := self.item_of(key)) is not None]
+
+    def action_compare(self) -> None:
+        """Let the marked checkpoints write side by side."""
+        items = self._marked_items()[:MOST_COMPARED]
+        if len(items) < 2:
+            self.lab.say("space marks checkpoints; c compares two to six of them")
+            return
+        if len(self.marked) > MOST_COMPARED:
+            self.lab.say(f"the first {MOST_COMPARED} of {len(self.marked)} are compared")
+        self._show_over(ComparingScreen(self.writer, items, self.copies))
+
+    def action_lapse(self) -> None:
+        """Walk through the checkpoints of the run under the cursor."""
+        line = self.table.chosen
+        name = line.item.run.name if line else ""
+        items = [item for item in self.items if item.run.name == name and item.is_usable]
+        items.sort(key=lambda item: item.checkpoint.step if item.checkpoint else 0)
+        if line is None or not items:
+            self.say_nothing_there()
+            return
+        keys = [item.key for item in items]
+        index = keys.index(line.key) if line.key in keys else 0
+        self._show_over(LapseScreen(self.writer, items, index))
+
+    def action_taste(self) -> None:
+        """Judge texts of hidden origin: of the marked checkpoints, else of the best shown."""
+        items = self._marked_items()
+        if len(items) < 2:
+            items = [item for item in self.shown if item.is_usable]
+            items.sort(key=lambda item: float("inf") if item.val_loss is None else item.val_loss)
+        if len(items) < 2:
+            self.lab.say("a taste test needs two checkpoints that can write", is_error=True)
+            return
+        names = RunNames(self.runs)
+        self._show_over(TastingScreen(self.writer, items[:MOST_TASTED], names))
+
+    def _show_over(self, screen: WritingScreen) -> None:
+        # Ratings may have changed there.
+        def read_again(_: None) -> None:
+            self.read_runs()
+
+        self.app.push_screen(screen, read_again)
 
     # --- where a checkpoint leads --------------------------------------------------------------
 

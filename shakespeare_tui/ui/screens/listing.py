@@ -50,9 +50,9 @@ class ListingScreen(LabScreen):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "Mark", key_display="␣", id="checkpoints.mark"),
+        Binding("space", "mark", "Mark", id="checkpoints.mark"),
         Binding("slash", "filter", "Filter", id="checkpoints.filter"),
-        Binding("s", "sort", "Sort", id="checkpoints.sort"),
+        Binding("s", "sort", "Sort", show=False, id="checkpoints.sort"),
         Binding("S", "reverse", "Sort the other way", show=False, id="checkpoints.reverse"),
         Binding("u", "unmark", "Unmark all", show=False, id="checkpoints.unmark"),
         Binding("b", "go_to_best", "Go to the best", show=False, id="checkpoints.best"),

@@ -50,7 +50,7 @@ class TableColumn:
 
 
 _FIGURES = (
-    TableColumn("val", "Val loss", 8),
+    TableColumn("val", "Val", 7),
     TableColumn("train", "Train", 7),
     TableColumn("ppl", "Perpl.", 7),
     TableColumn("elo", "Elo", 8),

@@ -1,0 +1,53 @@
+"""Several checkpoints side by side: the settings that differ, and the measures of their texts."""
+
+from collections.abc import Mapping, Sequence
+
+from shakespeare_tui.core.measures import MEASURES, Measures
+from shakespeare_tui.core.room.differences import Texts, differing_paths
+
+Row = tuple[str, tuple[str, ...], tuple[bool, ...]]
+"""A name, a value for each column, and which of them stand out."""
+
+
+def settings_rows(configs: Sequence[Texts | None]) -> list[Row]:
+    """The settings in which any column differs from the first; those that do stand out.
+
+    Args:
+        configs: Settings as text by path, a mapping a column; None where they cannot be read.
+    """
+    known = [config for config in configs if config is not None]
+    if not known:
+        return []
+    first = known[0]
+    paths = dict.fromkeys(path for other in known[1:] for path in differing_paths(other, first))
+    rows = []
+    for path in paths:
+        values = tuple("?" if config is None else config[path] or "empty" for config in configs)
+        own = first[path] or "empty"
+        rows.append((path, values, tuple(value not in (own, "?") for value in values)))
+    return rows
+
+
+def measure_rows(measures: Sequence[Measures | None]) -> list[Row]:
+    """Every measure that any text has; the best of each stands out where there is a better one."""
+    rows: list[Row] = []
+    for name, kind in MEASURES.items():
+        values = [None if item is None else item.value(name) for item in measures]
+        known = [value for value in values if value is not None]
+        if not known:
+            continue
+        best = None
+        if kind.direction != "neither" and len(set(known)) > 1:
+            best = max(known) if kind.direction == "higher" else min(known)
+        shown = tuple(kind.format(value) for value in values)
+        rows.append((kind.label, shown, tuple(v is not None and v == best for v in values)))
+    return rows
+
+
+def figure_rows(columns: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Figures by name as rows, in the order of the first column; none stands out."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [
+        (name, tuple(column.get(name, "-") for column in columns), (False,) * len(columns))
+        for name in names
+    ]

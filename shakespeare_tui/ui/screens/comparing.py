@@ -1,0 +1,300 @@
+"""The comparison of marked checkpoints: texts, measures, curves and settings side by side."""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.formatting import format_bytes, format_loss, perplexity
+from shakespeare_tui.core.measures import CorpusReference, Measures, measure_text, reference_for_run
+from shakespeare_tui.core.room.comparison import Row, figure_rows, measure_rows, settings_rows
+from shakespeare_tui.core.room.items import CheckpointItem
+from shakespeare_tui.core.room.recommendation import Copies
+from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui.generation import GenerationRequest
+from shakespeare_tui.ui.screens.writing import WritingScreen, state_note
+from shakespeare_tui.ui.text_writer import TextWriter
+from shakespeare_tui.ui.widgets.checkpoint_cells import fitted
+from shakespeare_tui.ui.widgets.compared_text import compared_text, difference_note
+from shakespeare_tui.ui.widgets.loss_chart import LossChart
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+
+PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
+_NARROWEST = 24
+
+
+class Measured(Message):
+    """Texts were measured, or could not be: ``note`` says why."""
+
+    def __init__(self, measures: Mapping[GenerationRequest, Measures], note: str) -> None:
+        super().__init__()
+        self.measures, self.note = measures, note
+
+
+class CurvesRead(Message):
+    """The runs' logs were read."""
+
+    def __init__(self, curves: Mapping[str, RunHistory]) -> None:
+        super().__init__()
+        self.curves = curves
+
+
+class ComparingScreen(WritingScreen):
+    """Two to six checkpoints beside each other; tab goes from the texts to the figures.
+
+    Args:
+        writer: Writes the texts and keeps them.
+        items: The checkpoints; the others are compared with the first.
+        copies: Takes what their texts copied from their corpus, by ``RUN@STEP``.
+    """
+
+    HELP: ClassVar[str] = """\
+The marked checkpoints go on from the same prompt with the same seed. Words that the first one did
+not write stand out; the first character that differs is reversed.
+
+Tab leads from the texts to their measures, to the loss curves of the runs, and to the settings that
+differ. Of each measure the best is marked where one is better. Up and down scroll the texts
+together, left and right bring columns that have no room. p changes the prompt, n the seed, o the
+length; escape leads back."""
+    DEFAULT_CSS: ClassVar[str] = """
+    ComparingScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
+    ComparingScreen #texts > .text { width: 1fr; min-width: 26; height: 1fr; }
+    ComparingScreen #panes { height: 1fr; }
+    ComparingScreen #measures, ComparingScreen #config { height: 1fr; padding: 1 1; }
+    ComparingScreen #measures > Static, ComparingScreen #config > Static { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "pane(1)", "Next view", id="comparing.next"),
+        Binding("shift+tab", "pane(-1)", "View before", show=False, id="comparing.before"),
+        Binding("left", "columns(-1)", "Columns to the left", show=False, id="comparing.left"),
+        Binding("right", "columns(1)", "Columns to the right", show=False, id="comparing.right"),
+    ]
+
+    def __init__(
+        self,
+        writer: TextWriter,
+        items: Sequence[CheckpointItem],
+        copies: MutableMapping[str, Copies],
+    ) -> None:
+        super().__init__(writer, items)
+        self._copies = copies
+        self.pane = PANES[0][0]
+        self.measures: dict[GenerationRequest, Measures] = {}
+        self.curves: Mapping[str, RunHistory] | None = None
+        self._note = ""
+        self._is_measuring = False
+
+    def compose_texts(self) -> ComposeResult:
+        """The four views; one is shown at a time."""
+        yield PaneTabs()
+        with Vertical(id="panes"):
+            with Horizontal(id="texts"):
+                for _ in self.items:
+                    with VerticalScroll(classes="text", can_focus=False):
+                        yield Static("", markup=False)
+            with VerticalScroll(id="measures", can_focus=False):
+                yield Static("", id="measures-table", markup=False)
+            yield LossChart(id="curves")
+            with VerticalScroll(id="config", can_focus=False):
+                yield Static("", id="config-table", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the texts first."""
+        self.show_pane(PANES[0][0])
+
+    def wanted(self) -> list[GenerationRequest]:
+        """A text of each."""
+        return [self.request(item) for item in self.items]
+
+    # --- views ---------------------------------------------------------------------------------
+
+    def show_pane(self, pane: str) -> None:
+        """Show one of the views."""
+        self.pane = pane
+        for name, _ in PANES:
+            self.query_one(f"#{name}").display = name == pane
+        self.query_one(PaneTabs).show(PANES, pane, is_focused=True)
+        if pane == "curves":
+            self._show_curves()
+            self.query_one(LossChart).focus()
+        else:
+            self.set_focus(None)
+        self.show_texts()
+
+    @on(PaneTabs.Chosen)
+    def _choose_pane(self, message: PaneTabs.Chosen) -> None:
+        self.show_pane(message.pane)
+
+    def action_pane(self, by: int) -> None:
+        """Go to the next view."""
+        names = [name for name, _ in PANES]
+        self.show_pane(names[(names.index(self.pane) + by) % len(names)])
+
+    def action_columns(self, by: int) -> None:
+        """Bring columns into view that have no room."""
+        self.query_one("#texts").scroll_relative(x=by * (_NARROWEST + 2), animate=False)
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll what is shown."""
+        if self.pane == "texts":
+            super().action_scroll(lines)
+        elif self.pane != "curves":
+            self.query_one(f"#{self.pane}").scroll_relative(y=lines, animate=False)
+
+    def show_texts(self) -> None:
+        """Bring the view that is shown up to date."""
+        if self.pane == "texts":
+            self._show_columns()
+        elif self.pane == "measures":
+            self._show_measures()
+        elif self.pane == "config":
+            rows = settings_rows([item.config for item in self.items])
+            empty = "All have the same settings."
+            self.query_one("#config-table", Static).update(self._table(rows, empty, "•"))
+
+    def _show_columns(self) -> None:
+        first = self.written(self.items[0])
+        for number, (item, pane) in enumerate(
+            zip(self.items, self.query("#texts > .text"), strict=False)
+        ):
+            written = self.written(item)
+            other = None if number == 0 else first.text
+            pane.border_title = Content(f"{item.key}  {format_loss(item.val_loss)}")
+            note = state_note(written)
+            if not note and other is not None:
+                note = difference_note(written.text, other, is_whole=first.is_whole)
+            pane.border_subtitle = Content(note)
+            text = pane.query_one(Static)
+            if written.error:
+                text.update(Content.styled(written.error, "$error"))
+            else:
+                text.update(compared_text(self.prompt, written.text, other))
+
+    def _table(self, rows: Sequence[Row], empty: str, mark: str) -> Content:
+        """Rows with a column for each checkpoint; what stands out is marked."""
+        if not rows:
+            return Content.styled(empty, "$text-muted")
+        name_width = max(14, *(cell_len(name) for name, _, _ in rows)) + 2
+        room = max(20, self.size.width - 3 - name_width)
+        width = max(8, min(30, room // len(self.items) - 1))
+        head = "".join(" " + fitted(item.key, width, is_right=True) for item in self.items)
+        lines = [Content.styled(" " * name_width + head, "$text-muted")]
+        for name, values, marks in rows:
+            parts: list[tuple[str, str]] = [(fitted(name, name_width), "$text-muted")]
+            for value, is_marked in zip(values, marks, strict=True):
+                shown = f"{mark} {value}" if is_marked else value
+                style = "bold $success" if is_marked else "$foreground"
+                parts.append((" " + fitted(shown, width, is_right=True), style))
+            lines.append(Content.assemble(*parts))
+        return Content("\n").join(lines)
+
+    # --- measures ------------------------------------------------------------------------------
+
+    def _show_measures(self) -> None:
+        written = [self.written(item) for item in self.items]
+        requests = [self.request(item) for item in self.items]
+        rows = figure_rows([_figures(item) for item in self.items])
+        rows += measure_rows([self.measures.get(request) for request in requests])
+        table = self._table(rows, "", "★")
+        left = sum(not item.is_whole and item.state != "failed" for item in written)
+        note = f"{left} still to write …" if left and self.writer.is_busy else self._note
+        if self._is_measuring:
+            note = "measuring …"
+        if note:
+            table = table + Content.styled(f"\n\n{note}", "$text-muted")
+        self.query_one("#measures-table", Static).update(table)
+        todo = [
+            (item.run.path, request)
+            for item, request, text in zip(self.items, requests, written, strict=True)
+            if text.is_whole and request not in self.measures
+        ]
+        if todo and not self._is_measuring:
+            self._is_measuring = True
+            texts = {request: self.writer.of(request).text for _, request in todo}
+            self._measure([(RunFolder(path), r, r.prompt + texts[r]) for path, r in todo])
+
+    @work(thread=True, group="measure")
+    def _measure(self, todo: list[tuple[RunFolder, GenerationRequest, str]]) -> None:
+        worker = get_current_worker()
+        references: dict[str, CorpusReference | None] = {}
+        measures: dict[GenerationRequest, Measures] = {}
+        notes: list[str] = []
+        for run, request, text in todo:
+            if run.name not in references:
+                references[run.name] = None
+                try:
+                    references[run.name] = reference_for_run(
+                        run, cancelled=lambda: worker.is_cancelled, notice=notes.append
+                    )
+                except (UserError, OSError) as error:
+                    notes.append(str(error))
+                except CancelledError:
+                    return
+            measures[request] = measure_text(text, references[run.name], len(request.prompt))
+        self.post_message(Measured(measures, "; ".join(dict.fromkeys(notes))))
+
+    @on(Measured)
+    def _take_measures(self, message: Measured) -> None:
+        self._is_measuring = False
+        self.measures |= message.measures
+        for request, measures in message.measures.items():
+            if measures.memorisation is not None:
+                found = measures.memorisation
+                self._copies[request.reference] = Copies(found.longest, found.share)
+        self._note = message.note
+        self.show_texts()
+
+    # --- curves --------------------------------------------------------------------------------
+
+    def _show_curves(self) -> None:
+        if self.curves is None:
+            self.curves = {}
+            names = dict.fromkeys(item.run.name for item in self.items)
+            paths = {item.run.name: item.run.path for item in self.items}
+            self._read_curves([RunFolder(paths[name]) for name in names])
+
+    @work(thread=True, group="curves")
+    def _read_curves(self, runs: list[RunFolder]) -> None:
+        from shakespeare_tui.core.event_log import read_events
+
+        curves = {}
+        for run in runs:
+            curves[run.name] = RunHistory()
+            try:
+                curves[run.name].extend(read_events(run.events_path))
+            except (OSError, UserError):
+                # A run whose log is gone has no curve.
+                continue
+        self.post_message(CurvesRead(curves))
+
+    @on(CurvesRead)
+    def _take_curves(self, message: CurvesRead) -> None:
+        self.curves = message.curves
+        first, *others = message.curves
+        chart = self.query_one(LossChart)
+        chart.show_run(message.curves[first])
+        chart.show_overlays({name: message.curves[name] for name in others})
+        chart.border_title = Content(first)
+
+
+def _figures(item: CheckpointItem) -> dict[str, str]:
+    size = item.checkpoint.size_bytes if item.checkpoint else 0
+    figure = perplexity(item.val_loss)
+    return {
+        "val loss": format_loss(item.val_loss),
+        "train loss": format_loss(item.train_loss),
+        "gap": format_loss(item.gap),
+        "perplexity": "-" if figure is None else f"{figure:.2f}",
+        "Elo": str(item.rating or "-"),
+        "size": format_bytes(size),
+    }

@@ -1,0 +1,297 @@
+"""What lies over the Checkpoints place: comparison, time-lapse and taste test."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from lab_harness import NOW, MakeApp, shown, until
+from scripted_texts import GROWING, ScriptedWriting
+from streams import busy_run
+from test_checkpoints_snapshots import is_read, room, runs
+from textual.pilot import Pilot
+from textual.widgets import Static
+from trained_run import trained
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.measures import measure_text
+from shakespeare_tui.core.room.taste import read_verdicts
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui import bridge
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
+from shakespeare_tui.ui.screens.comparing import ComparingScreen
+from shakespeare_tui.ui.screens.lapse import LapseScreen
+from shakespeare_tui.ui.screens.tasting import TastingScreen
+from shakespeare_tui.ui.screens.writing import WritingScreen
+
+__all__ = ["trained"]
+
+
+@pytest.fixture
+def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
+    script = ScriptedWriting()
+    monkeypatch.setattr(bridge, "write_text", script)
+    return script
+
+
+def top(app: LabApp) -> WritingScreen:
+    assert isinstance(app.screen, WritingScreen)
+    return app.screen
+
+
+def whole(app: LabApp) -> bool:
+    """Whether everything that is wanted is written and shown."""
+    screen = app.screen
+    return (
+        isinstance(screen, WritingScreen)
+        and not screen.writer.is_busy
+        and all(screen.writer.of(request).state for request in screen.wanted())
+    )
+
+
+def texts(app: LabApp) -> list[str]:
+    """The texts that are shown."""
+    return [str(pane.query_one(Static).content) for pane in app.screen.query(".text")]
+
+
+async def opened(app: LabApp, pilot: Pilot[int], *keys: str) -> None:
+    await until(lambda: is_read(app))
+    await pilot.pause()
+    await pilot.press(*keys)
+    await until(lambda: whole(app))
+    await pilot.pause()
+
+
+async def test_marked_ones_are_compared_side_by_side(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: is_read(app))
+        await pilot.press("c")
+        await pilot.pause()
+        assert "space marks checkpoints" in shown(app)
+        await opened(app, pilot, "down", "space", "space", "space", "c")
+        assert [request.reference for request in writing.calls] == [
+            "quick-1-fork-1@1500",
+            "quick-1-fork-1@1000",
+            "quick-1-fork-1@500",
+        ]
+        assert len({(r.prompt, r.seed, r.max_tokens) for r in writing.calls}) == 1
+        assert texts(app)[0] == "ROMEO:" + GROWING[2]
+        assert texts(app)[2] == "ROMEO:↵" + GROWING[0][1:] or "[b]wour[/b]" in texts(app)[2]
+        assert "differs from character 14 on" in shown(app)
+        await pilot.press("tab")
+        await until(lambda: "distinct-1" in shown(app))
+        measured = measure_text("ROMEO:" + GROWING[2], None, 6)
+        assert f"{measured.distinct_1:.1%}" in shown(app)
+        assert "1.5433" in shown(app)
+        await pilot.press("tab")
+        await until(lambda: "val" in shown(app) and top(app).curves)  # type: ignore[attr-defined]
+        await pilot.press("tab")
+        await pilot.pause()
+        assert "All have the same settings." in shown(app)
+        await pilot.press("tab", "escape")
+        await pilot.pause()
+        assert isinstance(app.screen, CheckpointsScreen)
+        assert len(app.screen.marked) == 3
+        # What is written already is there at once.
+        await opened(app, pilot, "c")
+        assert len(writing.calls) == 3
+
+
+async def test_prompt_seed_and_length(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await opened(app, pilot, "down", "space", "space", "c")
+        await pilot.press("p", "end", *"\\n[b]", "enter")
+        await until(lambda: whole(app))
+        assert writing.calls[-1].prompt == "ROMEO:\n[b]"
+        await pilot.press("n")
+        await until(lambda: whole(app))
+        await pilot.pause()
+        assert texts(app)[0].endswith(" 43")
+        await pilot.press("o", *"0", "enter")
+        await pilot.pause()
+        assert "a whole number from 1" in shown(app)
+        await pilot.press("end", "backspace", *"77", "enter")
+        await until(lambda: whole(app))
+        assert writing.calls[-1].max_tokens == 77
+
+
+async def test_leaving_stops_what_is_being_written(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    writing.go_on.clear()
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: is_read(app))
+        await pilot.press("down", "space", "space", "c")
+        await until(lambda: "characters …" in shown(app))
+        screen = top(app)
+        await pilot.press("x")
+        await until(lambda: not screen.writer.is_busy or screen.writer.poll() is None)
+        await pilot.press("g")
+        await until(lambda: len(writing.calls) == 2)
+        await pilot.press("escape")
+        await until(lambda: not screen.writer.poll() and not screen.writer.is_busy)
+        assert len(writing.calls) == 2
+
+
+async def test_one_that_cannot_write_says_why_and_the_others_do(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    writing.failing.add("quick-1-fork-1@1500")
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await opened(app, pilot, "down", "space", "space", "c")
+        assert "has a [b] that the model" in texts(app)[0]
+        assert "What is the his" in texts(app)[1]
+
+
+async def test_it_says_that_training_shares_the_cores(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting, scripted: object
+) -> None:
+    runs(runs_root)
+    writing.go_on.clear()
+    training, _trainer = scripted(busy_run(100), run="quick-7")  # type: ignore[operator]
+    app = make_app("checkpoints", training=training)
+    async with app.run_test(size=(140, 45)) as pilot:
+        training.start(Config())
+        await until(lambda: is_read(app))
+        await pilot.press("down", "space", "space", "c")
+        await until(lambda: "is being trained: writing shares the cores" in shown(app))
+        writing.go_on.set()
+        await until(lambda: whole(app))
+
+
+async def test_the_time_lapse_walks_through_a_run(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(app, pilot, "down", "down", "l")
+        screen = app.screen
+        assert isinstance(screen, LapseScreen)
+        assert screen.item.key == "quick-1-fork-1@1000"
+        assert "step 1,000  2 of 3" in shown(app)
+        assert "since 500" in shown(app)
+        await pilot.press("right")
+        await pilot.pause()
+        assert "step 1,500  3 of 3" in shown(app)
+        assert "I would not have thee [b]stay[/b]." in shown(app)
+        await pilot.press("right", "home")
+        await pilot.pause()
+        assert "[b]wour[/b]" in shown(app)
+        # Every text once, whatever the way.
+        assert len(writing.calls) == 3
+        await pilot.press("end", "space")
+        await until(lambda: screen.index == 0)
+        await until(lambda: screen.index == 1, 5)
+        await pilot.press("space", "escape")
+        await pilot.pause()
+        assert isinstance(app.screen, CheckpointsScreen)
+
+
+async def test_verdicts_are_kept_and_tell_where_texts_came_from(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await opened(app, pilot, "v")
+        screen = app.screen
+        assert isinstance(screen, TastingScreen)
+        assert len(screen.items) == 6
+        first, second = screen.pair
+        assert first not in shown(app)
+        assert second not in shown(app)
+        await pilot.press("left")
+        await until(lambda: whole(app))
+        await pilot.pause()
+        assert f"Left was {first} " in shown(app)
+        assert f"right was {second} " in shown(app)
+        await pilot.press("t")
+        await until(lambda: whole(app))
+        await pilot.press("right")
+        verdicts = read_verdicts(runs_root)
+        assert [verdict.score for verdict in verdicts] == [1, 0.5, 0]
+        assert (verdicts[0].first, verdicts[0].second, verdicts[0].time) == (first, second, NOW)
+        await pilot.press("escape")
+        await until(lambda: "±" in shown(app))
+        item = app.screen.item_of(first)  # type: ignore[attr-defined]
+        assert item.rating is not None
+
+
+async def test_a_verdict_waits_for_both_texts(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    writing.go_on.clear()
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: is_read(app))
+        await pilot.press("v")
+        await until(lambda: "characters …" in shown(app))
+        await pilot.press("left")
+        await pilot.pause()
+        assert "read to their end first" in shown(app)
+        assert read_verdicts(runs_root) == []
+        writing.go_on.set()
+        await until(lambda: whole(app))
+
+
+async def test_without_checkpoints_the_keys_say_what_to_do(make_app: MakeApp) -> None:
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(lambda: "There are no runs yet" in shown(app))
+        for key in ("c", "l", "v", "space", "slash", "b", "g", "d", "n", "a", "enter"):
+            await pilot.press(key)
+        await pilot.pause()
+        assert "3 then s trains a model" in shown(app)
+        assert isinstance(app.screen, CheckpointsScreen)
+
+
+async def test_real_checkpoints_write_what_they_write_on_the_command_line(
+    make_app: MakeApp, trained: RunFolder, cli: object
+) -> None:
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        app.remember("room.tokens", 30)
+        await until(lambda: is_read(app))
+        await pilot.press("down", "space", "space", "c")
+        await until(lambda: whole(app), 60)
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, ComparingScreen)
+        texts = [screen.prompt + screen.written(item).text for item in screen.items]
+        await pilot.press("tab")
+        await until(lambda: "real words" in shown(app), 30)
+    for item, text in zip(screen.items, texts, strict=True):
+        outcome = cli("generate", item.key, "--prompt=ROMEO:", "--max-tokens=30")  # type: ignore[operator]
+        assert outcome.out.removesuffix("\n") == text
+
+
+async def test_a_run_that_goes_away_meanwhile_is_no_error(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    room(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await opened(app, pilot, "down", "space", "space", "c")
+        shutil.rmtree(runs_root)
+        await pilot.press("tab")
+        await asyncio.sleep(0.1)
+        await pilot.press("tab")
+        await asyncio.sleep(0.1)
+        await pilot.press("tab", "escape")
+        await until(lambda: isinstance(app.screen, CheckpointsScreen))
+        await until(lambda: "There are no runs yet" in shown(app))
