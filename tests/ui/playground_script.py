@@ -1,6 +1,12 @@
 """Scripted writers and readers for the Playground: no model, no chance, no clock."""
 
+import string
+from pathlib import Path
+
+import numpy as np
+
 from shakespeare_tui.core.measures import Measures, Memorisation, Passage
+from shakespeare_tui.ui.bridge_reading import Expectation, Reals, Scored
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 
 TEXT = """
@@ -43,3 +49,32 @@ def write(request: GenerationRequest, job: GenerationJob) -> None:
     for column in range(n_columns):
         job.measure(column, measures(column))
     job.end("done")
+
+
+CHARACTERS = tuple(sorted(set("\n !'(),-.:;?[]/" + string.ascii_letters)))
+
+
+def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -> Scored:
+    """Surprise grows with a character's place in its word; one passage is copied."""
+    nats = np.array([0.05 + 0.9 * (ord(c) % 7) for c in text], np.float32)
+    nats[0] = np.nan
+    rank = np.array([1 + ord(c) % 7 for c in text])
+    rank[0] = 0
+    return Scored(nats, np.full(len(text), 1.25, np.float32), rank, measures(1))
+
+
+def expectation_at(reference: str, runs_root: Path, text: str, position: int) -> Expectation:
+    """The characters in an order that depends on the place, each half as likely as the last."""
+    n = len(CHARACTERS)
+    logits = -0.6 * ((np.arange(n) * 7 + position) % n).astype(np.float32)
+    tokens = np.array([CHARACTERS.index(c) for c in text[:position]], np.int64)
+    return Expectation(logits, tokens, CHARACTERS)
+
+
+def attention_of(reference: str, runs_root: Path, text: str, position: int) -> Reals:
+    """Two layers of two heads, each looking further back than the one before."""
+    weights = np.zeros((2, 2, position), np.float32)
+    for head in range(4):
+        weights[head // 2, head % 2, max(0, position - 1 - 3 * head)] = 0.7
+        weights[head // 2, head % 2, 0] += 0.3
+    return weights

@@ -3,7 +3,7 @@
 import json
 from typing import ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -22,10 +22,16 @@ from shakespeare_tui.ui.screens.playground_help import HELP
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.columns_strip import ColumnsStrip
 from shakespeare_tui.ui.widgets.prompt_field import PromptField
+from shakespeare_tui.ui.widgets.reading_view import ReadingView
 from shakespeare_tui.ui.widgets.strategy_field import StrategyField
 from shakespeare_tui.ui.widgets.text_column import TextColumn
 
 _POLLS_A_SECOND = 20
+_OF_COLUMNS = frozenset(
+    ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
+    + ("read", "move", "add_column", "remove_column", "ask_length", "ask_seed", "copy_written")
+    + ("choose_checkpoint", "reload")
+)
 _SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
@@ -57,6 +63,8 @@ class PlaygroundScreen(LabScreen):
         Binding("e", "edit_strategy", "Strategy", id="playground.strategy"),
         Binding("k", "classic", "Classic", id="playground.classic"),
         Binding("t", "sweep", "Sweep", id="playground.sweep"),
+        Binding("s", "read", "Surprise", id="playground.read"),
+        Binding("v", "paste_text", "Read a text of your own", show=False, id="playground.paste"),
         Binding("left", "move(-1)", "Column before", show=False, id="playground.left"),
         Binding("right", "move(1)", "Column after", show=False, id="playground.right"),
         Binding("a", "add_column", "Add a column", show=False, id="playground.add"),
@@ -95,6 +103,7 @@ class PlaygroundScreen(LabScreen):
             yield ColumnsStrip(strategies or _FIRST_STRATEGIES)
             yield Static("", id="note", markup=False)
             yield AskBar()
+        yield ReadingView(self.lab.services.runs_root)
 
     def on_mount(self) -> None:
         """Prepare the poll of a job at work."""
@@ -253,7 +262,9 @@ class PlaygroundScreen(LabScreen):
         remember("playground.characters", self.n_characters)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer stopping only while there is something to stop."""
+        """Offer stopping only while there is something to stop; columns have keys when shown."""
+        if self.is_reading and action in _OF_COLUMNS:
+            return False
         return action != "stop" or (self._job is not None and not self._job.is_over)
 
     def action_stop(self) -> None:
@@ -292,7 +303,64 @@ class PlaygroundScreen(LabScreen):
     @on(PromptField.Left)
     def action_leave_field(self) -> None:
         """Back to the current column's text, so that single keys work again."""
+        if self.is_reading:
+            self.query_one(ReadingView).reading.focus()
+        else:
+            self.strip.current.stream.focus()
+
+    # --- reading -------------------------------------------------------------------------------
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether the surprise view is shown."""
+        return self.has_class("-reading")
+
+    def action_read(self) -> None:
+        """Read the current column's text, character by character."""
+        column = self.strip.current
+        if column.stream.text and self._job is not None:
+            self.action_stop()
+            self._read(column.stream.text, column.stream.prompt_length, column.written_with)
+        else:
+            self.lab.say("there is no text yet: g writes one")
+
+    def _read(self, text: str, prompt_length: int, strategy: str) -> None:
+        if self.chosen is None:
+            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+        elif len(text) < 2:
+            self.lab.say("the text is too short: two characters at least", is_error=True)
+        else:
+            self.add_class("-reading")
+            self.query_one(ReadingView).open_text(
+                text,
+                prompt_length,
+                reference=self.chosen,
+                strategy=strategy,
+                seed=self.seed,
+                n_characters=self.n_characters,
+            )
+            self.refresh_bindings()
+
+    @on(ReadingView.Left)
+    def _leave_reading(self) -> None:
+        self.remove_class("-reading")
         self.strip.current.stream.focus()
+        self.refresh_bindings()
+
+    def action_paste_text(self) -> None:
+        """Read a text of one's own: pasted, typed or from a file."""
+        from shakespeare_tui.ui.dialogs.own_text import OwnTextDialog
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self._read(text, 0, "")
+
+        self.lab.push_screen(OwnTextDialog(), take)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """A text that is pasted outside a field is read."""
+        event.stop()
+        self._read(event.text.replace("\r\n", "\n").replace("\r", "\n"), 0, "")
 
     def action_move(self, by: int) -> None:
         """Go to another column."""

@@ -11,4 +11,10 @@ arrows move between columns where not all of them fit.
 
 In the prompt, \\n stands for a new line; up brings back earlier prompts. Below each text are its
 measures, the best of all columns with a star; underlined passages of 20 characters or more stand
-word for word in the training text."""
+word for word in the training text.
+
+s reads the current text, v or a paste one of your own: every character is shaded by its
+probability, and beside it stands what the model expected under the cursor, before and after each
+step. + and - change the step that is marked, [ and ] mark another. Enter goes to the candidates:
+enter or a number takes one and writes a branch from there; b walks the tree of branches. a shows
+which earlier characters the model looked at: [ and ] choose the layer, + and - the head."""

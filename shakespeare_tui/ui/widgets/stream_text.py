@@ -157,10 +157,10 @@ class StreamText(ScrollView, can_focus=True):
     def _segments(self, start: int, stop: int) -> list[Segment]:
         cells = zip(self.lines.text[start:stop], self.parts_of(start, stop), strict=True)
         return [
-            Segment("".join(self.shown_character(c) for c, _ in run), self._style(parts))
+            Segment("".join(self.shown_character(c, parts) for c, _ in run), self._style(parts))
             for parts, run in groupby(cells, key=lambda cell: cell[1])
         ]
 
-    def shown_character(self, character: str) -> str:
+    def shown_character(self, character: str, parts: tuple[str, ...] = ()) -> str:
         """What stands for a character; a newline is only seen by what it does."""
         return "" if character == "\n" else glyph(character)

@@ -1,0 +1,188 @@
+"""The surprise view of the Playground: cursor, X-ray, attention, branches, texts of one's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab_harness import MakeApp, shown, until
+from playground_script import TEXT, attention_of, expectation_at, score_text, write
+from test_checkpoints_snapshots import runs
+from textual import events
+from trained_run import trained
+
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.core.sampling import parse_strategy
+from shakespeare_tui.ui import bridge_generation, bridge_reading
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.screens.playground import PlaygroundScreen
+from shakespeare_tui.ui.widgets.reading_text import surprise_levels
+from shakespeare_tui.ui.widgets.reading_view import ReadingView
+from shakespeare_tui.ui.widgets.xray import nudged
+
+__all__ = ["trained"]
+
+
+def place(app: LabApp) -> PlaygroundScreen:
+    assert isinstance(app.screen, PlaygroundScreen)
+    return app.screen
+
+
+def view(app: LabApp) -> ReadingView:
+    return app.screen.query_one(ReadingView)
+
+
+@pytest.fixture
+def requests() -> list[GenerationRequest]:
+    return []
+
+
+@pytest.fixture
+def reading_app(
+    make_app: MakeApp,
+    runs_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    requests: list[GenerationRequest],
+) -> LabApp:
+    def write_and_note(request: GenerationRequest, job: GenerationJob) -> None:
+        requests.append(request)
+        write(request, job)
+
+    runs(runs_root)
+    monkeypatch.setattr(bridge_generation, "write_columns", write_and_note)
+    monkeypatch.setattr(bridge_reading, "score_text", score_text)
+    monkeypatch.setattr(bridge_reading, "expectation_at", expectation_at)
+    monkeypatch.setattr(bridge_reading, "attention_of", attention_of)
+    return make_app("playground")
+
+
+async def open_reading(app: LabApp, pilot: object) -> None:
+    await until(lambda: place(app).chosen)
+    await pilot.press("g")  # type: ignore[attr-defined]
+    await until(lambda: TEXT in place(app).strip.columns[0].stream.text)
+    await pilot.press("s")  # type: ignore[attr-defined]
+    await until(lambda: 1 in view(app).scores and view(app).xray is not None)
+
+
+def test_levels_go_by_probability() -> None:
+    nats = np.array([np.nan, 0.0, -np.log(0.3), -np.log(0.06), -np.log(0.02), 9.0])
+    assert surprise_levels(nats) == [0, 0, 1, 2, 3, 4]
+
+
+def test_a_value_is_nudged_within_its_range() -> None:
+    strategy = parse_strategy("temperature=0.8 top_p=0.95")
+    assert nudged(strategy, 0, 1).text == "temperature=0.9 top_p=0.95"
+    for _ in range(30):
+        strategy = nudged(strategy, 0, -1)
+    assert strategy.text.startswith("temperature=0 ")
+    assert nudged(parse_strategy("greedy"), 0, 1).text == "greedy"
+
+
+async def test_the_cursor_shows_what_was_expected(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        assert view(app).reading.position == len("ROMEO:")
+        await pilot.press("right")
+        await until(lambda: "character 8 of" in shown(app))
+        nats = 0.05 + 0.9 * (ord("W") % 7)
+        assert f"surprise {nats:.2f}" in shown(app)
+        assert f"rank {1 + ord('W') % 7}" in shown(app)
+        assert "entropy 1.25" in shown(app)
+        assert "copied: 33 characters from line 1,234" in shown(app)
+        await pilot.press("end")
+        await until(lambda: "behind the last" in shown(app))
+
+
+async def test_plus_and_minus_change_the_selected_step_live(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("right")
+        await open_reading(app, pilot)
+        await until(lambda: "temperature=0.8 top_k=20" in shown(app))
+        before = view(app).xray.stages[-1].probabilities.max()  # type: ignore[union-attr]
+        await pilot.press("minus", "minus", "right_square_bracket", "plus")
+        await until(lambda: "temperature=0.6 top_k=21" in shown(app))
+        assert view(app).xray.stages[-1].probabilities.max() > before  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("keys", [("enter", "down", "down", "enter"), ("enter", "3")])
+async def test_another_candidate_begins_a_branch(
+    reading_app: LabApp, requests: list[GenerationRequest], keys: tuple[str, ...]
+) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        await pilot.press("right", "right")
+        await until(lambda: view(app)._looked == "ROMEO:\nW")
+        third = view(app).xray.candidates(3)[2]  # type: ignore[union-attr]
+        await pilot.press(*keys)
+        await until(lambda: len(requests) == 2)
+        assert requests[1].prompt == "ROMEO:\nW" + third
+        assert requests[1].strategies == ("temperature=0.8",)
+        await until(lambda: view(app).reading.text == requests[1].prompt + TEXT + "\n")
+        await until(lambda: 2 in view(app).scores)
+        await pilot.press("b", "up")
+        await until(lambda: view(app).number == 1)
+        assert view(app).reading.text.startswith("ROMEO:\nWhat is")
+        await pilot.press("down", "escape", "escape")
+        assert not place(app).is_reading
+        assert view(app).branches[2].text == requests[1].prompt + TEXT + "\n"
+
+
+async def test_attention_by_layer_and_head(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        await pilot.press("a")
+        await until(lambda: "layer mean of 2 · head mean of 2" in shown(app))
+        await pilot.press("right_square_bracket", "plus", "plus")
+        await until(lambda: "layer 1 of 2 · head 2 of 2" in shown(app))
+        row = next(row for row in shown(app).splitlines() if "70%" in row)
+        assert "-4" in row
+        await pilot.press("a")
+        await until(lambda: "Expected" in shown(app))
+
+
+async def test_a_pasted_text_is_read(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)):
+        await until(lambda: place(app).chosen)
+        app.screen.post_message(events.Paste("To be, [b]or not\r\nto be"))
+        await until(lambda: "your text" in shown(app) and 1 in view(app).scores)
+        assert view(app).reading.text == "To be, [b]or not\nto be"
+
+
+async def test_a_typed_text_or_a_file_is_read(reading_app: LabApp, tmp_path: Path) -> None:
+    app = reading_app
+    path = tmp_path / "own.txt"
+    path.write_text("Full fathom five")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("v", *"Hark", "ctrl+s")
+        await until(lambda: view(app).reading.text == "Hark")
+        await pilot.press("v", "tab", *str(tmp_path / "no"), "enter")
+        await until(lambda: "such file" in shown(app))
+        await pilot.press("escape", "v", "tab", *str(path), "enter")
+        await until(lambda: view(app).reading.text == "Full fathom five")
+
+
+async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) -> None:
+    app = make_app("playground")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        place(app).n_characters = 20
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[0].measures is not None, 60)
+        await pilot.press("s", "right", "a")
+        await until(lambda: 1 in view(app).scores and view(app).attention is not None, 30)
+        chosen = view(app).choice.of(view(app).attention)  # type: ignore[arg-type]
+        assert chosen.sum() == pytest.approx(1, abs=1e-4)
+        position = view(app).reading.position
+        probability = np.exp(-view(app).scores[1].nats[position])
+        stage = view(app).xray.stages[0]  # type: ignore[union-attr]
+        token = view(app).xray.expectation.characters.index(  # type: ignore[union-attr]
+            view(app).reading.text[position]
+        )
+        assert stage.probabilities[token] == pytest.approx(probability, rel=1e-3)
