@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 from real_cli import TINY
 
-COMMANDS = ("train", "watch", "generate", "eval", "score", "runs", "data", "config", "doctor")
+COMMANDS = (
+    "train",
+    "watch",
+    "generate",
+    "compare",
+    "eval",
+    "score",
+    "runs",
+    "data",
+    "config",
+    "doctor",
+)
 
 
 def modules_after(program: str, folder: Path) -> set[str]:

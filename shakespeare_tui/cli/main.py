@@ -12,7 +12,18 @@ from shakespeare_tui import __version__
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 
 # Each module has `add_parser(subparsers)`, light to import, and `run(arguments) -> exit code`.
-COMMANDS = ("train", "watch", "generate", "eval", "score", "runs", "data", "config", "doctor")
+COMMANDS = (
+    "train",
+    "watch",
+    "generate",
+    "compare",
+    "eval",
+    "score",
+    "runs",
+    "data",
+    "config",
+    "doctor",
+)
 
 
 class _Parser(argparse.ArgumentParser):

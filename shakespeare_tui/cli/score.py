@@ -1,18 +1,10 @@
 """``score``: how surprised a checkpoint is by a text, and what the text has copied."""
 
 import argparse
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import check_device, print_json, progress, say
+from shakespeare_tui.cli.console import check_device, print_json
+from shakespeare_tui.cli.text_input import read_text
 from shakespeare_tui.core.errors import UserError
-
-if TYPE_CHECKING:
-    from shakespeare_tui.core.measures import CorpusReference
-    from shakespeare_tui.core.runs import RunFolder
-
-_STDIN = "-"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     tokens = checkpoint.run.tokenizer().encode_array(text)
     if len(tokens) < 2:
         raise UserError("the text is too short to be scored; give at least two characters")
+    from shakespeare_tui.cli.measuring import reference_of
     from shakespeare_tui.core.formatting import perplexity
     from shakespeare_tui.core.measures import measure_text
     from shakespeare_tui.engine.checkpoints import load_model
@@ -53,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
     surprise = score_tokens(model, tokens)
-    measures = measure_text(text, _reference(checkpoint.run)).with_surprise(surprise.mean())
+    measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(surprise.mean())
     if arguments.json:
         record = measures.as_json()
         figures = {
@@ -78,43 +71,8 @@ def _read_text(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: There is none, or it is not text.
     """
-    if arguments.text is not None:
-        if not arguments.text:
-            raise UserError("--text is empty; give at least two characters")
-        return str(arguments.text)
-    name = "stdin" if arguments.file == _STDIN else arguments.file
-    try:
-        is_stdin = arguments.file == _STDIN
-        content = sys.stdin.buffer.read() if is_stdin else Path(arguments.file).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"there is no file {name!r}; check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {name!r}: {reason}; name a text file") from None
-    if not content:
-        raise UserError(f"{name} is empty; give at least two characters")
-    advice = "save it as UTF-8 or name another file"
-    # A NUL is valid UTF-8, but no text has one: it is the surest sign of a binary file.
-    if 0 in content:
-        raise UserError(f"{name} is not text: NUL byte at offset {content.index(0):,}; {advice}")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start:,}"
-        raise UserError(f"{name} is not UTF-8 text: {byte}; {advice}") from None
-
-
-def _reference(run: "RunFolder") -> "CorpusReference | None":
-    """The run's training split; without it the text is measured as far as that goes."""
-    from shakespeare_tui.core.measures import reference_for_run
-
-    with progress("indexing the corpus", "characters") as report:
-        reference = reference_for_run(
-            run, report, notice=lambda reason: say(f"copies are not looked for: {reason}")
-        )
-    if reference is not None and not reference.is_whole:
-        say(
-            f"copies are looked for in the first {reference.indexed_characters:,} of "
-            f"{reference.characters:,} characters of the training split"
-        )
-    return reference
+    if arguments.text is None:
+        return read_text(arguments.file)
+    if not arguments.text:
+        raise UserError("--text is empty; give at least two characters")
+    return str(arguments.text)

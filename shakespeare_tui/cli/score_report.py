@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
+from shakespeare_tui.cli.console import visible
 from shakespeare_tui.core.formatting import perplexity
 from shakespeare_tui.core.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
 from shakespeare_tui.core.tokenizers import Tokenizer
@@ -70,7 +71,7 @@ def _copies(text: str, measures: Measures) -> Iterator[str]:
 
 
 def _passage(text: str, passage: Passage, digits: int) -> str:
-    copied = _visible(text[passage.start : passage.end])
+    copied = visible(text[passage.start : passage.end])
     place = f"{passage.start:>{digits}} to {passage.end:<{digits}}"
     return f"  {place}  line {passage.source_line:<8,}{copied}"
 
@@ -79,12 +80,12 @@ def _surprising(text: str, surprise: "Surprise", tokenizer: Tokenizer) -> Iterat
     yield "most surprising places: nats, rank, what was expected"
     for place in _most_surprising(surprise):
         (best,) = surprise.top_candidates(place, 1)
-        expected = f"'{_visible(tokenizer.decode([best.token]))}' {best.probability:.0%}"
-        before = _visible(text[max(0, place - _BEFORE) : place])[-_BEFORE:]
-        after = _visible(text[place + 1 : place + 1 + _AFTER])
+        expected = f"'{visible(tokenizer.decode([best.token]))}' {best.probability:.0%}"
+        before = visible(text[max(0, place - _BEFORE) : place])[-_BEFORE:]
+        after = visible(text[place + 1 : place + 1 + _AFTER])
         yield (
             f"  {surprise.nats[place]:>6.2f}  {surprise.rank[place]:>4}  {expected:<10}"
-            f"{before:>{_BEFORE}} [{_visible(text[place])}] {after}"
+            f"{before:>{_BEFORE}} [{visible(text[place])}] {after}"
         )
 
 
@@ -97,11 +98,3 @@ def _most_surprising(surprise: "Surprise") -> list[int]:
             if len(chosen) == _SHOWN_PLACES:
                 break
     return chosen
-
-
-def _visible(text: str) -> str:
-    """The text with escapes in place of what would steer the terminal."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )

@@ -1,0 +1,171 @@
+"""Continue one prompt by many strategies or checkpoints, and measure what each of them wrote."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shakespeare_tui.cli.console import progress
+from shakespeare_tui.cli.measuring import reference_of
+from shakespeare_tui.cli.sampling_options import encode_stops
+from shakespeare_tui.cli.writing import Limits, encode_prompt, write
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import CorpusReference, Measures
+    from shakespeare_tui.core.runs import Checkpoint
+    from shakespeare_tui.core.sampling import Strategy
+    from shakespeare_tui.engine.decoding import Precision
+
+MOST_COLUMNS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be written: every checkpoint by every strategy, all from the same seed.
+
+    Attributes:
+        checkpoints: At least one.
+        strategies: At least one.
+        prompt: The text that all continue.
+        max_tokens: The most tokens of each text.
+        seed: Of all columns.
+        stop: Texts that end a text.
+        precision: Of the matrix products.
+        use_cache: Remember what was read.
+        device: As ``--device`` has it.
+    """
+
+    checkpoints: "Sequence[Checkpoint]"
+    strategies: "Sequence[Strategy]"
+    prompt: str
+    max_tokens: int
+    seed: int
+    stop: Sequence[str]
+    precision: "Precision"
+    use_cache: bool
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextColumn:
+    """One text that was written.
+
+    Attributes:
+        checkpoint: Its reference.
+        strategy: How its tokens were chosen.
+        settings: By name, for JSON.
+        text: What follows the prompt.
+        measures: Of that.
+    """
+
+    checkpoint: str
+    strategy: "Strategy"
+    settings: dict[str, Any]
+    text: str
+    measures: "Measures"
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "checkpoint": self.checkpoint,
+            "strategy": self.strategy.text,
+            "settings": self.settings,
+            "text": self.text,
+            "measures": self.measures.as_json(),
+        }
+
+
+def check_columns(count: int, advice: str) -> None:
+    """Refuse more columns than can be looked at.
+
+    Raises:
+        UserError: There are too many.
+    """
+    if count > MOST_COLUMNS:
+        raise UserError(f"{count:,} columns are too many, {MOST_COLUMNS} are the most; {advice}")
+
+
+def write_columns(order: Order) -> list[TextColumn]:
+    """Write and measure all texts: one checkpoint's after another's, its strategies at once.
+
+    Raises:
+        UserError: A model does not know the prompt, or cannot be loaded.
+    """
+    # All prompts are checked before the first model is loaded: a wrong one fails at once.
+    encoded = [_encode(order, checkpoint) for checkpoint in order.checkpoints]
+    columns: list[TextColumn] = []
+    references: dict[Path, CorpusReference | None] = {}
+    for number, (checkpoint, (tokens, limits)) in enumerate(
+        zip(order.checkpoints, encoded, strict=True), start=1
+    ):
+        what = f"writing {number} of {len(encoded)}" if len(encoded) > 1 else "writing"
+        with progress(what, "tokens") as report:
+            texts, surprises = _write_one(order, checkpoint, tokens, limits, report)
+        folder = checkpoint.run.path
+        if folder not in references:
+            references[folder] = reference_of(checkpoint.run)
+        columns += _measured(order, checkpoint, texts, surprises, references[folder])
+    return columns
+
+
+def _encode(order: Order, checkpoint: "Checkpoint") -> tuple[list[int], Limits]:
+    tokenizer = checkpoint.run.tokenizer()
+    try:
+        tokens, stops = encode_prompt(order.prompt, tokenizer), encode_stops(order.stop, tokenizer)
+    except UserError as error:
+        if len(order.checkpoints) == 1:
+            raise
+        raise UserError(f"{checkpoint.reference}: {error}") from None
+    return tokens, Limits(order.max_tokens, stops, order.precision, order.use_cache)
+
+
+def _write_one(
+    order: Order,
+    checkpoint: "Checkpoint",
+    tokens: list[int],
+    limits: Limits,
+    report: Callable[[int, int | None], None],
+) -> tuple[list[str], list[float | None]]:
+    """What one checkpoint writes, and its mean surprise at each of its texts."""
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.decoding import Column
+    from shakespeare_tui.engine.device import resolve_device
+    from shakespeare_tui.engine.scoring import score_tokens
+
+    columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]
+    model, tokenizer = load_model(checkpoint, resolve_device(order.device))
+    passes = itertools.count(1)
+    written = write(
+        model, tokens, columns, limits, lambda row: report(next(passes), order.max_tokens)
+    )
+    surprises = [
+        score_tokens(model, tokens + stream).mean(start=len(tokens)) for stream in written.streams
+    ]
+    return [tokenizer.decode(stream) for stream in written.streams], surprises
+
+
+def _measured(
+    order: Order,
+    checkpoint: "Checkpoint",
+    texts: list[str],
+    surprises: list[float | None],
+    reference: "CorpusReference | None",
+) -> Iterator[TextColumn]:
+    from shakespeare_tui.core.measures import measure_text
+
+    for strategy, text, surprise in zip(order.strategies, texts, surprises, strict=True):
+        measures = measure_text(order.prompt + text, reference, len(order.prompt))
+        yield TextColumn(
+            checkpoint=checkpoint.reference,
+            strategy=strategy,
+            settings={
+                **strategy.parameters,
+                "seed": order.seed,
+                "precision": order.precision,
+                "max_tokens": order.max_tokens,
+            },
+            text=text,
+            measures=measures.with_surprise(surprise),
+        )

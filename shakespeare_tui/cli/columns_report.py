@@ -1,0 +1,109 @@
+"""Lay out texts that continue one prompt, with their measures side by side."""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+from rich.cells import chop_cells, set_cell_size
+
+from shakespeare_tui.cli.columns import TextColumn
+from shakespeare_tui.cli.console import visible
+from shakespeare_tui.cli.train_console import rule
+from shakespeare_tui.core.measures import MEASURES
+
+_WIDE = 120
+_MOST_BESIDE = 3
+_GAP = 3
+_LABEL, _CELL = 16, 10
+_BEST = "*"
+
+
+def columns_lines(
+    prompt: str, columns: Sequence[TextColumn], width: int, *, beside: bool
+) -> Iterator[str]:
+    """Yield the report line by line.
+
+    Args:
+        prompt: What all texts continue.
+        columns: The texts.
+        width: Of the terminal, in columns.
+        beside: Whether two or three texts may stand side by side where there is room.
+    """
+    if beside and width >= _WIDE and 2 <= len(columns) <= _MOST_BESIDE:
+        yield from _side_by_side(prompt, columns, width)
+    else:
+        for number, column in enumerate(columns, start=1):
+            yield rule(_title(number, column))
+            yield prompt + column.text
+    yield rule("measures")
+    yield from _table(columns, width)
+    if len(columns) == 2:
+        yield ""
+        yield _first_difference(columns[0].text, columns[1].text)
+
+
+def _title(number: int, column: TextColumn) -> str:
+    return f"{number}  {column.checkpoint}  {column.strategy.text}"
+
+
+def _side_by_side(prompt: str, columns: Sequence[TextColumn], width: int) -> Iterator[str]:
+    each = (width - _GAP * (len(columns) - 1)) // len(columns)
+    blocks = [
+        [
+            *chop_cells(_title(number, column), each),
+            rule()[0] * each,
+            *_wrap(prompt + column.text, each),
+        ]
+        for number, column in enumerate(columns, start=1)
+    ]
+    for row in zip_longest(*blocks, fillvalue=""):
+        yield (" " * _GAP).join(set_cell_size(cell, each) for cell in row).rstrip()
+
+
+def _wrap(text: str, width: int) -> Iterator[str]:
+    for line in text.split("\n"):
+        yield from chop_cells(visible(line), width) or [""]
+
+
+def _table(columns: Sequence[TextColumn], width: int) -> Iterator[str]:
+    """A row a measure; so many columns that they do not fit go on in a table below."""
+    fitting = max(1, (width - _LABEL) // _CELL)
+    for first in range(0, len(columns), fitting):
+        shown = range(first, min(first + fitting, len(columns)))
+        if first:
+            yield ""
+        heads = "".join(f"{number + 1:>{_CELL - 1}} " for number in shown)
+        yield f"{'':<{_LABEL}}{heads}".rstrip()
+        for name, kind in MEASURES.items():
+            values = [column.measures.value(name) for column in columns]
+            best = _best(values, kind.direction)
+            cells = (
+                f"{kind.format(values[place]):>{_CELL - 1}}{_BEST if place in best else ' '}"
+                for place in shown
+            )
+            yield f"{kind.label:<{_LABEL}}{''.join(cells)}".rstrip()
+    yield f"{_BEST} best of its row"
+
+
+def _best(values: Sequence[float | None], direction: str) -> set[int]:
+    """The places of the best values; none where all are the same, or none is better."""
+    known = [value for value in values if value is not None]
+    if direction == "neither" or len(set(known)) < 2:
+        return set()
+    best = max(known) if direction == "higher" else min(known)
+    return {place for place, value in enumerate(values) if value == best}
+
+
+def _first_difference(text: str, other: str) -> str:
+    """Where two texts part."""
+    if text == other:
+        return "the texts are the same"
+    common = os.path.commonprefix([text, other])
+    place = len(common)
+    if place == min(len(text), len(other)):
+        return f"the texts are the same for {place:,} characters, then one of them ends"
+    before = f" after '{visible(common[-20:])}'" if common else ""
+    return (
+        f"the texts differ from character {place + 1:,} on{before}: "
+        f"'{visible(text[place])}' and '{visible(other[place])}'"
+    )
