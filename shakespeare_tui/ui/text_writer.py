@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest, GenerationState
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.measures import Measures
 
 _MOST_KEPT = 500
 
 
 @dataclass(frozen=True)
 class Written:
-    """A text as far as it is there, without its prompt."""
+    """A text as far as it is there, without its prompt; its measures come last."""
 
     text: str = ""
     state: GenerationState | None = None
     error: str = ""
+    measures: "Measures | None" = None
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +80,7 @@ class TextWriter:
             # Read before the text: what comes after is then taken by the next poll.
             is_over, state, error = job.is_over, job.state, job.error
             before = self.of(job.request)
-            now = Written(before.text + job.take(), state, error)
+            now = Written(before.text + job.take()[0], state, error, job.measures[0])
             is_new = now != before
             self._texts[job.request] = now
             if is_over:

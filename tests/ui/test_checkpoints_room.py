@@ -17,7 +17,7 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.measures import measure_text
 from shakespeare_tui.core.room.taste import read_verdicts
 from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge
+from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
 from shakespeare_tui.ui.screens.comparing import ComparingScreen
@@ -31,7 +31,7 @@ __all__ = ["trained"]
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
     script = ScriptedWriting()
-    monkeypatch.setattr(bridge, "write_text", script)
+    monkeypatch.setattr(bridge_generation, "write_columns", script)
     return script
 
 

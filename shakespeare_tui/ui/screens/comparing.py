@@ -11,11 +11,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
-from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import format_bytes, format_loss, perplexity
-from shakespeare_tui.core.measures import CorpusReference, Measures, measure_text, reference_for_run
 from shakespeare_tui.core.room.comparison import Row, figure_rows, measure_rows, settings_rows
 from shakespeare_tui.core.room.items import CheckpointItem
 from shakespeare_tui.core.room.recommendation import Copies
@@ -31,14 +29,7 @@ from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 
 PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
 _NARROWEST = 24
-
-
-class Measured(Message):
-    """Texts were measured, or could not be: ``note`` says why."""
-
-    def __init__(self, measures: Mapping[GenerationRequest, Measures], note: str) -> None:
-        super().__init__()
-        self.measures, self.note = measures, note
+_NO_CORPUS = "Real words and copies need the corpus of the run: fetch it in the Data place (1)."
 
 
 class CurvesRead(Message):
@@ -89,10 +80,7 @@ length; escape leads back."""
         super().__init__(writer, items)
         self._copies = copies
         self.pane = PANES[0][0]
-        self.measures: dict[GenerationRequest, Measures] = {}
         self.curves: Mapping[str, RunHistory] | None = None
-        self._note = ""
-        self._is_measuring = False
 
     def compose_texts(self) -> ComposeResult:
         """The four views; one is shown at a time."""
@@ -153,6 +141,7 @@ length; escape leads back."""
 
     def show_texts(self) -> None:
         """Bring the view that is shown up to date."""
+        self._keep_copies()
         if self.pane == "texts":
             self._show_columns()
         elif self.pane == "measures":
@@ -198,61 +187,24 @@ length; escape leads back."""
             lines.append(Content.assemble(*parts))
         return Content("\n").join(lines)
 
-    # --- measures ------------------------------------------------------------------------------
-
     def _show_measures(self) -> None:
         written = [self.written(item) for item in self.items]
-        requests = [self.request(item) for item in self.items]
         rows = figure_rows([_figures(item) for item in self.items])
-        rows += measure_rows([self.measures.get(request) for request in requests])
+        rows += measure_rows([text.measures for text in written])
         table = self._table(rows, "", "★")
-        left = sum(not item.is_whole and item.state != "failed" for item in written)
-        note = f"{left} still to write …" if left and self.writer.is_busy else self._note
-        if self._is_measuring:
-            note = "measuring …"
-        if note:
-            table = table + Content.styled(f"\n\n{note}", "$text-muted")
+        left = sum(text.measures is None and text.state != "failed" for text in written)
+        if left and self.writer.is_busy:
+            table = table + Content.styled(f"\n\n{left} still to be written …", "$text-muted")
+        elif any(text.measures and text.measures.memorisation is None for text in written):
+            table = table + Content.styled(f"\n\n{_NO_CORPUS}", "$text-muted")
         self.query_one("#measures-table", Static).update(table)
-        todo = [
-            (item.run.path, request)
-            for item, request, text in zip(self.items, requests, written, strict=True)
-            if text.is_whole and request not in self.measures
-        ]
-        if todo and not self._is_measuring:
-            self._is_measuring = True
-            texts = {request: self.writer.of(request).text for _, request in todo}
-            self._measure([(RunFolder(path), r, r.prompt + texts[r]) for path, r in todo])
 
-    @work(thread=True, group="measure")
-    def _measure(self, todo: list[tuple[RunFolder, GenerationRequest, str]]) -> None:
-        worker = get_current_worker()
-        references: dict[str, CorpusReference | None] = {}
-        measures: dict[GenerationRequest, Measures] = {}
-        notes: list[str] = []
-        for run, request, text in todo:
-            if run.name not in references:
-                references[run.name] = None
-                try:
-                    references[run.name] = reference_for_run(
-                        run, cancelled=lambda: worker.is_cancelled, notice=notes.append
-                    )
-                except (UserError, OSError) as error:
-                    notes.append(str(error))
-                except CancelledError:
-                    return
-            measures[request] = measure_text(text, references[run.name], len(request.prompt))
-        self.post_message(Measured(measures, "; ".join(dict.fromkeys(notes))))
-
-    @on(Measured)
-    def _take_measures(self, message: Measured) -> None:
-        self._is_measuring = False
-        self.measures |= message.measures
-        for request, measures in message.measures.items():
-            if measures.memorisation is not None:
+    def _keep_copies(self) -> None:
+        for item in self.items:
+            measures = self.written(item).measures
+            if measures is not None and measures.memorisation is not None:
                 found = measures.memorisation
-                self._copies[request.reference] = Copies(found.longest, found.share)
-        self._note = message.note
-        self.show_texts()
+                self._copies[item.key] = Copies(found.longest, found.share)
 
     # --- curves --------------------------------------------------------------------------------
 

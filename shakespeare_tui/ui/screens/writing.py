@@ -18,6 +18,8 @@ from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 DEFAULT_PROMPT = "ROMEO:"
 DEFAULT_SEED = 42
+STRATEGY = "temperature=0.8"
+"""One for all: what differs is the checkpoint."""
 _POLLS_A_SECOND = 10
 _MOST_TOKENS = 100_000
 
@@ -117,6 +119,7 @@ class WritingScreen(LabScreen):
             runs_root=self.lab.services.runs_root,
             reference=item.key,
             prompt=self.prompt,
+            strategies=(STRATEGY,),
             max_tokens=self.max_tokens,
             seed=self.seed,
         )
@@ -210,7 +213,7 @@ def state_note(written: Written) -> str:
             return "loading …"
         case "writing":
             return f"{len(written.text):,} characters …"
-        case "failed":
-            return "failed"
+        case "measuring" | "failed":
+            return written.state
         case _:
             return ""
