@@ -1,23 +1,29 @@
 """The Playground place: one prompt and up to six strategies side by side."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.formatting import format_loss
 from shakespeare_tui.core.prompt_history import PromptHistory
+from shakespeare_tui.ui.batch import Batch, read_speakers
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.lab_screen import LabScreen
-from shakespeare_tui.ui.run_listing import RunRow, list_run_rows
+from shakespeare_tui.ui.screens.choosing_checkpoint import ChoosingCheckpoint
+from shakespeare_tui.ui.screens.playground_files import (
+    ask_and_export,
+    ask_path,
+    branch_texts,
+    column_texts,
+)
 from shakespeare_tui.ui.screens.playground_help import HELP
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.columns_strip import ColumnsStrip
@@ -30,7 +36,7 @@ _POLLS_A_SECOND = 20
 _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
     + ("read", "move", "add_column", "remove_column", "ask_length", "ask_seed", "copy_written")
-    + ("choose_checkpoint", "reload")
+    + ("choose_checkpoint", "reload", "batch")
 )
 _SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
@@ -40,15 +46,7 @@ _NO_CHECKPOINT = (
 )
 
 
-class CheckpointsListed(Message):
-    """The runs' folders were read."""
-
-    def __init__(self, rows: list[RunRow]) -> None:
-        super().__init__()
-        self.rows = rows
-
-
-class PlaygroundScreen(LabScreen):
+class PlaygroundScreen(ChoosingCheckpoint):
     """Continue a prompt with any checkpoint by several strategies; all texts stream together."""
 
     PLACE: ClassVar[str] = "playground"
@@ -73,19 +71,19 @@ class PlaygroundScreen(LabScreen):
         Binding("l", "ask_length", "Characters to write", show=False, id="playground.length"),
         Binding("number_sign", "ask_seed", "Set the seed", show=False, id="playground.seed"),
         Binding("y", "copy_written", "Copy the text", show=False, id="playground.copy"),
+        Binding("o", "export", "Export", show=False, id="playground.export"),
+        Binding("f", "batch", "Many speakers to a file", show=False, id="playground.batch"),
         Binding("r", "reload", "Look for checkpoints", show=False, id="playground.reload"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.chosen: str | None = None
-        """The chosen checkpoint, ``RUN@STEP``."""
         self.seed = 42
         self.n_characters = 400
         self._job: GenerationJob | None = None
+        self.written_by, self.written_seed = "", 0
+        self._batch: Batch | None = None
         self._written: list[TextColumn] = []
-        self._wanted: str | None = None
-        self._rows: list[RunRow] = []
         self._poll: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
@@ -108,16 +106,17 @@ class PlaygroundScreen(LabScreen):
     def on_mount(self) -> None:
         """Prepare the poll of a job at work."""
         self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
-        self._show_advice()
+        self.show_advice()
 
     def on_place_shown(self) -> None:
         """Look for checkpoints that came meanwhile."""
-        self._list_checkpoints()
+        self.list_checkpoints()
 
     def on_unmount(self) -> None:
         """The texts are no longer wanted."""
-        if self._job is not None:
-            self._job.stop()
+        for work in (self._job, self._batch):
+            if work is not None:
+                work.stop()
 
     def on_training_changed(self) -> None:
         """Say that the cores are shared, or no longer."""
@@ -133,53 +132,10 @@ class PlaygroundScreen(LabScreen):
         """The prompt's line."""
         return self.query_one(PromptField)
 
-    # --- checkpoints ---------------------------------------------------------------------------
-
-    @work(thread=True, exclusive=True, group="list")
-    def _list_checkpoints(self) -> None:
-        self.post_message(CheckpointsListed(list_run_rows(self.lab.services.runs_root)))
-
-    @on(CheckpointsListed)
-    def _show_checkpoints(self, message: CheckpointsListed) -> None:
-        self._rows = message.rows
-        references = [row.reference for run in self._rows for row in run.checkpoints]
-        wanted = self._wanted or self.chosen
-        self.chosen = wanted if wanted in references else _best(self._rows)
-        self._wanted = None
-        self._show_advice()
-
-    def open_checkpoint(self, reference: str) -> None:
-        """Choose a checkpoint by ``RUN@STEP``, at once or as soon as the list is there."""
-        self._wanted = reference
-        self._list_checkpoints()
-
-    def action_choose_checkpoint(self) -> None:
-        """Choose from all checkpoints."""
-        from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
-
-        choices = [
-            Choice("checkpoint", row.reference, _about(row.val_loss, row.marks))
-            for run in self._rows
-            for row in run.checkpoints
-        ]
-        if not choices:
-            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
-            return
-
-        def take(choice: Choice | None) -> None:
-            if choice is not None:
-                self.chosen = choice.name
-                self._show_advice()
-
-        self.lab.push_screen(ChoiceDialog("Checkpoint", choices, self.chosen or ""), take)
-
-    def action_reload(self) -> None:
-        """Read the runs' folders again."""
-        self._list_checkpoints()
-
     # --- words around the columns --------------------------------------------------------------
 
-    def _show_advice(self) -> None:
+    def show_advice(self) -> None:
+        """Say what to do next, where there is no text."""
         self._show_head()
         advice = "Press g to write, p to change the prompt, e the strategy."
         for column in self.strip.columns:
@@ -236,21 +192,26 @@ class PlaygroundScreen(LabScreen):
             return
         self._remember()
         self.action_stop()
-        request = GenerationRequest(
-            runs_root=self.lab.services.runs_root,
-            reference=self.chosen,
-            prompt=self.prompt.prompt,
-            strategies=self.strip.strategies,
-            max_tokens=self.n_characters,
-            seed=self.seed,
-        )
+        request = self.request(self.prompt.prompt, self.strip.strategies)
         self._written = list(self.strip.columns)
+        self.written_by, self.written_seed = request.reference, request.seed
         self.strip.begin(request.prompt)
         self._job = GenerationJob(request)
         self.refresh_bindings()
         self._follow()
         assert self._poll is not None
         self._poll.resume()
+
+    def request(self, prompt: str, strategies: tuple[str, ...]) -> GenerationRequest:
+        """What is asked for, with the chosen checkpoint."""
+        return GenerationRequest(
+            runs_root=self.lab.services.runs_root,
+            reference=self.chosen or "",
+            prompt=prompt,
+            strategies=strategies,
+            max_tokens=self.n_characters,
+            seed=self.seed,
+        )
 
     def _remember(self) -> None:
         self.prompt.history.add(self.prompt.prompt)
@@ -265,23 +226,32 @@ class PlaygroundScreen(LabScreen):
         """Offer stopping only while there is something to stop; columns have keys when shown."""
         if self.is_reading and action in _OF_COLUMNS:
             return False
-        return action != "stop" or (self._job is not None and not self._job.is_over)
+        is_busy = self._batch is not None or (self._job is not None and not self._job.is_over)
+        return action != "stop" or is_busy
 
     def action_stop(self) -> None:
         """Give up the texts that are being written; what is there stays."""
         if self._job is not None:
             self._job.stop()
+        if self._batch is not None:
+            self._batch.stop()
+            self._batch = None
+            self._note("the batch was stopped; no file was written")
 
     def _follow(self) -> None:
-        job = self._job
-        if job is None:
-            return
-        is_over = job.is_over
-        self.strip.follow(job, self._written)
-        if is_over and self._poll is not None:
+        job, batch = self._job, self._batch
+        is_over = job is None or job.is_over
+        if job is not None:
+            self.strip.follow(job, self._written)
+        if batch is not None and batch.follow():
+            self._batch = None
+            self._note(batch.outcome, is_error=batch.is_failed)
+        elif batch is not None:
+            self._note(batch.progress)
+        if is_over and self._batch is None and self._poll is not None:
             self._poll.pause()
             self.refresh_bindings()
-            if job.state == "failed":
+            if job is not None and job.state == "failed":
                 self._note(job.error, is_error=True)
 
     def action_next_seed(self) -> None:
@@ -370,7 +340,7 @@ class PlaygroundScreen(LabScreen):
         """One more column beside the current one."""
         if not await self.strip.add():
             self.lab.say("there are six columns, which is all that fit")
-        self._show_advice()
+        self.show_advice()
 
     async def action_remove_column(self) -> None:
         """Take the current column away."""
@@ -389,7 +359,7 @@ class PlaygroundScreen(LabScreen):
 
     async def _use(self, strategies: list[str]) -> None:
         await self.strip.set_strategies(strategies)
-        self._show_advice()
+        self.show_advice()
         if self.chosen is not None:
             self.action_generate()
 
@@ -412,6 +382,8 @@ class PlaygroundScreen(LabScreen):
         bar = self.query_one(AskBar)
         bar.ask(label, "enter takes it · esc leaves", str(value), answer)
 
+    # --- files ---------------------------------------------------------------------------------
+
     def action_copy_written(self) -> None:
         """Copy the current column's prompt and text."""
         text = self.strip.current.stream.text
@@ -420,6 +392,38 @@ class PlaygroundScreen(LabScreen):
         else:
             self.lab.say("there is no text yet: g writes one")
 
+    def action_export(self) -> None:
+        """Write what is shown, columns or branches, to a file."""
+        view = self.query_one(ReadingView)
+        texts = branch_texts(view, self.seed) if self.is_reading else column_texts(self.strip, self)
+        if texts:
+            ask_and_export(self.lab, texts, f"{texts[0].checkpoint.partition('@')[0] or 'text'}.md")
+        else:
+            self.lab.say("there is no text yet: g writes one")
+
+    def action_batch(self) -> None:
+        """Ask for speakers and a file, and let the current strategy write for each of them."""
+        strategy = self.strip.current.field.strategy
+        if self.chosen is None or strategy is None:
+            self.action_generate()
+            return
+        request = self.request("?", (strategy.text,))
+
+        def answer(text: str) -> None:
+            requests = [replace(request, prompt=prompt) for prompt in read_speakers(text)]
+            ask_path(
+                self.lab, "Batch", "speakers.md", lambda path: self._begin_batch(requests, path)
+            )
+
+        bar = self.query_one(AskBar)
+        bar.ask("Speakers", "or the path of a file, one a line", "ROMEO, JULIET", answer)
+
+    def _begin_batch(self, requests: list[GenerationRequest], path: Path) -> None:
+        self._batch = Batch(requests, path)
+        assert self._poll is not None
+        self._poll.resume()
+        self.refresh_bindings()
+
 
 def _remembered(text: str) -> tuple[str, ...]:
     try:
@@ -427,16 +431,3 @@ def _remembered(text: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
-
-
-def _about(val_loss: float | None, marks: tuple[str, ...]) -> str:
-    return " · ".join((f"val {format_loss(val_loss)}", *marks))
-
-
-def _best(rows: list[RunRow]) -> str | None:
-    """The best checkpoint of the newest run that has one."""
-    for run in rows:
-        for row in run.checkpoints:
-            if "best" in row.marks:
-                return row.reference
-    return next((row.reference for run in rows for row in run.checkpoints), None)

@@ -17,4 +17,7 @@ s reads the current text, v or a paste one of your own: every character is shade
 probability, and beside it stands what the model expected under the cursor, before and after each
 step. + and - change the step that is marked, [ and ] mark another. Enter goes to the candidates:
 enter or a number takes one and writes a branch from there; b walks the tree of branches. a shows
-which earlier characters the model looked at: [ and ] choose the layer, + and - the head."""
+which earlier characters the model looked at: [ and ] choose the layer, + and - the head.
+
+o exports columns or branches as text, Markdown or JSON, y copies the current text, f writes many
+speakers at once into a file."""

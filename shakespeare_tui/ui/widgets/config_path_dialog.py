@@ -1,4 +1,4 @@
-"""Ask for the path of a YAML file, completing it as it is typed."""
+"""Ask for the path of a file, completing it as it is typed."""
 
 import asyncio
 import os
@@ -54,6 +54,8 @@ class PathDialog(ModalScreen[Path | None]):
         title: What is asked.
         value: The path to begin with.
         is_saving: An existing file other than ``value`` is replaced only at the second asking.
+        suffixes: Endings that are offered; a file that is saved without one gets the first.
+        placeholder: What the empty field says.
     """
 
     DEFAULT_CSS: ClassVar[str] = FRAME.format(name="PathDialog", width=76)
@@ -62,8 +64,18 @@ class PathDialog(ModalScreen[Path | None]):
         Binding("tab", "complete", "Complete", id="config.path_complete"),
     ]
 
-    def __init__(self, title: str, value: str = "", *, is_saving: bool = False) -> None:
+    def __init__(
+        self,
+        title: str,
+        value: str = "",
+        *,
+        is_saving: bool = False,
+        suffixes: tuple[str, ...] = (".yaml", ".yml"),
+        placeholder: str = "path of a YAML file",
+    ) -> None:
         super().__init__()
+        self._suffixes = suffixes
+        self._placeholder = placeholder
         self._title = title
         self._value = value
         self._is_saving = is_saving
@@ -76,8 +88,8 @@ class PathDialog(ModalScreen[Path | None]):
             frame.border_subtitle = Content("tab completes · enter takes it · esc closes")
             yield OrderedInput(
                 self._value,
-                placeholder="path of a YAML file",
-                suggester=PathSuggester((".yaml", ".yml")),
+                placeholder=self._placeholder,
+                suggester=PathSuggester(self._suffixes),
                 compact=True,
             )
             yield Static(id="path-note", markup=False)
@@ -104,8 +116,8 @@ class PathDialog(ModalScreen[Path | None]):
             return
         path = Path(text).expanduser()
         if self._is_saving:
-            if path.suffix not in (".yaml", ".yml"):
-                path = path.with_name(path.name + ".yaml")
+            if path.suffix not in self._suffixes:
+                path = path.with_name(path.name + self._suffixes[0])
             if path.is_dir():
                 self._tell(f"{path} is a folder; name a file in it")
                 return

@@ -91,7 +91,7 @@ class ReadingView(Horizontal):
     def __init__(self, runs_root: Path) -> None:
         super().__init__()
         self._runs_root = runs_root
-        self._reference, self._seed, self._n_characters = "", 42, 400
+        self.reference, self._seed, self._n_characters = "", 42, 400
         self.branches = BranchTree("", 0, "")
         self.number = 1
         self.side = "xray"
@@ -150,7 +150,7 @@ class ReadingView(Horizontal):
             n_characters: How many a branch is given.
         """
         self.action_stop()
-        self._reference, self._seed, self._n_characters = reference, seed, n_characters
+        self.reference, self._seed, self._n_characters = reference, seed, n_characters
         self.branches = BranchTree(text, prompt_length, strategy)
         self.strategy = strategy or _DEFAULT_STRATEGY
         self.scores, self.xray, self.attention, self.side = {}, None, None, "xray"
@@ -163,9 +163,7 @@ class ReadingView(Horizontal):
         branch, reading = self.branches[number], self.reading
         reading.begin(branch.text, branch.prompt_length)
         name = f" · branch {number} of {len(self.branches)}" if len(self.branches) > 1 else ""
-        reading.border_title = Content(
-            f"{self._reference} · {branch.strategy or 'your text'}{name}"
-        )
+        reading.border_title = Content(f"{self.reference} · {branch.strategy or 'your text'}{name}")
         self._shade()
         reading.go_to(position)
         if number not in self.scores and not self._is_writing:
@@ -176,9 +174,7 @@ class ReadingView(Horizontal):
         from shakespeare_tui.ui import bridge_reading
 
         try:
-            scored = bridge_reading.score_text(
-                self._reference, self._runs_root, text, prompt_length
-            )
+            scored = bridge_reading.score_text(self.reference, self._runs_root, text, prompt_length)
             self.post_message(self.TextScored(number, text, scored, ""))
         except (UserError, OSError) as error:
             self.post_message(self.TextScored(number, text, None, str(error)))
@@ -229,7 +225,7 @@ class ReadingView(Horizontal):
     def _ask(self, before: str, wants_attention: bool) -> None:
         from shakespeare_tui.ui import bridge_reading
 
-        place = (self._reference, self._runs_root, before, len(before))
+        place = (self.reference, self._runs_root, before, len(before))
         try:
             expectation = bridge_reading.expectation_at(*place)
             attention = bridge_reading.attention_of(*place) if wants_attention else None
@@ -376,7 +372,7 @@ class ReadingView(Horizontal):
         branch = self.branches.branch(self.number, position, token, self.strategy)
         request = GenerationRequest(
             runs_root=self._runs_root,
-            reference=self._reference,
+            reference=self.reference,
             prompt=branch.text,
             strategies=(branch.strategy,),
             max_tokens=self._n_characters,

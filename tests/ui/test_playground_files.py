@@ -1,0 +1,152 @@
+"""From the Playground to files: exports of columns and branches, batches, long texts."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_harness import MakeApp, shown, until
+from playground_script import TEXT, attention_of, expectation_at, score_text, write
+from test_checkpoints_snapshots import runs
+
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.ui import bridge_generation, bridge_reading
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.batch import read_speakers
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.screens.playground import PlaygroundScreen
+from shakespeare_tui.ui.widgets.reading_view import ReadingView
+
+Write = Callable[[GenerationRequest, GenerationJob], None]
+
+
+def place(app: LabApp) -> PlaygroundScreen:
+    assert isinstance(app.screen, PlaygroundScreen)
+    return app.screen
+
+
+@pytest.fixture
+def scripted_place(
+    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., LabApp]:
+    def make(write_with: Write = write) -> LabApp:
+        runs(runs_root)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(bridge_generation, "write_columns", write_with)
+        monkeypatch.setattr(bridge_reading, "score_text", score_text)
+        monkeypatch.setattr(bridge_reading, "expectation_at", expectation_at)
+        monkeypatch.setattr(bridge_reading, "attention_of", attention_of)
+        return make_app("playground")
+
+    return make
+
+
+async def test_o_exports_all_columns(scripted_place: Callable[..., LabApp], tmp_path: Path) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("o")
+        await until(lambda: "there is no text yet" in shown(app))
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await pilot.press("n", "o", *["backspace"] * 40, *"all.json", "enter")
+        await until(lambda: "3 texts are in all.json" in shown(app))
+    columns = json.loads((tmp_path / "all.json").read_text())["columns"]
+    assert [column["strategy"] for column in columns] == list(
+        ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
+    )
+    assert columns[0]["prompt"] == "ROMEO:"
+    assert columns[0]["text"].startswith(TEXT)
+    assert columns[1]["settings"] == {"temperature": 0.8, "top_k": 20, "seed": 43}
+    assert columns[1]["measures"]["memorisation"]["longest"] == 33
+    assert columns[0]["checkpoint"] == "quick-1-fork-1@1000"
+
+
+async def test_in_the_surprise_view_all_branches_are_exported(
+    scripted_place: Callable[..., LabApp], tmp_path: Path
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g")
+        await until(lambda: TEXT in place(app).strip.columns[0].stream.text)
+        await pilot.press("s")
+        view = app.screen.query_one(ReadingView)
+        await until(lambda: view.xray is not None)
+        await pilot.press("enter", "2")
+        await until(lambda: 2 in view.scores)
+        await pilot.press("o", *["backspace"] * 40, *"tree", "enter")
+        await until(lambda: "2 texts are in tree.md" in shown(app))
+    assert (tmp_path / "tree.md").read_text().count("## quick-1-fork-1@1000") == 2
+
+
+async def test_a_batch_writes_every_speaker_into_one_file(
+    scripted_place: Callable[..., LabApp], tmp_path: Path
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("f", *["backspace"] * 20, *"ROMEO, LADY\\nX:,", "enter")
+        await pilot.press(*["backspace"] * 20, *"all.json", "enter")
+        await until(lambda: "2 texts are in all.json" in shown(app))
+    columns = json.loads((tmp_path / "all.json").read_text())["columns"]
+    assert [column["prompt"] for column in columns] == ["ROMEO:", "LADY\nX:"]
+    assert columns[1]["text"].startswith(TEXT)
+
+
+async def test_a_stopped_batch_leaves_no_file(
+    scripted_place: Callable[..., LabApp], tmp_path: Path
+) -> None:
+    def endless(request: GenerationRequest, job: GenerationJob) -> None:
+        while not job.stop_requested():
+            time.sleep(0.01)
+        job.end("stopped")
+
+    app = scripted_place(endless)
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("f", "enter", "enter")
+        await until(lambda: "batch: ROMEO: 1 of 2" in shown(app))
+        await pilot.press("x")
+        await until(lambda: "no file was written" in shown(app))
+    assert not (tmp_path / "speakers.md").exists()
+
+
+def test_speakers_come_from_names_or_from_a_file(tmp_path: Path) -> None:
+    assert read_speakers(" ROMEO ,KING: ") == ["ROMEO:", "KING:"]
+    (tmp_path / "speakers.txt").write_text("ROMEO\n\nFirst Citizen:\\nBefore\n")
+    assert read_speakers(str(tmp_path / "speakers.txt")) == ["ROMEO:", "First Citizen:\nBefore"]
+    with pytest.raises(UserError, match="at least one"):
+        read_speakers(" , ")
+    with pytest.raises(UserError, match="too many"):
+        read_speakers(",".join(["A"] * 1001))
+
+
+async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    """What the screen does for a piece of text does not grow with the text."""
+
+    def long(request: GenerationRequest, job: GenerationJob) -> None:
+        for count in range(200):
+            job.add(["to be or not to be\n" * 26 + "Hamlet"] * 3, (count + 1) * 500, 1.0)
+            time.sleep(0.002)
+        job.end("done")
+
+    app = scripted_place(long)
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g")
+        column = place(app).strip.columns[0]
+        await until(lambda: len(column.stream.text) > 90_000, 20)
+        await until(lambda: place(app)._job.is_over)  # type: ignore[union-attr]
+        await until(lambda: len(column.stream.text) == 100_006)
+        assert column.stream.scroll_y == column.stream.max_scroll_y > 4_000
+        started = time.perf_counter()
+        for _ in range(50):
+            column.stream.append("x")
+            column.stream.scroll_relative(y=-1, animate=False, immediate=True)
+            for line in range(column.stream.size.height):
+                column.stream.render_line(line)
+        assert (time.perf_counter() - started) / 50 < 0.02
