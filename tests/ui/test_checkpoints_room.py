@@ -1,6 +1,7 @@
 """What lies over the Checkpoints place: comparison, time-lapse and taste test."""
 
 import asyncio
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from textual.widgets import Static
 from trained_run import trained
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.measures import measure_text
+from shakespeare_tui.core.measures import Memorisation, measure_text
 from shakespeare_tui.core.room.taste import read_verdicts
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
 from shakespeare_tui.ui.screens.comparing import ComparingScreen
 from shakespeare_tui.ui.screens.lapse import LapseScreen
@@ -295,3 +297,38 @@ async def test_a_run_that_goes_away_meanwhile_is_no_error(
         await pilot.press("tab", "escape")
         await until(lambda: isinstance(app.screen, CheckpointsScreen))
         await until(lambda: "There are no runs yet" in shown(app))
+
+
+async def test_b_looks_whether_the_best_recites_its_training_text(
+    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs(runs_root)
+
+    def recite(request: GenerationRequest, job: GenerationJob) -> None:
+        job.add(["x" * 200], 200, 0.1)
+        copied = Memorisation(
+            longest=150, share=0.8, passages=(), longest_passage=None, is_whole=True
+        )
+        measures = measure_text(request.prompt + "x" * 200, None, 1)
+        job.measure(0, dataclasses.replace(measures, memorisation=copied))
+        job.end("done")
+
+    monkeypatch.setattr(bridge_generation, "write_columns", recite)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: is_read(app))
+        await pilot.press("end", "b")
+        await until(lambda: "memorised: 80% of a sample" in shown(app))
+        assert "the longest of 150 characters" in shown(app)
+
+
+async def test_without_the_corpus_b_says_what_is_needed(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: is_read(app))
+        await pilot.press("b")
+        await until(lambda: "needs the run's corpus" in shown(app))
+        assert [request.prompt for request in writing.calls] == ["\n"]

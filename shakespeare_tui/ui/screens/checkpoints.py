@@ -13,6 +13,7 @@ from shakespeare_tui.core.formatting import format_bytes
 from shakespeare_tui.core.room.items import CheckpointItem
 from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui.copy_check import CopyCheck
 from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
 from shakespeare_tui.ui.screens.comparing import ComparingScreen
 from shakespeare_tui.ui.screens.lapse import LapseScreen
@@ -24,6 +25,7 @@ from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine
 from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
 
+_POLLS_A_SECOND = 10
 MOST_COMPARED = 6
 MOST_TASTED = 12
 
@@ -51,7 +53,8 @@ state, protocol, is (best, last, damaged), and every setting. Escape shows every
 
 Space marks checkpoints: c lets them write side by side, v shows their texts without their names, so
 that you judge by taste (Elo). l walks through a run's steps with one sample. s sorts by the next
-column, S turns the order round, b goes to the best, u takes all marks away.
+column, S turns the order round, u takes all marks away. b goes to the best and looks whether a
+sample of it is copied from the training text.
 
 Enter shows the run in the Train place. t goes on training exactly where the run stopped; f opens
 its config for a new run that starts from the checkpoint's weights. n gives a run another name
@@ -74,6 +77,26 @@ its config for a new run that starts from the checkpoint's weights. n gives a ru
         super().__init__()
         self.writer = TextWriter()
         """Writes for the screens that lie over this one, and keeps their texts."""
+        self._check = CopyCheck(self.writer, self.copies)
+
+    def on_mount(self) -> None:
+        """Follow a check for copies, where one was asked for."""
+        self.set_interval(1 / _POLLS_A_SECOND, self._follow_check)
+
+    def _follow_check(self) -> None:
+        if self.is_current and self._check.poll():
+            self.show_items()
+
+    def recommendation_note(self) -> str:
+        """How the check for copies stands."""
+        return self._check.note
+
+    def action_go_to_best(self) -> None:
+        """Go to the recommended checkpoint, and look whether it recites its training text."""
+        super().action_go_to_best()
+        if self.recommendation is not None:
+            self._check.begin(self.lab.services.runs_root, self.recommendation.item.key)
+            self.show_items()
 
     def on_unmount(self) -> None:
         """Nothing that is being written is wanted any more."""

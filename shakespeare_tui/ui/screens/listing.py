@@ -195,7 +195,13 @@ class ListingScreen(LabScreen):
         if advice.alternative is not None:
             loss = advice.alternative.val_loss or 0.0
             text = text + Content(f"; without that: {advice.alternative.key} ({loss:.4f})")
+        if note := self.recommendation_note():
+            text = text + Content.styled(f"\n{note}", "$text-muted")
         line.update(text)
+
+    def recommendation_note(self) -> str:
+        """What else is to be said about the recommendation."""
+        return ""
 
     @on(CheckpointTable.Moved)
     def show_about(self) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -14,7 +14,7 @@ from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.room.query import Query, parse_query
 
 
-class FilterBar(Horizontal):
+class FilterBar(Vertical):
     """A field for a query, told at once; of a wrong one, what stands before the wrong term.
 
     Args:
@@ -22,11 +22,12 @@ class FilterBar(Horizontal):
     """
 
     DEFAULT_CSS: ClassVar[str] = """
-    FilterBar { height: 1; padding: 0 1; background: $panel; }
-    FilterBar > #filter-label { width: auto; color: $text-muted; }
-    FilterBar > Input { width: 1fr; min-width: 20; margin: 0 1; background: $panel; }
-    FilterBar > #filter-note { width: auto; max-width: 60%; color: $text-muted; }
-    FilterBar > #filter-note.-error { color: $error; }
+    FilterBar { height: auto; padding: 0 1; background: $panel; }
+    FilterBar > Horizontal { height: 1; }
+    FilterBar #filter-label { width: auto; color: $text-muted; }
+    FilterBar Input { width: 1fr; min-width: 20; margin: 0 1; background: $panel; }
+    FilterBar #filter-note { width: auto; color: $text-muted; }
+    FilterBar > #filter-error { height: auto; color: $error; display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "leave", "To the list", show=False, id="filter.down"),
@@ -49,10 +50,12 @@ class FilterBar(Horizontal):
         self.error = ""
 
     def compose(self) -> ComposeResult:
-        """Label, field, note."""
-        yield Static("Filter /", id="filter-label", markup=False)
-        yield Input(placeholder=self._example, compact=True, select_on_focus=False)
-        yield Static("", id="filter-note", markup=False)
+        """Label, field, note, and below them what is wrong."""
+        with Horizontal():
+            yield Static("Filter /", id="filter-label", markup=False)
+            yield Input(placeholder=self._example, compact=True, select_on_focus=False)
+            yield Static("", id="filter-note", markup=False)
+        yield Static("", id="filter-error", markup=False)
 
     @property
     def text(self) -> str:
@@ -68,10 +71,11 @@ class FilterBar(Horizontal):
         self.query_one(Input).focus()
 
     def tell(self, note: str) -> None:
-        """Say how much is left; what is wrong with the query goes first."""
-        line = self.query_one("#filter-note", Static)
-        line.update(Content(self.error or note))
-        line.set_class(bool(self.error), "-error")
+        """Say how much is left, and what is wrong with the query."""
+        self.query_one("#filter-note", Static).update(Content(note))
+        line = self.query_one("#filter-error", Static)
+        line.update(Content(self.error))
+        line.display = bool(self.error)
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
