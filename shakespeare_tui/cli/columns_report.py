@@ -1,6 +1,7 @@
 """Lay out texts that continue one prompt, with their measures side by side."""
 
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
@@ -62,7 +63,9 @@ def _side_by_side(prompt: str, columns: Sequence[TextColumn], width: int) -> Ite
 
 def _wrap(text: str, width: int) -> Iterator[str]:
     for line in text.split("\n"):
-        yield from chop_cells(visible(line), width) or [""]
+        pieces = textwrap.wrap(visible(line), width, break_on_hyphens=False)
+        # Wrapped by characters; some of them are two columns wide.
+        yield from (part for piece in pieces or [""] for part in chop_cells(piece, width) or [""])
 
 
 def _table(columns: Sequence[TextColumn], width: int) -> Iterator[str]:

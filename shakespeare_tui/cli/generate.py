@@ -3,26 +3,32 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import check_device, print_json, say, whole_number
+from shakespeare_tui.cli.console import check_device, say, whole_number
 from shakespeare_tui.cli.sampling_options import (
     StepsHelp,
     add_flags,
     add_stop,
+    all_settings,
     chosen_strategy,
     encode_stops,
-    strategy_settings,
 )
 from shakespeare_tui.cli.writing import (
     PRECISIONS,
     Limits,
     check_amount,
     check_output,
+    count_of,
     default_prompt,
+    deliver,
     encode_prompt,
     write,
 )
 from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.sampling import Strategy
 
 _MOST_SAMPLES = 10_000
 
@@ -40,11 +46,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@last, RUN@STEP or a path"
     )
-    parser.add_argument("--prompt", help="text to continue; default: the run's first prompt")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--prompt", help="text to continue; default: the run's first prompt")
+    given.add_argument(
+        "--batch", metavar="FILE", help="continue every line of FILE, into the file of --output"
+    )
     parser.add_argument(
         "--max-tokens", type=whole_number, default=500, metavar="N", help="tokens to generate (500)"
     )
     add_flags(parser)
+    parser.add_argument(
+        "--sweep",
+        metavar="STEP=A:B:BY",
+        help="a text for each value from A to B, measured: temperature=0.3:1.5:0.2",
+    )
     add_stop(parser)
     parser.add_argument(
         "--num-samples",
@@ -75,6 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate and print or save."""
     _check(arguments)
     strategy = chosen_strategy(arguments)
+    if arguments.sweep is not None:
+        from shakespeare_tui.cli.sweep import run_sweep
+
+        return run_sweep(arguments, strategy)
+    if arguments.batch is not None:
+        from shakespeare_tui.cli.batch import run_batch
+
+        return run_batch(arguments, strategy)
+    return _run_one(arguments, strategy)
+
+
+def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     from shakespeare_tui.core.paths import runs_folder
     from shakespeare_tui.core.runs import find_checkpoint
 
@@ -116,17 +143,11 @@ def run(arguments: argparse.Namespace) -> int:
     result = {
         "checkpoint": checkpoint.reference,
         "prompt": prompt,
-        "settings": {
-            **strategy_settings(arguments, strategy),
-            "seed": arguments.seed,
-            "precision": arguments.precision,
-            "max_tokens": arguments.max_tokens,
-            "num_samples": arguments.num_samples,
-        },
+        "settings": all_settings(arguments, strategy),
         "samples": [{"text": text} for text in texts],
         "tokens_per_second": written.tokens_per_second,
     }
-    _deliver(result, prompt, texts, arguments)
+    deliver(result, lambda: _pages(prompt, texts), count_of(len(texts), "sample"), arguments)
     return 0
 
 
@@ -139,25 +160,11 @@ def _check(arguments: argparse.Namespace) -> None:
     check_output(arguments)
 
 
-def _deliver(
-    result: dict[str, object], prompt: str, texts: list[str], arguments: argparse.Namespace
-) -> None:
-    import json
-
-    from shakespeare_tui.core.files import write_atomically
-
-    if arguments.output is None:
-        print_json(result)
-        return
-    if arguments.json:
-        content = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    else:
-        content = "\n".join(
-            _heading(number, len(texts)) + prompt + text + "\n"
-            for number, text in enumerate(texts, start=1)
-        )
-    write_atomically(arguments.output, content)
-    say(f"wrote {len(texts)} sample{'s' if len(texts) > 1 else ''} to {arguments.output}")
+def _pages(prompt: str, texts: list[str]) -> str:
+    return "\n".join(
+        _heading(number, len(texts)) + prompt + text + "\n"
+        for number, text in enumerate(texts, start=1)
+    )
 
 
 def _heading(number: int, count: int) -> str:

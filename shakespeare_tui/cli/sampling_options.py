@@ -133,11 +133,18 @@ def chosen_strategy(arguments: argparse.Namespace) -> "Strategy":
     return parse_strategy(arguments.strategy)
 
 
-def strategy_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[str, object]:
-    """What ``--json`` says of how tokens were chosen: as it was asked for."""
-    if arguments.strategy is None:
-        return dict(flag_settings(arguments))
-    return {"strategy": strategy.text, **strategy.parameters}
+def all_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[str, object]:
+    """What ``--json`` says of how samples were written: as it was asked for."""
+    is_plain = arguments.strategy is None
+    steps = flag_settings(arguments) if is_plain else strategy.parameters
+    return {
+        **({} if is_plain else {"strategy": strategy.text}),
+        **steps,
+        "seed": arguments.seed,
+        "precision": arguments.precision,
+        "max_tokens": arguments.max_tokens,
+        "num_samples": arguments.num_samples,
+    }
 
 
 def encode_stops(texts: Sequence[str], tokenizer: "Tokenizer") -> tuple[tuple[int, ...], ...]:

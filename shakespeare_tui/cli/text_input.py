@@ -5,7 +5,8 @@ from pathlib import Path
 
 from shakespeare_tui.core.errors import UserError
 
-_STDIN = "-"
+STDIN = "-"
+"""Stands for standard input where a file is named."""
 
 
 def read_text(file: str) -> str:
@@ -14,7 +15,7 @@ def read_text(file: str) -> str:
     Raises:
         UserError: There is none, it is empty, or it is not text.
     """
-    is_stdin = file == _STDIN
+    is_stdin = file == STDIN
     name = "stdin" if is_stdin else file
     try:
         content = sys.stdin.buffer.read() if is_stdin else Path(file).read_bytes()

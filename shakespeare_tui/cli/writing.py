@@ -1,11 +1,13 @@
 """Write texts with a model, as every command does that generates."""
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shakespeare_tui.cli.console import print_json, say
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -137,3 +139,38 @@ def check_output(arguments: argparse.Namespace) -> None:
     output = arguments.output
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise UserError(f"--output {output}: no file can be written there; name one in a folder")
+
+
+def deliver(
+    result: dict[str, Any], text: Callable[[], str], what: str, arguments: argparse.Namespace
+) -> None:
+    """Print or save a result as ``--json`` and ``--output`` say.
+
+    Args:
+        result: The JSON object.
+        text: Makes the same for people.
+        what: What is delivered: ``3 samples``.
+        arguments: As they were given.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from shakespeare_tui.core.files import write_atomically
+
+    if arguments.output is None:
+        if arguments.json:
+            print_json(result)
+        else:
+            print(text(), end="", flush=True)
+        return
+    if arguments.json:
+        content = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        content = text()
+    write_atomically(arguments.output, content)
+    say(f"wrote {what} to {arguments.output}")
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1 sample``, ``2 samples``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

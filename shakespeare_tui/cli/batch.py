@@ -1,0 +1,110 @@
+"""``generate --batch``: continue many prompts, one after another, into one file."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.console import progress, visible
+from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
+from shakespeare_tui.cli.text_input import STDIN, read_text
+from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.runs import Checkpoint
+    from shakespeare_tui.core.sampling import Strategy
+    from shakespeare_tui.core.tokenizers import Tokenizer
+
+
+def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
+    """Continue every line, all from the same seed, and save what was written.
+
+    Args:
+        arguments: Of ``generate``.
+        strategy: How tokens are chosen.
+    """
+    if arguments.output is None:
+        raise UserError("--batch needs a file to write to; add --output FILE")
+    lines = _read_lines(arguments.batch)
+    output = arguments.output
+    if arguments.batch != STDIN and output.exists() and output.samefile(arguments.batch):
+        raise UserError("--output would replace the prompts of --batch; name another file")
+    check_amount(arguments.max_tokens, len(lines) * arguments.num_samples)
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.runs import find_checkpoint
+
+    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    # All lines are checked before the model is loaded: a wrong one fails at once.
+    tokenizer = checkpoint.run.tokenizer()
+    prompts = {line: _encode(arguments.batch, number, line, tokenizer) for number, line in lines}
+    limits = Limits(
+        arguments.max_tokens,
+        encode_stops(arguments.stop, tokenizer),
+        arguments.precision,
+        not arguments.no_cache,
+    )
+    texts, speed = _write_all(arguments, strategy, checkpoint, prompts, limits)
+    samples = [(prompt, text) for _, prompt in lines for text in texts[prompt]]
+    result = {
+        "checkpoint": checkpoint.reference,
+        "settings": all_settings(arguments, strategy),
+        "samples": [{"prompt": prompt, "text": text} for prompt, text in samples],
+        "tokens_per_second": speed,
+    }
+    deliver(result, lambda: _pages(samples), count_of(len(samples), "sample"), arguments)
+    return 0
+
+
+def _read_lines(file: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1.
+
+    Raises:
+        UserError: The file cannot be read, or there is none.
+    """
+    lines = [line.removesuffix("\r") for line in read_text(file).split("\n")]
+    found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise UserError(f"{file} has only blank lines; write one prompt a line, ROMEO: for example")
+    return found
+
+
+def _encode(file: str, number: int, line: str, tokenizer: "Tokenizer") -> list[int]:
+    try:
+        return tokenizer.encode(line)
+    except UserError as error:
+        raise UserError(f"{file}, line {number}: {error}") from None
+
+
+def _write_all(
+    arguments: argparse.Namespace,
+    strategy: "Strategy",
+    checkpoint: "Checkpoint",
+    prompts: dict[str, list[int]],
+    limits: Limits,
+) -> tuple[dict[str, list[str]], float]:
+    """The texts of each prompt, and new tokens by the second."""
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.decoding import Column
+    from shakespeare_tui.engine.device import resolve_device
+
+    column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
+    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    texts: dict[str, list[str]] = {}
+    tokens, seconds = 0, 0.0
+    with progress("writing", "prompts") as report:
+        for prompt, ids in prompts.items():
+            written = write(model, ids, [column], limits)
+            texts[prompt] = [tokenizer.decode(stream) for stream in written.streams]
+            tokens += sum(map(len, written.streams))
+            seconds += written.seconds
+            report(len(texts), len(prompts))
+    return texts, tokens / seconds
+
+
+def _pages(samples: list[tuple[str, str]]) -> str:
+    return "\n".join(_page(prompt, text) for prompt, text in samples)
+
+
+def _page(prompt: str, text: str) -> str:
+    from shakespeare_tui.cli.train_console import rule
+
+    return f"{rule(visible(prompt))}\n{prompt}{text}\n"
