@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shakespeare_tui.engine.decoding.decoder import FloatArray, IntArray, check_room
 from shakespeare_tui.engine.decoding.packing import PackedLayer, PackedModel
@@ -21,6 +22,7 @@ _MOST_SHAPES_KEPT = 16
 _FIRST_ROOM = 64
 
 _gelu: Any = torch.ops.aten.gelu_.default
+_attention: Any = torch.nn.functional.scaled_dot_product_attention
 _silu: Any = torch.ops.aten.silu_.default
 
 
@@ -144,7 +146,7 @@ class FastDecoder:
         turn = None if packed.rotation is None else packed.rotation[start:end]
         mask = None
         if count > 1:
-            mask = np.triu(np.full((count, end), -np.inf, np.float32), start + 1)
+            mask = torch.ones(count, end, dtype=torch.bool).tril_(start)
         for layer, cache in zip(packed.layers, self._cache, strict=True):
             self._attend(space, layer, cache, turn, mask, start, end)
             stream += space.added.array
@@ -161,7 +163,7 @@ class FastDecoder:
         layer: PackedLayer,
         cache: FloatArray,
         turn: Any,
-        mask: FloatArray | None,
+        mask: Tensor | None,
         start: int,
         end: int,
     ) -> None:
@@ -179,10 +181,17 @@ class FastDecoder:
             space.pairs *= turn
         cache[:, :, :, start:end] = space.keys_values
         keys, values = cache[:, :, :, :end]
-        # [B, H, T, D] times [B, H, D, S]
-        scores = np.matmul(space.queries, keys.swapaxes(2, 3))
         if mask is not None:
-            scores += mask
+            # Of many tokens by torch: NumPy's threads would be in the way of those of the products.
+            space.mixed_by_head[:] = _attention(
+                *(torch.from_numpy(part) for part in (space.queries, keys, values)),
+                attn_mask=mask,
+                scale=1.0,
+            ).numpy()
+            layer.out(space.mixed, space.added)
+            return
+        # [B, H, 1, D] times [B, H, D, S]
+        scores = np.matmul(space.queries, keys.swapaxes(2, 3))
         scores -= np.maximum.reduce(scores, axis=3, keepdims=True)
         np.exp(scores, out=scores)
         sums = np.add.reduce(scores, axis=3, keepdims=True)
