@@ -24,7 +24,7 @@ COMMANDS = [line for line in SHELL_LINES if line.startswith("shakespeare-tui")] 
 def test_there_are_exactly_two_commands_to_begin_with() -> None:
     begin = [line for line in SHELL_LINES if line.startswith("python3 -m venv")]
     assert len(begin) == 2
-    assert begin[0].endswith(".venv/bin/shakespeare-tui train --no-ui")
+    assert begin[0].endswith(".venv/bin/shakespeare-tui train")
     assert begin[1].endswith(".venv/bin/python -m pytest")
 
 
