@@ -136,14 +136,22 @@ async def config(shot: Shot) -> None:
 
 
 async def playground(shot: Shot) -> None:
-    """The Playground with a text of the run's best checkpoint."""
-    from shakespeare_tui.ui.widgets.generated_text import GeneratedText
+    """The Playground with the classic strategies, written by the run's best checkpoint."""
+    from shakespeare_tui.ui.widgets.text_column import TextColumn
 
     await shot.until(lambda: shot.app.screen.chosen)  # type: ignore[attr-defined]
-    await shot.pilot.press("g")
-    text = shot.app.screen.query_one(GeneratedText)
-    await shot.until(lambda: len(text.text) > 400)
-    await asyncio.sleep(1)
+    await shot.pilot.press("k", "g")
+    columns = shot.app.screen.query(TextColumn)
+    await shot.until(lambda: all(len(column.stream.text) > 400 for column in columns))
+    # The measures follow.
+    await asyncio.sleep(5)
+
+
+async def surprise(shot: Shot) -> None:
+    """The Playground's view of one text, character by character."""
+    await playground(shot)
+    await shot.pilot.press("s")
+    await asyncio.sleep(3)
 
 
 async def checkpoints(shot: Shot) -> None:
@@ -162,6 +170,7 @@ async def take_all(root: Path, folder: Path) -> None:
         ("data", "data", "lab-dark", wide, data),
         ("config", "config", "lab-dark", wide, config),
         ("playground", "playground", "lab-dark", wide, playground),
+        ("surprise", "playground", "lab-dark", wide, surprise),
         ("checkpoints", "checkpoints", "lab-dark", wide, checkpoints),
     ):
         await Shot(root, place, theme, size).take(folder / f"{name}.svg", prepare)

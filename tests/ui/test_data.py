@@ -145,7 +145,7 @@ class TestList:
             (bare_folder / "data").mkdir()
             (bare_folder / "data" / "late.txt").write_text("words that came late")
             await pilot.press("4", "1")
-            await until(lambda: "late.txt" in shown(app), 20)
+            await until(lambda: "late.txt" in shown(app))
 
 
 class TestFigures:
@@ -343,8 +343,8 @@ class TestLargeFiles:
             gate.opened.set()
             await until(lambda: is_measured(app))
             assert "CC0-1.0" in page(app, "overview-page")
-            await measure(app, str(long_text))
-            assert f"{len(CONTENT):,}" in page(app, "overview-page")
+            await look_at(app, str(long_text))
+            await until(lambda: f"{len(CONTENT):,}" in page(app, "overview-page"))
 
     async def test_leaving_ends_the_thread(
         self, open_app: OpenApp, gate: Gate, long_text: Path
