@@ -19,6 +19,13 @@ SHOWN = (
 """Two a line, in this order."""
 
 _BEST = "★"
+_WIDEST_VALUE = 4
+_BRIEF_LABELS = {
+    "distinct_2": "distinct",
+    "real_word_rate": "words",
+    "wellformed_share": "formed",
+}
+"""Where two whole labels a line find no room."""
 
 
 def best_columns(measures: Sequence["Measures | None"]) -> list[set[str]]:
@@ -44,20 +51,28 @@ def measure_lines(measures: "Measures | None", best: set[str], width: int) -> Co
     from shakespeare_tui.core.measures import MEASURES
 
     kinds = [MEASURES[name] for name in SHOWN]
-    cell = max(16, (width - 1) // 2)
-    cells = [_cell(kind, measures, kind.name in best, cell) for kind in kinds]
+    cell = (width - 1) // 2
+    labels = [kind.label for kind in kinds]
+    if max(map(len, labels)) + _WIDEST_VALUE + 3 > cell:
+        labels = [_BRIEF_LABELS.get(kind.name, kind.label) for kind in kinds]
+    cells = [
+        _cell(label, kind, measures, kind.name in best, cell)
+        for label, kind in zip(labels, kinds, strict=True)
+    ]
     lines = [
         Content.assemble(cells[place], " ", cells[place + 1]) for place in range(0, len(cells), 2)
     ]
     return Content("\n").join(lines)
 
 
-def _cell(kind: "MeasureKind", measures: "Measures | None", is_best: bool, width: int) -> Content:
+def _cell(
+    label: str, kind: "MeasureKind", measures: "Measures | None", is_best: bool, width: int
+) -> Content:
     value = "" if measures is None else _short(kind, measures.value(kind.name))
     mark = _BEST if is_best else " "
-    room = max(len(kind.label), width - len(value) - 2)
+    room = max(len(label), width - len(value) - 2)
     return Content.assemble(
-        (kind.label.ljust(room), "$text-muted"),
+        (label.ljust(room), "$text-muted"),
         (value, "bold $success" if is_best else "$foreground"),
         (f" {mark}", "bold $success"),
     )
