@@ -11,7 +11,7 @@ from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import FIGURES, CheckpointItem, items_of, sort_items
-from shakespeare_tui.core.room.query import parse_query
+from shakespeare_tui.core.room.query import parse_query, without_begun_name
 from shakespeare_tui.core.run_editing import annotate_run
 
 WIDE = Config(
@@ -154,3 +154,19 @@ def test_sorting_puts_what_has_no_figure_last(
 def test_every_figure_can_be_sorted_by(items: list[CheckpointItem]) -> None:
     for name in FIGURES:
         assert len(sort_items(items, name, is_descending=False, now=NOW)) == len(items)
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("val", ""),
+        ("wide -d_mo", "wide "),
+        ("val<2", None),
+        ("v ", None),
+        ("quick", None),
+        ("", None),
+        ("perp", ""),
+    ],
+)
+def test_the_beginning_of_a_name_is_told_from_a_word(text: str, before: str | None) -> None:
+    assert without_begun_name(text) == before

@@ -293,3 +293,19 @@ async def test_any_size_and_ten_thousand_lines(
         await pilot.press("end", "pageup", "s", "home")
         assert time.perf_counter() - started < 2
         assert len(screen.shown) == 10200
+
+
+async def test_the_list_waits_while_a_name_is_typed(make_app: MakeApp, runs_root: Path) -> None:
+    add_run_with_losses(runs_root, "a", {10: 2.0, 20: 1.5})
+    app = make_app("checkpoints")
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        await pilot.press("slash")
+        for key in "val":
+            await pilot.press(key)
+            assert len(keys(app)) == 2
+        await pilot.press("<", "1", ".", "6")
+        assert keys(app) == ["a@20"]
+        await pilot.press("space", *"zz")
+        await pilot.pause()
+        assert keys(app) == []

@@ -81,6 +81,21 @@ def parse_query(text: str) -> Query:
     return Query(text, tuple(tests), reads_configs)
 
 
+def without_begun_name(text: str) -> str | None:
+    """A query without its last word, where that may be the beginning of a name still being typed.
+
+    Returns:
+        None where the query does not end so.
+    """
+    terms = _TERMS.findall(text)
+    if not terms or text[-1].isspace() or not terms[-1].lstrip("-!").isidentifier():
+        return None
+    begun = terms[-1].lstrip("-!")
+    names = (*FIGURES, *config_figures(), *_OTHER_NAMES)
+    is_name = any(name.startswith(begun) for name in names)
+    return text[: len(text) - len(terms[-1])] if is_name else None
+
+
 def _turned(test: Test) -> Test:
     return lambda item, now: not test(item, now)
 

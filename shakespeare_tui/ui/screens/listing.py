@@ -15,7 +15,7 @@ from shakespeare_tui.core.checkpoint_list import CheckpointList, RunEntry
 from shakespeare_tui.core.room.differences import Texts, describe_differences, read_config_texts
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import CheckpointItem, items_of, sort_items
-from shakespeare_tui.core.room.query import Query
+from shakespeare_tui.core.room.query import Query, parse_query, without_begun_name
 from shakespeare_tui.core.room.recommendation import Copies, Recommendation, recommend
 from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
 from shakespeare_tui.core.run_names import RunNames
@@ -144,6 +144,10 @@ class ListingScreen(LabScreen):
         """Filter, sort and show what has been read."""
         now = self.lab.services.clock()
         shown = [item for item in self.items if self._query.matches(item, now)]
+        if not shown and (before := without_begun_name(self._query.text)) is not None:
+            # What fits nothing is the beginning of a condition: the list waits for the rest.
+            query = parse_query(before)
+            shown = [item for item in self.items if query.matches(item, now)]
         if self._sort is not None:
             shown = sort_items(shown, self._sort, is_descending=self._is_descending, now=now)
         self.shown = shown
@@ -268,12 +272,17 @@ class ListingScreen(LabScreen):
         else:
             self.marked.append(item.key)
         self.table.action_move(1)
-        self.show_items()
+        self._show_marks()
 
     def action_unmark(self) -> None:
         """Take all marks away."""
         self.marked.clear()
-        self.show_items()
+        self._show_marks()
+
+    def _show_marks(self) -> None:
+        self.table.mark(self.marked)
+        self.show_about()
+        self._tell_count()
 
     def action_sort(self) -> None:
         """Sort by the next column; after the last, by run again."""

@@ -116,6 +116,11 @@ class CheckpointTable(ScrollView, can_focus=True):
         self._refit()
         self._set_cursor(cursor)
 
+    def mark(self, marked: Collection[str]) -> None:
+        """Mark other lines, by their keys."""
+        self._marked = marked
+        self.refresh()
+
     @property
     def chosen(self) -> TableLine | None:
         """The line under the cursor."""
