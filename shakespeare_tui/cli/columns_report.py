@@ -1,6 +1,5 @@
 """Lay out texts that continue one prompt, with their measures side by side."""
 
-import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -11,12 +10,14 @@ from shakespeare_tui.cli.columns import TextColumn
 from shakespeare_tui.cli.console import visible
 from shakespeare_tui.cli.train_console import rule
 from shakespeare_tui.core.measures import MEASURES
+from shakespeare_tui.core.text_changes import first_difference
 
 _WIDE = 120
 _MOST_BESIDE = 3
 _GAP = 3
-_LABEL, _CELL = 16, 10
+_LABEL, _CELL = 15, 9
 _BEST = "*"
+_BEFORE = 20
 
 
 def columns_lines(
@@ -40,7 +41,7 @@ def columns_lines(
     yield from _table(columns, width)
     if len(columns) == 2:
         yield ""
-        yield _first_difference(columns[0].text, columns[1].text)
+        yield _parting(columns[0].text, columns[1].text)
 
 
 def _title(number: int, column: TextColumn) -> str:
@@ -97,15 +98,15 @@ def _best(values: Sequence[float | None], direction: str) -> set[int]:
     return {place for place, value in enumerate(values) if value == best}
 
 
-def _first_difference(text: str, other: str) -> str:
-    """Where two texts part."""
+def _parting(text: str, other: str) -> str:
+    """Where two texts part, in words."""
     if text == other:
         return "the texts are the same"
-    common = os.path.commonprefix([text, other])
-    place = len(common)
-    if place == min(len(text), len(other)):
-        return f"the texts are the same for {place:,} characters, then one of them ends"
-    before = f" after '{visible(common[-20:])}'" if common else ""
+    place = first_difference(text, other)
+    if place is None:
+        shorter = min(len(text), len(other))
+        return f"the texts are the same for {shorter:,} characters, then one of them ends"
+    before = f" after '{visible(text[max(0, place - _BEFORE) : place])}'" if place else ""
     return (
         f"the texts differ from character {place + 1:,} on{before}: "
         f"'{visible(text[place])}' and '{visible(other[place])}'"

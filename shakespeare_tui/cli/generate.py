@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, say, whole_number
+from shakespeare_tui.cli.draft import check_draft, find_draft, write_drafted
 from shakespeare_tui.cli.sampling_options import (
     StepsHelp,
     add_flags,
@@ -28,6 +29,7 @@ from shakespeare_tui.cli.writing import (
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
+    from shakespeare_tui.core.runs import Checkpoint
     from shakespeare_tui.core.sampling import Strategy
 
 _MOST_SAMPLES = 10_000
@@ -72,6 +74,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--seed", type=whole_number, default=42, metavar="S", help="same seed, same text (42)"
     )
     parser.add_argument(
+        "--draft",
+        metavar="RUN[@REF]",
+        help="let a smaller model propose tokens, or lookup: the text itself; the model decides, "
+        "so that nothing changes but the speed and the draws of a seed",
+    )
+    parser.add_argument(
         "--no-cache", action="store_true", help="read the context anew for every token (slow)"
     )
     parser.add_argument(
@@ -90,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate and print or save."""
     _check(arguments)
     strategy = chosen_strategy(arguments)
+    check_draft(arguments, strategy)
     if arguments.sweep is not None:
         from shakespeare_tui.cli.sweep import run_sweep
 
@@ -118,6 +127,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         arguments.precision,
         not arguments.no_cache,
     )
+    draft = None if arguments.draft is None else find_draft(arguments.draft, checkpoint)
     from shakespeare_tui.engine.checkpoints import load_model
     from shakespeare_tui.engine.decoding import Column
     from shakespeare_tui.engine.device import resolve_device
@@ -132,7 +142,10 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         if is_streamed and row[0] >= 0:
             _write_part(tokenizer.decode(row[:1]))
 
-    written = write(model, tokens, [column], limits, show)
+    if arguments.draft is None:
+        written = write(model, tokens, [column], limits, show)
+    else:
+        written = write_drafted(model, tokens, strategy, arguments.seed, limits, draft, show)
     texts = [tokenizer.decode(stream) for stream in written.streams]
     if is_streamed:
         _write_part("\n")
@@ -143,7 +156,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     result = {
         "checkpoint": checkpoint.reference,
         "prompt": prompt,
-        "settings": all_settings(arguments, strategy),
+        "settings": all_settings(arguments, strategy) | _draft_setting(arguments, draft),
         "samples": [{"text": text} for text in texts],
         "tokens_per_second": written.tokens_per_second,
     }
@@ -158,6 +171,12 @@ def _check(arguments: argparse.Namespace) -> None:
     check_amount(arguments.max_tokens, samples)
     check_device(arguments.device)
     check_output(arguments)
+
+
+def _draft_setting(arguments: argparse.Namespace, draft: "Checkpoint | None") -> dict[str, object]:
+    if arguments.draft is None:
+        return {}
+    return {"draft": draft.reference if draft else arguments.draft}
 
 
 def _pages(prompt: str, texts: list[str]) -> str:

@@ -101,7 +101,7 @@ def test_as_text_one_under_the_other(cli: CommandLine, monkeypatch: pytest.Monke
         place = outcome.out.index(f"\n{PROMPT}{column['text']}\n", place)
     lines = outcome.out[outcome.out.index("─ measures ─") :].splitlines()[1:]
     assert lines[0].split() == ["1", "2", "3", "4", "5", "6"]
-    table = {line[:16].strip(): line[16:].split() for line in lines[1:12]}
+    table = {line[:15].strip(): line[15:].split() for line in lines[1:12]}
     loops = [column["measures"]["longest_loop"] for column in columns]
     best = min(loops)
     assert table["longest loop"] == [f"{n}*" if n == best else str(n) for n in loops]

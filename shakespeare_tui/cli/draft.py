@@ -1,0 +1,113 @@
+"""``generate --draft``: another model or the text itself proposes tokens, the model decides."""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.cli.writing import Limits, Written
+from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.runs import Checkpoint
+    from shakespeare_tui.core.sampling import Strategy
+    from shakespeare_tui.engine.decoding import Proposer
+    from shakespeare_tui.engine.model import Transformer
+
+LOOK_UP = "lookup"
+
+
+def check_draft(arguments: argparse.Namespace, strategy: "Strategy") -> None:
+    """Refuse options that do not go with ``--draft``.
+
+    Raises:
+        UserError: One is given, or the strategy searches.
+    """
+    if arguments.draft is None:
+        return
+    given = {
+        "--sweep": arguments.sweep is not None,
+        "--batch": arguments.batch is not None,
+        "--num-samples": arguments.num_samples != 1,
+        "--no-cache": arguments.no_cache,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise UserError(f"--draft writes one text with a cache; leave out {option}")
+    if strategy.method not in ("sample", "greedy"):
+        raise UserError(
+            f"--draft proposes tokens that are drawn; leave out {strategy.steps[-1].text}"
+        )
+
+
+def find_draft(name: str, checkpoint: "Checkpoint") -> "Checkpoint | None":
+    """The checkpoint that makes proposals; None where the text itself does.
+
+    Raises:
+        UserError: There is none, or its vocabulary is another.
+    """
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.runs import find_checkpoint
+
+    if name == LOOK_UP:
+        return None
+    draft = find_checkpoint(name, runs_folder())
+    if draft.run.tokenizer().fingerprint != checkpoint.run.tokenizer().fingerprint:
+        raise UserError(
+            f"--draft {draft.reference} knows other characters than {checkpoint.reference}; "
+            "take one that was trained on the same corpus"
+        )
+    return draft
+
+
+def write_drafted(
+    model: "Transformer",
+    prompt: list[int],
+    strategy: "Strategy",
+    seed: int,
+    limits: Limits,
+    draft: "Checkpoint | None",
+    each_row: Callable[[list[int]], None],
+) -> Written:
+    """Continue a prompt; the distribution is that of the model alone.
+
+    Args:
+        model: In evaluation mode.
+        prompt: Token ids.
+        strategy: How tokens are chosen, by both models.
+        seed: Of the text.
+        limits: How much is written, and how.
+        draft: Makes the proposals; None looks them up in the text.
+        each_row: Told each token, in a row of its own.
+    """
+    from shakespeare_tui.engine.decoding import generate_speculatively
+
+    proposer = _proposer(model, strategy, seed, draft)
+    stream: list[int] = []
+    started = time.perf_counter()
+    for tokens in generate_speculatively(
+        model,
+        prompt,
+        strategy,
+        proposer,
+        max_tokens=limits.max_tokens,
+        seed=seed,
+        stop=limits.stop,
+        precision=limits.precision,
+    ):
+        stream += tokens
+        for token in tokens:
+            each_row([token])
+    return Written([stream], time.perf_counter() - started)
+
+
+def _proposer(
+    model: "Transformer", strategy: "Strategy", seed: int, draft: "Checkpoint | None"
+) -> "Proposer":
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.decoding import LookUpProposer, ModelProposer
+
+    if draft is None:
+        return LookUpProposer(len(model.embedding.weight))
+    smaller, _ = load_model(draft, model.embedding.weight.device)
+    return ModelProposer(smaller, strategy, seed=seed)
