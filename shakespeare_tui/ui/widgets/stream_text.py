@@ -78,7 +78,8 @@ class StreamText(ScrollView, can_focus=True):
         self.lines.append(piece)
         self._fit()
         if is_at_end:
-            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True)
+            # Forced: the bar that allows it comes with the next layout only.
+            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
 
     def mark_copies(self, copies: Sequence[Span]) -> None:
         """Underline these spans."""
