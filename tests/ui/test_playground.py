@@ -170,6 +170,17 @@ async def test_the_step_under_the_cursor_is_explained(
         await until(lambda: "Divide the logits" in shown(app))
 
 
+async def test_a_step_is_chosen_from_the_list(scripted_place: Callable[..., LabApp]) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("e", "f2")
+        await until(lambda: "type to narrow" in shown(app))
+        await pilot.press(*"mirostat", "enter")
+        await until(lambda: place(app).strip.strategies[0].startswith("temperature=0.8 mirostat="))
+        assert place(app).strip.columns[0].field.problem == ""
+
+
 async def test_an_empty_prompt_is_told_and_a_backslash_n_is_a_new_line(
     scripted_place: Callable[..., LabApp],
 ) -> None:

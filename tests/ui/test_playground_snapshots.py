@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from shakespeare_tui.ui import bridge_generation, bridge_reading
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 
-SIZES = [(80, 24), (140, 45)]
-THEMES = ["lab-dark", "lab-light"]
+LOOKS = [((80, 24), "lab-dark"), ((140, 45), "lab-light")]
+"""Each size and each theme once: every view is drawn by the same few widgets."""
 Snapshot = Callable[..., bool]
 
 _WAITS = {"(written)": "★", "(read)": "mean surprise", "(seen)": " 1 "}
@@ -21,10 +21,7 @@ _WAITS = {"(written)": "★", "(read)": "mean surprise", "(seen)": " 1 "}
 
 READ = ("g", "(written)", "s", "(read)", *["right"] * 8, "(seen)")
 
-pytestmark = [
-    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}"),
-    pytest.mark.parametrize("theme", THEMES),
-]
+pytestmark = pytest.mark.parametrize(("size", "theme"), LOOKS, ids=["80x24-dark", "140x45-light"])
 
 
 @pytest.fixture
@@ -55,7 +52,8 @@ def picture(
                     await pilot.press(key)
                 await pilot.pause()
             await until(lambda: until_shown in " ".join(shown(app).split()))
-            await pilot.pause()
+            # The footer follows a little later than what it tells of.
+            await pilot.pause(0.2)
 
         return snap_compare(app, terminal_size=size, run_before=prepare)
 

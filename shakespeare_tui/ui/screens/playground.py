@@ -25,7 +25,7 @@ from shakespeare_tui.ui.widgets.reading_view import ReadingView
 _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
     + ("read", "move", "add_column", "remove_column", "ask_length", "ask_seed", "copy_written")
-    + ("choose_checkpoint", "reload", "batch")
+    + ("choose_checkpoint", "reload", "batch", "list_steps")
 )
 
 
@@ -46,6 +46,7 @@ class PlaygroundScreen(WritingColumns):
         Binding("t", "sweep", "Sweep", id="playground.sweep"),
         Binding("s", "read", "Surprise", id="playground.read"),
         Binding("v", "paste_text", "Read a text of your own", show=False, id="playground.paste"),
+        Binding("h,f2", "list_steps", "Steps", show=False, id="playground.steps"),
         Binding("left", "move(-1)", "Column before", show=False, id="playground.left"),
         Binding("right", "move(1)", "Column after", show=False, id="playground.right"),
         Binding("a", "add_column", "Add a column", show=False, id="playground.add"),
@@ -78,6 +79,22 @@ class PlaygroundScreen(WritingColumns):
             self.query_one(ReadingView).reading.focus()
         else:
             self.strip.current.stream.focus()
+
+    def action_list_steps(self) -> None:
+        """All steps of sampling; the one that is chosen is added to the current strategy."""
+        from shakespeare_tui.core.sampling import STEP_KINDS
+        from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
+
+        choices = [Choice("step", kind.name, kind.help) for kind in STEP_KINDS.values()]
+
+        def take(choice: Choice | None) -> None:
+            if choice is not None:
+                field = self.strip.current.field
+                field.value = f"{field.value} {STEP_KINDS[choice.name].make().text}".strip()
+                field.cursor_position = len(field.value)
+                field.focus()
+
+        self.lab.push_screen(ChoiceDialog("Steps of sampling", choices), take)
 
     # --- reading -------------------------------------------------------------------------------
 

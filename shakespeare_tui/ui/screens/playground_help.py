@@ -5,9 +5,9 @@ One prompt, continued by up to six strategies from the same seed: what differs c
 strategy. g writes all columns, x stops them, n takes the next seed.
 
 A strategy is a line of steps, applied from left to right: temperature=0.8 top_k=20. e edits the
-current column's line; what the step under the cursor does stands below the columns. k sets the
-classic six, t sweeps the temperature from 0.3 to 1.5, a adds a column, d removes one, and the
-arrows move between columns where not all of them fit.
+current column's line; what the step under the cursor does stands below the columns, and h lists
+all steps. k sets the classic six, t sweeps the temperature from 0.3 to 1.5, a adds a column, d
+removes one, and the arrows move between columns where not all of them fit.
 
 In the prompt, \\n stands for a new line; up brings back earlier prompts. Below each text are its
 measures, the best of all columns with a star; underlined passages of 20 characters or more stand

@@ -9,6 +9,7 @@ from textual.content import Content
 from shakespeare_tui.ui.widgets.text_glyphs import sign
 
 _CONTEXT = 6
+_LEAST_SHOWN = 0.005
 
 
 @dataclass
@@ -66,6 +67,8 @@ def attention_lines(
     room = max(1, width - 2 * _CONTEXT - 14)
     top = float(weights.max(initial=0.0)) or 1.0
     for place in np.argsort(-weights, kind="stable")[:height].tolist():
+        if weights[place] < _LEAST_SHOWN:
+            break
         before = text[max(0, place - _CONTEXT) : place].rjust(_CONTEXT)
         after = text[place + 1 : place + 1 + _CONTEXT].ljust(_CONTEXT)
         signs = [

@@ -17,7 +17,7 @@ class PromptField(OrderedInput):
     PromptField:focus { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Write", id="prompt.write"),
+        Binding("enter", "submit", "Write", key_display="enter", id="prompt.write"),
         Binding("up", "earlier", "Prompt before", id="prompt.earlier"),
         Binding("down", "later", "Prompt after", show=False, id="prompt.later"),
         Binding("escape", "leave", "Leave the prompt", id="prompt.leave"),

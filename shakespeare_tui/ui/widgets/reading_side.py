@@ -30,7 +30,7 @@ class ReadingSide(Widget, can_focus=True):
     ReadingSide:focus { border: round $border; border-title-color: $accent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "take", "Take it", id="side.take"),
+        Binding("enter", "take", "Take it", key_display="enter", id="side.take"),
         Binding("up", "select(-1)", "Up", show=False, id="side.up"),
         Binding("down", "select(1)", "Down", show=False, id="side.down"),
         *(

@@ -24,10 +24,10 @@ class ReadingView(ReadingDesk):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="reading.leave"),
-        Binding("enter", "candidates", "Candidates", id="reading.candidates"),
-        Binding("plus,equals_sign", "nudge(1)", "More", key_display="+", id="reading.more"),
-        Binding("minus", "nudge(-1)", "Less", key_display="-", id="reading.less"),
-        Binding("right_square_bracket", "step(1)", "Step", key_display="]", id="reading.step"),
+        Binding("enter", "candidates", "Candidates", key_display="enter", id="reading.candidates"),
+        Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="reading.more"),
+        Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="reading.less"),
+        Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="reading.step"),
         Binding(
             "left_square_bracket",
             "step(-1)",

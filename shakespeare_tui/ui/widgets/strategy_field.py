@@ -23,7 +23,7 @@ class StrategyField(OrderedInput):
     StrategyField.-wrong { color: $error; text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Write", id="strategy.write"),
+        Binding("enter", "submit", "Write", key_display="enter", id="strategy.write"),
         Binding("escape", "leave", "Leave the line", id="strategy.leave"),
         Binding("down,up", "leave", "Leave the line", show=False, id="strategy.leave_down"),
     ]
@@ -71,7 +71,7 @@ class StrategyField(OrderedInput):
         word = self.value[start:].split(" ")[0].partition("=")[0].partition(",")[0]
         kind = STEP_KINDS.get(word.lower().replace("-", "_"))
         if kind is None:
-            return "steps from left to right, temperature=0.8 top_k=20 · f1 lists them"
+            return "steps from left to right, temperature=0.8 top_k=20 · f2 lists them"
         first = kind.parameters[0] if kind.parameters else None
         return f"{kind.title}: {kind.help}" + (f" {first.name} {first.range}." if first else "")
 
