@@ -615,3 +615,17 @@ async def test_news_that_come_while_the_lab_closes_break_nothing(
         await until(lambda: trainer.requests)
     # The timer's last tick may come when the screens are gone.
     app.follow_training()
+
+
+async def test_help_flows_to_the_width_of_the_dialog(make_app: MakeApp) -> None:
+    app = make_app("data")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await pilot.press("question_mark")
+        await until(lambda: "esc closes" in shown(app))
+        lines = [line.strip(" │") for line in shown(app).splitlines()]
+        first = next(i for i, line in enumerate(lines) if line.startswith("Corpora to learn"))
+        paragraph = lines[first : lines.index("", first)]
+        # No line ends early: the next one's first word would not have fitted.
+        width = max(map(len, paragraph))
+        for line, following in itertools.pairwise(paragraph):
+            assert len(line) + 1 + len(following.split()[0]) >= width

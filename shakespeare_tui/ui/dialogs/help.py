@@ -73,7 +73,9 @@ def help_content(place: LabScreen) -> Content:
         else:
             title = "Keys of the part in focus"
         groups[title].append((keys, active.binding.description))
-    parts = [Content(place.HELP.strip())] if place.HELP.strip() else []
+    # The source's line ends are not the dialog's: a paragraph flows to the width there is.
+    paragraphs = [" ".join(text.split()) for text in place.HELP.split("\n\n")]
+    parts = [Content(text) for text in paragraphs if text]
     parts += [_table(title, rows) for title, rows in groups.items() if rows]
     return Content("\n\n").join(parts)
 
