@@ -76,8 +76,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--draft",
         metavar="RUN[@REF]",
-        help="let a smaller model propose tokens, or lookup: the text itself; the model decides, "
-        "so that nothing changes but the speed and the draws of a seed",
+        help="let a smaller model propose tokens, or lookup: the text itself; faster where they "
+        "guess well, with the same distribution",
     )
     parser.add_argument(
         "--no-cache", action="store_true", help="read the context anew for every token (slow)"

@@ -1,11 +1,14 @@
 """``compare`` against ``generate`` and ``score``, which write and measure one text."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from real_cli import TINY, CommandLine
+from safetensors.torch import load_file, save_file
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.core.runs import RunFolder
@@ -184,3 +187,13 @@ def test_wrong_input(
     for word in words:
         assert word in outcome.err
     assert fingerprints(tmp_path) == before
+
+
+def test_a_broken_model_has_no_surprise(cli: CommandLine, trained: RunFolder) -> None:
+    path = trained.checkpoint(20).weights_path
+    tensors = {name: torch.full_like(t, math.nan) for name, t in load_file(path).items()}
+    save_file(tensors, path)
+    broken, sound = compare(cli, "alpha@20", "alpha@30")
+    assert broken["measures"]["mean_surprise"] is None
+    assert sound["measures"]["mean_surprise"] > 0
+    assert cli("compare", "alpha@20", "alpha@30").code == 0
