@@ -55,9 +55,6 @@ likely lies within 80 points. The pair shown next is the one whose verdict tells
         Binding("right", "judge(0.0)", "Right better", key_display="→", id="tasting.right"),
         Binding("t,equals_sign", "judge(0.5)", "Tie", id="tasting.tie"),
         Binding("s", "skip", "Skip", show=False, id="tasting.skip"),
-        # The test chooses prompts and seeds itself.
-        Binding("p", "none", show=False),
-        Binding("n", "none", show=False),
     ]
 
     def __init__(
@@ -172,8 +169,9 @@ likely lies within 80 points. The pair shown next is the one whose verdict tells
         self.told = Content()
         self._next()
 
-    def action_none(self) -> None:
-        """Do nothing: the test chooses by itself."""
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The test chooses prompts, seeds and lengths by itself."""
+        return action not in ("ask_prompt", "next_seed", "ask_tokens")
 
     def action_again(self) -> None:
         """Try again what has failed."""
