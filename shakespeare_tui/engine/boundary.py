@@ -162,7 +162,7 @@ class Boundary:
 
     def _continue(self, tokens: list[int]) -> str:
         session, sampling = self._session, self._config.sampling
-        with session.learner.averaged() as model, session.learner.autocast():
+        with session.learner.averaged() as model:
             stream = generate_columns(
                 model,
                 tokens,

@@ -636,3 +636,21 @@ def test_a_finished_run_has_one_ending(tmp_path: Path) -> None:
     trained = train(tmp_path, make_config(training__max_steps=3))
     endings = [e for e in trained.events if isinstance(e, RunFinished | RunFailed)]
     assert endings == [trained.finished]
+
+
+def test_samples_are_the_same_in_every_precision_of_training_that_learns_nothing(
+    tmp_path: Path,
+) -> None:
+    texts = {}
+    for precision in ("float32", "bfloat16"):
+        config = make_config(
+            training__precision=precision,
+            training__learning_rate=1e-30,
+            training__min_lr=0,
+            training__max_steps=2,
+            sampling__prompts='["the king and the sea"]',
+        )
+        trained = train(tmp_path / precision, config)
+        texts[precision] = [event.text for event in trained.of(SampleGenerated)]
+    assert len(texts["float32"]) == 1
+    assert texts["float32"] == texts["bfloat16"]
