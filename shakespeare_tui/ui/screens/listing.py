@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from shakespeare_tui.core.checkpoint_list import CheckpointList, RunEntry
-from shakespeare_tui.core.room.differences import Texts, describe_differences, read_config_texts
+from shakespeare_tui.core.room.differences import Texts, read_config_texts
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import CheckpointItem, items_of, sort_items
 from shakespeare_tui.core.room.query import Query, parse_query, without_begun_name
@@ -21,8 +21,9 @@ from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
 from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
-from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine, settings_text
+from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine
 from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
+from shakespeare_tui.ui.widgets.checkpoint_words import about_text, recommendation_text
 from shakespeare_tui.ui.widgets.filter_bar import FilterBar
 
 SORTS: tuple[str | None, ...] = (None, "val", "train", "gap", "elo", "step", "size", "age", "run")
@@ -187,21 +188,9 @@ class ListingScreen(LabScreen):
 
     def _show_recommendation(self) -> None:
         line = self.query_one("#recommended", Static)
-        advice = self.recommendation
-        line.display = advice is not None
-        if advice is None:
-            return
-        text = Content.assemble(
-            ("★ ", "bold $success"), (advice.item.key, "bold"), f"  {advice.reason}"
-        )
-        for warning in advice.warnings:
-            text = text + Content.assemble("\n", ("! ", "bold $warning"), (warning, "$warning"))
-        if advice.alternative is not None:
-            loss = advice.alternative.val_loss or 0.0
-            text = text + Content(f"; without that: {advice.alternative.key} ({loss:.4f})")
-        if note := self.recommendation_note():
-            text = text + Content.styled(f"\n{note}", "$text-muted")
-        line.update(text)
+        line.display = self.recommendation is not None
+        if self.recommendation is not None:
+            line.update(recommendation_text(self.recommendation, self.recommendation_note()))
 
     def recommendation_note(self) -> str:
         """What else is to be said about the recommendation."""
@@ -211,29 +200,8 @@ class ListingScreen(LabScreen):
     def show_about(self) -> None:
         """Say about the line under the cursor what its cells have no room for."""
         line = self.table.chosen
-        self.query_one("#about", Static).update(self._about(line) if line else Content())
-
-    def _about(self, line: TableLine) -> Content:
-        item = line.item
-        run = item.run
-        problem = item.problem if line.kind == "checkpoint" else run.problem
-        if problem is not None:
-            return Content.styled(problem, "$error")
-        facts = [item.key if line.kind == "checkpoint" else run.name]
-        if item.parent:
-            facts.append(f"from {item.parent}")
-        if item.config is not None:
-            facts.append(settings_text(item))
-        marked = self._marked_config()
-        if marked is not None and item.config is not None and marked[0] != item.run.name:
-            differences = describe_differences(item.config, marked[1])
-            facts.append(f"against {marked[0]}: {differences or 'the same settings'}")
-        if item.rating is not None:
-            games = item.rating.games
-            facts.append(f"Elo {item.rating} by {games} verdict{'s' if games != 1 else ''}")
-        if run.notes.note:
-            facts.append(f"“{run.notes.note}”")
-        return Content.styled(" · ".join(facts), "$text-muted")
+        about = about_text(line, self._marked_config()) if line else Content()
+        self.query_one("#about", Static).update(about)
 
     def _marked_config(self) -> tuple[str, Texts] | None:
         """The run of the first marked checkpoint and its settings."""
