@@ -9,6 +9,7 @@ tokens are drawn at temperature 0.8. Run it on an otherwise idle machine:
 """
 
 import argparse
+import functools
 import os
 import platform
 import statistics
@@ -98,44 +99,50 @@ def contenders(model: Transformer, prompt: list[int], tokens: int) -> dict[str, 
     return ways
 
 
-def measure(name: str, rounds: int) -> None:
-    """Measure one preset's shape and print its table."""
+def measure(name: str, rounds: int, streams: int) -> None:
+    """Measure one preset's shape with so many streams, and print its table."""
     config = load_config(name).model.model_copy(update={"dropout": 0.0})
     model = Transformer(config, VOCAB_SIZE, torch.Generator().manual_seed(1)).eval()
     half = config.max_seq_len // 2
     prompt = [place % VOCAB_SIZE for place in range(half)]
     ways = contenders(model, prompt, half)
-    speeds: dict[tuple[str, int], list[float]] = {}
-    for round_number in range(rounds + 1):
+    speeds: dict[str, list[float]] = {way: [] for way in ways}
+    for way, run in ways.items():
+        # Warmed up, but for the plain loop, which is the slowest and gains nothing by it.
+        if way != "plain":
+            run(streams)
+    for _ in range(rounds):
         for way, run in ways.items():
-            for streams in (1, 8):
-                if round_number == 0:
-                    # Warms up and is not counted; the plain loop need not be run to its end.
-                    seconds(lambda run=run: run(1) if way != "plain" else None)  # noqa: B023
-                    continue
-                took = seconds(lambda run=run, streams=streams: run(streams))
-                speeds.setdefault((way, streams), []).append(half * streams / took)
+            took = seconds(functools.partial(run, streams))
+            speeds[way].append(half * streams / took)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"\n{name}: {parameters / 1e6:.2f}M parameters, context {config.max_seq_len}")
-    print(f"{'':16}{'1 stream':>10}{'':14}{'× plain':>8}{'× transf.':>10}", end="")
-    print(f"{'8 streams':>12}{'':16}{'× plain':>8}{'× transf.':>10}")
-    for way in ways:
-        cells = []
-        for streams in (1, 8):
-            found = sorted(speeds[way, streams])
-            median = statistics.median(found)
-            cells.append(f"{median:10,.0f} ({found[0]:,.0f}–{found[-1]:,.0f})".ljust(24))
-            for base in ("plain", "transformers"):
-                cells.append(f"{median / statistics.median(speeds[base, streams]):9.1f}")
-        print(f"{way:16}{''.join(cells)}")
-    for length in (6, config.max_seq_len):
-        text = [place % VOCAB_SIZE for place in range(length)]
-        taken = [
-            1000 * seconds(lambda text=text: ours(model, text, 1, 1, "auto")) for _ in range(7)
-        ]
+    print(
+        f"\n{name}: {parameters / 1e6:.2f}M parameters, context {config.max_seq_len}, "
+        f"streams: {streams}"
+    )
+    medians = {way: statistics.median(found) for way, found in speeds.items()}
+    for way, found in speeds.items():
+        spread = f"({min(found):,.0f}–{max(found):,.0f})"
+        ratios = [medians[way] / medians[base] for base in ("plain", "transformers")]
         print(
-            f"first token after {length} characters, weights prepared anew: "
-            f"{statistics.median(taken):.0f} ms ({min(taken):.0f}–{max(taken):.0f})"
+            f"{way:16}{medians[way]:8,.0f} {spread:18}{ratios[0]:6.1f} × plain"
+            f"{ratios[1]:6.1f} × transformers",
+            flush=True,
+        )
+
+
+def measure_first_token(name: str) -> None:
+    """Print how long the first token takes, with the model loaded and nothing prepared."""
+    model = Transformer(load_config(name).model, VOCAB_SIZE, torch.Generator().manual_seed(1))
+    model.eval()
+    for length in (6, model.config.max_seq_len):
+        prompt = [place % VOCAB_SIZE for place in range(length)]
+        once = functools.partial(ours, model, prompt, 1, 1, "auto")
+        taken = [1000 * seconds(once) for _ in range(9)]
+        print(
+            f"{name}: first token after {length} characters in {statistics.median(taken):.0f} ms "
+            f"({min(taken):.0f}–{max(taken):.0f})",
+            flush=True,
         )
 
 
@@ -144,13 +151,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--configs", nargs="+", default=["shakespeare", "quick"])
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
     arguments = parser.parse_args()
     print(
         f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads; tokens/s, medians of {arguments.rounds} (range)"
     )
     for name in arguments.configs:
-        measure(name, arguments.rounds)
+        measure_first_token(name)
+        for streams in arguments.streams:
+            measure(name, arguments.rounds, streams)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,17 @@ def test_weights_that_change_later_do_not_change_a_text_under_way() -> None:
     close(decoder.read(tokens), before, 1e-6)
 
 
+def test_a_training_in_bfloat16_leaves_decoding_in_float32() -> None:
+    model = make_model(("rope", "gelu", "layernorm", False, True, False))
+    tokens = random_tokens(2, 9)
+    theirs = expected(model, tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        decoder = make_decoder(model, 2)
+        close(decoder.read(tokens[:, :7]), theirs[:, 6])
+        close(decoder.read(tokens[:, 7:8]), theirs[:, 7])
+        close(decoder.read_all(tokens[:, 8:]), theirs[:, 8:])
+
+
 def test_other_models_are_decoded_plainly() -> None:
     decoder = make_decoder(make_model().double(), 1)
     assert isinstance(decoder, PlainDecoder)

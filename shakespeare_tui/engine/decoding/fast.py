@@ -5,6 +5,7 @@ in half a microsecond where torch takes three, and everything that does not hang
 done beforehand, in ``pack``.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,13 @@ _FIRST_ROOM = 64
 _gelu: Any = torch.ops.aten.gelu_.default
 _attention: Any = torch.nn.functional.scaled_dot_product_attention
 _silu: Any = torch.ops.aten.silu_.default
+
+
+def _own_precision() -> AbstractContextManager[Any]:
+    """Keeps the autocast of a training under way out of the products here."""
+    if torch.is_autocast_enabled("cpu"):
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 class _Space:
@@ -102,6 +110,10 @@ class FastDecoder:
 
     def read(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
+        with _own_precision():
+            return self._read_last(tokens)
+
+    def _read_last(self, tokens: IntArray) -> FloatArray:
         space = self._run(tokens)
         streams, count = tokens.shape
         if count == 1:
@@ -117,8 +129,9 @@ class FastDecoder:
 
     def read_all(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
-        space = self._run(tokens)
-        self._packed.head(space.normed, space.logits)
+        with _own_precision():
+            space = self._run(tokens)
+            self._packed.head(space.normed, space.logits)
         return space.logits.array.reshape(*tokens.shape, -1).copy()
 
     def rewind(self, length: int) -> None:

@@ -30,7 +30,9 @@ def make_decoder(
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     decoder: Decoder
     if can_pack(model):
-        decoder = FastDecoder(pack(model, precision), streams)
+        # Of a training under way, not of the text.
+        with torch.autocast("cpu", enabled=False):
+            decoder = FastDecoder(pack(model, precision), streams)
     elif precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")
