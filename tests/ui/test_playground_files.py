@@ -143,6 +143,9 @@ async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
         await until(lambda: place(app)._job.is_over)  # type: ignore[union-attr]
         await until(lambda: len(column.stream.text) == 100_006)
         assert column.stream.scroll_y == column.stream.max_scroll_y > 4_000
+        await pilot.resize_terminal(100, 40)
+        await until(lambda: column.stream.size.width < 60)
+        await until(lambda: column.stream.scroll_y == column.stream.max_scroll_y > 5_000)
         started = time.perf_counter()
         for _ in range(50):
             column.stream.append("x")

@@ -87,14 +87,16 @@ class ReadingText(StreamText):
     def go_to(self, position: int) -> None:
         """Put the cursor on a character; the place behind the last is one too."""
         self.position = min(max(position, 0), len(self.text))
-        line = self.lines.line_of(self.position)
-        height = self.scrollable_content_region.height
-        if line < self.scroll_y:
-            self.scroll_to(y=line, animate=False, immediate=True)
-        elif line >= self.scroll_y + height:
-            self.scroll_to(y=line - height + 1, animate=False, immediate=True)
+        self.keep_in_view(is_at_end=False)
         self.refresh()
         self.post_message(self.Moved())
+
+    def keep_in_view(self, is_at_end: bool) -> None:
+        """Keep the line of the cursor in view."""
+        line = self.lines.line_of(self.position)
+        height = max(1, self.scrollable_content_region.height)
+        least, most = max(0, line - height + 1), line
+        self._scroll_now(min(max(self.scroll_y, least), most))
 
     def parts_of(self, start: int, stop: int) -> list[tuple[str, ...]]:
         """Shade and cursor, besides what every text has."""

@@ -67,7 +67,7 @@ class StreamText(ScrollView, can_focus=True):
         self._notice, self._copies = "", ()
         self.prompt_length = prompt_length
         self.lines.set_text(text)
-        self.scroll_to(y=0, animate=False, immediate=True)
+        self._scroll_now(0)
         self._fit()
 
     def append(self, piece: str) -> None:
@@ -78,8 +78,7 @@ class StreamText(ScrollView, can_focus=True):
         self.lines.append(piece)
         self._fit()
         if is_at_end:
-            # Forced: the bar that allows it comes with the next layout only.
-            self.scroll_to(y=self.max_scroll_y, animate=False, immediate=True, force=True)
+            self._scroll_now(self.max_scroll_y)
 
     def mark_copies(self, copies: Sequence[Span]) -> None:
         """Underline these spans."""
@@ -87,9 +86,19 @@ class StreamText(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        """Break the lines for the new width."""
+        """Break the lines for the new width, and stay where one was."""
+        is_at_end = self.scroll_y >= self.max_scroll_y
         self.lines.set_width(max(1, self.scrollable_content_region.width))
         self._fit()
+        self.keep_in_view(is_at_end)
+
+    def keep_in_view(self, is_at_end: bool) -> None:
+        """Go to what is to be seen after the lines were broken anew."""
+        self._scroll_now(self.max_scroll_y if is_at_end else min(self.scroll_y, self.max_scroll_y))
+
+    def _scroll_now(self, y: float) -> None:
+        # Forced: the bar that allows it comes with the next layout only.
+        self.scroll_to(y=y, animate=False, immediate=True, force=True)
 
     def notify_style_update(self) -> None:
         """Colours have changed."""
