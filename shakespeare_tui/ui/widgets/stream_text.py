@@ -46,6 +46,7 @@ class StreamText(ScrollView, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.lines = StreamLines()
         self.prompt_length = 0
+        self._is_at_end = True
         self._copies: Sequence[Span] = ()
         self._notice, self._notice_part = "", "advice"
         self._styles: dict[tuple[str, ...], Style] = {}
@@ -68,13 +69,14 @@ class StreamText(ScrollView, can_focus=True):
         self.prompt_length = prompt_length
         self.lines.set_text(text)
         self._scroll_now(0)
+        self._is_at_end = True
         self._fit()
 
     def append(self, piece: str) -> None:
         """Let the text go on."""
         if not piece:
             return
-        is_at_end = self.scroll_y >= self.max_scroll_y
+        is_at_end = self._is_at_end
         self.lines.append(piece)
         self._fit()
         if is_at_end:
@@ -87,10 +89,15 @@ class StreamText(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         """Break the lines for the new width, and stay where one was."""
-        is_at_end = self.scroll_y >= self.max_scroll_y
+        is_at_end = self._is_at_end
         self.lines.set_width(max(1, self.scrollable_content_region.width))
         self._fit()
         self.keep_in_view(is_at_end)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Note whether one looks at the end, before the next change of sizes."""
+        super().watch_scroll_y(old_value, new_value)
+        self._is_at_end = new_value >= self.max_scroll_y
 
     def keep_in_view(self, is_at_end: bool) -> None:
         """Go to what is to be seen after the lines were broken anew."""
