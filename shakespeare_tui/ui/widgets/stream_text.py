@@ -35,6 +35,7 @@ class StreamText(ScrollView, can_focus=True):
         overflow-x: hidden;
         overflow-y: auto;
         scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
     }
     StreamText > .stream-text--prompt { color: $accent; text-style: bold; }
     StreamText > .stream-text--copy { text-style: underline; }
