@@ -23,7 +23,7 @@ test:
 	$(PYTHON) -m pytest
 
 screens:
-	$(PYTHON) -m pytest -m screens
+	$(PYTHON) -m pytest -m "screens and not slow"
 
 slow:
 	$(PYTHON) -m pytest -m slow

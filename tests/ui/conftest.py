@@ -15,7 +15,7 @@ from shakespeare_tui.ui.training import TrainingController
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder: they need an otherwise idle machine to keep time."""
+    """Mark the tests of this folder, to run or to leave out."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.screens)
