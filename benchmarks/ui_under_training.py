@@ -26,7 +26,7 @@ RESPONSES = (
     ("1", "Corpora"),
     ("2", "d_model"),
     ("4", "Strategy"),
-    ("5", "Runs"),
+    ("5", "Perpl."),
     ("3", "tokens/s"),
     ("?", "esc closes"),
     ("\x1b", "tokens/s"),

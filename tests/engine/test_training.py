@@ -244,7 +244,8 @@ def test_a_time_budget_is_kept_and_the_rate_has_decayed_by_then(tmp_path: Path) 
     steps = trained.of(StepCompleted)
     assert trained.finished.reason == "completed"
     assert len(steps) > 20
-    assert seconds <= steps[-1].elapsed_seconds < seconds + 0.5
+    # The time may run out between a step's own reading of the clock and the trainer's.
+    assert seconds - 0.01 <= steps[-1].elapsed_seconds < seconds + 0.5
     assert time.perf_counter() - started < seconds + 20
     # The last step began just before the time was up.
     share_left = (seconds - steps[-2].elapsed_seconds) / seconds
