@@ -3,9 +3,9 @@
 from textual.content import Content
 
 from shakespeare_tui.core.formatting import format_duration
-from shakespeare_tui.ui.training import TrainingController, TrainingState
+from shakespeare_tui.ui.training import TrainingController
 
-_MARKS: dict[TrainingState, tuple[str, str]] = {
+STATE_MARKS: dict[str, tuple[str, str]] = {
     "starting": ("… starting", "$warning"),
     "running": ("▶ training", "$success"),
     "paused": ("= paused", "$warning"),
@@ -21,7 +21,7 @@ def status_content(training: TrainingController) -> Content:
     if training.state == "idle":
         what = training.message or "nothing is being trained"
         return Content.styled(f"{what} · 3 then s starts a run · ? helps", "$text-muted")
-    mark, style = _MARKS[training.state]
+    mark, style = STATE_MARKS[training.state]
     parts = [Content.styled(mark, style)]
     if training.run_name:
         parts.append(Content.styled(training.run_name, "bold"))

@@ -8,15 +8,11 @@ from textual.widget import Widget
 from shakespeare_tui.core.formatting import format_count
 from shakespeare_tui.core.run_figures import RunFigures
 from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.ui.status import STATE_MARKS
 
-STATES = {
+STATES: dict[str, tuple[str, str]] = {
+    **STATE_MARKS,
     "idle": ("", "$text-muted"),
-    "starting": ("… starting", "$warning"),
-    "running": ("▶ training", "$success"),
-    "paused": ("= paused", "$warning"),
-    "stopping": ("▪ saving", "$warning"),
-    "finished": ("✓ finished", "$success"),
-    "failed": ("✕ failed", "bold $error"),
     "attached": ("▶ training elsewhere", "$success"),
     "broken off": ("✕ broken off", "$error"),
     "waiting": ("… no news", "$warning"),
