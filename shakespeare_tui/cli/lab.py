@@ -13,6 +13,9 @@ from shakespeare_tui.cli.console import say
 if TYPE_CHECKING:
     import asyncio
 
+    # Milliseconds in which more may follow an escape, read when Textual is imported; its own 100
+    # are felt. What a terminal sends as one sequence arrives within a few.
+    os.environ.setdefault("ESCDELAY", "25")
     from shakespeare_tui.ui.app import LabApp
     from shakespeare_tui.ui.training import TrainingController
 
@@ -37,6 +40,9 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     """
     import asyncio
 
+    # Milliseconds in which more may follow an escape, read when Textual is imported; its own 100
+    # are felt. What a terminal sends as one sequence arrives within a few.
+    os.environ.setdefault("ESCDELAY", "25")
     from shakespeare_tui.ui.app import LabApp
     from shakespeare_tui.ui.leaving import ABANDONED
     from shakespeare_tui.ui.services import real_services
@@ -52,7 +58,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     loop = asyncio.new_event_loop()
     guard.on_lost = lambda: loop.call_soon_threadsafe(app.leaving.leave_now)
     try:
-        with guard.closed():
+        with guard.closed(), app.collection.in_charge():
             _leave_on_signals(loop, app)
             result = app.run(loop=loop)
     finally:

@@ -9,6 +9,7 @@ from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.types import AnimationLevel
@@ -18,6 +19,7 @@ from shakespeare_tui.ui.keymap_file import load_keymap
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.leaving import Leaving
 from shakespeare_tui.ui.looks import Looks
+from shakespeare_tui.ui.quiet_collection import QuietCollection
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.status import status_content
@@ -28,9 +30,10 @@ from shakespeare_tui.ui.widgets.place_bar import PLACES
 if TYPE_CHECKING:
     from shakespeare_tui.core.config import Config
 
-_DRAINS_A_SECOND = 10
-_TICKS_A_STATUS = 3
+_DRAINS_A_SECOND = 5
+_TICKS_A_STATUS = 5
 _PRELOAD_AFTER_SECONDS = 0.2
+_SECONDS_BETWEEN_COLLECTIONS = 2.0
 
 
 def _place(place: str) -> Callable[[], Screen[None]]:
@@ -105,6 +108,7 @@ class LabApp(App[int]):
         self._is_status_stale = False
         self.leaving = Leaving(self)
         self.looks = Looks(self, settings)
+        self.collection = QuietCollection()
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -122,6 +126,7 @@ class LabApp(App[int]):
         if isinstance(self.screen, LabScreen) and self.screen.is_mounted:
             self.screen.arrive()
         self.set_interval(1 / _DRAINS_A_SECOND, self.follow_training)
+        self.set_interval(_SECONDS_BETWEEN_COLLECTIONS, self.collection.collect_if_due)
         if self._opening is not None:
             self._opening(self)
         if self.services.preload:
@@ -149,10 +154,25 @@ class LabApp(App[int]):
         with super().suspend(), self._guard.opened():
             yield
 
+    async def on_event(self, event: events.Event) -> None:
+        """Whatever a person does puts off what would make them wait."""
+        if isinstance(event, events.InputEvent):
+            self.collection.note_input()
+        await super().on_event(event)
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Hold the cursor of text fields still: blinking costs power and distracts."""
         if getattr(event.widget, "cursor_blink", False):
             event.widget.cursor_blink = False  # type: ignore[attr-defined]
+
+    def get_driver_class(self) -> type[Driver]:
+        """The driver for this platform; where it is Textual's usual one, ours in its place."""
+        usual = super().get_driver_class()
+        if usual.__name__ != "LinuxDriver":
+            return usual
+        from shakespeare_tui.ui.terminal_driver import PromptDriver
+
+        return PromptDriver
 
     # --- training ------------------------------------------------------------------------------
 
@@ -244,6 +264,10 @@ class LabApp(App[int]):
     def show_place(self, place: str) -> None:
         """Go to a place by its mode's name."""
         self.switch_mode(place)
+
+    def delay_update(self, delay: float = 0.001) -> None:
+        """Textual would draw nothing for 50 ms after each change of place; no place needs that."""
+        super().delay_update(delay)
 
     def open_run(self, reference: str, *, speed: float = 1.0) -> None:
         """Show a run in the Train place: attached while another process trains it, else replayed.

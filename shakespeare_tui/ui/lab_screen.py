@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -63,8 +64,11 @@ class LabScreen(Screen[None]):
     def on_place_shown(self) -> None:
         """The place came into view, also the first time."""
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         """Bring the frame up to date before the place itself."""
+        # Textual would match every rule with every widget again. What changed them while the place
+        # was away, a theme for example, has done so already.
+        event.refresh_styles = False
         # What a place then begins, reading files for example, is not to delay the first paint.
         if self.lab.is_painted:
             self.arrive()

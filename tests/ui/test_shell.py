@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -629,3 +630,36 @@ async def test_help_flows_to_the_width_of_the_dialog(make_app: MakeApp) -> None:
         width = max(map(len, paragraph))
         for line, following in itertools.pairwise(paragraph):
             assert len(line) + 1 + len(following.split()[0]) >= width
+
+
+@pytest.mark.parametrize("place", ["2", "3", "5"])
+async def test_what_changed_while_a_place_was_away_shows_in_it(
+    make_app: MakeApp, place: str
+) -> None:
+    """Theme and size: a place that is shown again looks as one that was never left."""
+
+    async def picture(is_before: bool) -> str:
+        app = make_app()
+        async with app.run_test(size=(140, 45)) as pilot:
+            await pilot.pause()
+
+            async def change() -> None:
+                app.looks.choose_theme("lab-light")
+                await pilot.resize_terminal(80, 24)
+
+            if is_before:
+                await change()
+            await pilot.press(place)
+            await pilot.pause()
+            if not is_before:
+                await pilot.press("1")
+                await pilot.pause()
+                await change()
+                await pilot.press(place)
+                await pilot.pause()
+            app.screen.set_focus(None)
+            await pilot.pause(0.2)
+            # The picture's identifiers differ from one to the next.
+            return re.sub(r"terminal-\d+", "terminal", app.export_screenshot(simplify=True))
+
+    assert await picture(is_before=True) == await picture(is_before=False)

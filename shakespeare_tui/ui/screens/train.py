@@ -1,6 +1,5 @@
 """The Train place: a run as it learns, live, attached to another process's, or replayed."""
 
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -32,7 +31,7 @@ from shakespeare_tui.ui.widgets.run_numbers import RunNumbers, figures_of
 from shakespeare_tui.ui.widgets.samples_pane import SamplesPane
 from shakespeare_tui.ui.widgets.train_advice import TrainAdvice
 
-_TICKS_A_SECOND = 10
+_TICKS_A_SECOND = 4
 _PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Rates", "result": "Result"}
 _KEYS_AFTER = (("g", "generate"), ("5", "compare"), ("t", "train on"), ("f", "fork"))
 _WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
@@ -144,7 +143,7 @@ the curve."""
         self.view.poll(self.lab.services.clock())
         if self._state() != self._drawn:
             self.view_changed()
-        elif self._pace.is_due(time.monotonic()):
+        elif self._pace.is_due():
             self._show_news()
 
     @property
@@ -183,7 +182,7 @@ the curve."""
 
     def _show_news(self) -> None:
         """Bring figures, curves and texts up to date."""
-        started = time.monotonic()
+        self._pace.start()
         view, history = self.view, self.view.history
         figures = run_figures(history)
         name, state = self.reading or view.name, "reading" if self.reading else view.state
@@ -210,7 +209,6 @@ the curve."""
                 source.step,
                 view.last_step,
             )
-        self._pace.drew(started, time.monotonic())
 
     def _show_advice(self) -> None:
         training, advice = self.lab.services.training, self.query_one(TrainAdvice)

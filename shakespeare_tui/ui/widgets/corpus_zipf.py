@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
 from textual.content import Content
-from textual.strip import Strip
-from textual.widget import Widget
 
+from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
 from shakespeare_tui.ui.widgets.text_lines import heading, muted
 
@@ -24,7 +23,7 @@ _ROWS_BELOW = 2
 _WORD_CELLS = 14
 
 
-class CorpusZipf(Widget, can_focus=True):
+class CorpusZipf(Chart, can_focus=True):
     """How often the words and the characters of a text occur, by their rank.
 
     The dotted line falls with slope -1, as Zipf's law has it for words.
@@ -47,44 +46,27 @@ class CorpusZipf(Widget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._state: ScanState | None = None
-        self._strips: list[Strip] | None = None
 
     def show(self, state: "ScanState") -> None:
         """Plot what is known of a corpus; it is drawn when it is seen."""
         if state is not self._state:
             self._state = state
-            self._strips = None
-            self.refresh()
-
-    def on_resize(self) -> None:
-        """Draw anew for the new size."""
-        self._strips = None
-
-    def notify_style_update(self) -> None:
-        """Colours changed: draw anew."""
-        super().notify_style_update()
-        self._strips = None
-
-    def render_line(self, y: int) -> Strip:
-        """A line of the plot."""
-        if self._strips is None:
-            size = self.content_size
-            self._strips = self._draw(size.width, size.height)
-        if y >= len(self._strips):
-            return Strip.blank(self.content_size.width, self.rich_style)
-        return self._strips[y].apply_style(self.rich_style)
+            self.redraw()
 
     def _style(self, part: str) -> Style:
         return self.get_component_rich_style(f"corpus-zipf--{part}")
 
-    def _draw(self, width: int, height: int) -> list[Strip]:
+    def draw(self) -> "Canvas":
+        """Frequencies over ranks of words and characters, and Zipf's law beside them."""
         from shakespeare_tui.core.axes import Axis
         from shakespeare_tui.ui.widgets.plot import Canvas, draw_curves
 
+        width, height = self.size
+        canvas = Canvas(width, height)
         rows = height - _ROWS_ABOVE - _ROWS_BELOW
         columns = width - _GUTTER_CELLS
         if self._state is None or rows < 3 or columns < 10:
-            return []
+            return canvas
         words = self._state.words.counts
         characters = _descending(self._state)
         filled = [c for c in (words, characters) if len(c)]
@@ -92,12 +74,11 @@ class CorpusZipf(Widget, can_focus=True):
         lowest = min((int(c[-1]) for c in filled), default=1)
         ranks = Axis(1, max(10, len(words), len(characters)), columns, is_log=True)
         counts = Axis(0.7 * lowest, max(10 * lowest, highest) * 1.2, rows, is_log=True)
-        canvas = Canvas(width, height)
         curves = self._curves(words, characters, ranks, counts)
         canvas.paste(draw_curves(curves, columns, rows), _GUTTER_CELLS, _ROWS_ABOVE)
         self._draw_axes(canvas, ranks, counts)
         self._draw_legend(canvas, words, characters)
-        return canvas.strips()
+        return canvas
 
     def _marks(self) -> tuple[str, str, str]:
         from shakespeare_tui.ui.widgets.plot import BRAILLE

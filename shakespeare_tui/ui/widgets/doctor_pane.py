@@ -10,11 +10,10 @@ from textual.widgets import Static
 
 from shakespeare_tui.core.diagnosis import Reading
 from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.ui.widgets.pace import Pace
 
 _MOST_SHOWN = 20
 _SECONDS_BETWEEN_FIGURES = 2.0
-"""A text whose figures change all the time cannot be read, and laying it out is costly."""
+"""A text whose figures change all the time cannot be read."""
 _LOOKS = {
     "improving": ("✓", "$success"),
     "starting": ("…", "$text-muted"),
@@ -36,7 +35,7 @@ class DoctorPane(VerticalScroll):
         super().__init__(id=id, classes=classes)
         self._kinds: object = None
         self._reading: Reading | None = None
-        self._pace = Pace(_SECONDS_BETWEEN_FIGURES)
+        self._shown_at = float("-inf")
 
     def compose(self) -> ComposeResult:
         """The text."""
@@ -47,11 +46,10 @@ class DoctorPane(VerticalScroll):
         reading = history.reading
         kinds = (history, reading and reading.kind, len(history.diagnoses), history.phase)
         now = time.monotonic()
-        is_same_verdict = kinds == self._kinds
-        if is_same_verdict and (reading == self._reading or not self._pace.is_due(now)):
+        is_recent = reading == self._reading or now - self._shown_at < _SECONDS_BETWEEN_FIGURES
+        if kinds == self._kinds and is_recent:
             return
-        self._kinds, self._reading = kinds, reading
-        self._pace.drew(now, now)
+        self._kinds, self._reading, self._shown_at = kinds, reading, now
         if reading is None:
             advice = "The doctor reads the curves of a run and says what to try."
             self.query_one(Static).update(Content.styled(advice, "$text-muted"))

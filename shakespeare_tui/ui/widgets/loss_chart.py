@@ -1,6 +1,5 @@
 """The loss chart as a widget: zoom, pan, reading cursor, log axes, smoothing, other runs."""
 
-import time
 import zlib
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,12 +8,11 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.strip import Strip
-from textual.widget import Widget
 
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.smoothing import SMOOTHING_STEPS
 from shakespeare_tui.ui.widgets import loss_picture
+from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.component_style import part_style
 from shakespeare_tui.ui.widgets.loss_picture import (
     ROLES,
@@ -27,7 +25,6 @@ from shakespeare_tui.ui.widgets.loss_picture import (
     with_cursor,
 )
 from shakespeare_tui.ui.widgets.loss_reading import legend, reading, write_line
-from shakespeare_tui.ui.widgets.pace import Pace
 from shakespeare_tui.ui.widgets.plot import Canvas
 from shakespeare_tui.ui.widgets.viewport import Viewport
 
@@ -37,7 +34,7 @@ _FIRST_OVERLAY_COLOUR = 2
 """The first two series colours are close to those of the current run."""
 
 
-class LossChart(Widget, can_focus=True):
+class LossChart(Chart, can_focus=True):
     """The curves of the run that is shown, with the runs laid behind it."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"loss-chart--{role}" for role in ROLES}
@@ -86,9 +83,7 @@ class LossChart(Widget, can_focus=True):
         self.is_log_loss = False
         self.viewport = Viewport()
         self.cursor: int | None = None
-        self._pace = Pace()
         self._picture: LossPicture | None = None
-        self._strips: list[Strip] | None = None
         self._drawn: object = None
 
     # --- what is shown -------------------------------------------------------------------------
@@ -105,11 +100,11 @@ class LossChart(Widget, can_focus=True):
         return self.viewport.span(self.last_step)
 
     def show_run(self, history: RunHistory) -> None:
-        """Show a run; drawn at once if it is another one, else when it is due."""
+        """Show a run; drawn anew if it is another one or has news."""
         if history is not self.history:
             self.history, self.cursor, self.viewport = history, None, Viewport()
             self.redraw()
-        elif self._state() != self._drawn and self._pace.is_due(time.monotonic()):
+        elif self._state() != self._drawn:
             self.redraw()
 
     def show_overlays(self, overlays: Mapping[str, RunHistory]) -> None:
@@ -117,31 +112,16 @@ class LossChart(Widget, can_focus=True):
         self.overlays = dict(overlays)
         self.redraw()
 
-    def redraw(self) -> None:
-        """Draw anew at the next refresh of the screen."""
-        self._picture = self._strips = None
-        self.refresh()
+    def forget(self) -> None:
+        """Let go of the curves too, not only of what is written over them."""
+        super().forget()
+        self._picture = None
 
     def _state(self) -> object:
         revisions = [history.revision for history in self.overlays.values()]
         return (self.history.revision, revisions)
 
     # --- drawing -------------------------------------------------------------------------------
-
-    def render_line(self, y: int) -> Strip:
-        """A line of the picture, which is drawn only when something changed."""
-        if self._strips is None:
-            started = time.monotonic()
-            self._strips = self._draw().strips()
-            self._pace.drew(started, time.monotonic())
-        if y >= len(self._strips):
-            return Strip.blank(self.size.width, self.rich_style)
-        return self._strips[y].apply_style(self.rich_style)
-
-    def notify_style_update(self) -> None:
-        """Colours changed: the picture is drawn anew."""
-        super().notify_style_update()
-        self._picture = self._strips = None
 
     def on_focus(self) -> None:
         """The axes tell that the arrows move here."""
@@ -151,11 +131,8 @@ class LossChart(Widget, can_focus=True):
         """The arrows move elsewhere."""
         self.redraw()
 
-    def on_resize(self) -> None:
-        """Another size needs another picture."""
-        self._picture = self._strips = None
-
-    def _draw(self) -> Canvas:
+    def draw(self) -> Canvas:
+        """The picture below a line that tells what is what, or what the cursor reads."""
         width, height = self.size
         spec = self._spec()
         if self._picture is None:

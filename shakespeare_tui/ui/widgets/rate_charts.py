@@ -1,7 +1,6 @@
 """Small charts of one series each: learning rate, gradient norm, throughput."""
 
 import math
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,22 +8,19 @@ import numpy as np
 from rich.style import Style
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.strip import Strip
-from textual.widget import Widget
 
 from shakespeare_tui.core.axes import Axis
 from shakespeare_tui.core.diagnosis.wording import format_rate
 from shakespeare_tui.core.formatting import format_count
 from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.component_style import part_style
-from shakespeare_tui.ui.widgets.pace import Pace
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
 
 _SPIKES_LEFT_OUT = 1.0
-_SECONDS_BETWEEN_DRAWINGS = 1.0
 
 
-class RateChart(Widget):
+class RateChart(Chart):
     """One series over the steps that the loss chart shows, with its latest value.
 
     Args:
@@ -71,41 +67,19 @@ class RateChart(Widget):
         self._history = RunHistory()
         self._span = (1, 10)
         self._is_log_steps = False
-        self._pace = Pace(_SECONDS_BETWEEN_DRAWINGS)
-        self._strips: list[Strip] | None = None
         self._drawn: object = None
 
     def show_run(self, history: RunHistory, span: tuple[int, int], is_log_steps: bool) -> None:
-        """Show part of a run; drawn at once if it is another part, else when it is due."""
+        """Show part of a run; drawn anew if it is another part or has news."""
         is_other = history is not self._history or is_log_steps != self._is_log_steps
         is_other = is_other or span[0] != self._span[0]
         self._history, self._span, self._is_log_steps = history, span, is_log_steps
-        has_news = self._drawn != (history.revision, span)
-        if is_other or (has_news and self._pace.is_due(time.monotonic())):
-            self._strips = None
-            self.refresh()
+        if is_other or self._drawn != (history.revision, span):
+            self.redraw()
 
-    def render_line(self, y: int) -> Strip:
-        """A line of the picture."""
-        if self._strips is None:
-            started = time.monotonic()
-            self._strips = self._draw().strips()
-            self._drawn = (self._history.revision, self._span)
-            self._pace.drew(started, time.monotonic())
-        if y >= len(self._strips):
-            return Strip.blank(self.size.width, self.rich_style)
-        return self._strips[y].apply_style(self.rich_style)
-
-    def notify_style_update(self) -> None:
-        """Colours changed."""
-        super().notify_style_update()
-        self._strips = None
-
-    def on_resize(self) -> None:
-        """Another size needs another picture."""
-        self._strips = None
-
-    def _draw(self) -> Canvas:
+    def draw(self) -> Canvas:
+        """Title, latest value, and the curve below them."""
+        self._drawn = (self._history.revision, self._span)
         width, height = self.size
         canvas = Canvas(width, height)
         series = self._history.series(self._series)
