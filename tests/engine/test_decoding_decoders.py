@@ -1,5 +1,7 @@
 """Every decoder against the model's own forward pass, for every kind of model."""
 
+import gc
+import weakref
 from itertools import product
 from typing import Any
 
@@ -12,6 +14,7 @@ from shakespeare_tui.core.config import ModelConfig
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.engine.decoding import Decoder, PlainDecoder, make_decoder
 from shakespeare_tui.engine.decoding.fast import FastDecoder
+from shakespeare_tui.engine.decoding.packing import packed
 from shakespeare_tui.engine.decoding.plain import RereadingDecoder
 from shakespeare_tui.engine.model import Transformer
 
@@ -184,3 +187,41 @@ def test_other_models_are_decoded_plainly() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UserError, match="one of auto, float32, bfloat16, int8, got float8"):
         make_decoder(make_model(), 1, precision="float8")  # type: ignore[arg-type]
+
+
+class TestPackedWeights:
+    def test_are_kept_while_the_model_is_as_it_was(self) -> None:
+        model = make_model()
+        first = packed(model, "float32")
+        assert packed(model, "float32") is first
+        assert packed(model, "int8") is not first
+        assert packed(model, "float32") is first
+
+    @pytest.mark.parametrize("is_traced", [True, False])
+    def test_follow_every_change_of_the_model(self, is_traced: bool) -> None:
+        model, tokens = make_model(), random_tokens(1, 5)
+        before = make_decoder(model, 1).read(tokens)
+        parameter = model.blocks[1].feedforward.up.weight  # type: ignore[union-attr]
+        with torch.no_grad():
+            # PyTorch counts the changes of a parameter, but not those of its data.
+            (parameter if is_traced else parameter.data).mul_(1.5)
+        after = make_decoder(model, 1).read(tokens)
+        assert np.abs(after - before).max() > 1e-3
+        close(after, expected(model, tokens)[:, -1])
+
+    def test_let_go_of_a_model_that_is_gone(self) -> None:
+        model = make_model()
+        weak = weakref.ref(packed(model, "float32"))
+        del model
+        gc.collect()
+        assert weak() is None
+
+
+def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
+    model, tokens = make_model(), random_tokens(1, 12)
+    leader, follower = (FastDecoder(packed(model, "float32"), 1) for _ in range(2))
+    leader.read(tokens[:, :6])
+    follower.follow(leader)
+    close(follower.read(tokens[:, 6:9]), expected(model, tokens[:, :9])[:, -1])
+    assert leader.length == 6
+    close(leader.read(tokens[:, 6:]), expected(model, tokens)[:, -1])

@@ -18,8 +18,8 @@ from shakespeare_tui.engine.decoding import (
     columns,
     generate_columns,
     generate_speculatively,
-    make_decoder,
 )
+from shakespeare_tui.engine.decoding.packing import packed
 from shakespeare_tui.engine.decoding.speculative import accept
 from shakespeare_tui.engine.model import Transformer
 
@@ -43,13 +43,7 @@ class TestDrafts:
         def use(context: int, seed: int) -> None:
             other = make_model(VOCAB, context, seed)
             monkeypatch.setattr(columns, "is_worth_drafting", lambda model: True)
-            monkeypatch.setattr(
-                columns,
-                "make_decoder",
-                lambda model, streams, precision, use_cache=True: make_decoder(
-                    other if precision == "int8" else model, streams
-                ),
-            )
+            monkeypatch.setattr(columns, "packed", lambda model, precision: packed(other, "auto"))
 
         return use
 

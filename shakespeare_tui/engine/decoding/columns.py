@@ -1,6 +1,5 @@
 """Many strategies, each with many samples, written side by side with one pass a token."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from shakespeare_tui.engine.decoding.decoder import Decoder, IntArray, Precision
 from shakespeare_tui.engine.decoding.drafting import is_worth_drafting, write_from_drafts
 from shakespeare_tui.engine.decoding.fast import FastDecoder
 from shakespeare_tui.engine.decoding.making import make_decoder
+from shakespeare_tui.engine.decoding.packing import packed
 from shakespeare_tui.engine.decoding.window import WindowReader
 from shakespeare_tui.engine.model import Transformer
 
@@ -87,9 +87,16 @@ def generate_columns(
     choosers = [_make_chooser(column, stops) for column in columns]
     decoder = make_decoder(model, 1, precision=precision, use_cache=use_cache)
     alone = choosers[0] if len(choosers) == 1 and choosers[0].rows == 1 else None
-    is_exact_and_cached = precision == "auto" and isinstance(decoder, FastDecoder)
-    if isinstance(alone, DrawingChooser) and is_exact_and_cached and is_worth_drafting(model):
-        make_drafter = functools.partial(make_decoder, model, 1, precision="int8")
+    if (
+        precision == "auto"
+        and isinstance(decoder, FastDecoder)
+        and isinstance(alone, DrawingChooser)
+        and is_worth_drafting(model)
+    ):
+
+        def make_drafter() -> FastDecoder:
+            return FastDecoder(packed(model, "int8"), 1)
+
         yield from write_from_drafts(decoder, make_drafter, prompt, alone, max_tokens, cancelled)
         return
     yield from _write(decoder, prompt, choosers, max_tokens, cancelled)

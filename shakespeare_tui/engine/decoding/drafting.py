@@ -5,6 +5,9 @@ For one stream, a token takes as long as reading the weights from memory. A copy
 the model reads all of them at once and chooses every token itself. While its choice is what was
 drafted, the next has been computed already; where it is not, the rest of the draft is dropped. So a
 bad draft costs time and never changes the text.
+
+The copy begins each draft from the keys and values of the model itself, so it need not read what
+the model has read, and attends to better ones than its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +17,8 @@ import torch
 
 from shakespeare_tui.core.errors import CancelledError
 from shakespeare_tui.engine.decoding.choosers import DrawingChooser
-from shakespeare_tui.engine.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.engine.decoding.decoder import FloatArray, IntArray
+from shakespeare_tui.engine.decoding.fast import FastDecoder
 from shakespeare_tui.engine.decoding.window import WindowReader
 from shakespeare_tui.engine.model import Transformer
 
@@ -39,8 +43,8 @@ def is_worth_drafting(model: Transformer) -> bool:
 
 
 def write_from_drafts(
-    decoder: Decoder,
-    make_drafter: Callable[[], Decoder],
+    decoder: FastDecoder,
+    make_drafter: Callable[[], FastDecoder],
     prompt: Sequence[int],
     chooser: DrawingChooser,
     max_tokens: int,
@@ -63,21 +67,20 @@ def write_from_drafts(
     text = np.empty((1, last), np.int64)
     text[:, :length] = prompt
     reader = WindowReader(decoder)
-    drafts: WindowReader | None = None
+    drafter: FastDecoder | None = None
     while length < last and not chooser.is_over:
         count = 0
-        if drafts is not None:
+        reader.forget_after(length - 1)
+        if drafter is not None and reader.unread(length) == 1:
             count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
+            drafter.follow(decoder)
             for end in range(length, length + count):
-                text[:, end] = chooser.draft(drafts.read(text[:, :end]), text[:, :end])
+                text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
         logits = reader.read_all(text[:, : length + count], count + 1)
         for token in _checked(chooser, logits, text, length, cancelled):
             length += 1
             yield [token]
-        if drafts is None:
-            drafts = WindowReader(make_drafter())
-        else:
-            drafts.forget_after(length - 1)
+        drafter = drafter or make_drafter()
 
 
 def _checked(

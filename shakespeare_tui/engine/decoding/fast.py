@@ -138,6 +138,14 @@ class FastDecoder:
         """Forget all but the first ``length`` tokens."""
         self._length = min(length, self._length)
 
+    def follow(self, other: "FastDecoder") -> None:
+        """Go on from what ``other``, of the same shape, has read: its keys and values are shared.
+
+        Until ``other`` reads on, or either makes room; what is read here beyond its tokens is
+        written over by it.
+        """
+        self._cache, self._length = other._cache, other._length
+
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
         self._cache = self._cache[:, :, rows]

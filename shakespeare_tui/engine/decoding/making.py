@@ -5,7 +5,7 @@ import torch
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.engine.decoding.decoder import PRECISIONS, Decoder, Precision
 from shakespeare_tui.engine.decoding.fast import FastDecoder
-from shakespeare_tui.engine.decoding.packing import can_pack, pack
+from shakespeare_tui.engine.decoding.packing import can_pack, packed
 from shakespeare_tui.engine.decoding.plain import PlainDecoder, RereadingDecoder
 from shakespeare_tui.engine.model import Transformer
 
@@ -30,9 +30,7 @@ def make_decoder(
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     decoder: Decoder
     if can_pack(model):
-        # Of a training under way, not of the text.
-        with torch.autocast("cpu", enabled=False):
-            decoder = FastDecoder(pack(model, precision), streams)
+        decoder = FastDecoder(packed(model, precision), streams)
     elif precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")

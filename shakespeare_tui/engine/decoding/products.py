@@ -106,7 +106,7 @@ class _Int8Product:
 
     def __call__(self, x: Buffer, out: Buffer) -> None:
         rows = x.tensor.bfloat16()
-        if len(rows) <= self._most_rows:
+        if len(x.array) <= self._most_rows:
             out.tensor.copy_(torch._weight_int8pack_mm(rows, self._weight, self._scales))
         else:
             out.tensor.copy_(self._multiply_many(rows))

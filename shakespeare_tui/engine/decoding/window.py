@@ -54,6 +54,11 @@ class WindowReader:
         context = self.decoder.context
         return window_start(length, context) + context - length
 
+    def unread(self, length: int) -> int:
+        """How many of the first ``length`` tokens of the text are to be read next."""
+        start = window_start(length, self.decoder.context)
+        return length - start - (self.decoder.length if start == self._start else 0)
+
     def _unread(self, text: IntArray) -> IntArray:
         start = window_start(text.shape[1], self.decoder.context)
         if start != self._start:
