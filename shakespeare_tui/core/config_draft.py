@@ -14,7 +14,6 @@ from shakespeare_tui.core.config_draft_state import (
     Origin,
     config_texts,
     nested,
-    preset_origin,
 )
 from shakespeare_tui.core.config_fields import config_fields, section_types
 from shakespeare_tui.core.config_loading import parse_config
@@ -75,11 +74,6 @@ class ConfigDraft:
         """Whether there is something to take back."""
         return bool(self._past) or self._is_typing_changed()
 
-    @property
-    def can_redo(self) -> bool:
-        """Whether something was taken back that can be done again."""
-        return bool(self._future) and not self._is_typing_changed()
-
     def text(self, path: str) -> str:
         """The text of one setting as it was typed."""
         return self._present.texts[path]
@@ -132,14 +126,6 @@ class ConfigDraft:
         """Replace everything, as one step that undo takes back; whether anything changed."""
         self.end_typing()
         return self._step(DraftState(origin, origin.texts))
-
-    def load_preset(self, name: str) -> bool:
-        """Replace everything by a preset.
-
-        Raises:
-            UserError: There is no such preset.
-        """
-        return self.load(preset_origin(name))
 
     def load_yaml(self, text: str, filename: str) -> bool:
         """Take every value from YAML and keep the origin; whether anything changed.

@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_right
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from shakespeare_tui.core.event_checks import is_sound
 from shakespeare_tui.core.events import Event, StepCompleted, event_from_json
@@ -14,20 +14,6 @@ _FOLLOW_BYTES = 1 << 18
 _REPLAY_EVENTS = 2000
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_TICK_SECONDS = 1.0
-
-
-class EventSource(Protocol):
-    """Where a screen's events come from.
-
-    ``restarts`` grows when the events that ``poll`` returns next begin the run anew: the reader
-    then forgets what it has.
-    """
-
-    restarts: int
-
-    def poll(self, now: float) -> list[Event]:
-        """The events since the last call; ``now`` in seconds of a steady clock."""
-        ...
 
 
 class FollowSource:

@@ -81,8 +81,6 @@ def test_rows_lines_and_characters_agree_with_a_plain_split(
         for row in found:
             assert index.row_of_character(row.start) == row.number
             assert index.row_of_character(row.stop - 1) == row.number
-            if row.is_line_start:
-                assert index.row_of_line(row.line) == row.number
         for start in range(0, len(text), 5):
             assert index.text(start, start + 33) == text[start : start + 33]
 
@@ -148,7 +146,6 @@ def test_a_line_without_an_end_is_cut_and_found_quickly(tmp_path):
     row = index.row_of_character(4_000_001)
     assert index.rows(row, row + 1)[0].start == 4_000_000
     assert time.perf_counter() - started < 0.1
-    assert index.row_of_line(0) == 0
 
 
 def test_a_file_that_shrinks_or_goes_does_not_break_reading(tmp_path, small_blocks):

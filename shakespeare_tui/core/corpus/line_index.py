@@ -94,19 +94,6 @@ class LineIndex:
         rows = self._rows_of(self._find(1, position))
         return rows[bisect_right(rows, position, key=lambda row: row.start) - 1].number
 
-    def row_of_line(self, line: int) -> int:
-        """Number of the first row of a line (from 0); the last row for a line behind the end."""
-        line = min(max(line, 0), max(0, self.n_lines - 1))
-        if not self.n_rows:
-            return 0
-        block = self._find(3, line)
-        # A line that begins before the mark of its number has its first row in an earlier block.
-        while block and int(self.marks[block, 3]) == line and not self.marks[block, 4]:
-            block -= 1
-        rows = self._rows_of(block)
-        index = bisect_right(rows, line - 1, key=lambda row: row.line)
-        return rows[min(index, len(rows) - 1)].number
-
     def text(self, start: int, stop: int) -> str:
         """The characters from ``start`` up to ``stop``."""
         start, stop = max(0, start), min(stop, self.n_characters)
