@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from shakespeare_tui import __version__
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.core.threads import let_threads_sleep_soon
 
 # Each module has `add_parser(subparsers)`, light to import, and `run(arguments) -> exit code`.
 COMMANDS = (
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Text may hold what the terminal's encoding cannot say.
             stream.reconfigure(errors="replace")
+    let_threads_sleep_soon()
     arguments = sys.argv[1:] if argv is None else argv
     try:
         code = _run(arguments)
