@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_harness import shown
-from textual import events
+from lab_harness import press, shown
 from textual.pilot import Pilot
-from textual.screen import ModalScreen
-from textual.widgets import Input
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_draft import ConfigDraft
@@ -47,30 +44,6 @@ def row(app: LabApp, key: str) -> str:
     """The form's row of a setting, as it is on the screen."""
     lines = (line.partition("│")[0] for line in shown(app).splitlines())
     return next(line + " " for line in lines if line[3:].startswith(f"{key} "))
-
-
-async def press(pilot: Pilot[Any], *keys: str) -> None:
-    """Press keys one after the other, each when the one before has been obeyed.
-
-    Unlike ``Pilot.press`` it does not wait for an idle processor, and what is typed into a text
-    field comes all at once.
-    """
-    waiting = list(keys)
-    while waiting:
-        before = pilot.app.screen
-        is_typing = isinstance(pilot.app.focused, Input)
-        _post(pilot, waiting.pop(0))
-        while is_typing and waiting and len(waiting[0]) == 1:
-            _post(pilot, waiting.pop(0))
-        # A key goes down to the focused widget, and what it does may come back as a message.
-        for _ in range(3):
-            await pilot.pause(0)
-        if isinstance(pilot.app.screen, ModalScreen) or pilot.app.screen is not before:
-            await pilot.pause()
-
-
-def _post(pilot: Pilot[Any], key: str) -> None:
-    pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
 
 
 async def edit_row(pilot: Pilot[Any], key: str, text: str, *, done: bool = True) -> None:

@@ -1,11 +1,13 @@
 """What every test of the screens stands on: folders of its own and an app that holds still."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_harness import NOW, MakeApp, ScriptedTrainer
+from pictures import LOOKS, Look, Pictured, Prepare, compare
+from syrupy.assertion import SnapshotAssertion
 
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.services import Services
@@ -82,3 +84,22 @@ def scripted(
     yield make
     for trainer in made:
         trainer.release()
+
+
+@pytest.fixture
+def pictured(
+    snapshot: SnapshotAssertion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Pictured:
+    """``await pictured(app, prepare=None, looks=LOOKS)``: the app looks as it did, in every look.
+
+    ``prepare(pilot)`` brings the app to the state that is pictured.
+    """
+    # No notice goes away between two pictures.
+    monkeypatch.setattr(LabApp, "NOTIFICATION_TIMEOUT", 3600)
+
+    async def take(
+        app: LabApp, prepare: Prepare | None = None, looks: Iterable[Look] = LOOKS
+    ) -> None:
+        await compare(app, prepare, looks, snapshot, tmp_path / "pictures")
+
+    return take

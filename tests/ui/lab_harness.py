@@ -1,4 +1,4 @@
-"""What tests of the screens share: a trainer from a script, the text on the screen, patience."""
+"""What tests of the screens share: a scripted trainer, keys, the text on the screen, patience."""
 
 import asyncio
 import html
@@ -6,6 +6,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from textual import events
+from textual.pilot import Pilot
+from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from shakespeare_tui.core.commands import Command, CommandInbox, Stop
 from shakespeare_tui.core.events import CommandApplied, Event, RunFinished
@@ -20,7 +26,7 @@ MakeApp = Callable[..., LabApp]
 _SVG_TEXT = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait until something is so; the app goes on meanwhile."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -35,6 +41,30 @@ def shown(app: LabApp) -> str:
         rows.setdefault(float(y), []).append((float(x), html.unescape(text)))
     lines = ("".join(text for _, text in sorted(row)) for _, row in sorted(rows.items()))
     return "\n".join(line.replace("\N{NO-BREAK SPACE}", " ").rstrip() for line in lines)
+
+
+async def press(pilot: Pilot[Any], *keys: str) -> None:
+    """Press keys one after the other, each when the one before has been obeyed.
+
+    Unlike ``Pilot.press`` it does not wait for an idle processor, and what is typed into a text
+    field comes all at once.
+    """
+    waiting = list(keys)
+    while waiting:
+        before = pilot.app.screen
+        is_typing = isinstance(pilot.app.focused, Input)
+        _post(pilot, waiting.pop(0))
+        while is_typing and waiting and len(waiting[0]) == 1:
+            _post(pilot, waiting.pop(0))
+        # A key goes down to the focused widget, and what it does may come back as a message.
+        for _ in range(3):
+            await pilot.pause(0)
+        if isinstance(pilot.app.screen, ModalScreen) or pilot.app.screen is not before:
+            await pilot.pause()
+
+
+def _post(pilot: Pilot[Any], key: str) -> None:
+    pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
 
 
 class ScriptedTrainer:

@@ -332,3 +332,24 @@ async def test_without_the_corpus_b_says_what_is_needed(
         await pilot.press("b")
         await until(lambda: "needs the run's corpus" in shown(app))
         assert [request.prompt for request in writing.calls] == ["\n"]
+
+
+async def test_curves_and_tables_follow_the_size_of_the_terminal(
+    make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> None:
+    runs(runs_root)
+    app = make_app("checkpoints")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot, "down", "space", "down", "space", "c")
+        screen = top(app)
+        assert isinstance(screen, ComparingScreen)
+        await pilot.press("tab")
+        head = next(line for line in shown(app).splitlines() if "@1500" in line)
+        await pilot.resize_terminal(140, 45)
+        await pilot.pause()
+        assert len(next(line for line in shown(app).splitlines() if "@1500" in line)) > len(head)
+        await pilot.press("tab")
+        await until(lambda: screen.curves and "uniform" in shown(app))
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "uniform 4.17 ┄" in shown(app)

@@ -1,13 +1,14 @@
 """Pictures of what lies over the Checkpoints place: comparison, time-lapse, taste test."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from lab_harness import MakeApp, until
+from lab_harness import MakeApp, press, until
+from pictures import Pictured
 from scripted_texts import ScriptedWriting
 from test_checkpoints_room import whole
-from test_checkpoints_snapshots import LOOKS, is_read, room
+from test_checkpoints_snapshots import is_read, room
 from textual.pilot import Pilot
 
 from shakespeare_tui.core.config import Config
@@ -15,21 +16,23 @@ from shakespeare_tui.core.config_loading import config_to_yaml
 from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.screens.comparing import ComparingScreen
+from shakespeare_tui.ui.screens.writing import WritingScreen
 
-pytestmark = pytest.mark.parametrize(("size", "theme"), LOOKS)
+Taking = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def pictured(
-    snap_compare: Callable[..., bool],
-    make_app: MakeApp,
-    size: tuple[int, int],
-    theme: str,
-    runs_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., bool]:
-    """``pictured(*keys, then=(), ready=…, ascii=False)``: pressed when all is read, and written."""
-    monkeypatch.setattr(bridge_generation, "write_columns", ScriptedWriting())
+def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
+    script = ScriptedWriting()
+    monkeypatch.setattr(bridge_generation, "write_columns", script)
+    return script
+
+
+@pytest.fixture
+def take(
+    pictured: Pictured, make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
+) -> Taking:
+    """``await take(*keys, then=(), ready=…, ascii=False)``: pressed when all is read, and ready."""
     room(runs_root)
     config = Config().model_dump(mode="json")
     config["model"]["dropout"] = 0.2
@@ -37,59 +40,59 @@ def pictured(
     path = runs_root / "quick-1-fork-1" / "config.yaml"
     path.write_text(config_to_yaml(Config.model_validate(config)))
 
-    def compare(
+    async def pictures(
         *keys: str,
         then: tuple[str, ...] = (),
-        ready: Callable[[LabApp], bool] = lambda app: True,
+        ready: Callable[[LabApp], bool] = whole,
         ascii: bool = False,  # noqa: A002
-    ) -> bool:
-        app = make_app("checkpoints", theme=theme, ascii=ascii)
+    ) -> None:
+        app = make_app("checkpoints", ascii=ascii)
 
         async def prepare(pilot: Pilot[int]) -> None:
             await until(lambda: is_read(app))
             await pilot.pause()
-            await pilot.press(*keys)
-            await until(lambda: whole(app))
-            await pilot.pause()
-            await pilot.press(*then)
-            await until(lambda: ready(app) and whole(app))
-            await pilot.pause()
+            await press(pilot, *keys)
+            await until(lambda: isinstance(app.screen, WritingScreen))
+            if then:
+                await until(lambda: whole(app))
+                await press(pilot, *then)
+            await until(lambda: ready(app))
 
-        return snap_compare(app, terminal_size=size, run_before=prepare)
+        await pictured(app, prepare)
 
-    return compare
+    return pictures
 
 
 MARK_TWO = ("down", "down", "space", "down", "down", "space", "c")
 
 
 def has_curves(app: LabApp) -> bool:
-    return isinstance(app.screen, ComparingScreen) and bool(app.screen.curves)
+    return whole(app) and isinstance(app.screen, ComparingScreen) and bool(app.screen.curves)
 
 
-def test_texts(pictured: Callable[..., bool]) -> None:
-    assert pictured(*MARK_TWO)
+async def test_texts(take: Taking) -> None:
+    await take(*MARK_TWO)
 
 
-def test_measures(pictured: Callable[..., bool]) -> None:
-    assert pictured(*MARK_TWO, then=("tab",))
+async def test_measures(take: Taking) -> None:
+    await take(*MARK_TWO, then=("tab",))
 
 
-def test_curves(pictured: Callable[..., bool]) -> None:
-    assert pictured(*MARK_TWO, then=("tab", "tab"), ready=has_curves)
+async def test_curves(take: Taking) -> None:
+    await take(*MARK_TWO, then=("tab", "tab"), ready=has_curves)
 
 
-def test_settings(pictured: Callable[..., bool]) -> None:
-    assert pictured(*MARK_TWO, then=("shift+tab",))
+async def test_settings(take: Taking) -> None:
+    await take(*MARK_TWO, then=("shift+tab",))
 
 
-def test_lapse(pictured: Callable[..., bool]) -> None:
-    assert pictured("down", "down", "l")
+async def test_lapse(take: Taking) -> None:
+    await take("down", "down", "l")
 
 
-def test_lapse_in_ascii(pictured: Callable[..., bool]) -> None:
-    assert pictured("down", "down", "l", ascii=True)
+async def test_lapse_in_ascii(take: Taking) -> None:
+    await take("down", "down", "l", ascii=True)
 
 
-def test_taste(pictured: Callable[..., bool]) -> None:
-    assert pictured("v", then=("left",))
+async def test_taste(take: Taking) -> None:
+    await take("v", then=("left",))

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from checkpoint_trees import weights
-from lab_harness import NOW, MakeApp, shown, until
+from lab_harness import NOW, MakeApp, press, shown, until
+from pictures import Pictured
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 
@@ -17,17 +18,7 @@ from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
 
-SIZES = [(80, 24), (140, 45)]
-THEMES = ["lab-dark", "lab-light"]
-Snapshot = Callable[..., bool]
-
-LOOKS = [(SIZES[0], THEMES[0]), (SIZES[1], THEMES[1])]
-
-pytestmark = pytest.mark.parametrize(
-    ("size", "theme"),
-    LOOKS,
-    ids=lambda value: value if isinstance(value, str) else f"{value[0]}x{value[1]}",
-)
+Taking = Callable[..., Awaitable[None]]
 
 
 def save(
@@ -96,67 +87,61 @@ def is_read(app: LabApp) -> bool:
 
 
 @pytest.fixture
-def pictured(
-    snap_compare: Snapshot,
-    make_app: MakeApp,
-    size: tuple[int, int],
-    theme: str,
-    runs_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., bool]:
-    """``pictured(*keys, is_empty=False)``: whether the place looks as it did."""
+def take(
+    pictured: Pictured, make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Taking:
+    """``await take(*keys, is_empty=False)``: the place looks as it did."""
     monkeypatch.chdir(runs_root.parent)
 
-    def compare(*keys: str, is_empty: bool = False) -> bool:
-        app = make_app("checkpoints", theme=theme)
+    async def pictures(*keys: str, is_empty: bool = False) -> None:
+        app = make_app("checkpoints")
         app.services.runs_root = Path("runs")
 
         async def prepare(pilot: Pilot[int]) -> None:
             # Only then is everything read.
             await until(lambda: "no runs yet" in shown(app) if is_empty else is_read(app))
             await pilot.pause()
-            await pilot.press(*keys)
-            await pilot.pause()
+            await press(pilot, *keys)
 
-        return snap_compare(app, terminal_size=size, run_before=prepare)
+        await pictured(app, prepare)
 
-    return compare
-
-
-def test_empty(pictured: Callable[..., bool]) -> None:
-    assert pictured(is_empty=True)
+    return pictures
 
 
-def test_runs(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_empty(take: Taking) -> None:
+    await take(is_empty=True)
+
+
+async def test_runs(take: Taking, runs_root: Path) -> None:
     runs(runs_root)
-    assert pictured("down", "space", "down", "space")
+    await take("down", "space", "down", "space")
 
 
-def test_sorted(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_sorted(take: Taking, runs_root: Path) -> None:
     room(runs_root)
-    assert pictured("s", "end", "up", "up", "up", "up")
+    await take("s", "end", "up", "up", "up", "up")
 
 
-def test_damaged(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_damaged(take: Taking, runs_root: Path) -> None:
     room(runs_root)
-    assert pictured(*["down"] * 6)
+    await take(*["down"] * 6)
 
 
-def test_filtered(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_filtered(take: Taking, runs_root: Path) -> None:
     room(runs_root)
-    assert pictured("slash", *"val<1.6 fork")
+    await take("slash", *"val<1.6 fork")
 
 
-def test_a_wrong_filter(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_a_wrong_filter(take: Taking, runs_root: Path) -> None:
     runs(runs_root)
-    assert pictured("slash", *"d_modle=384")
+    await take("slash", *"d_modle=384")
 
 
-def test_deleting(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_deleting(take: Taking, runs_root: Path) -> None:
     runs(runs_root)
-    assert pictured("down", "d")
+    await take("down", "d")
 
 
-def test_renaming(pictured: Callable[..., bool], runs_root: Path) -> None:
+async def test_renaming(take: Taking, runs_root: Path) -> None:
     runs(runs_root)
-    assert pictured("n")
+    await take("n")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from config_harness import add_run, edit_row, keep_settings, place, press, row
-from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from config_harness import add_run, edit_row, keep_settings, place, row
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from textual import events
 from textual.widgets import Input
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from config_harness import add_run, edit_row, place, press, row
-from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from config_harness import add_run, edit_row, place, row
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import load_config

@@ -1,12 +1,12 @@
 """Pictures of the Config place: a preset as it is, edits with mistakes, a difference, ASCII."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from config_harness import place
-from lab_harness import MakeApp, until
+from lab_harness import MakeApp, press, until
+from pictures import Pictured, Prepare
 from textual.pilot import Pilot
 
 from shakespeare_tui.core.config_draft_state import Origin
@@ -14,9 +14,6 @@ from shakespeare_tui.core.config_loading import parse_config
 from shakespeare_tui.core.machine import Memory
 from shakespeare_tui.ui.widgets import config_card
 from shakespeare_tui.ui.widgets.config_probe import SpeedMeasured
-
-SMALL, LARGE = (80, 24), (140, 45)
-Before = Callable[[Pilot[Any]], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +45,7 @@ sampling: {prompts: ["ROMEO:", "JULIET:", "HAMLET:"], max_tokens: 300}
 """
 
 
-def before(name: str, yaml: str, edits: dict[str, str] | None = None, *keys: str) -> Before:
+def before(name: str, yaml: str, edits: dict[str, str] | None = None, *keys: str) -> Prepare:
     """Begin with a config of known speed, edit it, and press keys."""
 
     async def prepare(pilot: Pilot[Any]) -> None:
@@ -61,7 +58,7 @@ def before(name: str, yaml: str, edits: dict[str, str] | None = None, *keys: str
         await pilot.pause()
         here.draft.set_texts(edits or {})
         here.screen.show_draft()
-        await pilot.press(*keys)
+        await press(pilot, *keys)
         await settle(pilot)
 
     return prepare
@@ -81,33 +78,18 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
-def test_preset_as_it_is(
-    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
-) -> None:
-    app = make_app("config", theme=theme)
-    assert snap_compare(app, terminal_size=size, run_before=before("shakespeare", SHAKESPEARE))
+async def test_preset_as_it_is(pictured: Pictured, make_app: MakeApp) -> None:
+    await pictured(make_app("config"), before("shakespeare", SHAKESPEARE))
 
 
-@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-light"), (LARGE, "lab-dark")])
-def test_edited_with_mistakes(
-    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
-) -> None:
-    app = make_app("config", theme=theme)
-    assert snap_compare(app, terminal_size=size, run_before=before("quick", QUICK, MISTAKES))
+async def test_edited_with_mistakes(pictured: Pictured, make_app: MakeApp) -> None:
+    await pictured(make_app("config"), before("quick", QUICK, MISTAKES))
 
 
-@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
-def test_difference_from_the_preset(
-    snap_compare: Callable[..., bool], make_app: MakeApp, size: tuple[int, int], theme: str
-) -> None:
-    app = make_app("config", theme=theme)
-    assert snap_compare(
-        app, terminal_size=size, run_before=before("shakespeare", SHAKESPEARE, CHANGES, "d")
-    )
+async def test_difference_from_the_preset(pictured: Pictured, make_app: MakeApp) -> None:
+    await pictured(make_app("config"), before("shakespeare", SHAKESPEARE, CHANGES, "d"))
 
 
-def test_ascii_while_editing(snap_compare: Callable[..., bool], make_app: MakeApp) -> None:
-    app = make_app("config", ascii=True)
+async def test_ascii_while_editing(pictured: Pictured, make_app: MakeApp) -> None:
     keys = ("down", "enter", "3")
-    assert snap_compare(app, terminal_size=SMALL, run_before=before("quick", QUICK, CHANGES, *keys))
+    await pictured(make_app("config", ascii=True), before("quick", QUICK, CHANGES, *keys))

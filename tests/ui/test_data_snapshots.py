@@ -2,14 +2,15 @@
 
 import shutil
 import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_harness import MakeApp, shown, until
+from lab_harness import MakeApp, press, shown, until
+from pictures import Pictured, Prepare
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.screen import Screen
+from textual.widgets import Input, TabbedContent
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.corpus import scan
@@ -20,10 +21,7 @@ from shakespeare_tui.ui.widgets.corpus_list import CorpusList
 from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
-SMALL, LARGE = (80, 24), (140, 45)
-PATIENCE_SECONDS = 20
 BROKEN = str(Path("data") / "broken.txt")
-Before = Callable[[Pilot[Any]], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -54,18 +52,26 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
     return events
 
 
-def before(spec: str, *keys: str) -> Before:
+def is_in_the_tab(screen: Screen[Any]) -> bool:
+    """Whether the focus has followed to the tab that is seen."""
+    pane, focused = screen.query_one(TabbedContent).active_pane, screen.focused
+    return focused is not None and pane in focused.ancestors
+
+
+def before(spec: str, *keys: str) -> Prepare:
     """Look at a corpus, wait until it is measured, and press keys."""
 
     async def prepare(pilot: Pilot[Any]) -> None:
         screen = pilot.app.screen
         corpora = screen.query_one(CorpusList)
-        await until(lambda: BROKEN in [option.id for option in corpora.options], PATIENCE_SECONDS)
+        await until(lambda: BROKEN in [option.id for option in corpora.options])
         corpora.highlight(spec)
 
         def is_still() -> bool:
             state = screen.query_one(CorpusDetail).state
             if spec == "sample" and (state is None or state.phase != "done"):
+                return False
+            if spec == BROKEN and "Verdict" not in shown(pilot.app):
                 return False
             if any(line.display for line in screen.query(CorpusProgress)):
                 return False
@@ -74,9 +80,11 @@ def before(spec: str, *keys: str) -> Before:
             picture = shown(pilot.app)
             return "Reading" not in picture and "Looking" not in picture
 
-        await until(is_still, PATIENCE_SECONDS)
+        await until(is_still)
         await pilot.pause()
-        await pilot.press(*keys)
+        for key in keys:
+            await press(pilot, key)
+            await until(lambda: is_in_the_tab(screen))
         for field, value in (("#seq-len", "16"), ("#stride", "8")):
             for found in screen.query(field).results(Input):
                 found.value = value
@@ -86,63 +94,49 @@ def before(spec: str, *keys: str) -> Before:
 
 
 NEXT = "right_square_bracket"
-CASES: dict[str, tuple[tuple[int, int], str, Before]] = {
-    "absent_small_dark": (SMALL, "lab-dark", before("tiny_shakespeare")),
-    "absent_large_light": (LARGE, "lab-light", before("tiny_shakespeare")),
-    "overview_small_light": (SMALL, "lab-light", before("sample")),
-    "overview_large_dark": (LARGE, "lab-dark", before("sample")),
-    "characters_small_dark": (SMALL, "lab-dark", before("sample", NEXT)),
-    "zipf_large_light": (LARGE, "lab-light", before("sample", NEXT, NEXT)),
-    "speakers_large_dark": (LARGE, "lab-dark", before("sample", *[NEXT] * 3)),
-    "text_small_dark": (SMALL, "lab-dark", before("sample", *[NEXT] * 4, "s")),
-    "ids_large_light": (LARGE, "lab-light", before("sample", *[NEXT] * 4, "s", "t")),
-    "windows_small_light": (SMALL, "lab-light", before("sample", *[NEXT] * 5, "right")),
-    "windows_large_dark": (LARGE, "lab-dark", before("sample", *[NEXT] * 5, "right")),
-    "error_small_light": (SMALL, "lab-light", before(BROKEN)),
-    "error_large_dark": (LARGE, "lab-dark", before(BROKEN)),
+VIEWS = {
+    "absent": before("tiny_shakespeare"),
+    "overview": before("sample"),
+    "characters": before("sample", NEXT),
+    "zipf": before("sample", NEXT, NEXT),
+    "speakers": before("sample", *[NEXT] * 3),
+    "text": before("sample", *[NEXT] * 4, "s"),
+    "ids": before("sample", *[NEXT] * 4, "s", "t"),
+    "windows": before("sample", *[NEXT] * 5, "right"),
+    "error": before(BROKEN),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_picture(case: str, make_app: MakeApp, snap_compare: Any) -> None:
-    size, theme, prepare = CASES[case]
-    app = make_app("data", theme=theme)
+@pytest.mark.parametrize("view", VIEWS)
+async def test_picture(view: str, make_app: MakeApp, pictured: Pictured) -> None:
+    app = make_app("data")
     app.services.draft.config = Config()
-    assert snap_compare(app, terminal_size=size, run_before=prepare)
+    await pictured(app, VIEWS[view])
 
 
-def test_picture_in_ascii(make_app: MakeApp, snap_compare: Any) -> None:
+async def test_picture_in_ascii(make_app: MakeApp, pictured: Pictured) -> None:
     app = make_app("data", ascii=True)
     app.services.draft.config = Config()
-    prepare = before("sample", NEXT, NEXT)
-    assert snap_compare(app, terminal_size=SMALL, run_before=prepare)
+    await pictured(app, VIEWS["zipf"])
 
 
-@pytest.mark.parametrize(("size", "theme"), [(SMALL, "lab-dark"), (LARGE, "lab-light")])
-def test_picture_while_it_is_read(
-    size: tuple[int, int],
-    theme: str,
-    make_app: MakeApp,
-    snap_compare: Any,
-    leaving: list[threading.Event],
+async def test_picture_while_it_is_read(
+    make_app: MakeApp, pictured: Pictured, leaving: list[threading.Event]
 ) -> None:
-    app = make_app("data", theme=theme)
+    app = make_app("data")
     app.services.draft.config = Config()
 
     async def prepare(pilot: Pilot[Any]) -> None:
         corpora = pilot.app.screen.query_one(CorpusList)
-        await until(lambda: BROKEN in [option.id for option in corpora.options], PATIENCE_SECONDS)
+        await until(lambda: BROKEN in [option.id for option in corpora.options])
         corpora.highlight("sample")
 
         def is_at_the_gate() -> bool:
             state = pilot.app.screen.query_one(CorpusDetail).state
             return state is not None and state.statistics.characters == 20_000
 
-        await until(is_at_the_gate, PATIENCE_SECONDS)
+        await until(is_at_the_gate)
         leaving.append(pilot.app.screen._scan.cancelled)  # type: ignore[attr-defined]
-        await until(
-            lambda: "20,000" in shown(pilot.app) and "reading" in shown(pilot.app), PATIENCE_SECONDS
-        )
-        await pilot.pause()
+        await until(lambda: "20,000" in shown(pilot.app) and "reading" in shown(pilot.app))
 
-    assert snap_compare(app, terminal_size=size, run_before=prepare)
+    await pictured(app, prepare)

@@ -141,6 +141,9 @@ async def test_an_unknown_character_is_named(make_app: MakeApp, trained: RunFold
         await pilot.press("g")
         await until(lambda: "U+4E2D" in shown(app), 60)
         assert "failed" in shown(app)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "U+4E2D" in shown(app)
 
 
 async def test_a_wrong_strategy_is_told_and_nothing_starts(

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from lab_harness import MakeApp, ScriptedTrainer, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
+from pictures import LOOKS, Look, Pictured
 from streams import healthy_run
 from textual.pilot import Pilot
 
@@ -11,28 +12,42 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.ui.dialogs.leave import LeaveDialog
 from shakespeare_tui.ui.training import TrainingController
 
-Snapshot = Callable[..., bool]
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 
-
-@pytest.mark.parametrize("theme", ["lab-dark", "lab-light", "lab-contrast"])
-def test_help(snap_compare: Snapshot, make_app: MakeApp, theme: str) -> None:
-    assert snap_compare(make_app("playground", theme=theme), press=["question_mark"])
+CONTRASTS = (Look(80, 24, "lab-contrast"), Look(140, 45, "lab-contrast-light"))
 
 
-def test_the_palette(snap_compare: Snapshot, make_app: MakeApp) -> None:
+async def ask_for_help(pilot: Pilot[int]) -> None:
+    await press(pilot, "question_mark")
+
+
+async def test_help(pictured: Pictured, make_app: MakeApp) -> None:
+    await pictured(make_app("playground"), ask_for_help, looks=LOOKS + CONTRASTS)
+
+
+async def test_help_in_ascii(pictured: Pictured, make_app: MakeApp) -> None:
+    await pictured(make_app("playground", ascii=True), ask_for_help)
+
+
+async def test_help_without_colours(
+    pictured: Pictured, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    await pictured(make_app("playground"), ask_for_help)
+
+
+async def test_the_palette(pictured: Pictured, make_app: MakeApp) -> None:
     app = make_app("playground")
 
     async def prepare(pilot: Pilot[int]) -> None:
-        await pilot.press("ctrl+p", *"theme")
-        await pilot.pause(0.5)
+        await press(pilot, "ctrl+p", *"theme")
+        await until(lambda: "high contrast" in shown(app))
 
-    assert snap_compare(app, run_before=prepare)
+    await pictured(app, prepare)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (140, 45)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_question_before_leaving(
-    snap_compare: Snapshot, make_app: MakeApp, scripted: Scripted, size: tuple[int, int]
+async def test_the_question_before_leaving(
+    pictured: Pictured, make_app: MakeApp, scripted: Scripted
 ) -> None:
     training, _ = scripted(healthy_run(500))
     app = make_app("checkpoints", training=training)
@@ -40,12 +55,7 @@ def test_the_question_before_leaving(
     async def prepare(pilot: Pilot[int]) -> None:
         training.start(Config())
         await until(lambda: training.history.last_step == 500)
-        await pilot.press("q")
+        await press(pilot, "q")
         await until(lambda: isinstance(app.screen, LeaveDialog))
-        await pilot.pause()
 
-    assert snap_compare(app, terminal_size=size, run_before=prepare)
-
-
-def test_ascii(snap_compare: Snapshot, make_app: MakeApp) -> None:
-    assert snap_compare(make_app("playground", ascii=True), press=["question_mark"])
+    await pictured(app, prepare)

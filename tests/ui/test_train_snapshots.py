@@ -1,9 +1,10 @@
-"""Pictures of the Train place: empty, busy, finished and failed, in two sizes and two themes."""
+"""Pictures of the Train place: empty, busy, finished and failed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
-from lab_harness import MakeApp, ScriptedTrainer, until
+from lab_harness import MakeApp, ScriptedTrainer, press, until
+from pictures import Pictured
 from streams import busy_run, failed_run, finished_run
 from textual.pilot import Pilot
 
@@ -12,33 +13,24 @@ from shakespeare_tui.ui.screens.train import TrainScreen
 from shakespeare_tui.ui.training import TrainingController
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
-SIZES = [(80, 24), (140, 45)]
-THEMES = ["lab-dark", "lab-light"]
-Snapshot = Callable[..., bool]
-
-pytestmark = [
-    pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}"),
-    pytest.mark.parametrize("theme", THEMES),
-]
+Taking = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def pictured(
-    snap_compare: Snapshot,
+def take(
+    pictured: Pictured,
     make_app: MakeApp,
     scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
     monkeypatch: pytest.MonkeyPatch,
-    size: tuple[int, int],
-    theme: str,
-) -> Callable[..., bool]:
-    """``pictured(stream, keys=…, is_over=…)``: whether the place looks as it did."""
+) -> Taking:
+    """``await take(stream, *keys, is_over=…)``: the place looks as it did."""
     monkeypatch.setattr(TrainScreen, "memory_bytes", staticmethod(lambda: 812_000_000))
 
-    def compare(
-        stream: Iterable[Event] | None = None, *, keys: Iterable[str] = (), is_over: bool = False
-    ) -> bool:
+    async def pictures(
+        stream: Iterable[Event] | None = None, *keys: str, is_over: bool = False
+    ) -> None:
         training, trainer = scripted(stream or ())
-        app = make_app("train", training=training, theme=theme)
+        app = make_app("train", training=training)
 
         async def prepare(pilot: Pilot[int]) -> None:
             if stream is not None:
@@ -50,26 +42,25 @@ def pictured(
                 await until(lambda: training.is_active is not is_over)
                 await pilot.pause()
                 chart.redraw()
-            await pilot.press(*keys)
+            await press(pilot, *keys)
             app.clear_notifications()
-            await pilot.pause()
 
-        return snap_compare(app, terminal_size=size, run_before=prepare)
+        await pictured(app, prepare)
 
-    return compare
-
-
-def test_empty(pictured: Callable[..., bool]) -> None:
-    assert pictured()
+    return pictures
 
 
-def test_busy(pictured: Callable[..., bool]) -> None:
-    assert pictured(busy_run(1100), keys=["left", "left", "left", "left"])
+async def test_empty(take: Taking) -> None:
+    await take()
 
 
-def test_finished(pictured: Callable[..., bool]) -> None:
-    assert pictured(finished_run(2000), is_over=True)
+async def test_busy(take: Taking) -> None:
+    await take(busy_run(1100), "left", "left", "left", "left")
 
 
-def test_failed(pictured: Callable[..., bool]) -> None:
-    assert pictured(failed_run(600), is_over=True)
+async def test_finished(take: Taking) -> None:
+    await take(finished_run(2000), is_over=True)
+
+
+async def test_failed(take: Taking) -> None:
+    await take(failed_run(600), is_over=True)

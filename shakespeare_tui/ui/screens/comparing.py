@@ -100,6 +100,11 @@ length; escape leads back."""
         """Show the texts first."""
         self.show_pane(PANES[0][0])
 
+    def on_resize(self) -> None:
+        """Another width has room for wider columns, or only for narrower ones."""
+        if self.is_mounted:
+            self.show_texts()
+
     def wanted(self) -> list[GenerationRequest]:
         """A text of each."""
         return [self.request(item) for item in self.items]

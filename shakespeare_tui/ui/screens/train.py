@@ -191,9 +191,9 @@ the curve."""
         self.query_one(RunNumbers).show(figures_of(figures, memory))
         chart = self.query_one(LossChart)
         chart.show_run(history)
+        # The hidden ones too: a wider terminal or a key may show them before there is more news.
         for rates in self.query(RateCharts):
-            if rates.display:
-                rates.show_run(history, chart.span, chart.is_log_steps)
+            rates.show_run(history, chart.span, chart.is_log_steps)
         self.query_one(SamplesPane).show_run(history, can_ask=view.takes_commands)
         self.query_one(DoctorPane).show_run(history)
         if self.has_class("-ended"):

@@ -130,6 +130,8 @@ class WritingColumns(ChoosingCheckpoint):
             self._note("prompt: give at least one character; \\n is a new line", is_error=True)
         elif problem is not None:
             self._note(f"{problem[0].border_title}: {problem[1]}", is_error=True)
+        elif self._job is not None and self._job.state == "failed":
+            self._note(self._job.error, is_error=True)
         else:
             self._note("")
 

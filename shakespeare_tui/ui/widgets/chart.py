@@ -49,5 +49,5 @@ class Chart(Widget):
         self.forget()
 
     def on_resize(self) -> None:
-        """Another size needs another picture."""
-        self.forget()
+        """Another size needs another picture; the one so far may be on the screen already."""
+        self.redraw()

@@ -93,6 +93,10 @@ class CorpusList(OptionList):
         """Fit the items to the width."""
         self.show(self._items, self._chosen, self._refused)
 
+    def watch_show_vertical_scrollbar(self) -> None:
+        """A scrollbar that comes or goes changes the room, too."""
+        self.call_later(self.on_resize)
+
     def on_click(self, event: events.Click) -> None:
         """One click looks at a corpus; two take it, as enter does."""
         event.prevent_default()

@@ -1,0 +1,92 @@
+"""Pictures of the screens, in every look from one running app, and those that were kept."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from textual.pilot import Pilot
+
+from shakespeare_tui.ui.app import LabApp
+
+Prepare = Callable[[Pilot[int]], Awaitable[None]]
+Pictured = Callable[..., Awaitable[None]]
+
+
+class Look(NamedTuple):
+    """A terminal's size and the theme."""
+
+    columns: int
+    rows: int
+    theme: str
+
+    def __str__(self) -> str:
+        return f"{self.columns}x{self.rows}-{self.theme}"
+
+
+# From each to the next as little changes as can be.
+LOOKS = (
+    Look(80, 24, "lab-dark"),
+    Look(80, 24, "lab-light"),
+    Look(140, 45, "lab-light"),
+    Look(140, 45, "lab-dark"),
+)
+
+
+class Pictures(SingleFileSnapshotExtension):
+    """Keeps each picture in an SVG file of its own."""
+
+    _file_extension = "svg"
+    _write_mode = WriteMode.TEXT
+
+
+async def settled_picture(pilot: Pilot[int]) -> str:
+    """What the terminal shows as SVG, once everything that was asked for is drawn."""
+    last, picture = None, ""
+    while picture != last:
+        last = picture
+        # A message may lead to another one, and that one to a new layout.
+        for _ in range(3):
+            await pilot.pause(0)
+        picture = re.sub(
+            r"\bterminal-\d+-", "terminal-", pilot.app.export_screenshot(simplify=True)
+        )
+    return picture
+
+
+async def compare(
+    app: LabApp,
+    prepare: Prepare | None,
+    looks: Iterable[Look],
+    kept: SnapshotAssertion,
+    folder: Path,
+) -> None:
+    """Bring an app to a state, and compare what it shows in each look with the picture kept.
+
+    Raises:
+        AssertionError: With the files of the pictures that differ, as kept and as they are now.
+    """
+    looks, differing = tuple(looks), []
+    kept = kept.use_extension(Pictures)
+    async with app.run_test(size=looks[0][:2], notifications=True) as pilot:
+        app.looks.choose_theme(looks[0].theme)
+        if prepare is not None:
+            await prepare(pilot)
+        for look in looks:
+            app.looks.choose_theme(look.theme)
+            if app.size != look[:2]:
+                await pilot.resize_terminal(*look[:2])
+            picture = await settled_picture(pilot)
+            if kept(name=str(look)) != picture:
+                differing.append(_describe(kept, look, picture, folder))
+    assert not differing, "\n".join(["these pictures differ:", *differing])
+
+
+def _describe(kept: SnapshotAssertion, look: Look, picture: str, folder: Path) -> str:
+    before = Path(kept.extension.get_location(test_location=kept.test_location, index=str(look)))
+    now = folder / before.name
+    folder.mkdir(exist_ok=True)
+    now.write_text(picture, encoding="utf-8")
+    return f"  kept {before if before.exists() else 'nowhere'}\n  now  {now}"
