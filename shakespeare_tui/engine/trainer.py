@@ -16,6 +16,7 @@ from shakespeare_tui.core.commands import (
     SetLearningRate,
     Stop,
 )
+from shakespeare_tui.core.core_sharing import CORES
 from shakespeare_tui.core.diagnosis import Doctor
 from shakespeare_tui.core.errors import CancelledError, RunFailedError
 from shakespeare_tui.core.event_log import read_events
@@ -310,7 +311,8 @@ class Trainer:
         elif isinstance(command, GenerateSample):
             self._boundary.sample(command.prompt or None)
         elif isinstance(command, Pause):
-            self._wait()
+            with CORES.resting():
+                self._wait()
 
     def _wait(self) -> None:
         self._tick()

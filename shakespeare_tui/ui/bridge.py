@@ -93,9 +93,10 @@ def _train(request: TrainingRequest, channel: TrainingChannel) -> None:
     preload_torch()
     from shakespeare_tui.core.commands import CommandInbox
     from shakespeare_tui.core.event_log import EventLog
+    from shakespeare_tui.engine.threads import training_threads
     from shakespeare_tui.engine.trainer import Trainer
 
-    with _session(request, channel) as session:
+    with training_threads(), _session(request, channel) as session:
         run = session.run
         history = None if session.is_new else _read_history(session)
         channel.send(Opened(run.name, run.path, history))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.core.measures import CorpusReference
     from shakespeare_tui.core.tokenizers import Tokenizer
     from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.engine.threads import SharedThreads
     from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest, GenerationState
 
 _log = logging.getLogger(__name__)
@@ -22,7 +23,10 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
     state: GenerationState = "failed"
     error = "the generation broke off; the log of the lab says more"
     try:
-        is_whole = _write(request, job)
+        from shakespeare_tui.engine.threads import SharedThreads
+
+        with SharedThreads() as threads:
+            is_whole = _write(request, job, threads)
         state, error = "done" if is_whole else "stopped", ""
     except CancelledError:
         state, error = "stopped", ""
@@ -35,7 +39,7 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
         job.end(state, error)
 
 
-def _write(request: "GenerationRequest", job: "GenerationJob") -> bool:
+def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> bool:
     """Write and measure; whether it came to its end."""
     from shakespeare_tui.core.runs import find_checkpoint
     from shakespeare_tui.core.sampling import parse_strategy
@@ -56,6 +60,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob") -> bool:
             model, prompt, columns, max_tokens=request.max_tokens, cancelled=job.stop_requested
         )
         for count, tokens in enumerate(stream, start=1):
+            threads.take_turns()
             # Negative ones are no tokens: the column has ended, or its next is not known yet.
             pieces = [characters[token] if token >= 0 else "" for token in tokens]
             for column, piece in zip(written, pieces, strict=True):

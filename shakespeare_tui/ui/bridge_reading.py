@@ -56,9 +56,11 @@ def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -
     """
     from shakespeare_tui.core.measures import measure_text
     from shakespeare_tui.engine.scoring import score_tokens
+    from shakespeare_tui.engine.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
-    surprise = score_tokens(model, tokenizer.encode_array(text))
+    with SharedThreads():
+        surprise = score_tokens(model, tokenizer.encode_array(text))
     measures = measure_text(text, reference_of(reference, runs_root), prompt_length)
     return Scored(
         surprise.nats,
@@ -75,11 +77,14 @@ def expectation_at(reference: str, runs_root: Path, text: str, position: int) ->
         UserError: There is no such checkpoint, or the text has characters it does not know.
     """
     from shakespeare_tui.engine.scoring import logits_at
+    from shakespeare_tui.engine.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
     tokens = tokenizer.encode_array(text[:position]).astype(np.int64)
     characters = tuple(tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
-    return Expectation(logits_at(model, tokens, position), tokens, characters)
+    with SharedThreads():
+        logits = logits_at(model, tokens, position)
+    return Expectation(logits, tokens, characters)
 
 
 def attention_of(reference: str, runs_root: Path, text: str, position: int) -> Reals:
@@ -89,6 +94,8 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
         UserError: There is no such checkpoint, or the text has characters it does not know.
     """
     from shakespeare_tui.engine.scoring import attention_at
+    from shakespeare_tui.engine.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
-    return attention_at(model, tokenizer.encode_array(text[:position]), position)
+    with SharedThreads():
+        return attention_at(model, tokenizer.encode_array(text[:position]), position)

@@ -168,6 +168,11 @@ class TrainingController:
         return self.state in _ACTIVE
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether a trainer takes its share of the processor: not while it is paused."""
+        return self.is_active and self.state != "paused"
+
+    @property
     def is_alive(self) -> bool:
         """Whether the thread has not ended yet."""
         return self._thread is not None and self._thread.is_alive()

@@ -169,7 +169,7 @@ async def test_it_says_that_training_shares_the_cores(
         training.start(Config())
         await until(lambda: is_read(app))
         await pilot.press("down", "space", "space", "c")
-        await until(lambda: "is being trained: writing shares the cores" in shown(app))
+        await until(lambda: "writing: shares the cores with" in shown(app))
         writing.go_on.set()
         await until(lambda: whole(app))
 

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
+from shakespeare_tui.core.core_sharing import sharing_words
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.room.items import CheckpointItem
 from shakespeare_tui.ui.generation import GenerationRequest
@@ -143,11 +144,9 @@ class WritingScreen(LabScreen):
         """Bring the head up to date."""
         line = self.head()
         training = self.lab.services.training
-        if training.is_active and self.writer.is_busy:
-            name = training.run_name or "a run"
-            line = line + Content.styled(
-                f"\n{name} is being trained: writing shares the cores with it", "$warning"
-            )
+        if training.is_at_work and self.writer.is_busy:
+            words = sharing_words(training.run_name or "a run")
+            line = line + Content.styled(f"\nwriting: {words}", "$warning")
         for head in self.query("#head").results(Static):
             head.update(line)
 

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from shakespeare_tui.core.core_sharing import sharing_words
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.prompt_history import PromptHistory
 from shakespeare_tui.ui.batch import Batch
@@ -104,8 +105,8 @@ class WritingColumns(ChoosingCheckpoint):
         if strip.n_shown < n_columns:
             last = strip.first_shown + strip.n_shown
             parts.append(f"columns {strip.first_shown + 1}-{last} of {n_columns} ←/→")
-        if training.is_active:
-            parts.append(f"shares the cores with {training.run_name or 'training'}")
+        if training.is_at_work:
+            parts.append(sharing_words(training.run_name or "training"))
         head = Content.assemble((parts[0], "bold $foreground"), " · " + " · ".join(parts[1:]))
         self.query_one("#head", Static).update(head)
 
