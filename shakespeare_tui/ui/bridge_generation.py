@@ -1,5 +1,6 @@
 """Where the Playground's columns reach the engine: texts and measures, off the UI thread."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.ui.live_measures import LiveMeasures
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.measures import CorpusReference
@@ -54,20 +56,21 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     written: list[list[str]] = [[] for _ in strategies]
     started = time.perf_counter()
-    is_whole = True
-    try:
-        stream = generate_columns(
-            model, prompt, columns, max_tokens=request.max_tokens, cancelled=job.stop_requested
-        )
+    is_whole = False
+    live = LiveMeasures(job, written, lambda: reference_of(request.reference, request.runs_root))
+    stream = generate_columns(
+        model, prompt, columns, max_tokens=request.max_tokens, cancelled=job.stop_requested
+    )
+    with contextlib.suppress(CancelledError), live:
         for count, tokens in enumerate(stream, start=1):
             threads.take_turns()
             # Negative ones are no tokens: the column has ended, or its next is not known yet.
             pieces = [characters[token] if token >= 0 else "" for token in tokens]
             for column, piece in zip(written, pieces, strict=True):
-                column.append(piece)
+                if piece:
+                    column.append(piece)
             job.add(pieces, count, time.perf_counter() - started)
-    except CancelledError:
-        is_whole = False
+        is_whole = True
     job.state = "measuring"
     _measure(request, job, model, tokenizer, ["".join(column) for column in written])
     return is_whole

@@ -36,7 +36,8 @@ class GenerationJob:
         error: One line, where the state is ``failed``.
         tokens: Tokens a column so far.
         seconds: How long they took, without loading.
-        measures: Of each column, as far as they are known.
+        measures: Of each column, once they are known.
+        previews: Provisional ones of each column, while it is written.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class GenerationJob:
         self.tokens = 0
         self.seconds = 0.0
         self.measures: list[Measures | None] = [None] * len(request.strategies)
+        self.previews: list[Measures | None] = [None] * len(request.strategies)
         self._pieces: list[list[str]] = [[] for _ in request.strategies]
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -95,6 +97,10 @@ class GenerationJob:
     def measure(self, column: int, measures: "Measures") -> None:
         """Hand over the measures of a column."""
         self.measures[column] = measures
+
+    def preview(self, column: int, measures: "Measures") -> None:
+        """Hand over the measures of a column as far as it is written."""
+        self.previews[column] = measures
 
     def end(self, state: GenerationState, error: str = "") -> None:
         """Nothing more comes."""

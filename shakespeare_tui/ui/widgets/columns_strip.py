@@ -143,7 +143,10 @@ class ColumnsStrip(Horizontal):
         for column, piece in zip(columns, job.take(), strict=True):
             column.stream.append(piece)
             column.border_subtitle = Content(_progress(job))
-        if is_over:
+        if not is_over:
+            for column, measures in zip(columns, job.previews, strict=True):
+                column.preview_measures(measures)
+        else:
             best = best_columns(job.measures)
             for column, measures, marks in zip(columns, job.measures, best, strict=True):
                 column.show_measures(measures, marks)

@@ -48,6 +48,7 @@ class TextColumn(Vertical):
         self._strategy = strategy
         self.measures: Measures | None = None
         self.written_with = ""
+        self._preview: Measures | None = None
         self._best: set[str] = set()
 
     def compose(self) -> ComposeResult:
@@ -83,15 +84,21 @@ class TextColumn(Vertical):
 
     def show_measures(self, measures: "Measures | None", best: set[str]) -> None:
         """Show measures below the text and underline what was copied."""
-        self.measures, self._best = measures, best
+        self.measures, self._preview, self._best = measures, None, best
         copies = measures.memorisation.passages if measures and measures.memorisation else ()
         self.stream.mark_copies([(passage.start, passage.end) for passage in copies])
         self._draw_measures()
 
+    def preview_measures(self, measures: "Measures | None") -> None:
+        """Show the measures of a text that is still being written."""
+        if measures is not self._preview:
+            self._preview = measures
+            self._draw_measures()
+
     def _draw_measures(self) -> None:
         width = self.content_size.width
         if width:
-            lines = measure_lines(self.measures, self._best, width)
+            lines = measure_lines(self.measures or self._preview, self._best, width)
             self.query_one(".measures", Static).update(lines)
 
     def on_resize(self) -> None:

@@ -1,0 +1,102 @@
+"""Measures under a text that is still being written."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab_harness import MakeApp, shown, until
+from playground_script import measures, write
+from test_checkpoints_snapshots import runs
+
+from shakespeare_tui.core.measures import Measures, measure_text
+from shakespeare_tui.ui import bridge_generation, live_measures
+from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.live_measures import MOST_CHARACTERS, LiveMeasures, pause_after
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Callable[[int], GenerationJob]:
+    """A job of so many columns that nobody writes."""
+
+    def make(n_columns: int) -> GenerationJob:
+        request = GenerationRequest(
+            runs_root=tmp_path, reference="r@1", prompt="A b: ", strategies=("greedy",) * n_columns
+        )
+        return GenerationJob(request, lambda request, job: None)
+
+    return make
+
+
+def test_a_short_text_is_measured_whole(make_job: Callable[[int], GenerationJob]) -> None:
+    job = make_job(2)
+    LiveMeasures(job, [list("to be or not"), []], lambda: None).measure(None)
+    assert job.previews == [measure_text("A b: to be or not", None, 5), None]
+
+
+def test_of_a_long_text_only_the_end_is_measured(
+    make_job: Callable[[int], GenerationJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def note(text: str, reference: None, prompt_length: int) -> Measures:
+        seen.append(text[prompt_length:])
+        return measures(0)
+
+    monkeypatch.setattr("shakespeare_tui.core.measures.measure_text", note)
+    pieces = list("x" * 100_000 + "end")
+    live = LiveMeasures(make_job(1), [pieces], lambda: None)
+    live.measure(None)
+    live.measure(None)
+    pieces.append("!")
+    live.measure(None)
+    assert [len(text) for text in seen] == [MOST_CHARACTERS] * 2
+    assert [text[-4:] for text in seen] == ["xend", "end!"]
+
+
+def test_dear_measurements_come_less_often() -> None:
+    assert pause_after(0.001) == 0.5
+    assert pause_after(1) == 20
+
+
+def test_it_measures_beside_the_writing_and_ends_with_it(
+    make_job: Callable[[int], GenerationJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_measures, "_LEAST_PAUSE_SECONDS", 0.01)
+    job, pieces = make_job(1), list("to be")
+    before = threading.active_count()
+    with LiveMeasures(job, [pieces], lambda: None):
+        for wanted in ("A b: to be", "A b: to be or to be"):
+            deadline = time.monotonic() + 5
+            while job.previews[0] != measure_text(wanted, None, 5):
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            pieces += list(" or to be")
+    assert threading.active_count() == before
+
+
+async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
+    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slowly(request: GenerationRequest, job: GenerationJob) -> None:
+        job.add(["to be", "or", "not"], 5, 0.1)
+        for column in range(3):
+            job.preview(column, measures(column).with_surprise(None))
+        go_on.wait(10)
+        write(request, job)
+
+    runs(runs_root)
+    monkeypatch.setattr(bridge_generation, "write_columns", slowly)
+    app = make_app("playground")
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: "quick-1" in shown(app))
+        await pilot.press("g")
+        await until(lambda: "80%" in shown(app) and "75%" in shown(app))
+        assert "★" not in shown(app)
+        go_on.set()
+        await until(lambda: "★" in shown(app))
+        await pilot.press("n")
+        await until(lambda: "★" in shown(app))
