@@ -10,9 +10,8 @@ all steps. k sets the classic six, t sweeps the temperature from 0.3 to 1.5, a a
 removes one, and the arrows move between columns where not all of them fit.
 
 In the prompt, \\n stands for a new line; up brings back earlier prompts. Below each text are its
-measures: while it is written, of its last 2,000 characters; in the end of all of it, the best of
-all columns with a star. Underlined passages of 20 characters or more stand word for word in the
-training text.
+measures, the best of all columns with a star; underlined passages of 20 characters or more stand
+word for word in the training text.
 
 s reads the current text, v or a paste one of your own: every character is shaded by its
 probability, and beside it stands what the model expected under the cursor, before and after each
