@@ -37,13 +37,14 @@ async def test_help_without_colours(
 
 
 async def test_the_palette(pictured: Pictured, make_app: MakeApp) -> None:
-    app = make_app("playground")
-
     async def prepare(pilot: Pilot[int]) -> None:
         await press(pilot, "ctrl+p", *"theme")
-        await until(lambda: "high contrast" in shown(app))
+        await until(lambda: "high contrast" in shown(pilot.app))  # type: ignore[arg-type]
 
-    await pictured(app, prepare)
+    # The palette closes when a theme is chosen, and offers the others.
+    for theme in ("lab-dark", "lab-light"):
+        looks = [look for look in LOOKS if look.theme == theme]
+        await pictured(make_app("playground", theme=theme), prepare, looks=looks)
 
 
 async def test_the_question_before_leaving(

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from shakespeare_tui.core.events import Event
 from shakespeare_tui.ui.screens.train import TrainScreen
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.ui.training import Ended, TrainingController
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
 Taking = Callable[..., Awaitable[None]]
@@ -23,13 +23,17 @@ def take(
     scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Taking:
-    """``await take(stream, *keys, is_over=…)``: the place looks as it did."""
+    """``await take(stream, *keys, is_over=…, error=…)``: the place looks as it did."""
     monkeypatch.setattr(TrainScreen, "memory_bytes", staticmethod(lambda: 812_000_000))
 
     async def pictures(
-        stream: Iterable[Event] | None = None, *keys: str, is_over: bool = False
+        stream: Iterable[Event] | None = None,
+        *keys: str,
+        is_over: bool = False,
+        error: str = "",
     ) -> None:
         training, trainer = scripted(stream or ())
+        trainer.ending = Ended(error=error)
         app = make_app("train", training=training)
 
         async def prepare(pilot: Pilot[int]) -> None:
@@ -63,4 +67,4 @@ async def test_finished(take: Taking) -> None:
 
 
 async def test_failed(take: Taking) -> None:
-    await take(failed_run(600), is_over=True)
+    await take(failed_run(600), is_over=True, error="training diverged: loss nan")

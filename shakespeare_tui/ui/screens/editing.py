@@ -72,7 +72,7 @@ class EditingScreen(ListingScreen):
             self.lab.say(f"{run.name} is called {renamed.name} now; forks still find it")
             self.read_runs()
 
-        hint = "letters, digits, - _ . · enter renames, esc leaves"
+        hint = "letters, digits, - _ . · enter renames"
         self.query_one(AskBar).ask("Rename", hint, run.name, _telling(answer))
 
     def action_annotate(self) -> None:
