@@ -107,6 +107,20 @@ async def test_plus_and_minus_change_the_selected_step_live(reading_app: LabApp)
         assert view(app).xray.stages[-1].probabilities.max() > before  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("key", ["plus", "right_square_bracket"])
+async def test_beside_the_branches_a_change_of_the_steps_is_seen(
+    reading_app: LabApp, key: str
+) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        await pilot.press("b")
+        await until(lambda: "up and down walk" in shown(app))
+        await pilot.press(key)
+        await until(lambda: "up and down walk" not in shown(app))
+        assert view(app).strategy in shown(app)
+
+
 @pytest.mark.parametrize("keys", [("enter", "down", "down", "enter"), ("enter", "3")])
 async def test_another_candidate_begins_a_branch(
     reading_app: LabApp, requests: list[GenerationRequest], keys: tuple[str, ...]

@@ -80,6 +80,7 @@ class ReadingView(ReadingDesk):
 
     def action_nudge(self, by: int) -> None:
         """Move the selected step's value; in the attention view, go to the next head."""
+        self._leave_branches()
         if self.side == "attention" and self.attention is not None:
             self.choice.move_head(by, self.attention.shape[1])
             self.shade_text()
@@ -90,12 +91,18 @@ class ReadingView(ReadingDesk):
 
     def action_step(self, by: int) -> None:
         """Select another step; in the attention view, another layer."""
+        self._leave_branches()
         if self.side == "attention" and self.attention is not None:
             self.choice.move_layer(by, self.attention.shape[0])
             self.shade_text()
         elif self.xray is not None:
             self.xray.step = (self.xray.step + by) % len(self.xray.strategy.steps)
         self.draw()
+
+    def _leave_branches(self) -> None:
+        # What changes must be seen: beside the branches stand no steps.
+        if self.side == "branches":
+            self.action_show_side("xray")
 
     def action_next_copy(self) -> None:
         """Go to the next copied passage."""
