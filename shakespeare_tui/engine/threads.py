@@ -19,6 +19,8 @@ from shakespeare_tui.core.core_sharing import CORES
 # Long enough for a run to get on, short enough for a text to stream evenly.
 _TURN_SECONDS = 0.025
 _LONGEST_REST_SECONDS = 0.5
+# Rests as long as the turns leave the text far behind the run; none leave the run behind.
+_REST_RATIO = 1 / 3
 _lock = threading.Lock()
 
 
@@ -73,7 +75,7 @@ class SharedThreads:
         return self
 
     def take_turns(self) -> None:
-        """To be called often by long work: beside a run it rests for half of the time.
+        """To be called often by long work: beside a run it rests for a quarter of the time.
 
         Fewer threads do not suffice: a training step takes Python's lock again after each of some
         hundred operations, and waits for it while other work is in Python.
@@ -82,7 +84,7 @@ class SharedThreads:
         worked = time.perf_counter() - self._turn_began
         if worked >= _TURN_SECONDS:
             if CORES.beside is not None:
-                time.sleep(min(worked, _LONGEST_REST_SECONDS))
+                time.sleep(min(_REST_RATIO * worked, _LONGEST_REST_SECONDS))
             self._turn_began = time.perf_counter()
 
     def _take_share(self) -> None:
