@@ -131,11 +131,11 @@ def wait_for_end(run: Path) -> None:
             return
 
 
-def steps_a_second(run: Path) -> float:
+def steps_a_second(run: Path, warm_up: int = _WARM_UP_STEPS) -> float:
     """The speed between the warm-up and the last step, by the run's own clock."""
     records = map(json.loads, (run / "events.jsonl").read_text().splitlines())
     steps = [record for record in records if record["type"] == "StepCompleted"]
-    first, last = steps[_WARM_UP_STEPS], steps[-1]
+    first, last = steps[warm_up], steps[-1]
     return (last["step"] - first["step"]) / (last["time"] - first["time"])
 
 
