@@ -34,6 +34,7 @@ _EMPTY = (
     "Shakespeare. Its checkpoints are then listed here."
 )
 _EXAMPLE = "val<1.6 d_model=384 corpus:tiny"
+_DONE_WITH_CHECKPOINTS = frozenset(("mark", "filter", "compare", "lapse", "taste", "generate"))
 
 
 class RunsListed(Message):
@@ -99,6 +100,12 @@ class ListingScreen(LabScreen):
         """The table."""
         return self.query_one(CheckpointTable)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer what is done with checkpoints where there are some."""
+        if action in _DONE_WITH_CHECKPOINTS and not self.items:
+            return False
+        return super().check_action(action, parameters)
+
     # --- reading -------------------------------------------------------------------------------
 
     def on_place_shown(self) -> None:
@@ -136,6 +143,8 @@ class ListingScreen(LabScreen):
         body = self.query_one("#body")
         was_shown, body.display = body.display, bool(self.items)
         self.show_items()
+        if body.display != was_shown:
+            self.refresh_bindings()
         if body.display and not was_shown:
             self.table.focus()
 

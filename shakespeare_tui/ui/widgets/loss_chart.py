@@ -83,6 +83,7 @@ class LossChart(Chart, can_focus=True):
         self.is_log_loss = False
         self.viewport = Viewport()
         self.cursor: int | None = None
+        self._has_steps = False
         self._picture: LossPicture | None = None
         self._drawn: object = None
 
@@ -106,6 +107,9 @@ class LossChart(Chart, can_focus=True):
             self.redraw()
         elif self._state() != self._drawn:
             self.redraw()
+        if self._has_steps != (self.last_step > 0):
+            self._has_steps = self.last_step > 0
+            self.refresh_bindings()
 
     def show_overlays(self, overlays: Mapping[str, RunHistory]) -> None:
         """Lay other runs behind the current one."""
@@ -275,7 +279,9 @@ class LossChart(Chart, can_focus=True):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Escape hides the cursor first, and leaves the chart only after that."""
-        return self.cursor is not None if action == "hide_cursor" else True
+        if action == "hide_cursor":
+            return self.cursor is not None
+        return action != "move_cursor" or self._has_steps
 
 
 def stable_slots(names: list[str], count: int) -> list[int]:
