@@ -20,7 +20,7 @@ print(os.environ.get("GOMP_SPINCOUNT"))
 
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
 )
 def test_waiting_threads_sleep_soon_unless_the_user_chose(
     chosen: dict[str, str], expected: str

@@ -84,6 +84,8 @@ def packed(model: Transformer, precision: Precision) -> PackedModel:
     models, whose copies would be a burden, are packed for each text.
     """
     parameters = list(model.parameters())
+    if precision == "auto":
+        precision = "float32"
     # An autocast is of a training under way, not of the text.
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
