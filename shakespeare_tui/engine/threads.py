@@ -19,8 +19,8 @@ from shakespeare_tui.core.core_sharing import CORES
 # Long enough for a run to get on, short enough for a text to stream evenly.
 _TURN_SECONDS = 0.025
 _LONGEST_REST_SECONDS = 0.5
-# Rests as long as the turns leave the text far behind the run; none leave the run behind.
-_REST_RATIO = 1 / 3
+# Of the length of a turn; with this, both keep about half of the speed that they have alone.
+_REST_RATIO = 2 / 3
 _lock = threading.Lock()
 
 
@@ -75,7 +75,7 @@ class SharedThreads:
         return self
 
     def take_turns(self) -> None:
-        """To be called often by long work: beside a run it rests for a quarter of the time.
+        """To be called often by long work: beside a run it rests for two fifths of the time.
 
         Fewer threads do not suffice: a training step takes Python's lock again after each of some
         hundred operations, and waits for it while other work is in Python.
