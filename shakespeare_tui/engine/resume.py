@@ -21,8 +21,8 @@ from shakespeare_tui.engine.device import resolve_device
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
+from shakespeare_tui.engine.precision_memory import PRECISIONS
 from shakespeare_tui.engine.session import (
-    PRECISIONS,
     Hooks,
     Session,
     check_memory,

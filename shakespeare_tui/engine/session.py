@@ -41,8 +41,7 @@ from shakespeare_tui.engine.device import choose_precision, resolve_device
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from shakespeare_tui.engine.precision_memory import PRECISIONS, remembered_precision
 
 
 @dataclass
@@ -215,8 +214,10 @@ def _new_learner(config: Config, vocab_size: int, device: torch.device) -> tuple
     if config.training.precision == "auto":
         rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
         window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=device)
-        learner.precision = choose_precision(
-            device, lambda dtype: learner.gradient_pass(window, dtype)
+        learner.precision = remembered_precision(
+            device,
+            [config.model.model_dump(mode="json"), list(window.shape), vocab_size],
+            lambda: choose_precision(device, lambda dtype: learner.gradient_pass(window, dtype)),
         )
     else:
         learner.precision = PRECISIONS[config.training.precision]

@@ -25,7 +25,12 @@ class AskBar(Horizontal):
         background: $panel;
     }
     AskBar > Static { width: auto; height: 1; }
-    AskBar > #ask-hint { color: $text-muted; }
+    AskBar > #ask-hint {
+        max-width: 60%;
+        color: $text-muted;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+    }
     AskBar > #ask-hint.-error { color: $error; }
     AskBar > Input { width: 1fr; min-width: 12; background: $panel; margin: 0 1; }
     """

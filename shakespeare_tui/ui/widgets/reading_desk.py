@@ -143,8 +143,9 @@ class ReadingDesk(Horizontal):
         self.number = number
         branch, reading = self.branches[number], self.reading
         reading.begin(branch.text, branch.prompt_length)
-        name = f" · branch {number} of {len(self.branches)}" if len(self.branches) > 1 else ""
-        reading.border_title = Content(f"{self.reference} · {branch.strategy or 'your text'}{name}")
+        # First what tells branches apart: a narrow window cuts off the rest.
+        name = f"branch {number} of {len(self.branches)} · " if len(self.branches) > 1 else ""
+        reading.border_title = Content(f"{name}{self.reference} · {branch.strategy or 'your text'}")
         self.shade_text()
         reading.go_to(position)
         if number not in self.scores and not self._is_writing:

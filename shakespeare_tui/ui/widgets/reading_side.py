@@ -88,7 +88,7 @@ def branch_lines(tree: BranchTree, current: int, width: int, height: int, ascii:
     lines = []
     for depth, branch in rows[first : first + height]:
         indent = "  " * min(depth, 6) + ("└ " if depth else "")
-        where = f"at {branch.start:,} " if branch.parent else ""
+        where = f"at {branch.start + 1:,} " if branch.parent else ""
         start = max(0, branch.start - 2) if branch.parent else branch.prompt_length
         words = "".join(sign(c, ascii) if c == "\n" else c for c in branch.text[start : start + 40])
         is_here = branch.number == current
