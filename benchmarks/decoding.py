@@ -132,7 +132,7 @@ def measure(name: str, rounds: int, streams: int) -> None:
 
 
 def measure_first_token(name: str) -> None:
-    """Print how long the first token takes with the model loaded; the first prepares the weights."""
+    """Print how long the first token takes with the model loaded; the first text packs it."""
     model = Transformer(load_config(name).model, VOCAB_SIZE, torch.Generator().manual_seed(1))
     model.eval()
     for length in (6, model.config.max_seq_len):
