@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shakespeare_tui.core.commands import Stop
 from shakespeare_tui.core.config_loading import load_config
-from shakespeare_tui.core.threads import let_threads_sleep_soon
+from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.training import TrainingController
 

@@ -13,9 +13,6 @@ from shakespeare_tui.cli.console import say
 if TYPE_CHECKING:
     import asyncio
 
-    # Milliseconds in which more may follow an escape, read when Textual is imported; its own 100
-    # are felt. What a terminal sends as one sequence arrives within a few.
-    os.environ.setdefault("ESCDELAY", "25")
     from shakespeare_tui.ui.app import LabApp
     from shakespeare_tui.ui.training import TrainingController
 

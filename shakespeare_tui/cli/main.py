@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from shakespeare_tui import __version__
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
-from shakespeare_tui.core.threads import let_threads_sleep_soon
+from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
 
 # Each module has `add_parser(subparsers)`, light to import, and `run(arguments) -> exit code`.
 COMMANDS = (

@@ -9,7 +9,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -93,12 +92,7 @@ class SharedThreads:
             set_own_threads(wanted)
             self._now = wanted
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         """Take back the number from before."""
         if self._now != self._before:
             set_own_threads(self._before)

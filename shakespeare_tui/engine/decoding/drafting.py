@@ -72,7 +72,8 @@ def write_from_drafts(
     while length < last and not chooser.is_over:
         count = 0
         reader.forget_after(length - 1)
-        if drafter is not None and reader.unread(length) == 1:
+        if length > len(prompt) and reader.unread(length) == 1:
+            drafter = drafter or make_drafter()
             count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
             drafter.follow(decoder)
             for end in range(length, length + count):
@@ -81,7 +82,6 @@ def write_from_drafts(
         for token in _checked(chooser, logits, text, length, cancelled):
             length += 1
             yield [token]
-        drafter = drafter or make_drafter()
 
 
 def _checked(

@@ -72,8 +72,8 @@ def can_pack(model: Transformer) -> bool:
 
 _Checksums = tuple[int, ...]
 _MOST_BYTES_KEPT = 256_000_000
-_kept: "weakref.WeakKeyDictionary[Transformer, dict[Precision, tuple[_Checksums, PackedModel]]]"
-_kept = weakref.WeakKeyDictionary()
+_Kept = dict[Precision, tuple[_Checksums, PackedModel]]
+_kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
 
 
 def packed(model: Transformer, precision: Precision) -> PackedModel:
