@@ -143,8 +143,14 @@ the curve."""
         self.view.poll(self.lab.services.clock())
         if self._state() != self._drawn:
             self.view_changed()
-        elif self._pace.is_due():
+        elif self._plays_smoothly or self._pace.is_due():
             self._show_news()
+
+    @property
+    def _plays_smoothly(self) -> bool:
+        """Whether a replay plays and no trainer of this process wants the processor."""
+        is_playing = isinstance(self.view, ReplayView) and self.view.source.is_playing
+        return is_playing and not self.lab.services.training.is_at_work
 
     @property
     def _is_there(self) -> bool:
