@@ -89,6 +89,17 @@ def found(items: list[CheckpointItem], query: str) -> list[str]:
         ("state:broken protocol=subset-64", "wide@2000 wide@1000 small@500"),
         ("run!=wide run!=small", "bare@"),
         ("-", ""),
+        ("Val<1.6", "wide@2000"),
+        ("VAL<1.6 D_Model=384", "wide@2000"),
+        ("Perpl.<5", "wide@2000"),
+        ("Checkpoint:@600", "small@600"),
+        ("lr=3e-4", "wide@2000 wide@1000"),
+        ("layers>1 heads=6 width=384", "wide@2000 wide@1000"),
+        ("val<1.6 or corpus:sample", "wide@2000 small@600 small@500"),
+        ("step=1000 OR is:damaged or bare", "wide@1000 small@600 bare@"),
+        ("run:wide and val<1.6", "wide@2000"),
+        ('"or"', ""),
+        ("-wide or -is:last", "wide@1000 small@600 small@500 bare@"),
     ],
 )
 def test_what_a_query_lets_through(items: list[CheckpointItem], query: str, keys: str) -> None:
@@ -112,6 +123,10 @@ def test_what_a_query_lets_through(items: list[CheckpointItem], query: str, keys
         ("d_model<wide", "model.d_model< needs a number, not wide"),
         ("is:good", "takes best, last or damaged, not good"),
         ("is:", "such as is:best"),
+        ("or", "or needs a condition after it"),
+        ("or and step>1", "and needs a condition before it"),
+        ("Vall<1.6", "nothing is called Vall; did you mean val?"),
+        ("lrr<1", "did you mean lr?"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(query: str, told: str) -> None:
@@ -119,6 +134,11 @@ def test_what_is_wrong_is_said_in_one_line(query: str, told: str) -> None:
         parse_query(f"val<2 {query}")
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_or_cannot_begin_a_query() -> None:
+    with pytest.raises(UserError, match="or needs a condition before it"):
+        parse_query("or val<2")
 
 
 @given(st.text(max_size=30))

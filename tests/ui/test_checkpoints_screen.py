@@ -309,3 +309,33 @@ async def test_the_list_waits_while_a_name_is_typed(make_app: MakeApp, runs_root
         await pilot.press("space", *"zz")
         await pilot.pause()
         assert keys(app) == []
+
+
+async def test_a_filter_that_fits_nothing_says_so_in_words(
+    make_app: MakeApp, trained: RunFolder
+) -> None:
+    app = make_app("checkpoints")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(app, pilot)
+        await type_filter(pilot, "val<0.001")
+        await until(lambda: "No checkpoint matches val<0.001: empty the filter" in shown(app))
+        await pilot.press("escape")
+        await until(lambda: "No checkpoint matches" not in shown(app) and keys(app))
+
+
+async def test_what_the_header_calls_a_column_filters_by_it(
+    make_app: MakeApp, runs_root: Path
+) -> None:
+    add_run_with_losses(runs_root, "small", {500: 2.5, 600: 2.0})
+    app = make_app("checkpoints")
+    async with app.run_test(size=(160, 30)) as pilot:
+        await opened(app, pilot)
+        header = next(line for line in shown(app).splitlines() if "Perpl." in line)
+        for title, value in (("Val", "2.25"), ("Perpl.", "9"), ("Step", "550")):
+            assert title in header or title == "Step"
+            sign = ">" if title == "Step" else "<"
+            await type_filter(pilot, f"{title}{sign}{value}")
+            assert keys(app) == ["small@600"], title
+            await pilot.press("escape")
+        await type_filter(pilot, "Val<2.25 or Checkpoint:@500")
+        assert keys(app) == ["small@600", "small@500"]

@@ -166,6 +166,7 @@ FIGURES: Mapping[str, Figure] = {
                 item.checkpoint.info.protocol if item.checkpoint and item.checkpoint.info else None
             ),
         ),
+        Figure("checkpoint", "text", lambda item, now: item.key),
         Figure("is", "text", lambda item, now: _marks(item)),
     )
 }

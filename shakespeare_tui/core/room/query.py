@@ -1,8 +1,10 @@
 """The small language that narrows the list of checkpoints: ``val<1.6 d_model=384 corpus:tiny``.
 
-Terms are separated by blanks, and all must hold. A term is ``NAME OPERATOR VALUE`` without blanks,
-or a word, which must occur in the run's name, note or corpus. ``-`` before a term turns it round,
-quotes keep blanks together. Operators: ``<  <=  >  >=  =  !=``, and ``:`` for "contains".
+Terms are separated by blanks, and all must hold; ``or`` separates alternatives, of which one must.
+A term is ``NAME OPERATOR VALUE`` without blanks, or a word, which must occur in the run's name,
+note or corpus. ``-`` before a term negates it, quotes keep blanks together. Operators:
+``<  <=  >  >=  =  !=``, and ``:`` for "contains". Names are those of the columns and settings, in
+capitals or not.
 """
 
 import math
@@ -35,7 +37,15 @@ _OTHER_NAMES = {
     "from": "parent",
     "rating": "elo",
     "mark": "is",
+    "perpl": "ppl",
+    "lr": "learning_rate",
+    "batch": "batch_size",
+    "layers": "n_layers",
+    "heads": "n_heads",
+    "width": "d_model",
+    "context": "max_seq_len",
 }
+_ALTERNATIVE, _JUNCTIONS = "or", ("or", "and")
 _SCALES: dict[FigureKind, dict[str, float]] = {
     "count": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9},
     "bytes": {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9},
@@ -57,12 +67,12 @@ class Query:
     """A condition on checkpoints; ``reads_configs`` tells whether it needs the runs' settings."""
 
     text: str
-    tests: tuple[Test, ...] = ()
+    alternatives: tuple[tuple[Test, ...], ...] = ((),)
     reads_configs: bool = False
 
     def matches(self, item: CheckpointItem, now: float) -> bool:
         """Whether a checkpoint is to be shown; ``now`` in Unix seconds."""
-        return all(test(item, now) for test in self.tests)
+        return any(all(test(item, now) for test in tests) for tests in self.alternatives)
 
 
 def parse_query(text: str) -> Query:
@@ -71,14 +81,25 @@ def parse_query(text: str) -> Query:
     Raises:
         UserError: What is wrong with the first term that is, in one line.
     """
-    tests = []
+    alternatives: list[list[Test]] = [[]]
     reads_configs = False
+    junction = ""
     for term in _TERMS.findall(text):
+        if term.lower() in _JUNCTIONS:
+            if junction or not alternatives[-1]:
+                raise UserError(f"{term} needs a condition before it, such as val<2")
+            junction = term
+            if term.lower() == _ALTERNATIVE:
+                alternatives.append([])
+            continue
         is_turned = term[0] in "-!" and len(term) > 1
         test, is_config = _term(term[1:] if is_turned else term)
         reads_configs |= is_config
-        tests.append(_turned(test) if is_turned else test)
-    return Query(text, tuple(tests), reads_configs)
+        alternatives[-1].append(_turned(test) if is_turned else test)
+        junction = ""
+    if junction:
+        raise UserError(f"{junction} needs a condition after it, such as val<2")
+    return Query(text, tuple(map(tuple, alternatives)), reads_configs)
 
 
 def without_begun_name(text: str) -> str | None:
@@ -90,7 +111,7 @@ def without_begun_name(text: str) -> str | None:
     terms = _TERMS.findall(text)
     if not terms or text[-1].isspace() or not terms[-1].lstrip("-!").isidentifier():
         return None
-    begun = terms[-1].lstrip("-!")
+    begun = terms[-1].lstrip("-!").lower()
     names = (*FIGURES, *config_figures(), *_OTHER_NAMES)
     is_name = any(name.startswith(begun) for name in names)
     return text[: len(text) - len(terms[-1])] if is_name else None
@@ -131,13 +152,16 @@ def _word(word: str) -> Test:
 
 
 def _figure(name: str) -> Figure:
+    written = name
+    # The header of the table shortens: Perpl.
+    name = name.lower().rstrip(".")
     name = _OTHER_NAMES.get(name, name)
     figures = {**config_figures(), **FIGURES}
     if name in figures:
         return figures[name]
-    found = nearest(name, figures)
+    found = nearest(name, [*figures, *_OTHER_NAMES])
     hint = f"did you mean {found}?" if found else f"there are {', '.join(FIGURES)} and all settings"
-    raise UserError(f"nothing is called {name}; {hint}")
+    raise UserError(f"nothing is called {written}; {hint}")
 
 
 def _example(figure: Figure, name: str) -> str:

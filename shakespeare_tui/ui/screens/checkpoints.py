@@ -32,7 +32,8 @@ class CheckpointsScreen(EditingScreen):
 All runs, newest first, and their checkpoints. On a run's own line keys mean its best checkpoint.
 Losses are in nats per token; those under different protocols or on different texts do not compare.
 
-/ narrows the list: val<1.6 d_model=384 corpus:tiny, words of a run's name or note, -is:damaged.
+/ narrows the list: val<1.6 d_model=384 corpus:tiny, words of a run's name or note, -is:damaged; or
+between two conditions takes either.
 Names are run, step, val, train, gap, ppl, elo, size (10MB), age (2h), params, corpus, parent, note,
 state, protocol, is (best, last, damaged), and every setting. Escape shows everything again.
 

@@ -166,6 +166,7 @@ class ListingScreen(LabScreen):
             self.marked,
             sorted_by=self._sort,
             is_descending=self._is_descending,
+            empty=f"No checkpoint matches {self._query.text.strip()}: empty the filter to see all.",
         )
         self.recommendation = recommend(shown, self.copies)
         self._show_recommendation()

@@ -91,6 +91,7 @@ class CheckpointTable(ScrollView, can_focus=True):
         self._columns: tuple[TableColumn, ...] = ()
         self._marked: Collection[str] = ()
         self._cursor = 0
+        self._empty = ""
         self._sorted_by: str | None = None
         self._is_descending = False
 
@@ -103,10 +104,14 @@ class CheckpointTable(ScrollView, can_focus=True):
         *,
         sorted_by: str | None = None,
         is_descending: bool = False,
+        empty: str = "",
     ) -> None:
-        """Show other lines; the cursor stays on the one it was on, if that is still there."""
+        """Show other lines; the cursor stays on the one it was on, if that is still there.
+
+        ``empty`` is said where there are none.
+        """
         before = self.chosen
-        self._lines, self._marked = lines, marked
+        self._lines, self._marked, self._empty = lines, marked, empty
         self._sorted_by, self._is_descending = sorted_by, is_descending
         cursor = min(self._cursor, max(0, len(lines) - 1))
         if before is not None:
@@ -212,6 +217,8 @@ class CheckpointTable(ScrollView, can_focus=True):
             parts = header_parts(self._columns, self._sorted_by, self._is_descending)
             return self._strip(parts, base)
         number = y - 1 + self.scroll_offset.y
+        if not self._lines and number == 0:
+            return self._strip([(" " * LEAD, ""), (self._empty, "muted")], base)
         if number >= len(self._lines):
             return Strip.blank(self.scrollable_content_region.width, base)
         line = self._lines[number]
