@@ -44,7 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--corpus", metavar="NAME|PATH", help="short for --set data.corpus=…")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--max-steps", metavar="N", help="train for N steps")
-    length.add_argument("--minutes", metavar="M", help="train for M minutes by the clock")
+    length.add_argument("--minutes", metavar="TIME", help="time budget: 100s, 1m 40s, or minutes")
     parser.add_argument("--name", help="the run's name; default: the config's name and a number")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", metavar="RUN[@STEP]", help="go on with a run")

@@ -8,15 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from shakespeare_tui.core.config_rules import broken_rules
+from shakespeare_tui.core.formatting import parse_duration, ungrouped
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
 
 
 def _read_number(value: Any) -> Any:
-    """Turn ``1e-3``, ``1_000`` and other written numbers into numbers; leave the rest alone."""
+    """Turn ``1e-3``, ``1,000`` and other written numbers into numbers; leave the rest alone."""
     if not isinstance(value, str):
         return value
+    value = ungrouped(value)
     try:
         return int(value)
     except ValueError:
@@ -41,6 +43,11 @@ def _read_float(value: Any) -> Any:
     return number
 
 
+def _read_minutes(value: Any) -> Any:
+    seconds = parse_duration(value) if isinstance(value, str) else None
+    return _read_float(value) if seconds is None else seconds / 60
+
+
 def _read_boolean(value: Any) -> Any:
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
@@ -48,6 +55,8 @@ def _read_boolean(value: Any) -> Any:
 # Strict, so that `true` is not the number 1 and 1 is not `true`.
 Integer = Annotated[int, BeforeValidator(_read_integer), Strict()]
 Number = Annotated[float, BeforeValidator(_read_float), Strict(), Field(allow_inf_nan=False)]
+# A bare number is minutes; with units it is any duration: 100s, 1m 40s, 2h.
+Minutes = Annotated[float, BeforeValidator(_read_minutes), Strict(), Field(allow_inf_nan=False)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean), Strict()]
 
 
@@ -116,8 +125,8 @@ class TrainingConfig(Section):
     """Sequences in one forward pass."""
     max_steps: Integer = Field(default=2000, ge=1, le=_MOST_STEPS)
     """Optimiser steps; not used where minutes sets a time budget."""
-    minutes: Number | None = Field(default=None, gt=0, le=100_000)
-    """Time budget; the schedule then follows elapsed time instead of steps."""
+    minutes: Minutes | None = Field(default=None, gt=0, le=100_000)
+    """Time budget, as 100s, 1m 40s, 2h, or a number of minutes; the schedule then follows it."""
     warmup_steps: Integer = Field(default=100, ge=0, le=_MOST_STEPS)
     """Steps over which the rate rises linearly from zero."""
     scheduler: Literal["cosine", "linear", "one_cycle", "wsd", "constant"] = "cosine"

@@ -6,7 +6,7 @@ from typing import Any
 from shakespeare_tui.core.config_fields import ConfigField, find_field, read_value
 from shakespeare_tui.core.config_problems import ConfigError
 from shakespeare_tui.core.config_syntax import plain, read_tree
-from shakespeare_tui.core.config_text import write_scalar
+from shakespeare_tui.core.config_text import write_minutes, write_scalar
 
 
 def write_text(field: ConfigField, value: Any) -> str:
@@ -17,9 +17,11 @@ def write_text(field: ConfigField, value: Any) -> str:
         return f"[{', '.join(write_scalar(item) for item in value)}]"
     if isinstance(value, bool):
         return str(value).lower()
+    if field.kind == "minutes":
+        return write_minutes(value)
     if isinstance(value, float):
         return _shortest(value)
-    return str(value)
+    return f"{value:,}" if isinstance(value, int) and field.key != "seed" else str(value)
 
 
 def read_text(field: ConfigField, text: str) -> tuple[Any, list[str]]:

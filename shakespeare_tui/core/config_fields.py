@@ -9,15 +9,16 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from shakespeare_tui.core.config import Config, Section
+from shakespeare_tui.core.config import Config, Minutes, Section
 from shakespeare_tui.core.config_problems import join_words, show_value, suggestion
 
-Kind = Literal["integer", "number", "boolean", "text", "choice", "texts"]
+Kind = Literal["integer", "number", "minutes", "boolean", "text", "choice", "texts"]
 
 _KINDS: dict[Any, Kind] = {int: "integer", float: "number", bool: "boolean", str: "text"}
 _NEEDED: dict[Kind, str] = {
     "integer": "a whole number",
     "number": "a number",
+    "minutes": "a duration such as 100s, 1m 40s or 2h, or a number of minutes",
     "boolean": "true or false",
     "text": "text",
     "texts": "a list of texts",
@@ -66,6 +67,8 @@ class ConfigField:
             return "true or false"
         if self.kind in ("text", "texts"):
             return ""
+        if self.kind == "minutes":
+            return f"a duration up to {_plain(self.maximum)} minutes"
         if self.minimum is not None and self.maximum is not None:
             return f"{_plain(self.minimum)} to {_plain(self.maximum)}"
         low = f"above {_plain(self.above)}" if self.above is not None else ""
@@ -146,6 +149,7 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
     optional = get_origin(annotation) in (Union, types.UnionType)
     if optional:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
+    is_minutes = annotation == Minutes
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     choices: tuple[str, ...] = ()
@@ -154,6 +158,8 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
         choices, kind = get_args(annotation), "choice"
     elif get_origin(annotation) is tuple:
         kind = "texts"
+    elif is_minutes:
+        kind = "minutes"
     else:
         kind = _KINDS[annotation]
     limits: dict[str, Any] = {}
@@ -178,7 +184,7 @@ def _plain(number: float | None) -> str:
     if number == 2**63:
         return "2^63"
     if isinstance(number, int):
-        return f"{number:_}" if number >= 100_000 else str(number)
+        return f"{number:,}"
     return f"{number:g}"
 
 

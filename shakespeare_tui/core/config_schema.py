@@ -8,6 +8,7 @@ from shakespeare_tui.core.config_fields import (
     section_help,
     section_types,
 )
+from shakespeare_tui.core.formatting import DURATION_PATTERN
 
 _TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "texts": "array"}
 _LIMITS = {
@@ -42,10 +43,12 @@ def _section_schema(section: str) -> dict[str, Any]:
 
 
 def _field_schema(field: ConfigField) -> dict[str, Any]:
-    kind = _TYPES.get(field.kind, "string")
+    kinds = ["number", "string"] if field.kind == "minutes" else [_TYPES.get(field.kind, "string")]
+    if field.optional:
+        kinds.append("null")
     schema: dict[str, Any] = {
         "description": field.help,
-        "type": [kind, "null"] if field.optional else kind,
+        "type": kinds if len(kinds) > 1 else kinds[0],
         "default": list(field.default) if isinstance(field.default, tuple) else field.default,
     }
     for ours, theirs in _LIMITS.items():
@@ -56,6 +59,9 @@ def _field_schema(field: ConfigField) -> dict[str, Any]:
     if field.kind == "texts":
         schema["items"] = {"type": "string", "minLength": 1}
         schema["maxItems"] = field.most_items
+    elif field.kind == "minutes":
+        schema["pattern"] = DURATION_PATTERN
+        schema["examples"] = ["1m 40s", 2]
     elif field.kind == "text":
         schema["minLength"] = 1
     if field.pattern:

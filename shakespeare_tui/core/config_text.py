@@ -8,6 +8,7 @@ import yaml
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import ConfigField, config_fields, section_help
+from shakespeare_tui.core.formatting import format_duration_exactly, parse_duration
 
 _WIDTH = 88
 _INDENT = "  "
@@ -19,13 +20,14 @@ def config_to_yaml(config: Config, comments: bool = True) -> str:
 
     Args:
         config: What to write; ``parse_config`` reads the result back equal, and other YAML readers
-            see the same numbers and texts.
+            see the same numbers and texts, and a time budget as the text ``1m 40s``.
         comments: Whether each setting is preceded by its help and range.
     """
     values = config.by_path()
     lines: list[str] = []
     section = ""
     for field in config_fields():
+        value = values[field.path]
         if field.section != section:
             section = field.section
             if comments:
@@ -34,7 +36,10 @@ def config_to_yaml(config: Config, comments: bool = True) -> str:
             lines.append(f"{section}:")
         if comments:
             lines += _comment(_explanation(field), _INDENT)
-        lines += _assignment(field.key, values[field.path])
+        if field.kind == "minutes" and value is not None:
+            lines.append(f"{_INDENT}{field.key}: {write_minutes(value)}")
+        else:
+            lines += _assignment(field.key, value)
     return "\n".join(lines) + "\n"
 
 
@@ -60,6 +65,14 @@ def _assignment(key: str, value: Any) -> list[str]:
             return [line]
         return [f"{_INDENT}{key}:", *(f"{_INDENT * 2}- {item}" for item in items)]
     return [f"{_INDENT}{key}: {write_scalar(value)}"]
+
+
+def write_minutes(minutes: float) -> str:
+    """``1m 40s`` where that reads back equal, else the bare number of minutes."""
+    text = format_duration_exactly(round(minutes * 60, 6))
+    seconds = parse_duration(text)
+    is_equal = seconds is not None and seconds / 60 == minutes
+    return text if is_equal else write_scalar(float(minutes))
 
 
 def write_scalar(value: str | float | bool | None) -> str:

@@ -1,6 +1,14 @@
-"""Numbers and times as people read them, the same on the command line and on the screens."""
+"""Numbers and times as people read and write them, the same in files, commands and screens."""
 
 import math
+import re
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
+DURATION_PATTERN = r"^(?:\d+(?:\.\d+)?\s*(?:d|h|min|m|s)\s*)+$"
+"""What ``parse_duration`` reads, as a regular expression."""
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|min|m|s)", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 
 
 def format_duration(seconds: float) -> str:
@@ -13,6 +21,31 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def format_duration_exactly(seconds: float) -> str:
+    """``100s`` as ``1m 40s``, without rounding: ``parse_duration`` reads it back equal."""
+    rest, parts = seconds, []
+    for unit in ("d", "h", "m"):
+        whole, rest = divmod(rest, _SECONDS[unit])
+        if whole:
+            parts.append(f"{whole:.0f}{unit}")
+    if rest or not parts:
+        parts.append(f"{rest:.10g}s")
+    return " ".join(parts)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds in ``100s``, ``1m 40s``, ``1.5h`` or ``2d 4h``; None where no units are written."""
+    text = text.strip().lower()
+    if not _DURATION.match(text):
+        return None
+    return sum(float(amount) * _SECONDS[unit] for amount, unit in _DURATION_PART.findall(text))
+
+
+def ungrouped(text: str) -> str:
+    """A number without the commas between its thousands: ``131,072`` becomes ``131072``."""
+    return text.replace(",", "") if _GROUPED.fullmatch(text.strip()) else text
 
 
 def format_count(count: float) -> str:

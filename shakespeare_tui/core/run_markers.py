@@ -5,6 +5,7 @@ from typing import Literal
 
 from shakespeare_tui.core.diagnosis.wording import format_rate
 from shakespeare_tui.core.events import CommandApplied
+from shakespeare_tui.core.formatting import format_duration
 from shakespeare_tui.core.loose_values import as_number
 
 MarkerKind = Literal["checkpoint", "best", "sample", "diagnosis", "command"]
@@ -28,9 +29,9 @@ def describe_command(event: CommandApplied) -> str:
             return "learning rate" if rate is None else f"learning rate {format_rate(rate, 3)}"
         case "ExtendRun":
             steps, minutes = as_number(arguments.get("steps")), as_number(arguments.get("minutes"))
-            return (
-                f"extended by {steps:,.0f} steps" if steps else f"extended by {minutes or 0:g} min"
-            )
+            if steps:
+                return f"extended by {steps:,.0f} steps"
+            return f"extended by {format_duration(60 * (minutes or 0))}"
         case "AddNote":
             return f"note: {one_line(str(arguments.get('text', '')))}"
         case "RollBack":

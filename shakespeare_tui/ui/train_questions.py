@@ -6,14 +6,13 @@ import re
 from shakespeare_tui.core.commands import AddNote, ExtendRun, GenerateSample, SetLearningRate
 from shakespeare_tui.core.diagnosis.wording import format_rate
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import parse_duration, ungrouped
 from shakespeare_tui.core.loose_values import as_number
 from shakespeare_tui.core.run_history import RunHistory
 
 _HIGHEST_RATE = 100.0
 _MOST_STEPS = 100_000_000
 _MOST_MINUTES = 100_000.0
-_LENGTH = re.compile(r"\+?\s*([0-9][0-9_,.]*(?:e[+-]?[0-9]+)?)\s*([a-z]*)")
-_MINUTES = {"m": 1.0, "min": 1.0, "minute": 1.0, "minutes": 1.0, "h": 60.0, "s": 1 / 60}
 
 
 def peak_learning_rate(history: RunHistory) -> float | None:
@@ -55,24 +54,26 @@ def is_timed(history: RunHistory) -> bool:
 
 
 def parse_extension(text: str, *, timed: bool) -> ExtendRun:
-    """Steps such as ``500``, or, for a run with a time budget, minutes such as ``2`` or ``30 s``.
+    """Steps such as ``500``, or, for a run with a time budget, a duration such as ``2m``.
 
     Raises:
         UserError: It is no length, or not of the run's kind.
     """
-    match = _LENGTH.fullmatch(text.strip().lower())
-    unit = match[2] if match else ""
-    if match is None or (unit and unit not in ("step", "steps", *_MINUTES)):
-        raise UserError("write minutes such as 2" if timed else "write a number of steps, as 500")
-    if unit and (unit in _MINUTES) != timed:
-        kind = "by the clock: write minutes" if timed else "by steps: write a number of steps"
-        raise UserError(f"this run's length goes {kind}")
+    written = text.strip().lower().removeprefix("+").strip()
+    seconds = parse_duration(written)
+    if seconds is not None and not timed:
+        raise UserError("this run is measured in steps: write a number of steps such as 500")
+    number = re.fullmatch(r"(.*?)\s*steps?", written)
+    if number and timed:
+        raise UserError("this run has a time budget: write a duration such as 2m or 90s")
     try:
-        amount = float(match[1].replace("_", "").replace(",", ""))
+        amount = float(ungrouped(number[1] if number else written))
     except ValueError:
-        raise UserError(f"{match[1]} is not a number") from None
+        amount = math.nan
     if timed:
-        minutes = amount * _MINUTES.get(unit, 1.0)
+        minutes = amount if seconds is None else seconds / 60
+        if math.isnan(minutes):
+            raise UserError("write a duration such as 2m or 90s")
         if not 0 < minutes <= _MOST_MINUTES:
             raise UserError(f"write more than 0 and at most {_MOST_MINUTES:,.0f} minutes")
         return ExtendRun(minutes=minutes)

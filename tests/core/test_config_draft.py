@@ -31,7 +31,7 @@ EDITS = st.one_of(
 # Like a preset, but of values that no retuning changes.
 YAML = """
 model: {d_model: 128, n_layers: 4, n_heads: 4}
-training: {minutes: 1.6667, learning_rate: 5.0e-3, optimizer: muon, min_lr: 0}
+training: {minutes: 100s, learning_rate: 5.0e-3, optimizer: muon, min_lr: 0}
 """
 MINE = Origin("preset", "mine", parse_config(YAML, "mine.yaml"), "mine")
 
@@ -168,6 +168,7 @@ def test_texts_read_back_as_the_values_they_show(data: st.DataObject) -> None:
     values: dict[str, st.SearchStrategy[Any]] = {
         "integer": st.integers(2, 200),
         "number": st.floats(1e-9, 0.09),
+        "minutes": st.floats(1e-9, 1e5) | st.integers(1, 10**6).map(lambda seconds: seconds / 60),
         "boolean": st.booleans(),
         "choice": st.sampled_from(field.choices or ("",)),
         "text": st.sampled_from(["auto", "cpu"])
@@ -192,10 +193,15 @@ def field_text(path: str, text: str) -> tuple[Any, list[str]]:
 def test_numbers_are_taken_as_people_write_them_and_shown_short() -> None:
     assert field_text("training.learning_rate", " 1e-3 ") == (0.001, [])
     assert field_text("training.max_steps", "10_000") == (10_000, [])
+    assert field_text("training.max_steps", "131,072") == (131_072, [])
+    assert field_text("training.minutes", "90s") == (1.5, [])
+    assert field_text("training.minutes", "2") == (2, [])
     texts = config_texts(parse_config(YAML, "-", ["model.norm_eps=1.0e-05"]))
     assert texts["training.learning_rate"] == "0.005"
     assert texts["model.norm_eps"] == "1e-5"
-    assert texts["training.minutes"] == "1.6667"
+    assert texts["training.minutes"] == "1m 40s"
+    assert texts["training.max_steps"] == "2,000"
+    assert texts["training.seed"] == "1337"
     assert texts["model.d_ff"] == ""
 
 
@@ -375,4 +381,4 @@ def test_a_draft_of_another_version_keeps_what_it_can() -> None:
         moment["texts"].pop("training.max_steps", None)
     again = read_record(record)
     assert again.text("model.n_layers") == "6"
-    assert again.text("training.max_steps") == str(Config().training.max_steps)
+    assert again.text("training.max_steps") == f"{Config().training.max_steps:,}"

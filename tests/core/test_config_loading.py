@@ -96,7 +96,7 @@ def test_number_with_point_and_underscore() -> None:
         ("dropout: .nan", "model.dropout: must be a number, got '.nan'"),
         ("dropout: -0.1", "model.dropout: must be at least 0, got -0.1"),
         ("norm_eps: 0", "model.norm_eps: must be above 0, got 0"),
-        ("d_model: 20000", "model.d_model: must be at most 16384, got 20000"),
+        ("d_model: 20000", "model.d_model: must be at most 16,384, got 20000"),
         ("bias: 1", "model.bias: must be true or false, got 1"),
         (
             "activation: relu",

@@ -16,6 +16,7 @@ from shakespeare_tui.core.config_loading import (
 )
 from shakespeare_tui.core.config_schema import config_schema
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import parse_duration
 from shakespeare_tui.core.parameters import count_parameters
 
 PRESETS = ["base", "nanogpt-cpu", "nanogpt-gpu", "quick", "shakespeare", "tiny"]
@@ -55,6 +56,9 @@ def test_preset_loads_and_says_what_it_is_for(name: str) -> None:
 def test_other_yaml_readers_see_the_same_values(name: str) -> None:
     config = load_config(name).model_dump(mode="json")
     for section, keys in yaml.safe_load(preset_path(name).read_text(encoding="utf-8")).items():
+        if "minutes" in keys:  # they see the text of a duration
+            assert parse_duration(keys["minutes"]) == 60 * config[section]["minutes"]
+            keys["minutes"] = config[section]["minutes"]
         assert keys == {key: config[section][key] for key in keys}
 
 
@@ -159,7 +163,7 @@ def test_limits_of_the_schema_are_those_of_the_validation(
 
 
 def test_every_number_in_the_schema_is_limited_on_both_sides() -> None:
-    numbers = [field for field in config_fields() if field.kind in ("integer", "number")]
+    numbers = [field for field in config_fields() if field.kind in ("integer", "number", "minutes")]
     assert len(LIMITS) == 2 * len(numbers)
 
 

@@ -10,6 +10,7 @@ from shakespeare_tui.core.config_fields import ConfigField, config_fields, find_
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
 from shakespeare_tui.core.config_rules import broken_rules
 from shakespeare_tui.core.config_text import write_scalar
+from shakespeare_tui.core.formatting import parse_duration
 
 DEVICES = ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"]
 
@@ -67,7 +68,25 @@ def test_written_config_reads_back_equal(config: Config, comments: bool) -> None
 @given(configs())
 @settings(max_examples=30, deadline=None)
 def test_other_yaml_readers_see_the_same_values(config: Config) -> None:
-    assert yaml.safe_load(config_to_yaml(config)) == config.model_dump(mode="json")
+    seen = yaml.safe_load(config_to_yaml(config))
+    if isinstance(seen["training"]["minutes"], str):  # a duration, which to them is a text
+        seconds = parse_duration(seen["training"]["minutes"])
+        assert seconds is not None
+        seen["training"]["minutes"] = seconds / 60
+    assert seen == config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("written", ["100s", "1m 40s", "1.6666666666666667"])
+def test_a_time_budget_is_written_as_a_duration(written: str) -> None:
+    config = parse_config(f"training: {{minutes: {written}}}", "mine.yaml")
+    assert config.training.minutes == 100 / 60
+    assert "  minutes: 1m 40s\n" in config_to_yaml(config)
+    assert parse_config(config_to_yaml(config), "mine.yaml") == config
+
+
+def test_counts_are_read_with_thousands_separators() -> None:
+    config = parse_config("training: {max_steps: 131_072}", "-", ["data.stride=131,072"])
+    assert config.training.max_steps == config.data.stride == 131_072
 
 
 @given(st.data())
@@ -133,11 +152,11 @@ def _as_override(field: ConfigField) -> str:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("model.d_model", "1 to 16384"),
+        ("model.d_model", "1 to 16,384"),
         ("model.dropout", "at least 0, below 1"),
         ("model.norm_eps", "above 0, at most 0.1"),
         ("training.on_nan", "stop or rollback"),
-        ("training.max_steps", "1 to 100_000_000"),
+        ("training.max_steps", "1 to 100,000,000"),
         ("model.bias", "true or false"),
         ("data.corpus", ""),
     ],

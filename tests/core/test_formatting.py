@@ -10,8 +10,11 @@ from shakespeare_tui.core.formatting import (
     format_bytes,
     format_count,
     format_duration,
+    format_duration_exactly,
     format_loss,
+    parse_duration,
     perplexity,
+    ungrouped,
 )
 
 
@@ -109,3 +112,35 @@ def test_perplexity_is_the_exponential_of_the_loss() -> None:
 @pytest.mark.parametrize("loss", [None, math.nan, math.inf, -math.inf, 1000.0])
 def test_no_perplexity_of_what_has_none(loss: float | None) -> None:
     assert perplexity(loss) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("100s", 100),
+        ("1m 40s", 100),
+        ("1m40s", 100),
+        ("1.5h", 5400),
+        ("2D 4h", 187_200),
+        ("90 min", 5400),
+        ("5", None),
+        ("m", None),
+        ("1m 40", None),
+        ("-1m", None),
+        ("3 weeks", None),
+    ],
+)
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float | None) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.integers(0, 10**9))
+def test_a_written_duration_reads_back_equal(seconds: int) -> None:
+    assert parse_duration(format_duration_exactly(seconds)) == seconds
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_thousands_separators_are_taken_out_and_nothing_else(number: int) -> None:
+    assert ungrouped(f"{number:,}") == str(number)
+    assert ungrouped("1,2") == "1,2"
+    assert ungrouped("12,34,567") == "12,34,567"

@@ -35,7 +35,7 @@ async def settle(pilot: Pilot[Any]) -> None:
 QUICK = """
 model: {d_model: 128, n_layers: 4, n_heads: 4, tie_weights: false, activation: relu2,
   norm: rmsnorm, qk_norm: true}
-training: {minutes: 1.6667, batch_size: 16, optimizer: muon, muon_steps: 3, learning_rate: 0.005,
+training: {minutes: 100s, batch_size: 16, optimizer: muon, muon_steps: 3, learning_rate: 0.005,
   min_lr: 0, scheduler: wsd, warmup_steps: 20}
 """
 SHAKESPEARE = """

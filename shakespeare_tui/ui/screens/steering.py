@@ -171,7 +171,7 @@ class SteeringScreen(LabScreen):
         self._ask("Note", "", "", lambda text: self._post(questions.parse_note(text)))
 
     def _length_question(self, label: str, timed: bool) -> tuple[str, str, str]:
-        return (label, "minutes", "1") if timed else (label, "steps", "500")
+        return (label, "minutes, or as 90s", "1m") if timed else (label, "steps", "500")
 
     # --- after the end -------------------------------------------------------------------------
 
