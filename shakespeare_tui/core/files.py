@@ -1,6 +1,7 @@
 """Write files so that a crash at any moment leaves the old version or the new, never half."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -9,15 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+_DISK_ERRORS = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` durable; does nothing where folders cannot be opened."""
+    """Make a rename inside ``folder`` durable, where the system can do that for folders.
+
+    Raises:
+        OSError: The disk is full or broken.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some mounts refuse it (EINVAL, ENOTSUP, EACCES …); what is in the folder was synced.
+        if error.errno in _DISK_ERRORS:
+            raise
     finally:
         os.close(descriptor)
 

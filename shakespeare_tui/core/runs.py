@@ -15,7 +15,7 @@ import filelock
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import read_quickly, write_atomically, write_json_atomically
 from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
@@ -98,6 +98,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock_inode: int | None = None
 
     @property
     def name(self) -> str:
@@ -108,6 +109,10 @@ class RunFolder:
     def events_path(self) -> Path:
         """The log of events."""
         return self.path / "events.jsonl"
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def commands_path(self) -> Path:
@@ -250,7 +255,7 @@ class RunFolder:
         Raises:
             UserError: Another process trains this run.
         """
-        lock = filelock.FileLock(self.path / ".lock", thread_local=False)
+        lock = filelock.FileLock(self._lock_path, thread_local=False)
         try:
             lock.acquire(timeout=patience_seconds, poll_interval=0.05)
         except filelock.Timeout:
@@ -259,9 +264,25 @@ class RunFolder:
                 "new run"
             ) from None
         try:
+            self._lock_inode = self._lock_path.stat().st_ino
             yield
         finally:
+            self._lock_inode = None
             lock.release()
+
+    def check_lock(self) -> None:
+        """Make sure that the lock held is still the run's: a deleted one keeps nobody out.
+
+        Raises:
+            RunFailedError: The lock file was deleted or replaced since ``locked`` took it.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self._lock_path.stat().st_ino == self._lock_inode:
+                return
+        raise RunFailedError(
+            f"{self._lock_path} was deleted while the run was trained, so another trainer may have "
+            f"begun; nothing more is saved here: resume {self.name} once no other process trains it"
+        )
 
     def is_locked(self) -> bool:
         """Whether a trainer holds the run now."""

@@ -203,8 +203,10 @@ class Boundary:
 
         Raises:
             OSError: The disk is full; earlier checkpoints are untouched.
+            RunFailedError: The run's lock is gone.
         """
         session, progress = self._session, self._session.progress
+        session.run.check_lock()
         self._sync_log()
         checkpoint = save_checkpoint(session.run, session.learner, progress)
         best = prune(

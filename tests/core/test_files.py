@@ -1,6 +1,7 @@
 """Files and folders are the old version or the new, whatever happens in between."""
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -184,3 +185,26 @@ def test_unfinished_files_are_hidden(tmp_path: Path) -> None:
         unfinished = [path.name for path in tmp_path.iterdir()]
         assert len(unfinished) == 2
         assert all(name.startswith(".") for name in unfinished)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EIO])
+def test_a_mount_that_syncs_no_folders(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def refuse_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    if code == errno.EIO:  # a disk that fails is no mount that refuses
+        with pytest.raises(OSError, match=os.strerror(code)):
+            write_atomically(tmp_path / "file", b"content")
+        return
+    write_atomically(tmp_path / "file", b"content")
+    with atomic_folder(tmp_path / "step-4") as temporary:
+        (temporary / "weights").write_bytes(b"w")
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert (tmp_path / "step-4" / "weights").read_bytes() == b"w"

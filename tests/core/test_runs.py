@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.runs import (
     RunFolder,
     check_new_name,
@@ -330,6 +330,19 @@ class TestLock:
         with pytest.raises(RuntimeError), alpha.locked():
             raise RuntimeError
         assert not alpha.is_locked()
+
+    @pytest.mark.parametrize("is_made_anew", [False, True])
+    def test_a_lock_deleted_by_hand_is_noticed(self, is_made_anew: bool, alpha: RunFolder) -> None:
+        with alpha.locked():
+            alpha.check_lock()
+            (alpha.path / ".lock").unlink()
+            if is_made_anew:
+                with RunFolder(alpha.path).locked():
+                    pass
+            with pytest.raises(RunFailedError, match="was deleted"):
+                alpha.check_lock()
+        with alpha.locked():
+            alpha.check_lock()
 
     def test_sweeping_keeps_the_lock(self, alpha: RunFolder) -> None:
         with alpha.locked():

@@ -30,7 +30,7 @@ from shakespeare_tui.core.commands import (
     Stop,
     leave_command,
 )
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.events import (
     CheckpointSaved,
     CommandApplied,
@@ -528,6 +528,22 @@ def test_a_run_in_training_is_refused(stopped: RunFolder) -> None:
         assert stopped.is_locked()
         assert "another process" in attempt(stopped.path.parent)
     assert not stopped.is_locked()
+
+
+def test_a_second_trainer_let_in_by_a_deleted_lock_is_not_written_over(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    reference = train(tmp_path, config, name="reference")
+    second: list[Trained] = []
+
+    def let_another_in(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == 10 and not second:
+            (tmp_path / "run" / ".lock").unlink()
+            second.append(resume(tmp_path))
+
+    with pytest.raises(RunFailedError, match="was deleted"):
+        train(tmp_path, config, on_event=let_another_in)
+    assert second[0].of(StepCompleted)[0].step == 9
+    assert_same_run(second[0].run, reference.run)
 
 
 def test_a_changed_corpus_is_refused(tmp_path: Path) -> None:
