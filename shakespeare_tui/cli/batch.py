@@ -3,11 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import progress, visible
+from shakespeare_tui.cli.console import progress
 from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.runs import Checkpoint

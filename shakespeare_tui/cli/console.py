@@ -21,14 +21,6 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False), flush=True)
 
 
-def visible(text: str) -> str:
-    """The text with escapes in place of what would steer the terminal."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
-
-
 def whole_number(text: str) -> int:
     """An argument's value as an integer of at most 63 bits.
 

@@ -12,6 +12,7 @@ from shakespeare_tui.core.corpus.inspect import Baselines, CorpusReport
 from shakespeare_tui.core.corpus.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.core.corpus.statistics import CharacterShares, TextStatistics
 from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.core.visible_text import visible
 
 _LONGEST_BAR = 30
 _BLOCKS = "▏▎▍▌▋▊▉█"
@@ -100,9 +101,9 @@ class _Page:
         """The text with escapes in place of what cannot or must not be sent to a terminal."""
         return "".join(
             character
-            if character.isprintable() and self.shows(character)
+            if self.shows(character)
             else character.encode("unicode_escape").decode("ascii")
-            for character in text
+            for character in visible(text)
         )
 
     def name(self, character: str) -> str:

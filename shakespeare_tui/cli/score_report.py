@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from shakespeare_tui.cli.console import visible
 from shakespeare_tui.core.formatting import perplexity
 from shakespeare_tui.core.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
 from shakespeare_tui.core.tokenizers import Tokenizer
+from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.engine.scoring import Surprise

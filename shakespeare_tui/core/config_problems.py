@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.visible_text import visible
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,4 @@ def show_name(name: str) -> str:
     """A name from outside (a key, a file) on one line, without control characters."""
     if len(name) > 200:
         name = f"{name[:197]}..."
-    return name if name.isprintable() and name else repr(name)
+    return visible(name) or "''"

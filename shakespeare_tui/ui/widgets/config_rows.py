@@ -10,6 +10,7 @@ from textual.content import Content
 from shakespeare_tui.core.config_draft_state import DraftState, effective_text
 from shakespeare_tui.core.config_field_text import write_text
 from shakespeare_tui.core.config_fields import ConfigField, config_fields, find_field, section_help
+from shakespeare_tui.core.visible_text import visible
 from shakespeare_tui.ui.widgets.config_lines import Line, Part
 
 NAME_START = 3
@@ -134,7 +135,7 @@ def value_text(field: ConfigField, state: DraftState) -> tuple[str, str]:
 
 def shown(text: str) -> str:
     """A text on one line, harmless to a terminal; empty becomes a dash."""
-    return "".join(c if c.isprintable() else "·" for c in text) or EMPTY
+    return visible(text) or EMPTY
 
 
 def short_range(field: ConfigField) -> str:
