@@ -3,6 +3,7 @@
 The form on the screen, ``--set``, the comments in saved YAML and the JSON Schema come from here.
 """
 
+import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
@@ -113,6 +114,15 @@ class ModelConfig(Section):
         """``d_ff`` or its default of 4 × ``d_model``."""
         return self.d_ff or 4 * self.d_model
 
+    @property
+    def embedding_scale(self) -> float:
+        """What token embeddings are multiplied by before positions are added to them.
+
+        √d_model with fixed sines (arXiv:1706.03762, section 3.4), whose amplitude is 1: embeddings
+        that double as output weights are far smaller, and would be lost in them.
+        """
+        return math.sqrt(self.d_model) if self.positions == "sinusoidal" else 1.0
+
 
 class TrainingConfig(Section):
     """How the model learns."""
@@ -136,7 +146,7 @@ class TrainingConfig(Section):
     decay_fraction: Number = Field(default=0.4, gt=0, le=1)
     """Share of the run over which wsd decays linearly."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
-    """The optimiser; muon orthogonalises the updates of matrices and gives the rest to AdamW."""
+    """The optimiser; adam is adamw by its older name, and muon gives what is no matrix to AdamW."""
     beta1: Number = Field(default=0.9, ge=0, lt=1)
     """Decay of the gradient's running mean."""
     beta2: Number = Field(default=0.99, ge=0, lt=1)
@@ -144,7 +154,7 @@ class TrainingConfig(Section):
     momentum: Number = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd."""
     weight_decay: Number = Field(default=0.1, ge=0, le=100)
-    """Decoupled weight decay of matrices (times the rate)."""
+    """Decoupled weight decay of matrices (times the LR), with every optimiser."""
     muon_learning_rate: Number = Field(default=0.03, gt=0, le=10)
     """Peak rate of the matrices under Muon."""
     muon_momentum: Number = Field(default=0.95, ge=0, lt=1)

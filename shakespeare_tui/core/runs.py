@@ -20,7 +20,7 @@ from shakespeare_tui.core.files import read_quickly, write_atomically, write_jso
 from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ASIDE = ".aside-"
 _STEP_FOLDER = re.compile(r"step-(\d{8,12})")
@@ -42,6 +42,13 @@ class RunInfo:
     parameters: int
     parent: str | None = None
     """The checkpoint that the weights started from, for fine-tuned and forked runs."""
+    embedding_scale: float = 1.0
+    """What the weights were trained with; runs of format 1 had no other."""
+
+    @property
+    def has_coupled_decay(self) -> bool:
+        """Whether adam and sgd train as in format 1: weight decay goes through their moments."""
+        return self.format < 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from shakespeare_tui.core.files import atomic_folder, write_json_atomically
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.runs import Checkpoint, CheckpointInfo, RunFolder
 from shakespeare_tui.core.tokenizers import Tokenizer
-from shakespeare_tui.engine.learner import Learner
+from shakespeare_tui.engine.learner import SGDW, Learner
 from shakespeare_tui.engine.model import Transformer
 from shakespeare_tui.engine.muon import Muon
 
@@ -27,6 +27,7 @@ _SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.SGD: {"momentum_buffer"},
+    SGDW: {"momentum_buffer"},
     Muon: {"momentum"},
 }
 
@@ -169,7 +170,9 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transforme
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
     tensors, _ = read_tensors(checkpoint.weights_path)
     check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
-    model = Transformer(config.model, tokenizer.vocab_size)
+    model = Transformer(
+        config.model, tokenizer.vocab_size, embedding_scale=checkpoint.run.info().embedding_scale
+    )
     load_weights(model, tensors, str(checkpoint.weights_path))
     return model.to(device).eval(), tokenizer
 

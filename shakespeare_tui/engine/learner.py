@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,37 @@ class StepResult:
     applied: bool
 
 
+class SGDW(torch.optim.SGD):
+    """Stochastic gradient descent with decoupled weight decay (SGDW, arXiv:1711.05101).
+
+    Args:
+        groups: Groups of parameters, each with its ``weight_decay``.
+        lr: Learning rate.
+        momentum: Decay of the momentum, which the weight decay does not enter.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
+        # What SGD itself calls weight decay is L2 regularisation.
+        decays = [group["weight_decay"] for group in groups]
+        super().__init__([group | {"weight_decay": 0.0} for group in groups], lr, momentum)
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["decoupled_decay"] = decay
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Apply one update from the gradients in place."""
+        for group in self.param_groups:
+            if group["decoupled_decay"]:
+                torch._foreach_mul_(group["params"], 1 - group["lr"] * group["decoupled_decay"])
+        super().step()
+
+
 def make_optimizers(
-    model: Transformer, training: TrainingConfig, device: torch.device
+    model: Transformer,
+    training: TrainingConfig,
+    device: torch.device,
+    *,
+    has_coupled_decay: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a config; every group remembers its ``peak_lr``.
 
@@ -42,7 +72,7 @@ def make_optimizers(
         {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    optimizers = [_make_base_optimizer(groups, training, device)]
+    optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]
     if by_muon:
         for name, parameter in by_muon.items():
             if name.endswith("qkv.weight"):
@@ -63,14 +93,19 @@ def make_optimizers(
 
 
 def _make_base_optimizer(
-    groups: list[dict[str, object]], training: TrainingConfig, device: torch.device
+    groups: list[dict[str, Any]],
+    training: TrainingConfig,
+    device: torch.device,
+    has_coupled_decay: bool,
 ) -> torch.optim.Optimizer:
     rate = training.learning_rate
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=training.momentum)
-    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+        sgd = torch.optim.SGD if has_coupled_decay else SGDW
+        return sgd(groups, lr=rate, momentum=training.momentum)
+    is_coupled = training.optimizer == "adam" and has_coupled_decay
+    adam = torch.optim.Adam if is_coupled else torch.optim.AdamW
     betas = (training.beta1, training.beta2)
-    return kind(groups, lr=rate, betas=betas, fused=device.type in ("cpu", "cuda"))
+    return adam(groups, lr=rate, betas=betas, fused=device.type in ("cpu", "cuda"))
 
 
 class Learner:
@@ -81,6 +116,7 @@ class Learner:
         training: The config's section.
         device: The model's device.
         precision: Type of matrix products under autocast.
+        has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
     """
 
     def __init__(
@@ -89,10 +125,14 @@ class Learner:
         training: TrainingConfig,
         device: torch.device,
         precision: torch.dtype,
+        *,
+        has_coupled_decay: bool = False,
     ) -> None:
         self.model = model
         self.device = device
-        self.optimizers = make_optimizers(model, training, device)
+        self.optimizers = make_optimizers(
+            model, training, device, has_coupled_decay=has_coupled_decay
+        )
         self.precision = precision
         self._grad_clip = training.grad_clip or math.inf
         self._parameters: list[Tensor] = list(model.parameters())

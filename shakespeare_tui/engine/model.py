@@ -206,14 +206,24 @@ class Transformer(nn.Module):
         vocab_size: Number of token ids.
         generator: Source of the initial weights; the global generators are not touched. None
             leaves the weights as zeros, to be loaded.
+        embedding_scale: What token embeddings are multiplied by; None takes the config's. Weights
+            that were trained with another keep theirs.
     """
 
     def __init__(
-        self, config: ModelConfig, vocab_size: int, generator: torch.Generator | None = None
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.embedding_scale = (
+            config.embedding_scale if embedding_scale is None else embedding_scale
+        )
         with torch.device("meta"):
             self.embedding = nn.Embedding(vocab_size, config.d_model)
             self.positions = (
@@ -265,6 +275,8 @@ class Transformer(nn.Module):
         if end > self.config.max_seq_len:
             raise ValueError(f"{end} tokens are more than the context of {self.config.max_seq_len}")
         x = self.embedding(tokens)
+        if self.embedding_scale != 1:
+            x = x * self.embedding_scale
         rotary = None
         if self.positions is not None:
             x = x + self.positions.weight[start:end]

@@ -86,8 +86,16 @@ def resumed_session(
             )
         check_memory(config, tokenizer.vocab_size, device)
         train, val = load_tokens(source, tokenizer, config, hooks)
-        model = Transformer(config.model, tokenizer.vocab_size).to(device).train()
-        learner = Learner(model, config.training, device, torch.float32)
+        model = Transformer(
+            config.model, tokenizer.vocab_size, embedding_scale=info.embedding_scale
+        )
+        learner = Learner(
+            model.to(device).train(),
+            config.training,
+            device,
+            torch.float32,
+            has_coupled_decay=info.has_coupled_decay,
+        )
         progress = restore(checkpoint, learner)
         if progress.precision not in PRECISIONS:
             raise UserError(

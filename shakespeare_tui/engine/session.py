@@ -22,6 +22,7 @@ from shakespeare_tui.core.paths import cache_folder
 from shakespeare_tui.core.runs import (
     Checkpoint,
     RunFolder,
+    RunInfo,
     create_run_folder,
     new_run_info,
 )
@@ -139,9 +140,12 @@ def new_session(
                 vocab_size=tokenizer.vocab_size,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
+                embedding_scale=(
+                    start_from.run.info() if start_from else config.model
+                ).embedding_scale,
             )
             run.write_definition(info, config, tokenizer)
-            learner, progress = _new_learner(config, tokenizer.vocab_size, device)
+            learner, progress = _new_learner(config, info, device)
             if weights is not None and start_from is not None:
                 load_weights(learner.model, weights, str(start_from.weights_path))
             yield Session(
@@ -207,16 +211,18 @@ def load_tokens(
     return split_tokens(tokens, config.data.val_fraction, config.seq_len)
 
 
-def _new_learner(config: Config, vocab_size: int, device: torch.device) -> tuple[Learner, Progress]:
+def _new_learner(config: Config, info: RunInfo, device: torch.device) -> tuple[Learner, Progress]:
     generator = torch.Generator().manual_seed(config.training.seed)
-    model = Transformer(config.model, vocab_size, generator).to(device).train()
-    learner = Learner(model, config.training, device, torch.float32)
+    model = Transformer(
+        config.model, info.vocab_size, generator, embedding_scale=info.embedding_scale
+    )
+    learner = Learner(model.to(device).train(), config.training, device, torch.float32)
     if config.training.precision == "auto":
         rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
         window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=device)
         learner.precision = remembered_precision(
             device,
-            [config.model.model_dump(mode="json"), list(window.shape), vocab_size],
+            [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size],
             lambda: choose_precision(device, lambda dtype: learner.gradient_pass(window, dtype)),
         )
     else:

@@ -39,10 +39,11 @@ def is_decayed(name: str) -> bool:
     return not name.endswith("bias") and "norm" not in name
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 @pytest.mark.parametrize("factor", [1.0, 0.25])
-def test_adamw_step_equals_its_formula(factor: float) -> None:
+def test_adamw_step_equals_its_formula(factor: float, optimizer: str) -> None:
     learner = make_learner(
-        optimizer="adamw", learning_rate=0.01, weight_decay=0.3, beta1=0.8, beta2=0.9, grad_clip=0
+        optimizer=optimizer, learning_rate=0.01, weight_decay=0.3, beta1=0.8, beta2=0.9, grad_clip=0
     )
     before, gradient = weights(learner), gradients(learner, window())
     result = learner.step([window()], factor)
@@ -57,15 +58,18 @@ def test_adamw_step_equals_its_formula(factor: float) -> None:
 
 
 def test_sgd_step_equals_its_formula() -> None:
+    """SGDW, algorithm 1 of arXiv:1711.05101: the decay follows the LR and enters no momentum."""
     learner = make_learner(
-        optimizer="sgd", learning_rate=0.5, momentum=0.9, weight_decay=0, grad_clip=0
+        optimizer="sgd", learning_rate=0.5, momentum=0.9, weight_decay=0.3, grad_clip=0
     )
     before, first = weights(learner), gradients(learner, window())
     learner.step([window()], 1.0)
     second = gradients(learner, window(seed=1))
     learner.step([window(seed=1)], 0.5)
     for name, after in weights(learner).items():
-        expected = before[name] - 0.5 * first[name] - 0.25 * (0.9 * first[name] + second[name])
+        decay = 0.3 if is_decayed(name) else 0.0
+        halfway = before[name] * (1 - 0.5 * decay) - 0.5 * first[name]
+        expected = halfway * (1 - 0.25 * decay) - 0.25 * (0.9 * first[name] + second[name])
         torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-6)
 
 

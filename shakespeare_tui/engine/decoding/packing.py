@@ -106,7 +106,7 @@ def pack(model: Transformer, precision: Precision) -> PackedModel:
     and its rounding would show in every probability.
     """
     config = model.config
-    embedding, positions, rotation = model.embedding.weight, None, None
+    embedding, positions, rotation = model.embedding.weight * model.embedding_scale, None, None
     if model.positions is not None:
         positions = model.positions.weight
     elif config.positions == "sinusoidal":
@@ -120,8 +120,8 @@ def pack(model: Transformer, precision: Precision) -> PackedModel:
     return PackedModel(
         config=config,
         vocab_size=model.vocab_size,
-        # Copied: a model that is trained on must not change a text under way.
-        embedding=embedding.clone().numpy(),
+        # A copy, as all here: a model that is trained on must not change a text under way.
+        embedding=embedding.numpy(),
         positions=None if positions is None else positions.clone().numpy(),
         rotation=rotation,
         layers=tuple(
