@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.driver import Driver
+from textual.errors import NoWidget
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.types import AnimationLevel
@@ -158,7 +159,19 @@ class LabApp(App[int]):
         """Whatever a person does puts off what would make them wait."""
         if isinstance(event, events.InputEvent):
             self.collection.note_input()
+        if isinstance(event, events.MouseEvent) and self._hits_what_is_gone(event):
+            return
         await super().on_event(event)
+
+    def _hits_what_is_gone(self, event: events.MouseEvent) -> bool:
+        """Whether the pointer is where a widget was until just now; Textual would fail there."""
+        if event.is_forwarded or self.mouse_captured:
+            return False
+        try:
+            widget, _ = self.get_widget_at(event.x, event.y)
+        except (NoWidget, ScreenStackError):
+            return False
+        return not widget.is_attached
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Hold the cursor of text fields still: blinking costs power and distracts."""

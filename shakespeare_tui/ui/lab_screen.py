@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from shakespeare_tui.ui.dialogs.closing import is_on_top, nothing_to_await
 from shakespeare_tui.ui.widgets.key_line import KeyLine
 from shakespeare_tui.ui.widgets.place_bar import PlaceBar
 from shakespeare_tui.ui.widgets.status_line import StatusLine
@@ -83,6 +85,10 @@ class LabScreen(Screen[None]):
         """Redraw the status line if what it says changed."""
         for line in self.query(StatusLine):
             line.update_status()
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """Close a screen that lies over a place; nothing happens where it is closed already."""
+        return super().dismiss(result) if is_on_top(self) else nothing_to_await()
 
     def action_leave_field(self) -> None:
         """Take the focus off a text field, so that single keys work again."""

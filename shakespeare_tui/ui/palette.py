@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import SystemCommand
+from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette, SearchIcon
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 from textual.widgets import Input
 
 from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.ui.dialogs.closing import is_on_top, nothing_to_await
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.themes import THEME_TITLES
 from shakespeare_tui.ui.widgets.place_bar import PLACES
@@ -27,6 +30,10 @@ class LabPalette(CommandPalette):
         """Replace the icon."""
         for icon in self.query(SearchIcon):
             icon.icon = ">"
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """Close; nothing happens where it is closed already."""
+        return super().dismiss(result) if is_on_top(self) else nothing_to_await()
 
     @on(Input.Changed)
     def _drop_after_closing(self, event: Input.Changed) -> None:
@@ -54,7 +61,7 @@ def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
                 "Colours of the lab",
                 lambda name=name: app.looks.choose_theme(name),
             )
-    yield SystemCommand("Theme: more …", "All themes there are", app.action_change_theme)
+    yield SystemCommand("Theme: more …", "All themes there are", lambda: choose_theme(app))
     yield SystemCommand(
         "ASCII characters: " + ("off" if app.ascii else "on"),
         "Draw with characters that every terminal has",
@@ -93,6 +100,12 @@ def _actions(app: "LabApp", screen: LabScreen) -> Iterable[SystemCommand]:
                 app.run_action, action, node
             ),
         )
+
+
+def choose_theme(app: "LabApp") -> None:
+    """Offer all themes there are."""
+    palette = LabPalette(providers=[ThemeProvider], placeholder="Search for themes…")
+    app.push_screen(palette)
 
 
 def write_keymap(app: "LabApp") -> None:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
 from streams import healthy_run
-from textual.widgets import Input
+from textual import events
+from textual.widgets import Input, Label
 
 from shakespeare_tui.core.commands import GenerateSample, Stop
 from shakespeare_tui.core.config import Config
@@ -663,3 +664,19 @@ async def test_what_changed_while_a_place_was_away_shows_in_it(
             return re.sub(r"terminal-\d+", "terminal", app.export_screenshot(simplify=True))
 
     assert await picture(is_before=True) == await picture(is_before=False)
+
+
+async def test_a_click_on_what_has_just_gone_hits_nothing(make_app: MakeApp) -> None:
+    """Columns, rows and dialogs go while the pointer is on them."""
+    app = make_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        going = Label("here")
+        await app.screen.mount(going, before=0)
+        await pilot.pause()
+        x, y = going.region.offset
+        assert app.get_widget_at(x, y)[0] is going
+        await going.remove()
+        # Before the screen is laid out anew.
+        down = events.MouseDown(None, x, y, 0, 0, 1, False, False, False, x, y)
+        await app.on_event(down)
+        await pilot.pause()

@@ -10,18 +10,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, SelectionList, Static
 from textual.widgets.option_list import Option
 from textual.widgets.selection_list import Selection
 
 from shakespeare_tui.core.formatting import format_duration, format_loss
 from shakespeare_tui.core.run_summary import RunSummary, summarise_runs
+from shakespeare_tui.ui.dialogs.closing import Dialog
 
 _EMPTY = "There are no runs yet: escape, then s, trains one."
 
 
-class ChooseRuns(ModalScreen[tuple[str, ...] | None]):
+class ChooseRuns(Dialog[tuple[str, ...] | None]):
     """A list of runs; the result is the names chosen, or None where it was left.
 
     Args:

@@ -7,13 +7,13 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.lab_screen import LabScreen
 
 
-class HelpDialog(ModalScreen[None]):
+class HelpDialog(Dialog[None]):
     """The help of a place: its text and its live keys.
 
     Args:

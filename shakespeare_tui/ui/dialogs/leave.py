@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from shakespeare_tui.core.formatting import format_duration
+from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.training import TrainingController
 
 Leave = Literal["stay", "leave", "abandon"]
@@ -17,7 +17,7 @@ _POLLS_A_SECOND = 10
 _PATIENCE_SECONDS = 15.0
 
 
-class LeaveDialog(ModalScreen[Leave]):
+class LeaveDialog(Dialog[Leave]):
     """Save and stop, or stay; while saving, a way out that loses what is not saved.
 
     Args:

@@ -8,15 +8,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
+from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_dialogs import FRAME
 
 _MOST_BYTES = 1_000_000
 
 
-class OwnTextDialog(ModalScreen[str | None]):
+class OwnTextDialog(Dialog[str | None]):
     """A field for a text and a line for a file; the result is the text, None where it was left."""
 
     DEFAULT_CSS: ClassVar[str] = (

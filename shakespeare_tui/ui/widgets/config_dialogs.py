@@ -10,10 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
 
 FRAME = """
@@ -52,7 +52,7 @@ class Choice:
     about: str = ""
 
 
-class ChoiceDialog(ModalScreen[Choice | None]):
+class ChoiceDialog(Dialog[Choice | None]):
     """Choose from a list that typing narrows.
 
     Args:
@@ -170,7 +170,7 @@ class ChoiceDialog(ModalScreen[Choice | None]):
         self.dismiss(None)
 
 
-class ProblemsDialog(ModalScreen[Answer]):
+class ProblemsDialog(Dialog[Answer]):
     """All that is wrong with a file, and what to do with it.
 
     Args:

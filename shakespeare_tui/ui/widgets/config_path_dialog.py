@@ -10,10 +10,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
+from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_dialogs import FRAME
 from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
 
@@ -47,7 +47,7 @@ class PathSuggester(Suggester):
         return os.path.join(folder, found[0]) if folder else found[0]
 
 
-class PathDialog(ModalScreen[Path | None]):
+class PathDialog(Dialog[Path | None]):
     """Ask for a file's path, with completion.
 
     Args:

@@ -11,12 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.ui.dialogs.closing import Dialog
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.corpus.completion import PathSuggestion
@@ -30,7 +30,7 @@ class _Completed:
     suggestions: "tuple[PathSuggestion, ...]"
 
 
-class CorpusImport(ModalScreen[str | None]):
+class CorpusImport(Dialog[str | None]):
     """A field for a path; gives the absolute path of a text that is there, or None."""
 
     DEFAULT_CSS: ClassVar[str] = """

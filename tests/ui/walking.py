@@ -1,0 +1,317 @@
+"""Walks through the lab by drawn keys and clicks: what is drawn, how it is done, what is caught."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+import string
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from textual import events
+from textual.geometry import Size
+from textual.keys import _character_to_key
+
+from shakespeare_tui.core.config import Config
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.keymap import known_bindings
+from shakespeare_tui.ui.training import TrainingChannel, TrainingRequest
+
+SIZES = ((40, 12), (60, 16), (80, 24), (100, 30), (140, 45))
+ODD_SIZES = ((1, 1), (20, 5), (100, 8), (200, 60))
+PLACES = ("1", "2", "3", "4", "5")
+MOVES = (
+    *("tab", "shift+tab", "up", "down", "left", "right", "home", "end", "pageup", "pagedown"),
+    *("enter", "space", "escape", "backspace", "delete", "ctrl+u", "shift+left", "shift+right"),
+)
+WORDS = (
+    *("play.txt", "alpha", "alpha@best", "alpha@20", "quick", "tiny", "val<2", "lr>1e-4 or", "0.5"),
+    *("-1", "1e999", "nan", "12", "400", "64", "ROMEO:", "top_k=3 temperature=0.7", "beam=3"),
+    *("mirostat=3", "greedy", "xtc=0.5", "[bold]x", "[/", "\\n", "~/", "/dev/null", "e\u0301🎭"),
+    *("\u202eright to left", "d_model", "adamw", "theme", "help", "train", "a" * 300, "(", ":-("),
+)
+PASTES = (*WORDS, "two\nlines\r\nand three", "\x1b[31mred\x1b]0;title\x07", "x" * 5000, "\x00", "")
+_CHARACTERS = {_character_to_key(character): character for character in " " + string.punctuation}
+STUCK_SECONDS = 60.0
+"""So long may an action wait for its turn before the lab counts as stuck."""
+
+Kind = Literal["key", "type", "paste", "click", "drag", "scroll", "resize", "blur", "wait"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that a person does; ``at`` are shares of the screen's width and height."""
+
+    kind: Kind
+    text: str = ""
+    at: tuple[float, float] = (0.0, 0.0)
+    to: tuple[float, float] = (0.0, 0.0)
+    number: int = 0
+    seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        """What builds it again, without what is as usual."""
+        given = (
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"Action({', '.join(given)})"
+
+
+def bound_keys() -> list[str]:
+    """Every key that does something somewhere, but those that end the lab."""
+    keys = {
+        key
+        for group in known_bindings().values()
+        for binding in group
+        for key in binding.key.split(",")
+    }
+    return sorted(keys - {"q", "ctrl+q", "ctrl+c"})
+
+
+def draw_actions(seed: int, count: int) -> list[Action]:
+    """The walk of a seed."""
+    dice = random.Random(seed)
+    keys = bound_keys()
+    return [_draw(dice, keys) for _ in range(count)]
+
+
+def _draw(dice: random.Random, keys: Sequence[str]) -> Action:
+    at = (dice.random(), dice.random())
+    kinds = ("bound", "move", "place", "click", "drag", "scroll", "type", "paste", "resize")
+    kind = dice.choices(
+        (*kinds, "blur", "wait", "leave"), (42, 15, 8, 16, 2, 4, 4, 1, 3, 0.5, 4, 0.3)
+    )[0]
+    match kind:
+        case "bound":
+            return Action("key", dice.choice(keys))
+        case "move":
+            return Action("key", dice.choice(MOVES))
+        case "place":
+            return Action("key", dice.choice(PLACES))
+        case "leave":
+            return Action("key", dice.choice(("q", "ctrl+q", "ctrl+c")))
+        case "click":
+            button, times = dice.choice((1, 1, 1, 1, 3)), dice.choice((1, 1, 1, 2))
+            return Action("click", at=at, number=button, seconds=times)
+        case "drag":
+            return Action("drag", at=at, to=(dice.random(), dice.random()))
+        case "scroll":
+            return Action("scroll", at=at, number=dice.choice((-1, 1)))
+        case "type":
+            return Action("type", dice.choice(WORDS))
+        case "paste":
+            return Action("paste", dice.choice(PASTES))
+        case "resize":
+            sizes = ODD_SIZES if dice.random() < 0.15 else SIZES
+            width, height = dice.choice(sizes)
+            return Action("resize", at=(width, height))
+        case "blur":
+            return Action("blur")
+        case _:
+            return Action("wait", seconds=dice.random() / 4)
+
+
+@dataclass
+class Trouble:
+    """What went wrong anywhere in the process; the first of it is what counts."""
+
+    found: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Catch what threads raise and what is logged as an error."""
+        import traceback
+
+        trouble = self
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                trouble.found.append(logging.Formatter().format(record))
+
+        def note(arguments: threading.ExceptHookArgs) -> None:
+            lines = traceback.format_exception(
+                arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+            )
+            self.found.append("".join(lines))
+
+        handler, hook = Handler(logging.ERROR), threading.excepthook
+        logging.getLogger("shakespeare_tui").addHandler(handler)
+        threading.excepthook = note
+        try:
+            yield
+        finally:
+            threading.excepthook = hook
+            logging.getLogger("shakespeare_tui").removeHandler(handler)
+
+
+class Walker:
+    """Does actions on one running app.
+
+    Args:
+        app: The app.
+        trouble: Looked at after each action.
+    """
+
+    def __init__(self, app: LabApp, trouble: Trouble) -> None:
+        self._app, self._trouble = app, trouble
+
+    async def act(self, action: Action) -> None:
+        """Do one thing and let the lab obey; it need not have finished what it began."""
+        match action.kind:
+            case "key":
+                self._key(action.text)
+            case "type":
+                for character in action.text:
+                    self._key(character)
+            case "paste":
+                self._app.post_message(events.Paste(action.text))
+            case "click":
+                for _ in range(int(action.seconds)):
+                    self._mouse(events.MouseMove, action.at)
+                    self._mouse(events.MouseDown, action.at, action.number)
+                    self._mouse(events.MouseUp, action.at, action.number)
+            case "drag":
+                self._mouse(events.MouseDown, action.at, 1)
+                middle = ((action.at[0] + action.to[0]) / 2, (action.at[1] + action.to[1]) / 2)
+                self._mouse(events.MouseMove, middle, 1)
+                self._mouse(events.MouseMove, action.to, 1)
+                self._mouse(events.MouseUp, action.to, 1)
+            case "scroll":
+                kind = events.MouseScrollDown if action.number > 0 else events.MouseScrollUp
+                self._mouse(kind, action.at)
+            case "resize":
+                self._resize(Size(int(action.at[0]), int(action.at[1])))
+            case "blur":
+                self._app.post_message(events.AppBlur())
+                self._app.post_message(events.AppFocus())
+            case "wait":
+                await asyncio.sleep(action.seconds)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Until the app has taken what was posted; not until nothing goes on any more."""
+        taken = asyncio.Event()
+        self._app.post_message(events.Callback(callback=taken.set))
+        began = time.monotonic()
+        while not (taken.is_set() or self.is_over):
+            await asyncio.sleep(0.001)
+            assert time.monotonic() - began < STUCK_SECONDS, "the lab is stuck"
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the app has ended, well or not."""
+        app = self._app
+        return app._exception is not None or app._exit or not app.is_running
+
+    @property
+    def failure(self) -> str:
+        """What went wrong, if anything."""
+        import traceback
+
+        if (error := self._app._exception) is not None:
+            return "".join(traceback.format_exception(error))
+        return "\n".join(self._trouble.found[:1])
+
+    def _key(self, key: str) -> None:
+        if len(key) == 1:
+            event = events.Key(_character_to_key(key), key)
+        else:
+            event = events.Key(key, _CHARACTERS.get(key))
+        self._app.post_message(event)
+
+    def _mouse(
+        self, kind: type[events.MouseEvent], at: tuple[float, float], button: int = 0
+    ) -> None:
+        x, y = int(at[0] * self._app.size.width), int(at[1] * self._app.size.height)
+        event = kind(
+            *(None, x, y, 0, 0, button, False, False, False), screen_x=x, screen_y=y, style=None
+        )
+        driver = self._app._driver
+        assert driver is not None
+        driver.process_message(event)
+
+    def _resize(self, size: Size) -> None:
+        self._app._driver._size = (size.width, size.height)  # type: ignore[union-attr]
+        self._app.post_message(events.Resize(size, size))
+
+
+def micro(config: Config) -> Config:
+    """What a walk has chosen, so small that a step takes a millisecond."""
+    chosen = config.model_dump(mode="json")
+    small: dict[str, dict[str, Any]] = {
+        "model": {"d_model": 16, "n_heads": 2, "n_layers": 1, "d_ff": 32, "max_seq_len": 16},
+        "training": {
+            **{"batch_size": 4, "grad_accumulation": 1, "warmup_steps": 5, "min_lr": None},
+            **{"max_steps": 3000, "minutes": None, "eval_every": 40, "precision": "float32"},
+            "device": "cpu",
+        },
+        "data": {"corpus": "sample", "seq_len": None, "stride": None},
+        "sampling": {"every": 60, "max_tokens": 20, "prompts": ["A", "the "], "top_k": 0},
+        "checkpoints": {"save_every": 100, "every": 0},
+        "logging": {"every": 1},
+    }
+    return Config.model_validate({name: chosen[name] | small[name] for name in chosen})
+
+
+def train_micro(request: TrainingRequest, channel: TrainingChannel) -> None:
+    """The real trainer on a micro model, whatever the walk has put into the form."""
+    from shakespeare_tui.ui.bridge import run_training
+
+    if request.config is not None:
+        request = dataclasses.replace(request, config=micro(request.config))
+    run_training(request, channel)
+
+
+MakeLab = Callable[[], LabApp]
+
+
+async def take(
+    make_lab: MakeLab, actions: Sequence[Action], size: tuple[int, int]
+) -> tuple[int, str]:
+    """Do the actions, in another lab wherever one was left.
+
+    Returns:
+        How many were done, and what went wrong, if anything.
+    """
+    trouble = Trouble()
+    done = 0
+    with trouble.watched():
+        while done < len(actions):
+            app = make_lab()
+            walker = Walker(app, trouble)
+            failure = ""
+            try:
+                async with app.run_test(size=size, tooltips=True, notifications=True):
+                    while done < len(actions) and not walker.is_over and not walker.failure:
+                        await walker.act(actions[done])
+                        done += 1
+            except Exception as error:  # noqa: BLE001 (whatever it is, the walk is for it)
+                failure = walker.failure or f"{type(error).__name__}: {error}"
+            if not app.services.training.shutdown(STUCK_SECONDS):
+                failure = failure or "the trainer did not stop"
+            if failure := failure or walker.failure:
+                return done, failure
+    return done, ""
+
+
+def shortest_tail(
+    make_lab: MakeLab, actions: Sequence[Action], size: tuple[int, int], failure: str
+) -> Sequence[Action]:
+    """The fewest last actions that go wrong in the same way; none, where no short tail does."""
+    ending = failure.rstrip().rpartition("\n")[2]
+    for length in (1, 4, 16, 64):
+        if length >= len(actions):
+            break
+        tail = actions[-length:]
+        _, again = asyncio.run(take(make_lab, tail, size))
+        if again.rstrip().endswith(ending):
+            return tail
+    return ()
