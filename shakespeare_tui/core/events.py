@@ -62,10 +62,33 @@ class StepCompleted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalCompleted(Event):
-    """Losses in nats per token under the named ``protocol``; accuracy is of the next token."""
+    """Losses in nats per token under the named ``protocol``; accuracy is of the next token.
+
+    The training split may have been measured by another: ``train_protocol``, where it is known.
+    """
 
     step: int
     train_loss: float | None
+    val_loss: float | None
+    protocol: str
+    accuracy: float | None = None
+    train_protocol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalProgressed(Event):
+    """A long evaluation has read ``done`` of ``total`` tokens."""
+
+    step: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointEvaluated(Event):
+    """A checkpoint on disk, of this step or an earlier one, was measured under ``protocol``."""
+
+    step: int
     val_loss: float | None
     protocol: str
     accuracy: float | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import fsync_folder, write_json_atomically
 from shakespeare_tui.core.run_notes import read_notes, write_notes
-from shakespeare_tui.core.runs import Checkpoint, RunFolder, check_new_name
+from shakespeare_tui.core.runs import Checkpoint, RunFolder, best_step, check_new_name
 
 _DELETED = ".deleted-"
 _CAN_RENAME_WHAT_IS_OPEN = os.name != "nt"
@@ -127,10 +127,9 @@ def _name_best_and_last(run: RunFolder, left: list[Checkpoint], deleted: int) ->
         (run.path / "index.json").unlink(missing_ok=True)
         return
     steps = [checkpoint.info.step for checkpoint in left]
-    losses = {c.info.step: c.info.val_loss for c in left if c.info.val_loss is not None}
     best = named.get("best")
     if best not in steps:
-        best = min(losses, key=lambda step: losses[step]) if losses else None
+        best = best_step(left)
     run.write_index(best, max(steps))
 
 

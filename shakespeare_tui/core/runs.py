@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -17,6 +17,7 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import read_quickly, write_atomically, write_json_atomically
+from shakespeare_tui.core.losses import Loss, losses, rank_by_loss
 from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
 
@@ -62,6 +63,18 @@ class CheckpointInfo:
     protocol: str | None
     time: float
     elapsed_seconds: float
+    exact_val_loss: float | None = None
+    """The exact validation loss, where it was measured besides ``val_loss``."""
+
+    @property
+    def losses(self) -> list[Loss]:
+        """Its validation losses, the one that counts first; empty before it was evaluated."""
+        return losses(self.val_loss, self.protocol, self.exact_val_loss)
+
+    @property
+    def loss(self) -> Loss | None:
+        """The validation loss that counts: the exact one where it was measured."""
+        return next(iter(self.losses), None)
 
 
 Record = TypeVar("Record", RunInfo, CheckpointInfo)
@@ -217,6 +230,17 @@ class RunFolder:
         index = {"last": last} if best is None else {"best": best, "last": last}
         write_json_atomically(self.path / "index.json", index)
 
+    def record_exact_loss(self, step: int, loss: float) -> None:
+        """Write an exact validation loss beside a checkpoint's other figures.
+
+        Raises:
+            UserError: There is no such checkpoint, or it is damaged.
+            OSError: The folder cannot be written.
+        """
+        checkpoint = self.checkpoint(step)
+        info = replace(checkpoint.info, exact_val_loss=loss)
+        write_json_atomically(checkpoint.folder / "info.json", asdict(info))
+
     def set_aside(self, step: int) -> Path:
         """Rename a checkpoint out of sight in one step; ``sweep`` removes it or, if needed, not."""
         folder = self.checkpoint_folder(step)
@@ -300,6 +324,28 @@ class RunFolder:
             return True
         except OSError:  # a folder that cannot be written has no trainer
             return False
+
+
+def rank_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
+    """The evaluated checkpoints of a run in groups that compare, lowest loss first in each.
+
+    Args:
+        checkpoints: In order of their steps; how the last one was measured decides which group
+            comes first, where they were measured differently.
+    """
+    rest = [checkpoint for checkpoint in checkpoints if checkpoint.info.losses]
+    prefer = rest[-1].info.protocol if rest else None
+    groups = []
+    while ranking := rank_by_loss(rest, lambda checkpoint: checkpoint.info.losses, prefer):
+        groups.append(list(ranking.ranked))
+        rest = list(ranking.left_out)
+    return groups
+
+
+def best_step(checkpoints: Iterable[Checkpoint]) -> int | None:
+    """The step of the best checkpoint of a run; None where none was evaluated."""
+    groups = rank_checkpoints(checkpoints)
+    return groups[0][0].info.step if groups else None
 
 
 def step_of_folder(name: str) -> int | None:

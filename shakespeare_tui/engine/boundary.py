@@ -1,15 +1,27 @@
 """What happens between two training steps: evaluations, samples and checkpoints."""
 
+import contextlib
 import math
+import time
 from collections.abc import Callable
 
 from shakespeare_tui.core.config import SamplingConfig
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.core.events import CheckpointSaved, EvalCompleted, Event, SampleGenerated
+from shakespeare_tui.core.events import (
+    CheckpointEvaluated,
+    CheckpointSaved,
+    EvalCompleted,
+    EvalProgressed,
+    Event,
+    SampleGenerated,
+)
+from shakespeare_tui.core.losses import EXACT
+from shakespeare_tui.core.runs import best_step
 from shakespeare_tui.core.sampling import strategy_from_flags
-from shakespeare_tui.engine.checkpoints import prune, rank, save_checkpoint
+from shakespeare_tui.core.training_speed import evaluation_seconds
+from shakespeare_tui.engine.checkpoints import load_model, prune, save_checkpoint
 from shakespeare_tui.engine.decoding import Column, generate_columns
-from shakespeare_tui.engine.evaluation import EXACT, Evaluation, affordable_windows, evaluate
+from shakespeare_tui.engine.evaluation import Evaluation, affordable_windows, evaluate
 from shakespeare_tui.engine.session import Session
 
 _SECONDS_BETWEEN_SAVES = 600.0
@@ -59,6 +71,8 @@ class Boundary:
             seq_len=self._context,
             tokens_between_evaluations=tokens_a_step * session.config.training.eval_every,
         )
+        self._windows_in_val = max(1, (len(session.val) - 1) // self._context)
+        self._sample_seconds = 0.0
         self._is_save_wanted = False
         self.saved_step = -1 if session.is_new else session.progress.step
         self._saved_at_seconds = session.progress.elapsed_seconds
@@ -81,41 +95,120 @@ class Boundary:
             return False
         progress.evaluated_step = progress.step
         progress.val_loss, progress.train_loss = val.loss, train.loss
+        # A run that is resumed with other settings may be measured differently: the best so far
+        # does not compare then.
+        is_comparable = progress.protocol == val.protocol and progress.best_loss is not None
         progress.protocol = val.protocol
-        if progress.best_loss is None or val.loss < progress.best_loss:
+        if not is_comparable or val.loss < (progress.best_loss or 0.0):
             progress.best_loss, progress.best_step = val.loss, progress.step
             progress.evaluations_without_gain = 0
         else:
             progress.evaluations_without_gain += 1
         # A checkpoint of this step that does not know its loss yet is written again.
-        self._is_save_wanted |= self.saved_step == progress.step or self._is_to_keep(val.loss)
+        self._is_save_wanted |= self.saved_step == progress.step or self._is_to_keep(val)
         self._report(val, train)
         return True
 
-    def _is_to_keep(self, loss: float) -> bool:
-        """Whether a loss is among the best few, whatever ``save_every`` says."""
+    def _is_to_keep(self, val: Evaluation) -> bool:
+        """Whether a loss is among the best few of its protocol, whatever ``save_every`` says."""
         keep_best = self._config.checkpoints.keep_best
-        best = [c.info.val_loss for c in rank(self._session.run)[:keep_best]]
-        return len(best) < keep_best or any(other is None or loss < other for other in best)
+        known = [
+            loss.value
+            for checkpoint in self._session.run.checkpoints()
+            for loss in checkpoint.info.losses
+            if loss.protocol == val.protocol
+        ]
+        return len(known) < keep_best or val.loss < sorted(known)[keep_best - 1]
 
-    def final_evaluation(self) -> Evaluation:
-        """The exact figure of the final weights.
+    def final_evaluation(self) -> float:
+        """The exact validation loss of the final weights; it is written beside their checkpoint.
 
         Raises:
             CancelledError: The run was stopped meanwhile.
         """
         val, train = self._evaluate(None)
+        self._session.run.record_exact_loss(self._session.progress.step, val.loss)
         self._report(val, train)
-        return val
+        return val.loss
+
+    def evaluate_best(self) -> None:
+        """Measure the best checkpoint exactly, too, where it is not the last: the two compare then.
+
+        Raises:
+            CancelledError: The run was stopped meanwhile.
+        """
+        session, best = self._session, self._session.progress.best_step
+        if best is None or best == session.progress.step or best not in session.run.steps():
+            return
+        checkpoint = session.run.checkpoint(best)
+        if checkpoint.info.exact_val_loss is not None:
+            return
+        model, _ = load_model(checkpoint, session.learner.device)
+        val = evaluate(
+            model, session.val, cancelled=self._cancelled, progressed=self._progress_report()
+        )
+        session.run.record_exact_loss(best, val.loss)
+        self._emit(
+            CheckpointEvaluated(
+                step=best, val_loss=val.loss, protocol=val.protocol, accuracy=val.accuracy
+            )
+        )
+
+    def name_best(self) -> None:
+        """Name the best checkpoint anew: exact figures have come in."""
+        run, last = self._session.run, self._session.progress.step
+        run.write_index(best_step(run.checkpoints()), last)
+
+    def seconds_at_end(self, tokens_per_second: float) -> float:
+        """About how long everything takes that comes after the last step, if all is measured."""
+        tokens = 2 * min(self._windows, self._windows_in_val) * self._context
+        return (
+            evaluation_seconds(tokens, tokens_per_second)
+            + self.exact_seconds(tokens_per_second)
+            + self._sample_seconds
+        )
+
+    def exact_seconds(self, tokens_per_second: float) -> float:
+        """About how long the exact evaluation at the end takes; 0 where each one is exact."""
+        if self._windows >= self._windows_in_val:
+            return 0.0
+        session = self._session
+        is_best_apart = session.progress.evaluations_without_gain > 0
+        tokens = (1 + is_best_apart) * len(session.val) + self._windows * self._context
+        is_rounded = session.progress.precision != "float32"
+        return evaluation_seconds(tokens, tokens_per_second, is_rounded=is_rounded)
 
     def _evaluate(self, windows: int | None) -> tuple[Evaluation, Evaluation]:
+        """Both splits: validation on ``windows``, or exactly; training on no more than a subset."""
         session = self._session
-        in_val = max(1, (len(session.val) - 1) // self._context)
-        in_train = min(windows or in_val, in_val)
-        with session.learner.averaged() as model, session.learner.autocast():
-            val = evaluate(model, session.val, windows=windows, cancelled=self._cancelled)
+        in_train = min(self._windows, self._windows_in_val)
+        is_exact = windows is None or windows >= self._windows_in_val
+        # What is called exact is not rounded, whatever the run trains in.
+        precision = contextlib.nullcontext() if is_exact else session.learner.autocast()
+        with session.learner.averaged() as model, precision:
+            val = evaluate(
+                model,
+                session.val,
+                windows=windows,
+                cancelled=self._cancelled,
+                progressed=self._progress_report(),
+            )
             train = evaluate(model, session.train, windows=in_train, cancelled=self._cancelled)
         return val, train
+
+    def _progress_report(self) -> Callable[[int, int], None]:
+        """Tells of an evaluation that takes long: at each twentieth, once a second at most."""
+        told_at, told = time.monotonic(), 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal told_at, told
+            now, part = time.monotonic(), 20 * done // total
+            if part > told and now - told_at >= 1:
+                told_at, told = now, part
+                step = self._session.progress.step
+                self._emit(EvalProgressed(step=step, done=done, total=total))
+
+        return report
 
     def _report(self, val: Evaluation, train: Evaluation) -> None:
         self._emit(
@@ -125,6 +218,7 @@ class Boundary:
                 val_loss=val.loss,
                 protocol=val.protocol,
                 accuracy=val.accuracy,
+                train_protocol=train.protocol,
             )
         )
 
@@ -132,8 +226,11 @@ class Boundary:
         """Draw the config's samples where it or the run's end asks for them."""
         progress = self._session.progress
         is_due = is_end or self._is_multiple(self._config.sampling.every)
-        if is_due and progress.sampled_step != progress.step and self.sample():
-            progress.sampled_step = progress.step
+        if is_due and progress.sampled_step != progress.step:
+            began = time.monotonic()
+            if self.sample():
+                progress.sampled_step = progress.step
+                self._sample_seconds = time.monotonic() - began
 
     def sample(self, prompt: str | None = None) -> bool:
         """Continue ``prompt``, or the config's prompts; whether it came to an end.

@@ -17,7 +17,13 @@ from shakespeare_tui.core.config import ModelConfig
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import atomic_folder, write_json_atomically
 from shakespeare_tui.core.parameters import count_parameters
-from shakespeare_tui.core.runs import Checkpoint, CheckpointInfo, RunFolder
+from shakespeare_tui.core.runs import (
+    Checkpoint,
+    CheckpointInfo,
+    RunFolder,
+    best_step,
+    rank_checkpoints,
+)
 from shakespeare_tui.core.tokenizers import Tokenizer
 from shakespeare_tui.engine.learner import SGDW, Learner
 from shakespeare_tui.engine.model import Transformer
@@ -309,21 +315,15 @@ def _restore_generators(state: dict[str, Tensor], learner: Learner, origin: str)
         raise UserError(f"{origin} has no usable random state: {error}") from None
 
 
-def rank(run: RunFolder) -> list[Checkpoint]:
-    """The evaluated checkpoints, lowest validation loss first (the earlier of equals)."""
-    evaluated = [c for c in run.checkpoints() if c.info.val_loss is not None]
-    return sorted(evaluated, key=lambda c: (c.info.val_loss, c.info.step))
-
-
 def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int | None:
     """Remove what need not be kept and rewrite the index; returns the best step.
 
-    Kept are the ``last``, the ``keep_best`` lowest validation losses (the earlier of equals), and
-    every multiple of ``keep_every``.
+    Kept are the ``last``, the ``keep_best`` lowest validation losses of each protocol (the earlier
+    of equals), and every multiple of ``keep_every``.
     """
-    ranked = rank(run)
-    keep = {c.info.step for c in ranked[:keep_best]} | {last}
-    best = ranked[0].info.step if ranked else None
+    groups = rank_checkpoints(run.checkpoints())
+    keep = {c.info.step for group in groups for c in group[:keep_best]} | {last}
+    best = groups[0][0].info.step if groups else None
     # Named before anything goes, so that the index never names what is gone.
     run.write_index(best, last)
     for step in run.steps():
@@ -335,9 +335,8 @@ def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int 
 
 def go_back(run: RunFolder, step: int) -> None:
     """Remove every checkpoint after ``step``, since they come again."""
-    kept = [c.info.step for c in rank(run) if c.info.step <= step]
     # Named before anything goes, so that the index never names what is gone.
-    run.write_index(kept[0] if kept else None, step)
+    run.write_index(best_step(c for c in run.checkpoints() if c.info.step <= step), step)
     for later in run.steps():
         if later > step:
             run.remove_checkpoint(later)

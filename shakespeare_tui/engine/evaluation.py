@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.losses import EXACT, NANOGPT
 from shakespeare_tui.core.tokenizers import TokenArray
 from shakespeare_tui.core.tokens import gather_windows
 from shakespeare_tui.engine.model import Transformer
 
-EXACT = "exact"
-NANOGPT = "nanogpt"
 _TOKENS_A_PASS = 8192
 
 
@@ -55,6 +54,7 @@ def evaluate(
     *,
     windows: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    progressed: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Evaluate on non-overlapping windows of the model's context.
 
@@ -64,6 +64,7 @@ def evaluate(
         windows: Evaluate this many evenly spaced whole windows; None, or as many as there are,
             evaluates every one, the shorter last one too.
         cancelled: Polled between passes.
+        progressed: Told after each pass how many of how many tokens have been predicted.
 
     Raises:
         UserError: The split is shorter than two tokens.
@@ -87,7 +88,8 @@ def evaluate(
         if rest:
             yield tokens[None, len(tokens) - 1 - rest :].astype(np.int64)
 
-    return _measure(model, batches(), protocol, cancelled)
+    total = len(chosen) * seq_len + rest
+    return _measure(model, batches(), protocol, cancelled, lambda done: progressed(done, total))
 
 
 def evaluate_nanogpt(
@@ -109,7 +111,7 @@ def evaluate_nanogpt(
         gather_windows(tokens, generator.integers(0, len(tokens) - seq_len, batch_size), seq_len)
         for _ in range(batches)
     )
-    return _measure(model, drawn, NANOGPT, lambda: False)
+    return _measure(model, drawn, NANOGPT, lambda: False, lambda done: None)
 
 
 def affordable_windows(
@@ -129,6 +131,7 @@ def _measure(
     batches: Iterable[npt.NDArray[np.int64]],
     protocol: str,
     cancelled: Callable[[], bool],
+    progressed: Callable[[int], None],
 ) -> Evaluation:
     device = model.embedding.weight.device
     was_training = model.training
@@ -147,6 +150,7 @@ def _measure(
             loss_sum += loss
             correct += hits
             count += window[:, 1:].numel()
+            progressed(count)
     finally:
         model.train(was_training)
     return Evaluation(

@@ -30,12 +30,13 @@ from shakespeare_tui.core.events import (
     RunStarted,
     StepCompleted,
 )
+from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.schedules import learning_rate_factor
 from shakespeare_tui.core.tokens import WindowSampler, gather_windows
+from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, Speed
 from shakespeare_tui.engine.boundary import Boundary
 from shakespeare_tui.engine.checkpoints import explain_disk_error, restore
 from shakespeare_tui.engine.device import describe_device
-from shakespeare_tui.engine.evaluation import EXACT
 from shakespeare_tui.engine.session import Session
 
 _MOST_ROLLBACKS = 5
@@ -82,6 +83,8 @@ class Trainer:
             learning_rate=config.training.learning_rate,
             warmup_steps=config.training.warmup_steps,
         )
+        self._speed = Speed()
+        self._end_seconds = 0.0
         self._stop_reason: str | None = None
         self._clock = time.perf_counter()
 
@@ -175,9 +178,11 @@ class Trainer:
     def _finish(self, reason: str) -> RunFinished:
         progress = self._session.progress
         val_loss, protocol = progress.val_loss, progress.protocol
-        if reason != self._stop_reason and not self._boundary.is_exact():
+        if reason != self._stop_reason and self._is_exact_due():
             try:
-                val_loss, protocol = self._boundary.final_evaluation().loss, EXACT
+                val_loss, protocol = self._boundary.final_evaluation(), EXACT
+                self._boundary.evaluate_best()
+                self._boundary.name_best()
             except CancelledError:
                 for command in self._inbox.drain():
                     self._apply(command)
@@ -188,13 +193,25 @@ class Trainer:
         self._emit(finished)
         return finished
 
+    def _is_exact_due(self) -> bool:
+        """Whether the final weights are still to be measured exactly, and there is time to."""
+        if self._boundary.is_exact():
+            return False
+        if self._training.minutes is None:
+            return True
+        return self._boundary.exact_seconds(self._speed.tokens_per_second) <= self._longest_end()
+
+    def _longest_end(self) -> float:
+        """How many seconds of a time budget may go to what comes after the last step."""
+        return MOST_OF_BUDGET * self._budget_seconds()
+
     def _is_over(self) -> str | None:
         """Why the run has reached its end, or None."""
         progress, training = self._session.progress, self._training
         if training.minutes is None:
             is_over = progress.step >= self._last_step()
         else:
-            is_over = progress.elapsed_seconds >= self._budget_seconds()
+            is_over = progress.elapsed_seconds >= self._training_seconds()
         if is_over:
             return "completed"
         if progress.evaluated_step != progress.step or progress.val_loss is None:
@@ -210,6 +227,10 @@ class Trainer:
 
     def _budget_seconds(self) -> float:
         return 60 * ((self._training.minutes or 0.0) + self._session.progress.extra_minutes)
+
+    def _training_seconds(self) -> float:
+        """A time budget without what comes after the last step."""
+        return self._budget_seconds() - min(self._end_seconds, self._longest_end())
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -238,13 +259,19 @@ class Trainer:
         progress.batches += len(windows)
         self._tick()
         tokens = len(windows) * self._training.batch_size * session.config.seq_len
+        speed = tokens / (self._clock - started)
+        self._speed.observe(speed)
+        if self._speed.is_steady:
+            # It never falls, so that the rate never rises.
+            estimate = self._boundary.seconds_at_end(self._speed.tokens_per_second)
+            self._end_seconds = max(self._end_seconds, estimate)
         self._emit(
             StepCompleted(
                 step=progress.step,
                 loss=result.loss,
                 learning_rate=self._training.learning_rate * factor,
                 grad_norm=result.grad_norm,
-                tokens_per_second=tokens / (self._clock - started),
+                tokens_per_second=speed,
                 elapsed_seconds=progress.elapsed_seconds,
             )
         )
@@ -255,7 +282,7 @@ class Trainer:
             share = progress.step / self._last_step()
             warmup_share = min(1.0, training.warmup_steps / self._last_step())
         else:
-            share = progress.elapsed_seconds / self._budget_seconds()
+            share = progress.elapsed_seconds / self._training_seconds()
             warmup_share = 0.0
         factor = learning_rate_factor(training, progress.step, min(share, 1.0), warmup_share)
         return factor * progress.rate_scale
