@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.core.formatting import perplexity
     from shakespeare_tui.core.paths import cache_folder, runs_folder
     from shakespeare_tui.core.runs import find_checkpoint
-    from shakespeare_tui.core.tokens import split_tokens, tokenize_corpus
+    from shakespeare_tui.core.token_cache import tokenize_corpus
+    from shakespeare_tui.core.tokens import split_tokens
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()

@@ -1,37 +1,30 @@
-"""Tokens on disk, memory-mapped, and the windows that training and evaluation cut out of them."""
+"""The split of a corpus, and the windows that training and evaluation cut out of it."""
 
-import hashlib
-import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.core.corpus.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.core.corpus.source import TextSource
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.core.files import atomic_writer
-from shakespeare_tui.core.tokenizers import (
-    CharTokenizer,
-    TokenArray,
-    Tokenizer,
-    UnknownCharacterError,
-    smallest_dtype,
-)
-
-Report = Callable[[int, int | None], None]
+from shakespeare_tui.core.tokenizers import CharTokenizer, TokenArray
 
 
-def fit_char_tokenizer(source: TextSource) -> tuple[CharTokenizer, int]:
+def fit_char_tokenizer(
+    source: TextSource, cancelled: Callable[[], bool] = lambda: False
+) -> tuple[CharTokenizer, int]:
     """Fit a character tokenizer on a corpus, streaming; also returns the count of characters.
 
     Raises:
         UserError: The corpus is empty or cannot be decoded.
+        CancelledError: ``cancelled``, polled between chunks, became true.
     """
     characters: set[str] = set()
     count = 0
     for text in source.iter_text():
+        if cancelled():
+            raise CancelledError("reading the corpus was cancelled")
         characters.update(text)
         count += len(text)
     if not count:
@@ -43,81 +36,23 @@ def check_length(tokens: int, val_fraction: float, seq_len: int) -> None:
     """Refuse a corpus that leaves too little on either side of the split.
 
     Raises:
-        UserError: The training part holds no window with its target, or the validation part not
-            two tokens.
+        UserError: The training part holds no window with its target or too little for the n-gram
+            baselines, or the validation part not two tokens.
     """
     train = int((1 - val_fraction) * tokens)
-    if train < seq_len + 1 or tokens - train < 2:
-        raise UserError(
-            f"the corpus is too short: {tokens:,} tokens split into {train:,} for training and "
-            f"{tokens - train:,} for validation, but a window of {seq_len} needs at least "
-            f"{seq_len + 1:,} and 2; use a longer text or a smaller model.max_seq_len"
-        )
-
-
-def tokenize_corpus(
-    source: TextSource,
-    tokenizer: Tokenizer,
-    cache: Path,
-    report: Report | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> TokenArray:
-    """Encode a corpus once and map the result; memory stays bounded whatever its size.
-
-    Args:
-        source: The corpus.
-        tokenizer: A tokenizer fitted on it.
-        cache: Folder for the encoded file, named after the content and the tokenizer.
-        report: Called with (bytes done, bytes in all).
-        cancelled: Polled between chunks.
-
-    Returns:
-        Read-only memory-mapped ids in the smallest unsigned type, shape [tokens].
-
-    Raises:
-        UserError: The corpus cannot be decoded or has a character unknown to the tokenizer.
-        CancelledError: ``cancelled`` became true.
-        OSError: The cache cannot be written.
-    """
-    identity = hashlib.sha256(f"{source.sha256()} {tokenizer.fingerprint}".encode()).hexdigest()[
-        :32
-    ]
-    dtype = smallest_dtype(tokenizer.vocab_size)
-    for path in cache.glob(f"{identity}-*.{dtype.name}"):
-        if path.stat().st_size == int(path.stem.rpartition("-")[2]) * dtype.itemsize > 0:
-            return np.memmap(path, dtype=dtype, mode="r")
-    # A name of its own, since another process may encode the same corpus at the same time.
-    unnamed = cache / f".{identity}.{uuid.uuid4().hex}"
-    with atomic_writer(unnamed) as file:
-        count = _encode_into(file, source, tokenizer, report, cancelled)
-    # The name says how many tokens there are: a file that was cut short is not taken for whole.
-    path = unnamed.replace(cache / f"{identity}-{count}.{dtype.name}")
-    return np.memmap(path, dtype=dtype, mode="r")
-
-
-def _encode_into(
-    file: IO[bytes],
-    source: TextSource,
-    tokenizer: Tokenizer,
-    report: Report | None,
-    cancelled: Callable[[], bool],
-) -> int:
-    """Append the ids of a corpus to ``file``; returns their count."""
-    count = characters = done_bytes = 0
-    for text in source.iter_text():
-        if cancelled():
-            raise CancelledError("encoding the corpus was stopped")
-        try:
-            ids = tokenizer.encode_array(text)
-        except UnknownCharacterError as error:
-            raise UnknownCharacterError(error.character, characters + error.position) from None
-        file.write(ids.tobytes())
-        count += len(ids)
-        characters += len(text)
-        done_bytes += len(text.encode("utf-8", "surrogatepass"))
-        if report:
-            report(done_bytes, source.size_bytes)
-    return count
+    least = max(seq_len + 1, HIGHEST_BASELINE_ORDER)
+    if train >= least and tokens - train >= 2:
+        return
+    found = (
+        f"the corpus is too short: {tokens:,} tokens split into {train:,} for training and "
+        f"{tokens - train:,} for validation, but"
+    )
+    if train >= seq_len + 1 and tokens - train >= 2:
+        raise UserError(f"{found} its n-gram baselines need {least} to train on; use a longer text")
+    raise UserError(
+        f"{found} a window of {seq_len} needs at least {least:,} and 2; use a longer text or a "
+        "smaller model.max_seq_len"
+    )
 
 
 def split_tokens(

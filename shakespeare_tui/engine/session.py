@@ -26,12 +26,12 @@ from shakespeare_tui.core.runs import (
     create_run_folder,
     new_run_info,
 )
+from shakespeare_tui.core.token_cache import tokenize_corpus
 from shakespeare_tui.core.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
 from shakespeare_tui.core.tokens import (
     check_length,
     fit_char_tokenizer,
     split_tokens,
-    tokenize_corpus,
 )
 from shakespeare_tui.engine.checkpoints import (
     Progress,
@@ -62,7 +62,7 @@ class Session:
         run: Its folder, locked.
         config: The resolved config.
         tokenizer: Fitted on the corpus.
-        train: Training tokens, memory-mapped, shape [n].
+        train: Training tokens, shape [n].
         val: Validation tokens.
         learner: Model and optimisers on their device.
         progress: Where the run stands.
@@ -123,7 +123,7 @@ def new_session(
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name})
         config = config.model_copy(update={"data": data})
-    fitted, characters = fit_char_tokenizer(source)
+    fitted, characters = fit_char_tokenizer(source, hooks.cancelled)
     tokenizer = start_from.run.tokenizer() if start_from else fitted
     check_length(characters, config.data.val_fraction, config.seq_len)
     check_memory(config, tokenizer.vocab_size, device)
@@ -200,7 +200,7 @@ def check_memory(config: Config, vocab_size: int, device: torch.device) -> None:
 def load_tokens(
     source: TextSource, tokenizer: Tokenizer, config: Config, hooks: Hooks
 ) -> tuple[TokenArray, TokenArray]:
-    """Both parts of a corpus as memory-mapped ids, encoded once and kept in the cache."""
+    """Both parts of a corpus as ids, encoded once and kept in the cache."""
     tokens = tokenize_corpus(
         source,
         tokenizer,

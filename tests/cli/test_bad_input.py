@@ -66,6 +66,12 @@ CORPUS: list[Case] = [
         ("too short", "use a longer text"),
     ),
     (
+        "corpus with four training tokens",
+        lambda run: Path("four.txt").write_text("abababab"),
+        ("train", "--corpus=four.txt", "--set=model.max_seq_len=2", "--set=data.val_fraction=0.5"),
+        ("too short: 8 tokens split into 4 for training", "need 5", "use a longer text"),
+    ),
+    (
         "empty corpus",
         lambda run: Path("empty.txt").write_text(""),
         ("train", "--corpus=empty.txt"),

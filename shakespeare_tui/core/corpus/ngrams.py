@@ -16,6 +16,9 @@ ADDITIVE_COUNT = 0.01
 MAX_TOKENS = 2_000_000
 """Tokens that reference losses are taken from at most, which bounds their memory to 250 MB."""
 
+HIGHEST_BASELINE_ORDER = 5
+"""Training tokens that reference losses need at least."""
+
 _FALLBACK_DISCOUNTS = (0.0, 0.5, 1.0, 1.5)
 _HIGHEST_ADDITIVE_ORDER = 2
 _DENSE_CELLS_PER_KEY = 8
@@ -35,7 +38,7 @@ def baselines(
     """
     n_train, n_val = capped_split(len(train), len(val), max_tokens)
     nearest = train[len(train) - n_train :], val[:n_val]
-    orders = {"unigram": 1, "bigram": 2, "5-gram": 5}
+    orders = {"unigram": 1, "bigram": 2, "5-gram": HIGHEST_BASELINE_ORDER}
     losses = {name: ngram_loss(*nearest, vocab_size, order) for name, order in orders.items()}
     return {"uniform": math.log(vocab_size), **losses}
 
