@@ -8,6 +8,7 @@ from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import per_second
 from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _write_all(
             tokens += sum(map(len, written.streams))
             seconds += written.seconds
             report(len(texts), len(prompts))
-    return texts, tokens / seconds
+    return texts, per_second(tokens, seconds)
 
 
 def _pages(samples: list[tuple[str, str]]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import print_json, say
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import per_second
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.runs import RunFolder
@@ -53,7 +54,7 @@ class Written:
     @property
     def tokens_per_second(self) -> float:
         """New tokens of all streams by the second."""
-        return sum(map(len, self.streams)) / self.seconds
+        return per_second(sum(map(len, self.streams)), self.seconds)
 
 
 def write(

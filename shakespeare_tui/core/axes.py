@@ -1,10 +1,17 @@
 """The axes of a chart: where a value lies, which value lies somewhere, and what ticks to write."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_LARGEST_FACTOR = 1e6
+"""What a logarithmic axis spans at most: a loss of nearly 0 would leave no room for the others."""
+_PAD_SHARE = 0.04
+_LEAST_SPAN = 1e-9
+_MOST_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,23 @@ class Axis:
     size: int
     is_log: bool = False
 
+    @classmethod
+    def covering(cls, low: float, high: float, size: int, *, is_log: bool = False) -> "Axis":
+        """An axis with a little room beyond ``low`` and ``high``, which may be equal or zero.
+
+        It is linear where nothing above zero is there to take the logarithm of.
+        """
+        if is_log and high > 0:
+            low = max(low, high / _LARGEST_FACTOR)
+            pad = max(high / low, 1.5) ** _PAD_SHARE
+            return cls(low / pad, high * pad, size, True)
+        span = max(high - low, 0.02 * abs(high))
+        span = span if span > _LEAST_SPAN else 1.0
+        middle = (low + high) / 2
+        padded = (0.5 + _PAD_SHARE) * span
+        # Losses and counts are not negative, nor is their axis.
+        return cls(max(middle - padded, min(low, 0.0)), middle + padded, size)
+
     def position(self, values: ArrayLike) -> NDArray[np.float64]:
         """Where ``values`` lie, in cells from the start; NaN stays NaN."""
         low, high = self._scaled(self.low), self._scaled(self.high)
@@ -31,6 +55,12 @@ class Axis:
         if self.is_log:
             array = np.log10(np.where(array <= 0, self.low, array))
         return (array - low) * (self.size / (high - low))
+
+    def shortfall(self, value: float) -> float:
+        """How far ``value`` lies below the axis, as a share of its length; infinite if never."""
+        if self.is_log and value <= 0:
+            return math.inf
+        return -float(self.position(value)) / self.size
 
     def cell(self, value: float) -> int:
         """The cell of ``value``, brought into the axis where it lies outside."""
@@ -74,3 +104,28 @@ class Axis:
 
     def _scaled(self, value: float) -> float:
         return math.log10(value) if self.is_log else value
+
+
+def tick_labels(ticks: Sequence[float], width: int) -> list[str]:
+    """The ticks of one axis as text, all in one format of at most ``width`` characters, 5 or more.
+
+    Equal digits after the point where they fit (``0.5``, ``1.0``), else as many as each needs
+    (``0.01``, ``100``), and powers of ten where some are tiny or enormous (``1e-7``). Ticks that
+    lie closer together than that are written alike.
+    """
+    sizes = [abs(tick) for tick in ticks if tick]
+    if sizes and (min(sizes) < 10**-_MOST_DIGITS or max(sizes) >= 10**width):
+        return [_power(tick) for tick in ticks]
+    digits = next(
+        (n for n in range(1, _MOST_DIGITS) if all(round(t, n) == t for t in ticks)), _MOST_DIGITS
+    )
+    whole = len(f"{max(sizes, default=0):.0f}")
+    for labels in ([f"{t:.{digits}f}" for t in ticks], [f"{t:g}" for t in ticks]):
+        if all(len(label) <= width for label in labels):
+            return labels
+    return [f"{tick:.{max(0, width - whole - 1)}f}" for tick in ticks]
+
+
+def _power(value: float) -> str:
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if value else "0"

@@ -80,6 +80,11 @@ def format_loss(loss: float | None) -> str:
     return "-" if loss is None or not math.isfinite(loss) else f"{loss:.4f}"
 
 
+def per_second(count: float, seconds: float) -> float:
+    """How many a second; 0 where no time has passed."""
+    return count / seconds if seconds > 0 else 0.0
+
+
 def perplexity(loss: float | None) -> float | None:
     """Exponential of the ``loss`` in nats; None where there is none or it has no finite value."""
     if loss is None or not math.isfinite(loss) or loss > 700:

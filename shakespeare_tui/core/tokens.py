@@ -55,6 +55,19 @@ def check_length(tokens: int, val_fraction: float, seq_len: int) -> None:
     )
 
 
+def check_vocabulary(vocab_size: int) -> None:
+    """Refuse a corpus in which every next character is certain.
+
+    Raises:
+        UserError: It has one character only.
+    """
+    if vocab_size == 1:
+        raise UserError(
+            "the corpus is one character repeated: every next character is certain and there is "
+            "nothing to learn; choose a text with at least two different characters"
+        )
+
+
 def split_tokens(
     tokens: TokenArray, val_fraction: float, seq_len: int
 ) -> tuple[TokenArray, TokenArray]:

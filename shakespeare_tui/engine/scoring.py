@@ -119,7 +119,7 @@ def score_tokens(
         logits: Tensor = model.head(hidden).float()
         log_p = logits.log_softmax(-1)
         chosen = torch.from_numpy(text[places]).to(device)[..., None]
-        nats[places] = -log_p.gather(-1, chosen)[..., 0].cpu().numpy()
+        nats[places] = (0.0 - log_p.gather(-1, chosen))[..., 0].cpu().numpy()
         # A probability of 0 adds nothing, where 0 · ∞ would be no number.
         entropy[places] = torch.special.entr(log_p.exp()).sum(-1).cpu().numpy()
         rank[places] = 1 + (logits > logits.gather(-1, chosen)).sum(-1).cpu().numpy()

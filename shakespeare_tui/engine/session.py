@@ -30,6 +30,7 @@ from shakespeare_tui.core.token_cache import tokenize_corpus
 from shakespeare_tui.core.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
 from shakespeare_tui.core.tokens import (
     check_length,
+    check_vocabulary,
     fit_char_tokenizer,
     split_tokens,
 )
@@ -126,6 +127,7 @@ def new_session(
     fitted, characters = fit_char_tokenizer(source, hooks.cancelled)
     tokenizer = start_from.run.tokenizer() if start_from else fitted
     check_length(characters, config.data.val_fraction, config.seq_len)
+    check_vocabulary(fitted.vocab_size)
     check_memory(config, tokenizer.vocab_size, device)
     weights = _starting_weights(start_from, config, tokenizer) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)

@@ -30,6 +30,7 @@ from shakespeare_tui.core.events import (
     RunStarted,
     StepCompleted,
 )
+from shakespeare_tui.core.formatting import per_second
 from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.schedules import learning_rate_factor
 from shakespeare_tui.core.tokens import WindowSampler, gather_windows
@@ -259,7 +260,7 @@ class Trainer:
         progress.batches += len(windows)
         self._tick()
         tokens = len(windows) * self._training.batch_size * session.config.seq_len
-        speed = tokens / (self._clock - started)
+        speed = per_second(tokens, self._clock - started)
         self._speed.observe(speed)
         if self._speed.is_steady:
             # It never falls, so that the rate never rises.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.core.formatting import per_second
 from shakespeare_tui.ui.training import (
     Ended,
     Noticed,
@@ -220,4 +221,4 @@ def measure_throughput(
             break
         steps += 1
     tokens = shape[0] * config.seq_len * config.training.grad_accumulation
-    return steps * tokens / (now - started)
+    return per_second(steps * tokens, now - started)

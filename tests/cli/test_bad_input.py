@@ -72,6 +72,12 @@ CORPUS: list[Case] = [
         ("too short: 8 tokens split into 4 for training", "need 5", "use a longer text"),
     ),
     (
+        "corpus of one character, repeated",
+        lambda run: Path("aaa.txt").write_text("a" * 5000),
+        ("train", "--corpus=aaa.txt"),
+        ("one character repeated", "nothing to learn", "at least two different"),
+    ),
+    (
         "empty corpus",
         lambda run: Path("empty.txt").write_text(""),
         ("train", "--corpus=empty.txt"),

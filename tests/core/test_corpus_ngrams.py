@@ -122,6 +122,11 @@ def test_large_vocabulary_and_small_dtype():
     assert losses["5-gram"] < losses["uniform"]
 
 
+def test_one_token_repeated_costs_nothing_and_never_less():
+    losses = baselines(np.zeros(90, np.uint8), np.zeros(10, np.uint8), 1)
+    assert [f"{loss:.4f}" for loss in losses.values()] == ["0.0000"] * 4
+
+
 def test_long_corpora_are_measured_around_the_split():
     tokens = text_like_tokens(3000, 6, seed=1)
     train, val = tokens[:2400], tokens[2400:]

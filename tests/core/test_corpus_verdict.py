@@ -48,6 +48,14 @@ def test_a_good_text_is_ready():
     assert finding(verdict, "encoding").text == "ASCII"
 
 
+def test_one_character_repeated_has_nothing_to_teach():
+    verdict = verdict_of("a" * 200_000)
+    assert (
+        finding(verdict, "characters").text == "one character repeated: there is nothing to learn"
+    )
+    assert verdict.summary == "cannot be trained on as it is"
+
+
 def test_rare_characters_are_named():
     verdict = verdict_of(SENTENCE * 20_000 + "€" + "é" * 10 + "ü" * 11 + "\u0301")
     assert finding(verdict, "encoding").text == "UTF-8"

@@ -13,6 +13,7 @@ from shakespeare_tui.core.formatting import (
     format_duration_exactly,
     format_loss,
     parse_duration,
+    per_second,
     perplexity,
     ungrouped,
 )
@@ -101,6 +102,10 @@ def test_what_is_read_is_near_what_was_meant(value: float) -> None:
 )
 def test_losses(loss: float | None, text: str) -> None:
     assert format_loss(loss) == text
+
+
+def test_a_speed_needs_time() -> None:
+    assert (per_second(300, 2), per_second(300, 0.0), per_second(0, 0.0)) == (150, 0, 0)
 
 
 def test_perplexity_is_the_exponential_of_the_loss() -> None:

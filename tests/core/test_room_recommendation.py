@@ -47,6 +47,11 @@ def test_one_alone_and_a_tie(tmp_path: Path) -> None:
     assert "b@10 is as good (0.0040 behind, within noise)" in advice(tmp_path).reason
 
 
+def test_a_training_loss_of_zero_is_no_divisor(tmp_path: Path) -> None:
+    add_checkpoint(add_run(tmp_path, "a"), 10, 0.5, train_loss=0.0)
+    assert advice(tmp_path).warnings == ("overfitted: validation is 0.50 above training",)
+
+
 def test_losses_that_do_not_compare_are_left_out(tmp_path: Path) -> None:
     add_run_with_losses(tmp_path, "a", {10: 2.0, 20: 1.9})
     other = add_run_with_losses(tmp_path, "b", {10: 1.0}, corpus="another")

@@ -585,6 +585,24 @@ class TestUse:
             marked = [line for line in shown(app).splitlines() if "●" in line]
             assert len(marked) == 1 and "sample" in marked[0]
 
+    async def test_one_character_repeated_is_not_taken_and_the_reason_is_said(
+        self, open_app: OpenApp, bare_folder: Path
+    ) -> None:
+        path = bare_folder / "aaa.txt"
+        path.write_text("a" * 5000)
+        app = open_app(path)
+        async with app.run_test(size=WIDE, notifications=True) as pilot:
+            await measure(app, str(path))
+            assert "one character repeated" in page(app, "overview-page")
+            for _ in range(6):
+                await pilot.press("right_square_bracket")
+                await pilot.pause()
+            await pilot.press("escape", "u")
+            await until(lambda: app._notifications)
+            (notice,) = app._notifications
+            assert "nothing to learn; choose a text" in notice.message
+            assert app.services.draft.corpus is None
+
     async def test_one_click_looks_and_two_take(self, make_app: MakeApp) -> None:
         app = make_app()
         async with app.run_test() as pilot:

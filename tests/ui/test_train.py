@@ -1,6 +1,8 @@
 """The Train place as a person uses it: keys in, what the screen says out."""
 
 import asyncio
+import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -33,9 +35,10 @@ from shakespeare_tui.core.commands import (
     SetLearningRate,
     Stop,
 )
-from shakespeare_tui.core.events import Event, SampleGenerated
+from shakespeare_tui.core.events import EvalCompleted, Event, SampleGenerated
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.screens.train import TrainScreen
+from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.training import Ended, Progressed, TrainingController
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
@@ -460,6 +463,37 @@ async def test_whatever_is_pressed_nothing_breaks(lab):
         await at.pilot.resize_terminal(*WIDE)
         await at.press("escape", "0")
         await at.sees("quick-1")
+
+
+def zero_run(steps: int = 60):
+    """A run on one character repeated, as earlier versions trained them: every loss is 0."""
+    yield dataclasses.replace(started("zero-1"), vocab_size=1, baselines={"uniform": 0.0})
+    for step in range(1, steps + 1):
+        yield step_event(step, 0.0, grad_norm=0.0)
+    yield EvalCompleted(step=steps, train_loss=0.0, val_loss=0.0, protocol="exact")
+
+
+class TestZeroLosses:
+    """With both logarithmic axes remembered."""
+
+    @pytest.mark.parametrize("size", [WIDE, NARROW])
+    async def test_live(self, lab, size):
+        async with lab(zero_run(), size=size) as at:
+            await at.press("v", "x")
+            await at.sees("step 60", "0.2", "0.000")
+            await at.press("down", "up", "end", "left")
+            await at.sees("step 59", "train 0.000")
+
+    @pytest.mark.parametrize("is_trained", [False, True])
+    async def test_replayed_and_followed(self, make_app: MakeApp, runs_root: Path, is_trained):
+        run = make_run(runs_root, "zero-1", zero_run())
+        settings = memory_settings(places={"train.log_loss": True, "train.log_steps": True})
+        app = make_app("train", settings=settings)
+        with run.locked() if is_trained else contextlib.nullcontext():
+            async with app.run_test(size=WIDE) as pilot:
+                at = Lab(app, pilot, ScriptedTrainer())
+                at.screen.open_run(run)
+                await at.sees("zero-1", "step 60", "0.2", "0.000")
 
 
 class TestOtherRuns:

@@ -134,6 +134,26 @@ class TestLossPicture:
         history = history_of([start, *(step_event(step, 2.0) for step in range(1, 50))])
         assert "2." in picture(history)
 
+    @pytest.mark.parametrize("losses", [[0.0], [0.0, 1e-9, 0.3], [2.0, 0.0, 300.0], []])
+    @pytest.mark.parametrize("baseline", [0.0, 1.5])
+    @pytest.mark.parametrize("is_log", [False, True])
+    def test_losses_and_baselines_of_zero_are_drawn(self, losses, baseline, is_log):
+        baselines = {"uniform": baseline, "unigram": 0.0}
+        start = RunStarted(
+            run="a", config={}, parameters=1, device="cpu", vocab_size=1, baselines=baselines
+        )
+        steps = [step_event(n + 1, loss) for n, loss in enumerate(losses * 20)]
+        text = picture(history_of([start, *steps]), is_log_steps=is_log, is_log_loss=is_log)
+        assert ("*" in text) == bool(losses)
+        assert "nan" not in text and "inf" not in text
+
+    def test_a_loss_that_shot_up_has_whole_ticks_in_one_format(self):
+        start = RunStarted(run="a", config={}, parameters=1, device="cpu", vocab_size=0)
+        history = history_of([start, *(step_event(n, 1.2 * 1.04**n) for n in range(1, 112))])
+        rows = picture(history, is_log_loss=True).splitlines()
+        ticks = [row.split("┤")[0].strip() for row in rows if "┤" in row]
+        assert ticks == ["100.0", "50.0", "20.0", "10.0", "5.0", "2.0"]
+
     @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 5), (400, 100)])
     def test_any_size_can_be_drawn(self, size):
         history = history_of(busy_run(300))

@@ -66,7 +66,7 @@ def ngram_loss(train: _Integers, val: _Integers, vocab_size: int, order: int) ->
         ValueError: An array is empty or shorter than a context, or ``order`` is below 1.
     """
     probabilities = ngram_probabilities(train, val, vocab_size, order)
-    return float(-np.log(probabilities).mean())
+    return -float(np.log(probabilities).mean()) + 0.0
 
 
 def capped_split(n_train: int, n_val: int, max_tokens: int = MAX_TOKENS) -> tuple[int, int]:

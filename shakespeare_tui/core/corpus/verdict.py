@@ -156,7 +156,10 @@ def _characters(statistics: TextStatistics) -> Iterator[Finding]:
     size = statistics.vocab_size
     rare = statistics.rarest(size, RARE_OCCURRENCES)
     vocabulary = f"vocabulary of {size:,}"
-    if size > HUGE_VOCABULARY:
+    if size == 1:
+        text = "one character repeated: there is nothing to learn"
+        yield Finding("bad", "characters", text)
+    elif size > HUGE_VOCABULARY:
         yield Finding("warning", "characters", f"{vocabulary}: most of the model is its embedding")
     elif size > LARGE_VOCABULARY:
         yield Finding("note", "characters", f"{vocabulary}: a large one for a character model")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shakespeare_tui.core.corpus.catalogue import CATALOGUE
 from shakespeare_tui.core.corpus.source import TextSource, locate_corpus
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.core.tokens import check_length
+from shakespeare_tui.core.tokens import check_length, check_vocabulary
 
 _MOST_BYTES = 32 * 1024 * 1024
 _USUAL_VOCAB_SIZE = 65
@@ -38,6 +38,8 @@ class CorpusFigures:
             return ""
         try:
             check_length(self.characters, val_fraction, seq_len)
+            if self.is_exact:
+                check_vocabulary(self.vocab_size)
         except UserError as error:
             return str(error)
         return ""

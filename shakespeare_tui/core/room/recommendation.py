@@ -107,8 +107,8 @@ def _gap_warnings(item: CheckpointItem, comparable: list[CheckpointItem]) -> lis
         return []
     if item.gap <= max(OVERFITTING_GAP * item.train_loss, _SMALLEST_GAP):
         return []
-    share = item.gap / item.train_loss
-    text = f"overfitted: validation is {item.gap:.2f} ({share:.0%}) above training"
+    share = f" ({item.gap / item.train_loss:.0%})" if item.train_loss > 0 else ""
+    text = f"overfitted: validation is {item.gap:.2f}{share} above training"
     later = [
         other
         for other in comparable

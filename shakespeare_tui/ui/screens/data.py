@@ -271,7 +271,7 @@ seq_len and stride cut the training part, and how targets follow inputs by one c
         if item is None:
             return
         job = self._scans.get(item.spec)
-        problem = item.problem or (job.error if job else "")
+        problem = item.problem or (job.problem if job else "")
         if problem:
             self.lab.say(problem, is_error=True)
             return

@@ -90,6 +90,19 @@ class ScanJob(Job):
         self.total = source.size_bytes
         scan_corpus(source, self._publish, self.cancelled, self.val_fraction)
 
+    @property
+    def problem(self) -> str:
+        """Why the corpus cannot be trained on whatever the config, one line; empty otherwise."""
+        from shakespeare_tui.core.tokens import check_vocabulary
+
+        if self.error or self.state is None or not self.state.is_read:
+            return self.error
+        try:
+            check_vocabulary(self.state.statistics.vocab_size)
+        except UserError as error:
+            return str(error)
+        return ""
+
     def _publish(self, state: "ScanState") -> None:
         self.done = state.done_bytes
         self.state = state

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.style import Style
 
-from shakespeare_tui.core.axes import Axis
+from shakespeare_tui.core.axes import Axis, tick_labels
 from shakespeare_tui.core.decimation import Window
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.run_markers import MarkerKind
@@ -218,24 +218,28 @@ def _loss_axis(spec: LossSpec, windows: dict[str, Window], rows: int) -> Axis:
         firm.append(np.percentile(raw, [_SPIKES_LEFT_OUT, 100 - _SPIKES_LEFT_OUT]))
     values = np.concatenate(firm)
     values = values[np.isfinite(values)]
+    baselines = spec.history.baselines.values()
     if len(values) == 0:
-        highest = max(spec.history.baselines.values(), default=4.0)
-        return Axis(0.5 if spec.is_log_loss else 0.0, 1.1 * highest, rows, spec.is_log_loss)
+        highest = max(baselines, default=4.0)
+        return Axis.covering(
+            0.5 if spec.is_log_loss else 0.0, highest, rows, is_log=spec.is_log_loss
+        )
+    if spec.is_log_loss and (values > 0).any():
+        # What is zero lies at the lower end, wherever that is.
+        values = values[values > 0]
     low, high = float(values.min()), float(values.max())
     vocab_size = spec.history.vocab_size
     worst = _WORSE_THAN_GUESSING * math.log(vocab_size) if vocab_size > 1 else math.inf
     if high > worst > np.median(values):
         # What blew up leaves the chart at the top; the rest stays legible.
         high = worst
-    span = max(high - low, 0.02 * abs(high), 1e-6)
     # The reference line that will be reached next is worth some room.
-    below = [loss for loss in spec.history.baselines.values() if loss < low]
-    if below and low - max(below) < _REACH_FOR_REFERENCE * span:
-        low = max(below)
-    low, high = low - 0.04 * span, high + 0.04 * span
-    if spec.is_log_loss:
-        low = max(low, high / 1e6, 1e-6)
-    return Axis(low, high, rows, spec.is_log_loss)
+    axis = Axis.covering(low, high, rows, is_log=spec.is_log_loss)
+    below = [
+        loss for loss in baselines if loss < low and axis.shortfall(loss) < _REACH_FOR_REFERENCE
+    ]
+    low = max(below, default=low)
+    return Axis.covering(low, high, rows, is_log=spec.is_log_loss)
 
 
 # --- what stands around it -----------------------------------------------------------------------
@@ -266,11 +270,12 @@ def _draw_loss_axis(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
     for row in range(losses.size):
         canvas.write(_GUTTER - 1, row, "│", axis)
     ticks = losses.ticks(max(2, losses.size // 2 if losses.size < 12 else losses.size // 3))
-    digits = _digits(ticks)
-    for tick in ticks:
+    texts = tick_labels(ticks, _GUTTER - 1)
+    right = max(_GUTTER - 2, *map(len, texts))
+    for tick, text, below in zip(ticks, texts, ["", *texts], strict=False):
         row = losses.size - 1 - losses.cell(tick)
-        text = f"{tick:.{digits}f}" if abs(tick) < 1000 else f"{tick:.0e}"
-        canvas.write(max(0, _GUTTER - 2 - len(text)), row, text, label)
+        if text != below:
+            canvas.write(right - len(text), row, text, label)
         canvas.write(_GUTTER - 1, row, "┤", axis)
 
 
@@ -300,11 +305,3 @@ def _gravest_in_cells(spec: LossSpec, steps: Axis) -> dict[int, MarkerKind]:
         before = gravest.get(cell, marker.kind)
         gravest[cell] = min(before, marker.kind, key=GRAVEST_FIRST.index)
     return gravest
-
-
-def _digits(ticks: Sequence[float]) -> int:
-    """How many digits after the point tell the ticks apart."""
-    gaps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
-    if not gaps:
-        return 2
-    return max(1, min(3, math.ceil(-math.log10(min(gaps)) - 1e-9) + (min(gaps) < 0.3)))
