@@ -166,7 +166,7 @@ class TrainingConfig(Section):
     grad_accumulation: Integer = Field(default=1, ge=1, le=65536)
     """Forward passes in one optimiser step."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of matrix products; auto takes bfloat16 where a short measurement shows a gain."""
+    """Arithmetic of matrix products; auto takes bfloat16 where it is known or measured to gain."""
     ema_decay: Number = Field(default=0.0, ge=0, lt=1)
     """Decay of the running mean of weights that is evaluated and saved; 0 turns it off."""
     eval_every: Integer = Field(default=250, ge=1, le=_MOST_STEPS)

@@ -1,8 +1,10 @@
 """Save and load weights and training state: safetensors and JSON, no pickle anywhere."""
 
+import functools
 import json
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,9 +134,7 @@ def _save_tensors(
 
 
 def _state_tensors(learner: Learner) -> dict[str, Tensor]:
-    tensors = {"rng.cpu": torch.get_rng_state()}
-    if learner.device.type == "cuda":
-        tensors["rng.cuda"] = torch.cuda.get_rng_state(learner.device)
+    tensors = generator_states(generators_of(learner.device))
     names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
     for index, optimizer in enumerate(learner.optimizers):
         for parameter, state in optimizer.state.items():
@@ -306,11 +306,49 @@ def _check_slots(optimizer: torch.optim.Optimizer, origin: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class GlobalGenerator:
+    """A global source of random numbers: its state's name in checkpoints, and access to it."""
+
+    name: str
+    get: Callable[[], Tensor]
+    set: Callable[[Tensor], object]
+
+
+def generators_of(device: torch.device) -> list[GlobalGenerator]:
+    """The generators that training on a device draws from."""
+    generators = [GlobalGenerator("rng.cpu", torch.get_rng_state, torch.set_rng_state)]
+    if device.type == "cuda":
+        get = functools.partial(torch.cuda.get_rng_state, device)
+        generators.append(
+            GlobalGenerator("rng.cuda", get, lambda s: torch.cuda.set_rng_state(s, device))
+        )
+    elif device.type == "mps":
+        generators.append(
+            GlobalGenerator("rng.mps", torch.mps.get_rng_state, torch.mps.set_rng_state)
+        )
+    return generators
+
+
+def generator_states(generators: Sequence[GlobalGenerator]) -> dict[str, Tensor]:
+    """The state of each by its name."""
+    return {generator.name: generator.get() for generator in generators}
+
+
+def restore_generators(state: dict[str, Tensor], generators: Sequence[GlobalGenerator]) -> None:
+    """Put generators back to their states; one whose device was another then is left alone.
+
+    Raises:
+        KeyError: The processor's state, which every checkpoint has, is missing.
+    """
+    for generator in generators:
+        if generator.name in state or generator.name == "rng.cpu":
+            generator.set(state[generator.name])
+
+
 def _restore_generators(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
     try:
-        torch.set_rng_state(state["rng.cpu"])
-        if learner.device.type == "cuda" and "rng.cuda" in state:
-            torch.cuda.set_rng_state(state["rng.cuda"], learner.device)
+        restore_generators(state, generators_of(learner.device))
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{origin} has no usable random state: {error}") from None
 

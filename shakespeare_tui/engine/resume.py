@@ -17,7 +17,7 @@ from shakespeare_tui.core.files import write_atomically
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.runs import Checkpoint, RunFolder, find_run
 from shakespeare_tui.engine.checkpoints import Progress, go_back, restore
-from shakespeare_tui.engine.device import resolve_device
+from shakespeare_tui.engine.device import allow_tf32, resolve_device
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
@@ -61,6 +61,7 @@ def resumed_session(
     """
     hooks = hooks or Hooks()
     keep_freed_memory()
+    allow_tf32()
     name, _, step_text = reference.rpartition("@") if "@" in reference else (reference, "", "")
     run = find_run(name, root)
     info = run.info()

@@ -39,7 +39,12 @@ from shakespeare_tui.engine.checkpoints import (
     load_weights,
     read_tensors,
 )
-from shakespeare_tui.engine.device import choose_precision, resolve_device
+from shakespeare_tui.engine.device import (
+    allow_tf32,
+    cuda_has_bf16,
+    measured_precision,
+    resolve_device,
+)
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
@@ -113,6 +118,7 @@ def new_session(
     """
     hooks = hooks or Hooks()
     keep_freed_memory()
+    allow_tf32()
     device = resolve_device(config.training.device)
     source = open_corpus(
         config.data.corpus,
@@ -219,13 +225,15 @@ def _new_learner(config: Config, info: RunInfo, device: torch.device) -> tuple[L
         config.model, info.vocab_size, generator, embedding_scale=info.embedding_scale
     )
     learner = Learner(model.to(device).train(), config.training, device, torch.float32)
-    if config.training.precision == "auto":
+    if config.training.precision == "auto" and device.type == "cuda":
+        learner.precision = torch.bfloat16 if cuda_has_bf16(device) else torch.float32
+    elif config.training.precision == "auto":
         rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
         window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=device)
         learner.precision = remembered_precision(
             device,
             [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size],
-            lambda: choose_precision(device, lambda dtype: learner.gradient_pass(window, dtype)),
+            lambda: measured_precision(device, lambda dtype: learner.gradient_pass(window, dtype)),
         )
     else:
         learner.precision = PRECISIONS[config.training.precision]

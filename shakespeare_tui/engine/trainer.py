@@ -37,7 +37,7 @@ from shakespeare_tui.core.tokens import WindowSampler, gather_windows
 from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, Speed
 from shakespeare_tui.engine.boundary import Boundary
 from shakespeare_tui.engine.checkpoints import explain_disk_error, restore
-from shakespeare_tui.engine.device import describe_device
+from shakespeare_tui.engine.device import describe_device, is_out_of_memory
 from shakespeare_tui.engine.session import Session
 
 _MOST_ROLLBACKS = 5
@@ -106,8 +106,8 @@ class Trainer:
             failure = explain_disk_error(error)
             self._report(failure)
             raise failure from error
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             failure = RunFailedError(
                 "memory ran out; lower training.batch_size and raise training.grad_accumulation "
