@@ -56,6 +56,7 @@ def add_checkpoint(
     train_loss: float | None = None,
     time: float = NOW,
     protocol: str | None = "subset-64",
+    exact: float | None = None,
     size: int = 1000,
 ) -> None:
     """A checkpoint of a run; ``index.json`` is left as it is."""
@@ -69,6 +70,7 @@ def add_checkpoint(
         "protocol": protocol,
         "time": time,
         "elapsed_seconds": step / 20,
+        "exact_val_loss": exact,
     }
     (folder / "info.json").write_text(json.dumps(figures))
     (folder / "weights.safetensors").write_bytes(weights(size))

@@ -1,9 +1,14 @@
 """``eval``: measure a checkpoint's loss by a named protocol."""
 
 import argparse
+import contextlib
+from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, print_json, whole_number
 from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.runs import Checkpoint
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(arguments.device)
     from shakespeare_tui.core.corpus.source import open_corpus
     from shakespeare_tui.core.formatting import perplexity
+    from shakespeare_tui.core.losses import EXACT
     from shakespeare_tui.core.paths import cache_folder, runs_folder
     from shakespeare_tui.core.runs import find_checkpoint
     from shakespeare_tui.core.token_cache import tokenize_corpus
@@ -65,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = evaluate_nanogpt(
             model, split, batches=arguments.batches, batch_size=batch_size, seed=1337
         )
+    if result.protocol == EXACT and arguments.split == "val":
+        _write_down(checkpoint, result.loss)
     figures = {
         "checkpoint": checkpoint.reference,
         "split": arguments.split,
@@ -83,3 +91,15 @@ def run(arguments: argparse.Namespace) -> int:
         shown = f"{value:,}" if isinstance(value, int) else shown
         print(f"{name.replace('_', ' '):<20}{shown}")
     return 0
+
+
+def _write_down(checkpoint: "Checkpoint", loss: float) -> None:
+    """Let the exact loss count where checkpoints are compared; a run in training keeps its own."""
+    from shakespeare_tui.core.runs import best_step
+
+    run = checkpoint.run
+    with contextlib.suppress(UserError, OSError), run.locked(patience_seconds=0.2):
+        run.record_exact_loss(checkpoint.info.step, loss)
+        index = run.index()
+        if "last" in index:
+            run.write_index(best_step(run.checkpoints()), index["last"])

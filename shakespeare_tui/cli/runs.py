@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not summaries:
         say(f"no runs in {runs_folder()} yet; make one with: shakespeare-tui train --no-ui")
         return 0
-    from shakespeare_tui.core.formatting import format_count, format_duration, format_loss
+    from shakespeare_tui.core.formatting import format_count, format_duration
 
     rows = [("run", "step", "val_loss", "perplexity", "parameters", "corpus", "state", "age")]
     for s in summaries:
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             (
                 s.name,
                 "-" if s.step is None else f"{s.step:,}",
-                format_loss(s.val_loss),
+                s.loss.short if s.loss else "-",
                 "-" if s.perplexity is None else f"{s.perplexity:.2f}",
                 "-" if s.parameters is None else format_count(s.parameters),
                 s.corpus or "-",

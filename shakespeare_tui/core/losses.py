@@ -49,6 +49,12 @@ def losses(value: float | None, protocol: str | None, exact: float | None = None
     return found
 
 
+def difference(ours: Sequence[Loss], theirs: Sequence[Loss]) -> float | None:
+    """How far we lie above them, by exact figures where both have one; None if none compare."""
+    values = {loss.protocol: loss.value for loss in theirs}
+    return next((o.value - values[o.protocol] for o in ours if o.protocol in values), None)
+
+
 @dataclass(frozen=True)
 class Ranking(Generic[T]):
     """Things that compare, lowest loss first, and those that were measured differently.

@@ -9,6 +9,7 @@ from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.event_log import last_event
 from shakespeare_tui.core.events import RunFailed, RunFinished
 from shakespeare_tui.core.formatting import perplexity
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.runs import RunFolder, list_runs
 
 RunState = Literal["training", "completed", "stopped", "failed", "broken off", "damaged"]
@@ -23,12 +24,18 @@ class RunSummary:
     state: RunState
     step: int | None = None
     val_loss: float | None = None
+    protocol: str | None = None
     perplexity: float | None = None
     parameters: int | None = None
     corpus: str | None = None
     parent: str | None = None
     age_seconds: float
     problem: str | None = None
+
+    @property
+    def loss(self) -> Loss | None:
+        """Its validation loss: that of its best checkpoint."""
+        return None if self.val_loss is None else Loss(self.val_loss, self.protocol or "")
 
 
 def summarise_run(run: RunFolder) -> RunSummary:
@@ -44,14 +51,15 @@ def summarise_run(run: RunFolder) -> RunSummary:
         return RunSummary(
             name=run.name, path=str(run.path), state="damaged", age_seconds=age, problem=str(error)
         )
-    val_loss = best.info.val_loss if best else None
+    loss = best.info.loss if best else None
     return RunSummary(
         name=run.name,
         path=str(run.path),
         state=run_state(run, event),
         step=last.info.step if last else None,
-        val_loss=val_loss,
-        perplexity=perplexity(val_loss),
+        val_loss=loss.value if loss else None,
+        protocol=loss.protocol if loss else None,
+        perplexity=perplexity(loss.value if loss else None),
         parameters=info.parameters,
         corpus=info.corpus,
         parent=info.parent,

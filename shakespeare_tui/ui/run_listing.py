@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shakespeare_tui.core.losses import Loss
     from shakespeare_tui.core.run_summary import RunSummary
 
 
@@ -15,9 +16,7 @@ class CheckpointRow:
 
     reference: str
     step: int
-    val_loss: float | None
-    train_loss: float | None
-    protocol: str
+    loss: "Loss | None"
     size_bytes: int
     time: float
     marks: tuple[str, ...] = ()
@@ -65,9 +64,7 @@ def _checkpoint_rows(path: Path) -> list[CheckpointRow]:
             CheckpointRow(
                 reference=checkpoint.reference,
                 step=info.step,
-                val_loss=info.val_loss,
-                train_loss=info.train_loss,
-                protocol=info.protocol or "",
+                loss=info.loss,
                 size_bytes=checkpoint.size_bytes,
                 time=info.time,
                 marks=tuple(name for name in ("best", "last") if named.get(name) == info.step),

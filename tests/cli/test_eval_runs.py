@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.core.shipped import shipped_folder
 from shakespeare_tui.engine.checkpoints import load_model
@@ -54,6 +55,17 @@ def test_exact_figures_are_those_by_hand(
     assert figures["accuracy"] == pytest.approx(accuracy, abs=2 / count)
     assert figures["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
     assert figures["bits_per_character"] == pytest.approx(loss / math.log(2), rel=1e-5)
+
+
+def test_an_exact_figure_counts_for_the_checkpoint_from_then_on(
+    cli: CommandLine, trained: RunFolder
+) -> None:
+    assert trained.checkpoint(10).info.exact_val_loss is None
+    evaluate(cli, "alpha@10", "--split=train")
+    evaluate(cli, "alpha@10", "--protocol=nanogpt")
+    assert trained.checkpoint(10).info.exact_val_loss is None
+    loss = evaluate(cli, "alpha@10")["loss"]
+    assert trained.checkpoint(10).info.loss == Loss(loss, "exact")
 
 
 def test_the_runs_final_figure_is_the_exact_one(cli: CommandLine, trained: RunFolder) -> None:
@@ -139,8 +151,9 @@ class TestRuns:
         )
         assert [row.split()[0] for row in rows] == ["a-much-longer-name", "alpha"]
         info = trained.checkpoint(30).info
+        assert info.loss is not None
         assert rows[1].split()[1:7] == [
-            *("30", f"{info.val_loss:.4f}", f"{math.exp(info.val_loss or 0):.2f}"),
+            *("30", info.loss.short, f"{math.exp(info.loss.value):.2f}"),
             *("3.09K", "sample", "completed"),
         ]
         positions = [header.index("val_loss"), *(row.index("3.") for row in rows)]
@@ -148,7 +161,8 @@ class TestRuns:
 
     def test_json_has_the_figures_unrounded(self, cli: CommandLine, trained: RunFolder) -> None:
         (run,) = json.loads(cli("runs", "--json").out)["runs"]
-        assert run["val_loss"] == trained.checkpoint(30).info.val_loss
+        assert run["val_loss"] == trained.checkpoint(30).info.exact_val_loss
+        assert run["protocol"] == "exact"
         assert (run["name"], run["step"], run["state"]) == ("alpha", 30, "completed")
         assert run["path"] == str(trained.path)
 

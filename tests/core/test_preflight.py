@@ -9,6 +9,7 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import find_field
 from shakespeare_tui.core.config_guide import TUNING_GUIDE
 from shakespeare_tui.core.config_loading import load_config, parse_config, preset_names
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.preflight.advice import Machine, advise
 from shakespeare_tui.core.preflight.corpus import CorpusFigures, measure_corpus
 from shakespeare_tui.core.preflight.figures import Preflight, preflight
@@ -231,15 +232,15 @@ def test_past_runs_come_from_their_folders_and_damage_is_passed_over(tmp_path: P
     make_run(tmp_path, "broken", load_config("tiny"), 1.0)
     (tmp_path / "broken" / "config.yaml").write_text("model: [")
     runs = PastRuns(tmp_path)
-    assert [(run.name, run.val_loss) for run in runs.read()] == [("one", 1.9)]
+    assert [(run.name, run.loss) for run in runs.read()] == [("one", Loss(1.9, "exact"))]
     make_run(tmp_path, "two", load_config("quick"), 1.6)
     assert {run.name for run in runs.read()} == {"one", "two"}
 
 
 def test_the_nearest_run_is_the_one_a_person_would_name() -> None:
     runs = [
-        PastRun("tiny-1", load_config("tiny"), 1.9),
-        PastRun("quick-1", load_config("quick"), 1.59),
+        PastRun("tiny-1", load_config("tiny"), Loss(1.9, "exact")),
+        PastRun("quick-1", load_config("quick"), Loss(1.59, "exact")),
         PastRun("base-1", load_config("base"), None),
     ]
     near = nearest_run(load_config("quick", ["model.n_layers=6", "training.seed=3"]), runs)

@@ -30,7 +30,7 @@ def test_the_lowest_loss_is_taken_and_the_next_run_named(tmp_path: Path) -> None
     found = advice(tmp_path)
     assert found.item.key == "b@20"
     assert found.reason == (
-        "lowest validation loss of 5: 1.5500 (subset-64), 0.0500 below a@20, the next run's best"
+        "lowest validation loss of 5: 1.5500, subset-64; 0.0500 below a@20, the next run's best"
     )
     assert (found.warnings, found.alternative) == ((), None)
 
@@ -42,7 +42,7 @@ def test_within_a_run_the_next_step_is_named(tmp_path: Path) -> None:
 
 def test_one_alone_and_a_tie(tmp_path: Path) -> None:
     add_run_with_losses(tmp_path, "a", {10: 2.0})
-    assert advice(tmp_path).reason.startswith("the only checkpoint that was evaluated: 2.0000")
+    assert advice(tmp_path).reason.startswith("the only checkpoint that was evaluated so: 2.0000")
     add_run_with_losses(tmp_path, "b", {10: 2.004})
     assert "b@10 is as good (0.0040 behind, within noise)" in advice(tmp_path).reason
 
@@ -54,11 +54,47 @@ def test_a_training_loss_of_zero_is_no_divisor(tmp_path: Path) -> None:
 
 def test_losses_that_do_not_compare_are_left_out(tmp_path: Path) -> None:
     add_run_with_losses(tmp_path, "a", {10: 2.0, 20: 1.9})
-    other = add_run_with_losses(tmp_path, "b", {10: 1.0}, corpus="another")
-    add_checkpoint(other, 20, 0.5, protocol="exact")
+    add_run_with_losses(tmp_path, "b", {10: 1.0}, corpus="another")
     found = advice(tmp_path)
     assert found.item.key == "a@20"
     assert "of 2:" in found.reason
+    assert found.left_out == ("not compared, since on another corpus: b",)
+
+
+def test_exact_figures_decide_between_runs_that_were_measured_differently(tmp_path: Path) -> None:
+    quick = add_run(tmp_path, "quick-1")
+    add_checkpoint(quick, 1400, 1.531, protocol="subset-300")
+    add_checkpoint(quick, 1500, 1.529, protocol="subset-300", exact=1.5347)
+    for number in (2, 3):
+        other = add_run(tmp_path, f"small-{number}")
+        for step in (100, 200, 300):
+            add_checkpoint(other, step, 1.4 + 10 / step, protocol="subset-120")
+        add_checkpoint(other, 400, 1.41, protocol="subset-120", exact=1.55 + number / 100)
+    found = advice(tmp_path)
+    assert found.item.key == "quick-1@1500"
+    assert found.reason == (
+        "lowest validation loss of 4: 1.5347, exact; 0.0353 below small-2@400, the next run's best"
+    )
+    assert found.left_out == ()
+
+
+def test_what_does_not_compare_is_named_with_what_would_help(tmp_path: Path) -> None:
+    add_checkpoint(add_run(tmp_path, "a"), 10, 1.5, protocol="subset-300", exact=1.6)
+    add_checkpoint(add_run(tmp_path, "b"), 20, 1.2, protocol="subset-60")
+    found = advice(tmp_path)
+    assert found.item.key == "a@10"
+    assert found.left_out == (
+        "not compared, since not measured by exact: b@20 (1.2000, subset-60); "
+        "shakespeare-tui eval b@20 measures it exactly",
+    )
+
+
+def test_the_last_step_of_an_overfitted_run_does_not_stand_for_it(tmp_path: Path) -> None:
+    """The last one alone has an exact figure; by the subset an earlier one is better."""
+    run = add_run(tmp_path, "a")
+    add_checkpoint(run, 10, 1.5, train_loss=1.4)
+    add_checkpoint(run, 20, 2.0, train_loss=1.9, exact=1.9)
+    assert advice(tmp_path).item.key == "a@10"
 
 
 def test_a_gap_warns_and_offers_what_has_none(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import ConfigField, config_fields
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.runs import RunFolder, list_runs
 
 _MOST_RUNS = 200
@@ -33,11 +34,11 @@ _MOST_FOR_A_NUMBER = 3.0
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run with its best validation loss in nats per token, None before its first evaluation."""
+    """A run with the validation loss of its best checkpoint, None before its first evaluation."""
 
     name: str
     config: Config
-    val_loss: float | None
+    loss: Loss | None
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -78,7 +79,7 @@ class PastRuns:
             known = self._known.get(folder.path)
             if known is not None and known[0] == changed:
                 return known[1]
-            run = PastRun(folder.name, folder.config(), _best_loss(folder))
+            run = PastRun(folder.name, folder.config(), folder.loss())
         except (UserError, OSError):
             return None
         self._known[folder.path] = (changed, run)
@@ -94,18 +95,12 @@ def nearest_run(config: Config, runs: Iterable[PastRun]) -> NearestRun | None:
     least = math.inf
     values = _resolved(config)
     for run in runs:
-        if run.val_loss is None:
+        if run.loss is None:
             continue
         distance, differing = _distance(values, run.values)
         if distance < least:
             least, nearest = distance, NearestRun(run, differing)
     return nearest
-
-
-def _best_loss(folder: RunFolder) -> float | None:
-    index = folder.index()
-    step = index.get("best", index.get("last"))
-    return None if step is None else folder.checkpoint(step).info.val_loss
 
 
 def _distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, int]:

@@ -8,6 +8,7 @@ from typing import Literal
 from shakespeare_tui.core.checkpoint_list import CheckpointEntry, RunEntry
 from shakespeare_tui.core.config_fields import config_fields
 from shakespeare_tui.core.formatting import perplexity
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.run_names import RunNames
 
@@ -49,10 +50,20 @@ class CheckpointItem:
         return self.checkpoint is not None and self.checkpoint.info is not None
 
     @property
-    def val_loss(self) -> float | None:
-        """Validation loss, nats per token."""
+    def losses(self) -> list[Loss]:
+        """Its validation losses, the one that counts first."""
         info = self.checkpoint.info if self.checkpoint else None
-        return info.val_loss if info else None
+        return info.losses if info else []
+
+    @property
+    def loss(self) -> Loss | None:
+        """The validation loss that counts."""
+        return next(iter(self.losses), None)
+
+    @property
+    def val_loss(self) -> float | None:
+        """The validation loss that counts, nats per token."""
+        return self.loss.value if self.loss else None
 
     @property
     def train_loss(self) -> float | None:
@@ -62,10 +73,11 @@ class CheckpointItem:
 
     @property
     def gap(self) -> float | None:
-        """How far validation lies above training, nats per token."""
-        if self.val_loss is None or self.train_loss is None:
+        """How far validation lies above training where both were measured alike, nats per token."""
+        info = self.checkpoint.info if self.checkpoint else None
+        if info is None or info.val_loss is None or info.train_loss is None:
             return None
-        return self.val_loss - self.train_loss
+        return info.val_loss - info.train_loss
 
     @property
     def time(self) -> float:
@@ -162,9 +174,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "protocol",
             "text",
-            lambda item, now: (
-                item.checkpoint.info.protocol if item.checkpoint and item.checkpoint.info else None
-            ),
+            lambda item, now: item.loss.protocol if item.loss else None,
         ),
         Figure("checkpoint", "text", lambda item, now: item.key),
         Figure("is", "text", lambda item, now: _marks(item)),
@@ -190,10 +200,18 @@ def _setting(path: str) -> Callable[[CheckpointItem, float], Value]:
     return lambda item, now: item.config.get(path) if item.config is not None else None
 
 
+def _protocol_order(item: CheckpointItem) -> tuple[bool, str]:
+    loss = item.loss
+    return (loss is None or not loss.is_exact, loss.protocol if loss else "")
+
+
 def sort_items(
     items: Iterable[CheckpointItem], name: str, *, is_descending: bool, now: float
 ) -> list[CheckpointItem]:
-    """Items by a figure; those that have none come last either way, equals stay as they were."""
+    """Items by a figure; those that have none come last either way, equals stay as they were.
+
+    Losses are sorted within a protocol: the exact ones come first either way.
+    """
     value = FIGURES[name].value
     known: list[tuple[float | str, CheckpointItem]] = []
     unknown = []
@@ -204,4 +222,6 @@ def sort_items(
         else:
             known.append((found, item))
     known.sort(key=lambda pair: pair[0], reverse=is_descending)
+    if FIGURES[name].kind == "loss":
+        known.sort(key=lambda pair: _protocol_order(pair[1]))
     return [item for _, item in known] + unknown

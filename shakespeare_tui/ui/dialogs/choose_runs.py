@@ -14,7 +14,7 @@ from textual.widgets import OptionList, SelectionList, Static
 from textual.widgets.option_list import Option
 from textual.widgets.selection_list import Selection
 
-from shakespeare_tui.core.formatting import format_duration, format_loss
+from shakespeare_tui.core.formatting import format_duration
 from shakespeare_tui.core.run_summary import RunSummary, summarise_runs
 from shakespeare_tui.ui.dialogs.closing import Dialog
 
@@ -145,7 +145,7 @@ def _describe(summary: RunSummary, width: int) -> Content:
     step = "-" if summary.step is None else f"{summary.step:,}"
     return Content.assemble(
         f"{summary.name:<{width}}",
-        (f"  {format_loss(summary.val_loss):>7}", "bold"),
+        (f"  val loss {summary.loss or '-'}", "bold"),
         (f"  step {step:>7}  {summary.state}", "$text-muted"),
         (f"  {format_duration(summary.age_seconds)} ago", "$text-muted"),
     )

@@ -6,7 +6,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.room.items import CheckpointItem
+from shakespeare_tui.core.room.items import CheckpointItem, sort_items
 from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui.copy_check import CopyCheck
@@ -30,7 +30,9 @@ class CheckpointsScreen(EditingScreen):
     CSS_PATH = "checkpoints.tcss"
     HELP: ClassVar[str] = """\
 All runs, newest first, and their checkpoints. On a run's own line keys mean its best checkpoint.
-Losses are in nats per token; those under different protocols or on different texts do not compare.
+Losses are in nats per token: exact ones, and with ~ those of a subset of the validation split.
+Losses under different protocols or on different texts do not compare; a column of losses is sorted
+within a protocol, and the line on top names what it leaves out.
 
 / narrows the list: val<1.6 d_model=384 corpus:tiny, words of a run's name or note, -is:damaged; or
 between two conditions takes either.
@@ -117,8 +119,8 @@ its config for a new run that starts from the checkpoint's weights. n gives a ru
         """Judge texts of hidden origin: of the marked checkpoints, else of the best shown."""
         items = self._marked_items()
         if len(items) < 2:
-            items = [item for item in self.shown if item.is_usable]
-            items.sort(key=lambda item: float("inf") if item.val_loss is None else item.val_loss)
+            usable = [item for item in self.shown if item.is_usable]
+            items = sort_items(usable, "val", is_descending=False, now=0.0)
         if len(items) < 2:
             self.lab.say("a taste test needs two checkpoints that can write", is_error=True)
             return

@@ -3,9 +3,8 @@
 from textual import on, work
 from textual.message import Message
 
-from shakespeare_tui.core.formatting import format_loss
 from shakespeare_tui.ui.lab_screen import LabScreen
-from shakespeare_tui.ui.run_listing import RunRow, list_run_rows
+from shakespeare_tui.ui.run_listing import CheckpointRow, RunRow, list_run_rows
 
 
 class CheckpointsListed(Message):
@@ -52,7 +51,7 @@ class ChoosingCheckpoint(LabScreen):
         from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
 
         choices = [
-            Choice("checkpoint", row.reference, _about(row.val_loss, row.marks))
+            Choice("checkpoint", row.reference, _about(row))
             for run in self._rows
             for row in run.checkpoints
         ]
@@ -72,8 +71,8 @@ class ChoosingCheckpoint(LabScreen):
         self.list_checkpoints()
 
 
-def _about(val_loss: float | None, marks: tuple[str, ...]) -> str:
-    return " · ".join((f"val {format_loss(val_loss)}", *marks))
+def _about(row: CheckpointRow) -> str:
+    return " · ".join((f"val loss {row.loss or '-'}", *row.marks))
 
 
 def _best(rows: list[RunRow]) -> str | None:

@@ -163,7 +163,7 @@ length; escape leads back."""
         ):
             written = self.written(item)
             other = None if number == 0 else first.text
-            pane.border_title = Content(f"{item.key}  {format_loss(item.val_loss)}")
+            pane.border_title = Content(f"{item.key}  {item.loss or '-'}")
             note = state_note(written)
             if not note and other is not None:
                 note = difference_note(written.text, other, is_whole=first.is_whole)
@@ -248,7 +248,7 @@ def _figures(item: CheckpointItem) -> dict[str, str]:
     size = item.checkpoint.size_bytes if item.checkpoint else 0
     figure = perplexity(item.val_loss)
     return {
-        "val loss": format_loss(item.val_loss),
+        "val loss": str(item.loss or "-"),
         "train loss": format_loss(item.train_loss),
         "gap": format_loss(item.gap),
         "perplexity": "-" if figure is None else f"{figure:.2f}",

@@ -77,7 +77,7 @@ leads back."""
         """Prompt and seed, and where in the run one is."""
         item = self.item
         step = item.checkpoint.step if item.checkpoint else 0
-        figures = f"val {format_loss(item.val_loss)} · train {format_loss(item.train_loss)}"
+        figures = f"val loss {item.loss or '-'} · train {format_loss(item.train_loss)}"
         return Content.assemble(
             super().head(),
             "\n",

@@ -190,7 +190,7 @@ def _cell(item: CheckpointItem, name: str, now: float, is_grouped: bool) -> Part
     style = "best" if checkpoint.is_best and name == "val" else "value"
     match name:
         case "val":
-            return format_loss(item.val_loss), style
+            return item.loss.short if item.loss else "-", style
         case "train":
             return format_loss(item.train_loss), "value"
         case "gap":
@@ -205,7 +205,7 @@ def _cell(item: CheckpointItem, name: str, now: float, is_grouped: bool) -> Part
         case "age":
             return format_duration(now - item.time), "muted"
         case "protocol":
-            return checkpoint.info.protocol or "-", "muted"
+            return (item.loss.protocol if item.loss else "") or "-", "muted"
     marks = " ".join(["best"] * checkpoint.is_best + ["last"] * checkpoint.is_last)
     about = "" if is_grouped else settings_text(item)
     return f"{marks} {about}".strip(), "best" if checkpoint.is_best and is_grouped else "muted"

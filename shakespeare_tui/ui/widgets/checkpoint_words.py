@@ -15,8 +15,10 @@ def recommendation_text(advice: Recommendation, note: str) -> Content:
     for warning in advice.warnings:
         text = text + Content.assemble("\n", ("! ", "bold $warning"), (warning, "$warning"))
     if advice.alternative is not None:
-        loss = advice.alternative.val_loss or 0.0
-        text = text + Content(f"; without that: {advice.alternative.key} ({loss:.4f})")
+        loss = advice.alternative.loss
+        text = text + Content(f"; without that: {advice.alternative.key} ({loss})")
+    for line in advice.left_out:
+        text = text + Content.styled(f"\n{line}", "$text-muted")
     if note:
         text = text + Content.styled(f"\n{note}", "$text-muted")
     return text

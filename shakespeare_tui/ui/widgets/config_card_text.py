@@ -9,7 +9,6 @@ from shakespeare_tui.core.formatting import (
     format_bytes,
     format_count,
     format_duration,
-    format_loss,
 )
 from shakespeare_tui.core.preflight.advice import Advice
 from shakespeare_tui.core.preflight.figures import Preflight
@@ -118,7 +117,7 @@ def _nearest(nearest: NearestRun | None, width: int) -> Iterator[Content]:
     if nearest is None:
         yield _row("nearest run", "none yet", width=width, style="$text-muted")
         return
-    yield _row("nearest run", format_loss(nearest.run.val_loss), width=width)
+    yield _row("nearest run", f"val loss {nearest.run.loss}", width=width)
     count = nearest.differing
     apart = "same settings" if not count else f"{count} setting{'s' * (count > 1)} differ"
     apart += "s" * (count == 1)

@@ -7,7 +7,6 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_draft import ConfigDraft
 from shakespeare_tui.core.config_draft_state import Origin, preset_origin
 from shakespeare_tui.core.config_loading import preset_description, preset_names
-from shakespeare_tui.core.formatting import format_loss
 from shakespeare_tui.core.preflight.advice import Advice
 from shakespeare_tui.core.preflight.runs import PastRun
 from shakespeare_tui.ui.widgets.config_card import ConfigCard
@@ -87,9 +86,7 @@ class ConfigChooser:
 def config_choices(runs: Sequence[PastRun]) -> list[Choice]:
     """The presets, and the past runs."""
     presets = [Choice("preset", name, preset_description(name)) for name in preset_names()]
-    return presets + [
-        Choice("run", run.name, f"validation loss {format_loss(run.val_loss)}") for run in runs
-    ]
+    return presets + [Choice("run", run.name, f"val loss {run.loss or '-'}") for run in runs]
 
 
 def chosen_origin(choice: Choice, runs: Sequence[PastRun]) -> Origin:
