@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import progress
+from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
@@ -84,12 +85,10 @@ def _write_all(
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
     """The texts of each prompt, and new tokens by the second."""
-    from shakespeare_tui.engine.checkpoints import load_model
     from shakespeare_tui.engine.decoding import Column
-    from shakespeare_tui.engine.device import resolve_device
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    model, tokenizer = open_model(checkpoint, arguments.device)
     texts: dict[str, list[str]] = {}
     tokens, seconds = 0, 0.0
     with progress("writing", "prompts") as report:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import progress
+from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.measuring import reference_of
 from shakespeare_tui.cli.sampling_options import encode_stops
 from shakespeare_tui.cli.writing import Limits, encode_prompt, write
@@ -129,13 +130,11 @@ def _write_one(
     report: Callable[[int, int | None], None],
 ) -> tuple[list[str], list[float | None]]:
     """What one checkpoint writes, and its mean surprise at each of its texts."""
-    from shakespeare_tui.engine.checkpoints import load_model
     from shakespeare_tui.engine.decoding import Column
-    from shakespeare_tui.engine.device import resolve_device
     from shakespeare_tui.engine.scoring import score_tokens
 
     columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]
-    model, tokenizer = load_model(checkpoint, resolve_device(order.device))
+    model, tokenizer = open_model(checkpoint, order.device)
     passes = itertools.count(1)
     written = write(
         model, tokens, columns, limits, lambda row: report(next(passes), order.max_tokens)

@@ -5,6 +5,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, print_json, whole_number
+from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,11 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
             "it; put the old text back to compare losses"
         )
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.device import resolve_device
     from shakespeare_tui.engine.evaluation import evaluate, evaluate_nanogpt
 
-    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    model, tokenizer = open_model(checkpoint, arguments.device)
     tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
     train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len)
     split = val if arguments.split == "val" else train
@@ -78,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         "split": arguments.split,
         "protocol": result.protocol,
         "tokens": result.tokens,
+        "context": model.context,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
         "bits_per_character": result.bits_per_token,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, say, whole_number
 from shakespeare_tui.cli.draft import check_draft, find_draft, write_drafted
+from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import (
     StepsHelp,
     add_flags,
@@ -128,12 +129,10 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         not arguments.no_cache,
     )
     draft = None if arguments.draft is None else find_draft(arguments.draft, checkpoint)
-    from shakespeare_tui.engine.checkpoints import load_model
     from shakespeare_tui.engine.decoding import Column
-    from shakespeare_tui.engine.device import resolve_device
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    model, tokenizer = open_model(checkpoint, arguments.device)
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
         _write_part(_heading(1, arguments.num_samples) + prompt)

@@ -3,6 +3,7 @@
 import argparse
 
 from shakespeare_tui.cli.console import check_device, print_json
+from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.text_input import read_text
 from shakespeare_tui.core.errors import UserError
 
@@ -40,11 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.cli.measuring import reference_of
     from shakespeare_tui.core.formatting import perplexity
     from shakespeare_tui.core.measures import measure_text
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.device import resolve_device
     from shakespeare_tui.engine.scoring import score_tokens
 
-    model, tokenizer = load_model(checkpoint, resolve_device(arguments.device))
+    model, tokenizer = open_model(checkpoint, arguments.device)
     surprise = score_tokens(model, tokens)
     measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(surprise.mean())
     if arguments.json:

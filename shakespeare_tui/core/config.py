@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from shakespeare_tui.core.config_rules import broken_rules
-from shakespeare_tui.core.formatting import parse_duration, ungrouped
+from shakespeare_tui.core.formatting import context_note, parse_duration, ungrouped
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
@@ -282,5 +282,14 @@ class Config(BaseModel):
 
     @property
     def seq_len(self) -> int:
-        """Tokens in a training window."""
+        """Tokens in a training window, and the context that the model is used with afterwards.
+
+        Where it is shorter than ``model.max_seq_len``, later positions are never trained: nothing
+        is evaluated, sampled or scored there.
+        """
         return self.data.seq_len or self.model.max_seq_len
+
+    @property
+    def context_note(self) -> str:
+        """What to say beside figures where the context is not ``model.max_seq_len``; else empty."""
+        return context_note(self.seq_len, self.model.max_seq_len)

@@ -90,3 +90,16 @@ def perplexity(loss: float | None) -> float | None:
     if loss is None or not math.isfinite(loss) or loss > 700:
         return None
     return math.exp(loss)
+
+
+def context_note(seq_len: float, max_seq_len: float) -> str:
+    """What to say beside figures of a model that was trained on windows shorter than it can read.
+
+    Empty where it was not.
+    """
+    if seq_len >= max_seq_len:
+        return ""
+    return (
+        f"evaluated and sampled at {int(seq_len):,} tokens, the trained length (data.seq_len); "
+        f"positions up to {int(max_seq_len):,} (model.max_seq_len) are never trained"
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shakespeare_tui.core.formatting import perplexity
+from shakespeare_tui.core.formatting import context_note, perplexity
 from shakespeare_tui.core.loose_values import as_number
 from shakespeare_tui.core.run_history import Best, RunHistory
 
@@ -32,6 +32,7 @@ class RunFigures:
         tokens_per_second: Over the last 20 steps, evaluations and samples left out.
         elapsed_seconds: Training time, pauses left out.
         seconds_left: At the pace of the last 200 steps, evaluations and samples included.
+        context_note: At which length its losses are, where that is not the model's; else empty.
     """
 
     step: int
@@ -50,6 +51,7 @@ class RunFigures:
     tokens_per_second: float | None
     elapsed_seconds: float
     seconds_left: float | None
+    context_note: str
 
 
 def run_figures(history: RunHistory) -> RunFigures:
@@ -91,6 +93,7 @@ def run_figures(history: RunHistory) -> RunFigures:
         tokens_per_second=_tokens_per_second(history),
         elapsed_seconds=elapsed,
         seconds_left=None if seconds_left is None else max(0.0, seconds_left),
+        context_note=_context_note(history),
     )
 
 
@@ -99,12 +102,22 @@ def _section(history: RunHistory, name: str) -> dict[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
+def _seq_len(history: RunHistory) -> float | None:
+    """Tokens in a training window."""
+    longest = as_number(_section(history, "model").get("max_seq_len"))
+    return as_number(_section(history, "data").get("seq_len")) or longest
+
+
+def _context_note(history: RunHistory) -> str:
+    seq_len = _seq_len(history)
+    longest = as_number(_section(history, "model").get("max_seq_len"))
+    return context_note(seq_len, longest) if seq_len and longest else ""
+
+
 def _epoch(history: RunHistory) -> float | None:
     """Tokens seen over the training split's; one token a character is taken for granted."""
     training, data = _section(history, "training"), _section(history, "data")
-    seq_len = as_number(data.get("seq_len")) or as_number(
-        _section(history, "model").get("max_seq_len")
-    )
+    seq_len = _seq_len(history)
     batch_size = as_number(training.get("batch_size"))
     characters = history.started.characters if history.started else 0
     if not seq_len or not batch_size or not characters:

@@ -61,7 +61,7 @@ class Boundary:
         self._emit = emit
         self._sync_log = sync_log
         self._cancelled = cancelled
-        self._context = session.config.model.max_seq_len
+        self._context = session.config.seq_len
         tokens_a_step = (
             session.config.seq_len
             * session.config.training.batch_size

@@ -177,7 +177,10 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transforme
     tensors, _ = read_tensors(checkpoint.weights_path)
     check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
     model = Transformer(
-        config.model, tokenizer.vocab_size, embedding_scale=checkpoint.run.info().embedding_scale
+        config.model,
+        tokenizer.vocab_size,
+        context=config.seq_len,
+        embedding_scale=checkpoint.run.info().embedding_scale,
     )
     load_weights(model, tensors, str(checkpoint.weights_path))
     return model.to(device).eval(), tokenizer

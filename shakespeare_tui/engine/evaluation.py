@@ -70,7 +70,7 @@ def evaluate(
         UserError: The split is shorter than two tokens.
         CancelledError: ``cancelled`` became true.
     """
-    seq_len = model.config.max_seq_len
+    seq_len = model.context
     if len(tokens) < 2:
         raise UserError("an evaluation needs at least two tokens; use a longer text")
     whole, rest = divmod(len(tokens) - 1, seq_len)
@@ -103,7 +103,7 @@ def evaluate_nanogpt(
     Raises:
         UserError: The split is shorter than a window.
     """
-    seq_len = model.config.max_seq_len
+    seq_len = model.context
     if len(tokens) <= seq_len:
         raise UserError(f"{len(tokens):,} tokens are too few for windows of {seq_len}")
     generator = np.random.default_rng(seed)

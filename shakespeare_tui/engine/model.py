@@ -21,16 +21,22 @@ class KVCache:
 
     Args:
         config: The model's shape.
+        context: Tokens that fit.
         batch_size: Streams that are decoded together.
         device: Where the buffers live.
         dtype: Type of the model's activations.
     """
 
     def __init__(
-        self, config: ModelConfig, batch_size: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        context: int,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         head_width = config.d_model // config.n_heads
-        shape = (config.n_layers, batch_size, config.n_heads, config.max_seq_len, head_width)
+        shape = (config.n_layers, batch_size, config.n_heads, context, head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
@@ -206,6 +212,8 @@ class Transformer(nn.Module):
         vocab_size: Number of token ids.
         generator: Source of the initial weights; the global generators are not touched. None
             leaves the weights as zeros, to be loaded.
+        context: The most tokens that are read together; None takes all the positions there are.
+            Less where training saw no more.
         embedding_scale: What token embeddings are multiplied by; None takes the config's. Weights
             that were trained with another keep theirs.
     """
@@ -216,11 +224,13 @@ class Transformer(nn.Module):
         vocab_size: int,
         generator: torch.Generator | None = None,
         *,
+        context: int | None = None,
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.context = context or config.max_seq_len
         self.embedding_scale = (
             config.embedding_scale if embedding_scale is None else embedding_scale
         )
@@ -272,8 +282,8 @@ class Transformer(nn.Module):
             ValueError: The context would be exceeded.
         """
         end = start + tokens.size(1)
-        if end > self.config.max_seq_len:
-            raise ValueError(f"{end} tokens are more than the context of {self.config.max_seq_len}")
+        if end > self.context:
+            raise ValueError(f"{end} tokens are more than the context of {self.context}")
         x = self.embedding(tokens)
         if self.embedding_scale != 1:
             x = x * self.embedding_scale
@@ -319,4 +329,4 @@ class Transformer(nn.Module):
     def make_cache(self, batch_size: int) -> KVCache:
         """An empty cache for ``batch_size`` streams, on the model's device and in its type."""
         weight = self.embedding.weight
-        return KVCache(self.config, batch_size, weight.device, weight.dtype)
+        return KVCache(self.config, self.context, batch_size, weight.device, weight.dtype)

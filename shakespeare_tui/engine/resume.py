@@ -86,9 +86,14 @@ def resumed_session(
                 f"{info.parameters:,} parameters; the run folder mixes files of different runs"
             )
         check_memory(config, tokenizer.vocab_size, device)
+        if config.context_note:
+            hooks.notice(config.context_note)
         train, val = load_tokens(source, tokenizer, config, hooks)
         model = Transformer(
-            config.model, tokenizer.vocab_size, embedding_scale=info.embedding_scale
+            config.model,
+            tokenizer.vocab_size,
+            context=config.seq_len,
+            embedding_scale=info.embedding_scale,
         )
         learner = Learner(
             model.to(device).train(),

@@ -106,7 +106,7 @@ def score_tokens(
         raise UserError("the text is too short to be scored; give at least two characters")
     nats, entropy = (np.full(len(text), np.nan, np.float32) for _ in range(2))
     rank = np.zeros(len(text), np.int64)
-    context = model.config.max_seq_len
+    context = model.context
     rows = batch or max(1, _TOKENS_A_PASS // context)
     device = model.embedding.weight.device
     for starts, length, predicted in _passes(len(text), context, rows):
@@ -194,6 +194,6 @@ def _window_before(model: Transformer, tokens: npt.ArrayLike, position: int) -> 
     text = np.asarray(tokens, dtype=np.int64)
     if not 1 <= position <= len(text):
         raise IndexError(f"position {position} is not from 1 to {len(text)}")
-    start = window_start(position, model.config.max_seq_len)
+    start = window_start(position, model.context)
     window = torch.from_numpy(text[None, start:position])
     return window.to(model.embedding.weight.device), start

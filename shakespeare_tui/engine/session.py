@@ -133,6 +133,8 @@ def new_session(
     fitted, characters = fit_char_tokenizer(source, hooks.cancelled)
     tokenizer = start_from.run.tokenizer() if start_from else fitted
     check_length(characters, config.data.val_fraction, config.seq_len)
+    if config.context_note:
+        hooks.notice(config.context_note)
     check_vocabulary(fitted.vocab_size)
     check_memory(config, tokenizer.vocab_size, device)
     weights = _starting_weights(start_from, config, tokenizer) if start_from else None
@@ -222,7 +224,11 @@ def load_tokens(
 def _new_learner(config: Config, info: RunInfo, device: torch.device) -> tuple[Learner, Progress]:
     generator = torch.Generator().manual_seed(config.training.seed)
     model = Transformer(
-        config.model, info.vocab_size, generator, embedding_scale=info.embedding_scale
+        config.model,
+        info.vocab_size,
+        generator,
+        context=config.seq_len,
+        embedding_scale=info.embedding_scale,
     )
     learner = Learner(model.to(device).train(), config.training, device, torch.float32)
     if config.training.precision == "auto" and device.type == "cuda":

@@ -189,3 +189,24 @@ class TestRuns:
         before = fingerprints(tmp_path)
         cli("runs")
         assert fingerprints(tmp_path) == before
+
+
+def test_a_shorter_trained_length_is_said_beside_every_figure(
+    cli: CommandLine, runs_root: Path
+) -> None:
+    short = ["--set=data.seq_len=8", "--set=model.max_seq_len=24"]
+    note = (
+        "evaluated and sampled at 8 tokens, the trained length (data.seq_len); "
+        "positions up to 24 (model.max_seq_len) are never trained\n"
+    )
+    outcome = cli("train", "--no-ui", *TINY, *short, "--max-steps=2", "--name=short")
+    assert f"note: {note}" in outcome.err
+    for command in (
+        ("eval", "short"),
+        ("score", "short", "--text=the king"),
+        ("generate", "short", "--max-tokens=3"),
+        ("compare", "short", "--strategies=greedy", "--max-tokens=3"),
+    ):
+        assert f"note: short@2: {note}" in cli(*command).err
+    assert json.loads(cli("eval", "short", "--json").out)["context"] == 8
+    assert "note" not in cli("train", "--no-ui", *TINY, "--max-steps=2", "--name=whole").err

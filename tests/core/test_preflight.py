@@ -288,6 +288,7 @@ def test_memory_that_does_not_suffice_is_told_with_settings_that_do() -> None:
         (["training.minutes=null", "training.warmup_steps=1900"], "not learning"),
         (["training.minutes=null", "training.max_steps=30000"], "overfitting"),
         (["model.dropout=0.1"], "quality poor"),
+        (["data.seq_len=32", "model.max_seq_len=64"], "quality poor"),
         (["training.minutes=0.01"], "quality poor"),
         (["training.precision=bfloat16"], "too slow"),
         (["sampling.temperature=0.2"], "repeats itself"),

@@ -259,3 +259,13 @@ def test_memory_is_flat_over_a_million_steps():
     tenth = megabytes_of_a_soak(100_000)
     whole = megabytes_of_a_soak(1_000_000)
     assert whole < tenth + 4
+
+
+def test_figures_say_at_which_length_they_are_where_it_is_not_the_models():
+    history = RunHistory()
+    config = {"model": {"max_seq_len": 128}, "data": {"seq_len": None}}
+    history.apply(RunStarted(run="a", config=config, parameters=1, device="x"))
+    assert run_figures(history).context_note == ""
+    config["data"]["seq_len"] = 64
+    history.apply(RunStarted(run="a", config=config, parameters=1, device="x"))
+    assert "at 64 tokens, the trained length" in run_figures(history).context_note

@@ -1,5 +1,6 @@
 """The run behind the screen: attached through its log, or replayed; and what one may type."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from streams import START, command, finished_run, healthy_run, make_run, step_ev
 from shakespeare_tui.core.commands import ExtendRun, Pause, SaveCheckpoint
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.event_log import truncate_after
+from shakespeare_tui.core.events import RunStarted
+from shakespeare_tui.core.run_figures import run_figures
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.ui import train_questions as questions
 from shakespeare_tui.ui.replay_view import ReplayView, open_view
 from shakespeare_tui.ui.run_view import AttachedView
+from shakespeare_tui.ui.widgets.result_card import result_content
 
 
 def same(history: RunHistory, other: RunHistory) -> bool:
@@ -227,3 +231,14 @@ class TestQuestions:
         assert questions.parse_note(" good ").text == "good"
         with pytest.raises(UserError):
             questions.parse_note("  ")
+
+
+def test_a_result_says_at_which_length_it_was_measured() -> None:
+    history = RunHistory()
+    for event in finished_run():
+        if isinstance(event, RunStarted):
+            data = event.config["data"] | {"seq_len": 64}
+            event = dataclasses.replace(event, config=event.config | {"data": data})
+        history.apply(event)
+    shown = result_content(history, run_figures(history), None, ()).plain
+    assert "evaluated and sampled at 64 tokens, the trained length (data.seq_len)" in shown

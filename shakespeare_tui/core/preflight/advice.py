@@ -59,6 +59,7 @@ def advise(config: Config, figures: Preflight, machine: Machine) -> list[Advice]
         *_time(config, figures, machine),
         *_stability(config),
         *_warmup(config, figures),
+        *_unused_positions(config),
         *_repetition(config, figures),
         *_quality(figures),
         *_arithmetic(config, machine),
@@ -135,6 +136,15 @@ def _warmup(config: Config, figures: Preflight) -> Iterator[Advice]:
         f"peak; {fewer:,} would do",
         (("training.warmup_steps", str(fewer)),),
     )
+
+
+def _unused_positions(config: Config) -> Iterator[Advice]:
+    if config.context_note:
+        yield Advice(
+            "quality poor",
+            config.context_note,
+            (("model.max_seq_len", str(config.seq_len)),),
+        )
 
 
 def _repetition(config: Config, figures: Preflight) -> Iterator[Advice]:

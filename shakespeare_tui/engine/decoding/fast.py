@@ -76,7 +76,7 @@ class FastDecoder:
 
     def __init__(self, packed: PackedModel, streams: int) -> None:
         config = packed.config
-        self.vocab_size, self.context = packed.vocab_size, config.max_seq_len
+        self.vocab_size, self.context = packed.vocab_size, packed.context
         self._packed = packed
         self._length = 0
         self._epsilon = np.float32(config.norm_eps * config.d_model)

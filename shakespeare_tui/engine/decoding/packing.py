@@ -44,6 +44,7 @@ class PackedModel:
     Attributes:
         config: The shape.
         vocab_size: V.
+        context: The most tokens that are read together.
         embedding: [V, C].
         positions: What is added for each place, [S, C]; None with rotary embedding.
         rotation: Complex factors of each place, [S, 1, D / 2]; None without rotary embedding.
@@ -55,6 +56,7 @@ class PackedModel:
 
     config: ModelConfig
     vocab_size: int
+    context: int
     embedding: FloatArray
     positions: FloatArray | None
     rotation: NDArray[np.complex64] | None
@@ -120,6 +122,7 @@ def pack(model: Transformer, precision: Precision) -> PackedModel:
     return PackedModel(
         config=config,
         vocab_size=model.vocab_size,
+        context=model.context,
         # A copy, as all here: a model that is trained on must not change a text under way.
         embedding=embedding.numpy(),
         positions=None if positions is None else positions.clone().numpy(),

@@ -19,7 +19,7 @@ class PlainDecoder:
 
     def __init__(self, model: Transformer, streams: int, dtype: torch.dtype | None = None) -> None:
         self.vocab_size = model.vocab_size
-        self.context = model.config.max_seq_len
+        self.context = model.context
         self._model = model
         self._dtype = dtype
         self._cache = model.make_cache(streams)

@@ -79,6 +79,8 @@ def result_content(
             (f"  at step {best.step:,} ({best.protocol})", "$text-muted"),
         )
         lines.append(_row("best", value))
+    if figures.context_note:
+        lines.append(Content.styled(figures.context_note, "$text-muted"))
     if standing is not None:
         lines.append(_row("place", _place(standing)))
     if keys:
