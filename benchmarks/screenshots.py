@@ -16,10 +16,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from shakespeare_tui.core.run_summary import summarise_runs
+
 from shakespeare_tui.core.commands import CommandInbox, Stop
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.events import StepCompleted
-from shakespeare_tui.core.run_summary import summarise_runs
 from shakespeare_tui.core.runs import RunFolder, find_run
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.services import Services

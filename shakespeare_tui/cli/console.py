@@ -5,9 +5,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def say(text: str = "") -> None:
@@ -19,6 +23,30 @@ def print_json(value: Any) -> None:
     """Print one JSON object to stdout, escaped where its encoding cannot say it; NaN is refused."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False), flush=True)
+
+
+def fits(table: "Table") -> bool:
+    """Whether a table can be printed whole: always, where stdout is no terminal."""
+    console = _console()
+    return not console.is_terminal or _width_of(table, console) <= console.width
+
+
+def print_table(table: "Table") -> None:
+    """Print a table to stdout: coloured and cut to the width on a terminal, whole elsewhere."""
+    console = _console()
+    if not console.is_terminal:
+        console.width = _width_of(table, console)
+    console.print(table)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _width_of(table: "Table", console: "Console") -> int:
+    return console.measure(table, options=console.options.update(width=100_000)).maximum
 
 
 def whole_number(text: str) -> int:

@@ -23,6 +23,7 @@ from shakespeare_tui.core.events import (
     StepCompleted,
 )
 from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
+from shakespeare_tui.core.run_state import state_after
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -205,7 +206,7 @@ class TrainConsole:
         """
         latest = self._latest
         seconds = latest.elapsed_seconds if latest else 0.0
-        rows = [("finished", f"{finished.reason}, {finished.step:,} steps")]
+        rows = [("state", f"{state_after(finished)}, {finished.step:,} steps")]
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
             rows.append(("val_loss", _figures(finished.val_loss, finished.protocol)))

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from shakespeare_tui.core.files import append_line, open_regular
+from shakespeare_tui.core.loose_values import parse_json
+
 _LARGEST = 100_000_000
+_LONGEST_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,7 @@ def command_from_json(line: str | bytes) -> Command:
     Raises:
         ValueError: The line is not a known command with its arguments.
     """
-    record = json.loads(line)
+    record = parse_json(line)
     kind = Command.registry.get(str(record.get("command"))) if isinstance(record, dict) else None
     if kind is None:
         raise ValueError("not a command")
@@ -174,10 +178,15 @@ class CommandInbox:
         self._polled = now
         if _size(self._path) <= self._position:
             return
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            lines = file.read()
+        try:
+            with open_regular(self._path) as file:
+                file.seek(self._position)
+                lines = file.read(_LONGEST_READ_BYTES)
+        except OSError:  # something else lies in its place now; the trainer does not mind
+            return
         whole = lines[: lines.rfind(b"\n") + 1]
+        if not whole and len(lines) == _LONGEST_READ_BYTES:
+            whole = lines  # no command is as long as that
         self._position += len(whole)
         for line in whole.splitlines():
             # A line that is no command may come from a newer version: it is passed over.
@@ -198,5 +207,4 @@ def leave_command(path: Path, command: Command) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(command.to_json() + "\n")
+    append_line(path, command.to_json())

@@ -1,5 +1,6 @@
 """Load configs: presets and YAML files with overrides, every problem reported at once."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from shakespeare_tui.core.config_syntax import Mapping, Node, Scalar, plain, rea
 from shakespeare_tui.core.config_syntax import Sequence as ListNode
 from shakespeare_tui.core.config_text import config_to_yaml, write_scalar
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.files import read_bounded, reason
 from shakespeare_tui.core.shipped import shipped_folder
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "preset_description",
     "preset_names",
     "preset_path",
+    "read_config_file",
 ]
 
 DEFAULT_PRESET = "quick"
@@ -87,7 +90,7 @@ def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: There is no such preset or file, or it cannot be read.
     """
     path = preset_path(spec) if isinstance(spec, str) and spec in preset_names() else Path(spec)
-    return parse_config(_read_file(path), str(path), overrides)
+    return parse_config(read_config_file(path), str(path), overrides)
 
 
 def parse_config(text: str, filename: str, overrides: Sequence[str] = ()) -> Config:
@@ -250,26 +253,25 @@ def _nested(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _read_file(path: Path) -> str:
+def read_config_file(path: Path) -> str:
+    """The text of a config's file.
+
+    Raises:
+        UserError: There is none, or it cannot be a config.
+    """
     name = show_name(str(path))
     try:
-        with path.open("rb") as file:
-            # One byte more than allowed, so that even an endless device ends.
-            content = file.read(_LARGEST_BYTES + 1)
+        content = read_bounded(path, _LARGEST_BYTES)
     except FileNotFoundError:
         raise UserError(f"{name}: no such config{_preset_hint(path.stem)}") from None
     except (OSError, ValueError) as error:
-        # Windows calls a folder a matter of permission.
-        if isinstance(error, IsADirectoryError | PermissionError) and path.is_dir():
+        if path.is_dir():
             inside = path / "config.yaml"
             hint = f"; did you mean {inside}?" if inside.is_file() else "; give a YAML file in it"
             raise UserError(f"{name}: is a folder, not a config{hint}") from None
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name}: cannot be read ({reason}); give another file") from None
-    if len(content) > _LARGEST_BYTES:
-        raise UserError(
-            f"{name}: larger than {_LARGEST_BYTES // 1024} KB, so not a config; is it a corpus?"
-        )
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise UserError(f"{name}: {error.strerror}, so not a config; is it a corpus?") from None
+        raise UserError(f"{name}: cannot be read ({reason(error)}); give another file") from None
     return _decode(content, name)
 
 

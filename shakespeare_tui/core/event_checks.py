@@ -8,11 +8,20 @@ import math
 import types
 import typing
 
-from shakespeare_tui.core.events import Event, RunStarted, StepCompleted
+from shakespeare_tui.core.events import Event, RunStarted, StepCompleted, event_from_json
 
 _LARGEST_INTEGER = 2**53
 _NUMBER = (int, float, types.NoneType)
 _known: dict[type[Event], list[tuple[str, tuple[type, ...]]]] = {}
+
+
+def sound_event(line: str | bytes) -> Event | None:
+    """The event in a line of a log; None where the line holds none, or one that is not sound."""
+    try:
+        event = event_from_json(line)
+    except ValueError:
+        return None
+    return event if event is not None and is_sound(event) else None
 
 
 def is_sound(event: Event) -> bool:

@@ -1,7 +1,6 @@
 """Append events to ``events.jsonl``, read them back, and cut the file where a run resumes."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from shakespeare_tui.core.event_checks import sound_event
 from shakespeare_tui.core.events import (
     ROLL_BACK,
     CommandApplied,
@@ -17,10 +17,12 @@ from shakespeare_tui.core.events import (
     RunFailed,
     RunFinished,
     StepCompleted,
-    event_from_json,
 )
-from shakespeare_tui.core.files import atomic_writer
+from shakespeare_tui.core.files import atomic_writer, open_regular
+from shakespeare_tui.core.loose_values import parse_json
 
+_TAIL_BYTES = 1 << 16
+_LONGEST_TAIL_BYTES = 1 << 24
 _TERMINAL = {RunFinished.__name__, RunFailed.__name__}
 
 
@@ -119,40 +121,60 @@ class EventLog:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events of a log in order, without lines cut short by a crash and unknown types."""
+    """The events of a log in order, without lines cut short by a crash and what is not sound.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except FileNotFoundError:
         return
     with file:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            try:
-                event = event_from_json(line)
-            except ValueError:
-                continue
+            event = sound_event(line)
             if event is not None:
                 yield event
 
 
-def last_event(path: Path, tail_bytes: int = 65536) -> Event | None:
-    """The last complete event of a log, read from its end; None where there is none."""
+def last_events(path: Path) -> Iterator[Event]:
+    """The complete events at the end of a log, the last first.
+
+    Args:
+        path: The log; where there is none, there are no events.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    tail_bytes = _TAIL_BYTES
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - tail_bytes))
-            lines = file.read().split(b"\n")[:-1]
+            while True:
+                file.seek(max(0, size - tail_bytes))
+                lines = file.read(tail_bytes).split(b"\n")[:-1]
+                found = filter(None, map(sound_event, reversed(lines)))
+                last = next(found, None)
+                # Lines without end, which hold no event, are looked over as far as is sensible.
+                if last is not None or not size > tail_bytes < _LONGEST_TAIL_BYTES:
+                    break
+                tail_bytes *= 16
     except FileNotFoundError:
-        return None
-    for line in reversed(lines):
-        try:
-            event = event_from_json(line)
-        except ValueError:
-            continue
-        if event is not None:
-            return event
-    return None
+        return
+    if last is not None:
+        yield last
+        yield from found
+
+
+def last_event(path: Path) -> Event | None:
+    """The last complete event of a log; None where there is none.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return next(last_events(path), None)
 
 
 def truncate_after(
@@ -170,10 +192,10 @@ def truncate_after(
     """
     if not path.exists():
         return
-    with path.open("rb") as source, atomic_writer(path) as target:
+    with open_regular(path) as source, atomic_writer(path) as target:
         for line in source:
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 continue
             if isinstance(record, dict) and line.endswith(b"\n"):

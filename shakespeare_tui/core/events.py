@@ -11,6 +11,8 @@ import time as clock
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from shakespeare_tui.core.loose_values import parse_json
+
 ROLL_BACK = "RollBack"
 """The ``CommandApplied`` after which everything later than its step no longer counts."""
 
@@ -158,7 +160,7 @@ def event_from_json(line: str | bytes) -> Event | None:
     Raises:
         ValueError: The line is not a JSON object with the fields of its type.
     """
-    record = json.loads(line)
+    record = parse_json(line)
     if not isinstance(record, dict):
         raise ValueError("an event is a JSON object")
     event_type = Event.registry.get(str(record.pop("type", "")))

@@ -1,16 +1,18 @@
-"""Write files so that a crash at any moment leaves the old version or the new, never half."""
+"""Read files without trusting them, and write them so that a crash leaves the old or the new."""
 
 import contextlib
 import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 _DISK_ERRORS = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -33,26 +35,77 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_quickly(path: Path | str, most: int | None = None) -> bytes:
-    """A small file's content, or its first ``most`` bytes.
+def open_regular(path: Path | str) -> IO[bytes]:
+    """Open a file to read; never waits for a FIFO in its place.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    return os.fdopen(_open_regular(path), "rb")
+
+
+def read_bounded(path: Path | str, most: int) -> bytes:
+    """The content of a file of at most ``most`` bytes.
 
     Thousands of files are read at once: this costs a third of what ``open`` does.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, is larger, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    content = read_head(path, most + 1)
+    if len(content) > most:
+        size = f"{most // 1024:,} KB" if most >= 1024 else f"{most} bytes"
+        raise OSError(errno.EFBIG, f"larger than {size}", str(path))
+    return content
+
+
+def read_head(path: Path | str, most: int) -> bytes:
+    """The first ``most`` bytes of a file, or all that it has.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    descriptor = _open_regular(path)
     try:
         pieces = []
-        while most is None or most > 0:
-            piece = os.read(descriptor, 16384 if most is None else most)
-            if not piece:
-                break
+        while most > 0 and (piece := os.read(descriptor, min(most, 1 << 20))):
             pieces.append(piece)
-            most = None if most is None else most - len(piece)
+            most -= len(piece)
         return b"".join(pieces)
     finally:
         os.close(descriptor)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read, on one line and without the name of the file."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file, which is made where it is missing.
+
+    Raises:
+        OSError: It cannot be written, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AT_ONCE, 0o666)
+    with os.fdopen(descriptor, "ab") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        file.write(line.encode() + b"\n")
+
+
+def _open_regular(path: Path | str) -> int:
+    # A FIFO would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not is_regular:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
 
 
 @contextlib.contextmanager

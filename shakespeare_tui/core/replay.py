@@ -5,8 +5,9 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import IO
 
-from shakespeare_tui.core.event_checks import is_sound
-from shakespeare_tui.core.events import Event, StepCompleted, event_from_json
+from shakespeare_tui.core.event_checks import sound_event
+from shakespeare_tui.core.events import Event, StepCompleted
+from shakespeare_tui.core.files import open_regular
 
 LOWEST_SPEED, HIGHEST_SPEED = 1.0, 1000.0
 
@@ -54,7 +55,7 @@ class FollowSource:
             return []
 
     def _read(self) -> list[Event]:
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             file.seek(self._position)
             block = file.read(_FOLLOW_BYTES)
             if b"\n" not in block:
@@ -62,7 +63,7 @@ class FollowSource:
             self.is_up_to_date = not file.read(1)
         whole = block[: block.rfind(b"\n") + 1]
         self._position += len(whole)
-        return [event for line in whole.splitlines() if (event := _parse(line)) is not None]
+        return [event for line in whole.splitlines() if (event := sound_event(line)) is not None]
 
 
 class ReplaySource:
@@ -81,7 +82,7 @@ class ReplaySource:
     """
 
     def __init__(self, path: Path, speed: float = 10.0) -> None:
-        self._file: IO[bytes] = path.open("rb")
+        self._file: IO[bytes] = open_regular(path)
         self._offsets = array("q")
         self._seconds = array("d")
         self._steps = array("q")
@@ -97,7 +98,7 @@ class ReplaySource:
         offset, seconds, step = 0, 0.0, 0
         time_before: float | None = None
         for line in self._file:
-            event = _parse(line) if line.endswith(b"\n") else None
+            event = sound_event(line) if line.endswith(b"\n") else None
             if event is not None:
                 if time_before is not None:
                     seconds += min(max(0.0, event.time - time_before), _LONGEST_PAUSE_SECONDS)
@@ -209,7 +210,7 @@ class ReplaySource:
                     del index[end:]
                 break
             # Lines that are no events lie between those that were indexed.
-            if (event := _parse(line)) is not None:
+            if (event := sound_event(line)) is not None:
                 events.append(event)
         self._next += len(events)
         return events
@@ -217,11 +218,3 @@ class ReplaySource:
     def close(self) -> None:
         """Let go of the log."""
         self._file.close()
-
-
-def _parse(line: bytes) -> Event | None:
-    try:
-        event = event_from_json(line)
-    except (ValueError, RecursionError):
-        return None
-    return event if event is not None and is_sound(event) else None

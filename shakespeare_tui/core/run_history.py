@@ -27,6 +27,7 @@ from shakespeare_tui.core.events import (
 from shakespeare_tui.core.loose_values import as_number
 from shakespeare_tui.core.run_curves import RunCurves
 from shakespeare_tui.core.run_markers import Marker, MarkerKind, describe_command, one_line
+from shakespeare_tui.core.run_state import RunState, state_after
 
 Phase = Literal["empty", "running", "paused", "finished", "failed"]
 
@@ -185,6 +186,12 @@ class RunHistory:
             self.last = self._curves.step_before(step, self.last_time)
 
     # --- readings ----------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> RunState | None:
+        """How the run ended; None where it goes on, or where nothing tells of its end."""
+        event = self.finished or self.failed
+        return None if event is None else state_after(event)
 
     @property
     def reading(self) -> Reading | None:

@@ -1,18 +1,19 @@
 """What a person adds to a run: a note, and the names that it bore before; ``notes.json``."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.files import write_json_atomically
+from shakespeare_tui.core.files import read_bounded, write_json_atomically
+from shakespeare_tui.core.loose_values import as_number, parse_json
 
 NOTES_FILE = "notes.json"
 LONGEST_NOTE = 2000
 _FORMAT_VERSION = 1
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class RunNotes:
 def read_notes(folder: Path) -> RunNotes:
     """What is noted about the run in ``folder``; nothing where the file is missing or damaged."""
     try:
-        record = json.loads((folder / NOTES_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(read_bounded(folder / NOTES_FILE, _MOST_BYTES))
+    except (OSError, ValueError):
         return RunNotes()
     if not isinstance(record, dict):
         return RunNotes()
@@ -53,8 +54,8 @@ def read_notes(folder: Path) -> RunNotes:
 def _former_names(items: Any) -> Iterable[FormerName]:
     for item in items if isinstance(items, list) else ():
         name, until = (item.get("name"), item.get("until")) if isinstance(item, dict) else (0, 0)
-        if isinstance(name, str) and isinstance(until, int | float):
-            yield FormerName(name, float(until))
+        if isinstance(name, str) and (time := as_number(until)) is not None:
+            yield FormerName(name, time)
 
 
 def write_notes(folder: Path, notes: RunNotes) -> None:

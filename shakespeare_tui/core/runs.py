@@ -1,10 +1,10 @@
 """The run folder: what is in it, how it is addressed, and who may write to it."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,9 +14,15 @@ from typing import Any, TypeVar, get_args
 import filelock
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
+from shakespeare_tui.core.config_loading import config_to_yaml, parse_config, read_config_file
 from shakespeare_tui.core.errors import RunFailedError, UserError
-from shakespeare_tui.core.files import read_quickly, write_atomically, write_json_atomically
+from shakespeare_tui.core.files import (
+    read_bounded,
+    reason,
+    write_atomically,
+    write_json_atomically,
+)
+from shakespeare_tui.core.loose_values import parse_json
 from shakespeare_tui.core.losses import Loss, losses, rank_by_loss
 from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
@@ -26,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ASIDE = ".aside-"
 _STEP_FOLDER = re.compile(r"step-(\d{8,12})")
 _STEPS_LIMIT = 10**12
+_MOST_BYTES = 1 << 20
+_MOST_NAMED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +130,8 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The run's name: its folder's."""
-        return self.path.resolve().name
+        """The run's name: its folder's, or that of the link to it."""
+        return os.path.basename(os.path.abspath(self.path))
 
     @property
     def events_path(self) -> Path:
@@ -152,7 +160,7 @@ class RunFolder:
             UserError: There is no run here, or it is damaged or newer than this program.
         """
         path = self.path / "run.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise UserError(f"{self.path} is not a run: it has no run.json")
         return _read_record(path, RunInfo)
 
@@ -162,11 +170,18 @@ class RunFolder:
         Raises:
             UserError: It is missing or damaged.
         """
+        return parse_config(self.config_text(), str(self.path / "config.yaml"))
+
+    def config_text(self) -> str:
+        """The resolved config as it was written.
+
+        Raises:
+            UserError: It is missing or cannot be read.
+        """
         path = self.path / "config.yaml"
-        try:
-            return parse_config(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+        if not os.path.lexists(path):
+            raise UserError(f"{path} is missing; without it the run cannot be used")
+        return read_config_file(path)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer.
@@ -190,7 +205,7 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint folder, damaged or not, in order."""
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             return []
         steps = (step_of_folder(path.name) for path in self.path.iterdir())
         return sorted(step for step in steps if step is not None)
@@ -202,10 +217,10 @@ class RunFolder:
             UserError: There is none, or its figures are damaged.
         """
         folder = self.checkpoint_folder(min(step, _STEPS_LIMIT))
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             # A crash came between setting it aside and putting its newer version in place.
             folder = self._aside_folder(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             steps = self.steps()
             have = ", ".join(map(str, steps[-8:])) if steps else "none"
             shown = step if step < _STEPS_LIMIT else "that high"
@@ -216,11 +231,13 @@ class RunFolder:
         """Steps by name: ``best`` and ``last``, as far as there are any."""
         path = self.path / "index.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = parse_json(read_bounded(path, _MOST_BYTES))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} is damaged ({error}); name a step: {self.name}@STEP") from None
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged ({reason(error)}); name a step: {self.name}@STEP"
+            ) from None
         if not isinstance(record, dict) or not all(_fits(s, (int,)) for s in record.values()):
             raise UserError(f"{path} is damaged; name a step: {self.name}@STEP")
         return record
@@ -381,13 +398,13 @@ def read_checkpoint_info(folder: Path | str, step: int) -> CheckpointInfo:
 
 def _read_record(path: Path | str, kind: type[Record]) -> Record:
     try:
-        record = json.loads(read_quickly(path).decode())
+        record = parse_json(read_bounded(path, _MOST_BYTES))
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing; the folder is damaged or not of this program"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {reason(error)}") from None
     version = record.get("format") if isinstance(record, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path} is damaged or not of this program: it names no format")
@@ -431,15 +448,19 @@ def _fits(value: object, kinds: tuple[type, ...]) -> bool:
 
 def list_runs(root: Path) -> list[RunFolder]:
     """All run folders below ``root``, newest first."""
-    if not root.is_dir():
+    try:
+        names = os.listdir(root)
+    except OSError:
         return []
-    runs = [
-        RunFolder(path)
-        for path in root.iterdir()
-        # What is being deleted is out of sight under such a name.
-        if not path.name.startswith(".") and (path / "run.json").is_file()
-    ]
-    return sorted(runs, key=lambda run: (run.path / "run.json").stat().st_mtime, reverse=True)
+    found = []
+    for name in names:
+        # What is being deleted is out of sight under a name with a dot.
+        if not name.startswith("."):
+            with contextlib.suppress(OSError):
+                status = os.stat(root / name / "run.json")
+                if stat.S_ISREG(status.st_mode):
+                    found.append((status.st_mtime, name))
+    return [RunFolder(root / name) for _, name in sorted(found, reverse=True)]
 
 
 def create_run_folder(root: Path, name: str | None, stem: str) -> RunFolder:
@@ -512,8 +533,8 @@ def find_run(reference: str, root: Path) -> RunFolder:
     """
     import difflib
 
-    by_name = root / reference
-    for path in (by_name, Path(reference)):
+    by_name, by_path = root / reference, Path(reference)
+    for path in (by_name, by_path):
         # Unlike pathlib's, this is false for a name that is too long for the system.
         if os.path.isfile(path / "run.json"):
             return RunFolder(path)
@@ -521,12 +542,20 @@ def find_run(reference: str, root: Path) -> RunFolder:
     for run in runs:
         if any(former.name == reference for former in read_notes(run.path).former_names):
             return run
+    for path in (by_name, by_path) if os.path.dirname(reference) else (by_name,):
+        if os.path.isdir(path) and not os.path.samefile(path, root):
+            RunFolder(path).info()
     names = [run.name for run in runs]
     near = difflib.get_close_matches(reference, names, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    if not hint:
-        hint = f"; runs here: {', '.join(names[:6])}" if names else f"; {root} holds no runs yet"
-    raise UserError(f"there is no run {_shown(reference)}{hint}")
+    if near:
+        hint = f"did you mean {near[0]}?"
+    elif names:
+        more = len(names) - _MOST_NAMED
+        hint = f"runs here: {', '.join(names[:_MOST_NAMED])}"
+        hint += f" and {more:,} more (shakespeare-tui runs)" if more > 0 else ""
+    else:
+        hint = f"{root} holds no runs yet"
+    raise UserError(f"there is no run {_shown(reference)}; {hint}")
 
 
 def _shown(reference: str) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from shakespeare_tui.core.files import read_quickly
+from shakespeare_tui.core.files import read_head
 
 _LENGTH_BYTES = 8
 _FIRST_BYTES = 32768
@@ -25,13 +25,13 @@ def weights_problem(path: str, size: int) -> str | None:
     Raises:
         OSError: It cannot be read.
     """
-    head = read_quickly(path, _FIRST_BYTES)
+    head = read_head(path, _FIRST_BYTES)
     length = int.from_bytes(head[:_LENGTH_BYTES], "little")
     if not 0 < length <= min(size, _LARGEST_HEADER):
         return "it is not a safetensors file"
     start = _LENGTH_BYTES + length
     if len(head) < min(size, start):
-        head = read_quickly(path, start)
+        head = read_head(path, start)
     header = head[_LENGTH_BYTES:start]
     # As a rule the last tensor of the header ends the file: no need to take it all apart.
     last = _LAST_END.match(header)

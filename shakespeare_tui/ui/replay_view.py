@@ -66,10 +66,7 @@ class ReplayView:
     @property
     def state(self) -> str:
         """How the run ended, once the replay has come there."""
-        phase = self.history.phase
-        if phase in ("finished", "failed"):
-            return phase
-        return "broken off" if self.source.is_at_end else "replay"
+        return self.history.ending or ("interrupted" if self.source.is_at_end else "replay")
 
     def poll(self, now: float) -> None:
         """Take in the events that are due."""

@@ -85,9 +85,8 @@ class LiveView:
 
     @property
     def state(self) -> str:
-        """The controller's state; a run whose last word was an error has failed."""
-        state = self._training.state
-        return "failed" if state == "finished" and self.history.failed else state
+        """The controller's state, or how its run ended."""
+        return self._training.shown_state
 
     @property
     def folder(self) -> RunFolder | None:
@@ -146,11 +145,9 @@ class AttachedView:
     @property
     def state(self) -> str:
         """What the trainer does, as far as the log and the run's lock tell."""
-        phase = self._history.phase
-        if phase in ("finished", "failed"):
-            return phase
-        if not self._is_trained:
-            return "broken off"
+        phase, ending = self._history.phase, self._history.ending
+        if ending is not None or not self._is_trained:
+            return ending or "interrupted"
         if phase == "paused":
             return "paused"
         is_quiet = self._now - self._history.last_time > _QUIET_SECONDS

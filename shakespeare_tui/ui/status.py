@@ -3,17 +3,24 @@
 from textual.content import Content
 
 from shakespeare_tui.core.formatting import format_duration
+from shakespeare_tui.core.run_state import STATE_LOOKS, RunState
 from shakespeare_tui.ui.training import TrainingController
 
 STATE_MARKS: dict[str, tuple[str, str]] = {
+    **{
+        state: (f"{sign} {state}", f"$text-{tone}" if tone == "muted" else f"${tone}")
+        for state, (sign, tone) in STATE_LOOKS.items()
+    },
     "starting": ("… starting", "$warning"),
-    "running": ("▶ training", "$success"),
-    "paused": ("= paused", "$warning"),
     "stopping": ("▪ saving", "$warning"),
-    "finished": ("✓ finished", "$success"),
-    "failed": ("✕ failed", "bold $error"),
 }
+"""What a run, or the trainer of this process, is doing: its words and their style."""
 _GAP = "   "
+
+
+def state_content(state: RunState) -> Content:
+    """A run's state in its colour."""
+    return Content.styled(*STATE_MARKS[state])
 
 
 def status_content(training: TrainingController) -> Content:
@@ -21,7 +28,7 @@ def status_content(training: TrainingController) -> Content:
     if training.state == "idle":
         what = training.message or "nothing is being trained"
         return Content.styled(f"{what} · 3 then s starts a run · ? helps", "$text-muted")
-    mark, style = STATE_MARKS[training.state]
+    mark, style = STATE_MARKS[training.shown_state]
     parts = [Content.styled(mark, style)]
     if training.run_name:
         parts.append(Content.styled(training.run_name, "bold"))

@@ -163,6 +163,15 @@ class TrainingController:
         return self._history
 
     @property
+    def shown_state(self) -> str:
+        """A key of ``status.STATE_MARKS``: what the trainer does, or how its run ended."""
+        if self.state == "running":
+            return "training"
+        if self.state == "finished" and self._history is not None:
+            return self._history.ending or "finished"
+        return self.state
+
+    @property
     def is_active(self) -> bool:
         """Whether a trainer is at work or about to be."""
         return self.state in _ACTIVE

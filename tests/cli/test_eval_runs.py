@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,27 +144,27 @@ class TestRuns:
         self, cli: CommandLine, trained: RunFolder, runs_root: Path
     ) -> None:
         shutil.copytree(trained.path, runs_root / "a-much-longer-name")
-        (runs_root / "a-much-longer-name" / "run.json").touch()
+        path = runs_root / "a-much-longer-name" / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"created": time.time() + 9}))
         outcome = cli("runs")
         header, *rows = outcome.out.splitlines()
-        assert header.split() == (
-            ["run", "step", "val_loss", "perplexity", "parameters", "corpus", "state", "age"]
-        )
+        titles = "run state step val loss protocol at step perplexity parameters corpus age"
+        assert header.split() == titles.split()
         assert [row.split()[0] for row in rows] == ["a-much-longer-name", "alpha"]
         info = trained.checkpoint(30).info
         assert info.loss is not None
-        assert rows[1].split()[1:7] == [
-            *("30", info.loss.short, f"{math.exp(info.loss.value):.2f}"),
-            *("3.09K", "sample", "completed"),
+        assert rows[1].split()[1:10] == [
+            *("✓", "finished", "30", f"{info.loss.value:.4f}", info.loss.protocol, "30"),
+            *(f"{math.exp(info.loss.value):.2f}", "3.09K", "sample"),
         ]
-        positions = [header.index("val_loss"), *(row.index("3.") for row in rows)]
-        assert positions[1] == positions[2] > positions[0]  # flush right in one column
+        end = header.index("val loss") + len("val loss")
+        assert all(row[:end].endswith(f"{info.loss.value:.4f}") for row in rows)  # flush right
 
     def test_json_has_the_figures_unrounded(self, cli: CommandLine, trained: RunFolder) -> None:
         (run,) = json.loads(cli("runs", "--json").out)["runs"]
         assert run["val_loss"] == trained.checkpoint(30).info.exact_val_loss
-        assert run["protocol"] == "exact"
-        assert (run["name"], run["step"], run["state"]) == ("alpha", 30, "completed")
+        assert (run["best_step"], run["protocol"]) == (30, "exact")
+        assert (run["name"], run["step"], run["state"]) == ("alpha", 30, "finished")
         assert run["path"] == str(trained.path)
 
     def test_a_damaged_run_is_listed_with_its_problem(

@@ -97,7 +97,7 @@ class TestSummary:
     def test_result_place_and_next_command(self, trained_here: Outcome, runs_root: Path) -> None:
         summary = rows(trained_here.out.rpartition("─\n")[2])
         finished = events(runs_root, "RunFinished")[0]
-        assert summary["finished"] == "completed, 20 steps"
+        assert summary["state"] == "finished, 20 steps"
         assert summary["val_loss"].startswith(f"{finished['val_loss']:.4f} (exact), perplexity ")
         assert re.match(r"\d\.\d{4} at step (10|20) \(", summary["best"])
         assert summary["saved in"] == str(runs_root / "alpha")
@@ -122,7 +122,7 @@ class TestSummary:
         outcome = cli(*arguments, "--minutes=0.005")
         assert outcome.code == 0, outcome.err
         assert rows(outcome.out)["steps"] == "as many as fit into 0s"
-        assert rows(outcome.out)["finished"].startswith("completed, ")
+        assert rows(outcome.out)["state"].startswith("finished, ")
 
 
 class TestNarrow:
@@ -231,7 +231,7 @@ class TestResume:
         assert outcome.err == "resuming alpha at step 20\n"
         found = [LINE.fullmatch(line) for line in outcome.out.splitlines()]
         assert [int(match[1]) for match in found if match] == [30]
-        assert rows(outcome.out)["finished"] == "completed, 30 steps"
+        assert rows(outcome.out)["state"] == "finished, 30 steps"
 
     def test_best_of_all_is_told_though_it_came_before(
         self, cli: CommandLine, runs_root: Path, trained_here: Outcome

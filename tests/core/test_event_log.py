@@ -1,11 +1,18 @@
 import json
 import os
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from shakespeare_tui.core.event_log import EventLog, last_event, read_events, truncate_after
+from shakespeare_tui.core.event_log import (
+    EventLog,
+    last_event,
+    last_events,
+    read_events,
+    truncate_after,
+)
 from shakespeare_tui.core.events import (
     ROLL_BACK,
     CommandApplied,
@@ -145,8 +152,9 @@ def test_no_file_has_no_events(path: Path) -> None:
 
 
 def test_the_last_event_of_a_long_log_is_found_from_its_end(path: Path) -> None:
-    write(path, START, *(step(n) for n in range(1, 500)))
-    assert last_event(path, tail_bytes=1000) == list(read_events(path))[-1]
+    write(path, START, *(step(n) for n in range(1, 1500)))
+    assert last_event(path) == list(read_events(path))[-1]
+    assert [e.step for e in islice(last_events(path), 3)] == [1499, 1498, 1497]
 
 
 def test_truncating_keeps_what_happened_up_to_the_step(path: Path) -> None:

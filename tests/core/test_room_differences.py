@@ -10,8 +10,8 @@ from shakespeare_tui.core.room.differences import (
     describe_differences,
     preset_of,
     preset_texts,
-    read_config_texts,
 )
+from shakespeare_tui.core.run_catalog import RunCatalog
 from shakespeare_tui.core.run_notes import FormerName
 
 
@@ -25,16 +25,10 @@ def test_changes_are_named_shortly(tmp_path: Path) -> None:
     quick = load_config("quick")
     model = quick.model.model_dump() | {"dropout": 0.2, "d_ff": 300}
     changed = quick.model_copy(update={"model": ModelConfig.model_validate(model)})
-    run = add_run(tmp_path, "mine", config=changed)
-    texts = read_config_texts(run.path)
+    add_run(tmp_path, "mine", config=changed)
+    texts = RunCatalog(tmp_path).entries()[0].config
     assert texts == config_texts(changed)
     assert texts is not None
     assert preset_of("mine", (FormerName("quick-1", 0.0),), texts) == "quick"
     assert describe_differences(texts, preset_texts("quick")) == "d_ff=300 dropout=0.2"
     assert "d_ff=empty" in describe_differences(preset_texts("quick"), texts)
-
-
-def test_a_damaged_config_has_no_texts(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_bytes(b"\xff: [")
-    assert read_config_texts(tmp_path) is None
-    assert read_config_texts(tmp_path / "gone") is None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from checkpoint_trees import NOW, add_checkpoint, add_run
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList
 from shakespeare_tui.core.room.items import items_of, sort_items
+from shakespeare_tui.core.run_catalog import RunCatalog
 
 
 def test_losses_are_sorted_within_a_protocol_and_exact_ones_come_first(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_losses_are_sorted_within_a_protocol_and_exact_ones_come_first(tmp_path:
     add_checkpoint(run, 4, 0.4, protocol="subset-8", exact=2.0)
     add_checkpoint(run, 5, 0.3, protocol="subset-8", exact=1.9)
     add_checkpoint(run, 6, None)
-    items = items_of(CheckpointList(tmp_path).entries())
+    items = items_of(RunCatalog(tmp_path).entries())
 
     def order(name: str, *, is_descending: bool = False) -> list[int]:
         found = sort_items(items, name, is_descending=is_descending, now=NOW)

@@ -5,13 +5,12 @@ from checkpoint_trees import NOW, add_checkpoint, add_run, add_run_with_losses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList
 from shakespeare_tui.core.config import Config, ModelConfig, TrainingConfig
-from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import FIGURES, CheckpointItem, items_of, sort_items
 from shakespeare_tui.core.room.query import parse_query, without_begun_name
+from shakespeare_tui.core.run_catalog import RunCatalog
 from shakespeare_tui.core.run_editing import annotate_run
 
 WIDE = Config(
@@ -32,9 +31,8 @@ def items(tmp_path: Path) -> list[CheckpointItem]:
     )
     (small.checkpoint_folder(600) / "info.json").write_text("{")
     add_run(tmp_path, "bare", created=NOW - 900)
-    configs = {"wide": config_texts(WIDE), "small": config_texts(Config())}
     ratings = {"wide@2000": Rating(1600, 50, 9)}
-    return items_of(CheckpointList(tmp_path).entries(), configs=configs, ratings=ratings)
+    return items_of(RunCatalog(tmp_path).entries(), ratings=ratings)
 
 
 def found(items: list[CheckpointItem], query: str) -> list[str]:
@@ -70,10 +68,10 @@ def found(items: list[CheckpointItem], query: str) -> list[str]:
         ("params>100k corpus=sample", "small@600 small@500"),
         ("d_model=384", "wide@2000 wide@1000"),
         ("model.d_model>=200", "wide@2000 wide@1000"),
-        ("d_model!=384", "small@600 small@500"),
+        ("d_model!=384", "small@600 small@500 bare@"),
         ("learning_rate=3e-4", "wide@2000 wide@1000"),
         ("learning_rate:0.0003", "wide@2000 wide@1000"),
-        ("activation=GELU n_heads<5", "small@600 small@500"),
+        ("activation=GELU n_heads<5", "small@600 small@500 bare@"),
         ("activation:el d_ff<5", ""),
         ("big", "wide@2000 wide@1000"),
         ("tiny wide", "wide@2000 wide@1000"),
@@ -86,7 +84,7 @@ def found(items: list[CheckpointItem], query: str) -> list[str]:
         ("is=last", "wide@2000 small@600"),
         ("is!=best", "wide@1000 small@500 bare@"),
         ("parent:small", "wide@2000 wide@1000"),
-        ("state:broken protocol=subset-64", "wide@2000 wide@1000 small@500"),
+        ("state:interrupted protocol=subset-64", "wide@2000 wide@1000 small@500"),
         ("run!=wide run!=small", "bare@"),
         ("-", ""),
         ("Val<1.6", "wide@2000"),

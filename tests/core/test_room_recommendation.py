@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList
 from shakespeare_tui.core.room.items import items_of
 from shakespeare_tui.core.room.recommendation import Copies, Recommendation, recommend
+from shakespeare_tui.core.run_catalog import RunCatalog
 
 
 def advised(root: Path, copies: dict[str, Copies] | None = None) -> Recommendation | None:
-    return recommend(items_of(CheckpointList(root).entries()), copies)
+    return recommend(items_of(RunCatalog(root).entries()), copies)
 
 
 def advice(root: Path, copies: dict[str, Copies] | None = None) -> Recommendation:

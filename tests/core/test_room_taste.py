@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_run
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList
 from shakespeare_tui.core.room.elo import Game
 from shakespeare_tui.core.room.taste import (
     Verdict,
@@ -15,6 +14,7 @@ from shakespeare_tui.core.room.taste import (
     ratings_of,
     read_verdicts,
 )
+from shakespeare_tui.core.run_catalog import RunCatalog
 from shakespeare_tui.core.run_editing import delete_run, rename_run
 from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.core.runs import find_run
@@ -61,7 +61,7 @@ def test_verdicts_follow_a_renamed_run_and_leave_with_a_deleted_one(runs_root: P
     verdicts = [verdict("a@1", "b@2"), verdict("a@1", "c@3")]
     rename_run(find_run("a", runs_root), "z", now=20.0)
     delete_run(find_run("c", runs_root))
-    names = RunNames(CheckpointList(runs_root).entries())
+    names = RunNames(RunCatalog(runs_root).entries())
     assert games_now(verdicts, names) == [Game("z@1", "b@2", 1)]
     assert ratings_of([Game("z@1", "b@2", 1)])["z@1"].points > 1500
 

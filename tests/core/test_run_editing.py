@@ -8,8 +8,8 @@ from checkpoint_trees import NOW, add_run, add_run_with_losses
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.core import files, run_editing
-from shakespeare_tui.core.checkpoint_list import CheckpointList
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.run_catalog import RunCatalog
 from shakespeare_tui.core.run_editing import (
     annotate_run,
     delete_checkpoint,
@@ -45,7 +45,7 @@ def test_lineage_follows_names_in_time(runs_root: Path) -> None:
     rename_run(first, "b", now=20.0)
     add_run(runs_root, "a", created=30.0)
     rename_run(find_run("b", runs_root), "c", now=40.0)
-    names = RunNames(CheckpointList(runs_root).entries())
+    names = RunNames(RunCatalog(runs_root).entries())
     assert names.reference_now("a@5", 15.0) == "c@5"
     assert names.reference_now("b@5", 30.0) == "c@5"
     assert names.reference_now("a@5", 35.0) == "a@5"
@@ -152,7 +152,7 @@ def test_a_broken_off_deletion_is_out_of_sight_and_swept(
     monkeypatch.undo()
     assert len(list(runs_root.iterdir())) == 1
     assert list_runs(runs_root) == []
-    assert CheckpointList(runs_root).entries() == []
+    assert RunCatalog(runs_root).entries() == []
     delete_run(add_run(runs_root, "b"))
     assert list(runs_root.iterdir()) == []
 

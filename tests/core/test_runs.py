@@ -271,7 +271,7 @@ class TestDamage:
     def test_no_run(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"it has no run\.json"):
             RunFolder(tmp_path).info()
-        with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+        with pytest.raises(UserError, match=r"config\.yaml is missing"):
             RunFolder(tmp_path).config()
         with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
             RunFolder(tmp_path).tokenizer()

@@ -132,7 +132,7 @@ def test_second_trainer_is_refused_until_the_first_is_gone(start: Start, runs_ro
     wait_until(lambda: last_step(run) > before, "the first to go on", process=first)
     first.kill()
     listed = json.loads(start("runs", "--json").wait().out)
-    assert listed["runs"][0]["state"] == "broken off"
+    assert listed["runs"][0]["state"] == "interrupted"
     third = start("train", "--no-ui", "--resume=one", f"--max-steps={last_step(run) + 20}").wait()
     assert third.code == 0, third.err
 

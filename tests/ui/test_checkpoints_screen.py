@@ -58,7 +58,7 @@ async def test_runs_and_their_checkpoints_are_listed_with_their_figures(
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
         row = row_of(app, "alpha")
-        assert "completed" in row
+        assert "finished" in row
         assert "sample" in row
         for checkpoint in trained.checkpoints():
             info = checkpoint.info
@@ -83,7 +83,7 @@ async def test_what_is_damaged_or_foreign_says_so_and_the_others_are_there(
         assert "damaged:" in row_of(app, "broken")
         assert "run.json" in row_of(app, "foreign")
         assert "damaged:" in row_of(app, "20")
-        assert "completed" in row_of(app, "alpha")
+        assert "finished" in row_of(app, "alpha")
         screen = place(app)
         for key in ("broken@", "foreign@", "alpha@20"):
             assert screen.table.go_to(key)

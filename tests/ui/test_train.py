@@ -234,7 +234,7 @@ class TestCommands:
             await until(lambda: len(at.trainer.commands) == 5)
             kinds = [type(item) for item in at.trainer.commands]
             assert kinds == [Pause, Resume, SaveCheckpoint, GenerateSample, Stop]
-            await at.sees("Finished", "stopped, and saved")
+            await at.sees("▪ stopped", "saved")
             assert {marker.text for marker in at.chart.history.markers} >= {
                 "pause",
                 "checkpoint asked for",
@@ -406,7 +406,7 @@ class TestEnd:
         make_run(runs_root, "quick-1", finished_run(2000))
         make_run(runs_root, "better", finished_run(4000, run="better"))
         async with lab(finished_run(2000), is_over=True) as at:
-            await at.sees("Finished", "completed", "2,000 steps in 1m 40s", "1.7034", "(exact)")
+            await at.sees("✓ finished", "2,000 steps in 1m 40s", "1.7034", "(exact)")
             await at.sees("2nd of 2 on this text; best better")
             await at.sees("g generate", "5 compare", "t train on", "f fork")
 
@@ -439,7 +439,7 @@ class TestEnd:
 
     async def test_a_failed_run_says_why_and_what_to_try(self, lab):
         async with lab(failed_run(600), is_over=True) as at:
-            await at.sees("Failed", "training diverged", "lower training.learning_rate")
+            await at.sees("✕ failed", "training diverged", "lower training.learning_rate")
             await at.sees("The loss is not a number")
 
     async def test_without_a_checkpoint_the_keys_say_so(self, lab):
@@ -541,7 +541,7 @@ class TestOtherRuns:
             await at.press("left")
             assert here - 20 < at.chart.history.last_step < here
             await at.press("end")
-            await at.sees("Finished")
+            await at.sees("✓ finished")
 
     async def test_a_run_that_another_process_trains(self, make_app: MakeApp, runs_root: Path):
         run = make_run(runs_root, "far-1", healthy_run(100, run="far-1"))
@@ -567,7 +567,7 @@ class TestOtherRuns:
         run = make_run(runs_root, "old-1", finished_run(400, run="old-1"))
         async with lab() as at:
             at.screen.open_run(run)
-            await at.sees("old-1", "Finished")
+            await at.sees("old-1", "✓ finished")
             at.app.services.training.start(resume="quick-1")
             await until(lambda: "old-1" not in at.text)
 
@@ -595,4 +595,4 @@ class TestOtherRuns:
         async with app.run_test(size=WIDE) as pilot:
             at = Lab(app, pilot, ScriptedTrainer())
             at.screen.open_run(run)
-            await at.sees("odd-1", "broken off", "step 3 /")
+            await at.sees("odd-1", "interrupted", "step 3 /")

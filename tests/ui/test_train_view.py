@@ -104,7 +104,7 @@ class TestReplay:
 
     def test_a_run_that_broke_off_says_so(self, runs_root: Path):
         view = ReplayView(make_run(runs_root, "a", healthy_run(30)))
-        assert view.state == "broken off"
+        assert view.state == "interrupted"
         view.close()
 
     def test_a_run_without_a_log_cannot_be_read(self, runs_root: Path):
@@ -135,7 +135,7 @@ class TestAttached:
         with run.locked():
             view = AttachedView(run)
         view.poll(START + 10)
-        assert view.state == "broken off"
+        assert view.state == "interrupted"
         assert not view.post(Pause())
         assert not run.commands_path.exists()
 

@@ -2,31 +2,15 @@
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 
 from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.config_fields import config_fields
-from shakespeare_tui.core.config_loading import load_config, parse_config, preset_names
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.config_loading import load_config, preset_names
 from shakespeare_tui.core.run_notes import FormerName
 
 Texts = Mapping[str, str]
 _LEFT_OUT = ("logging", "checkpoints", "sampling")
 """Sections that do not change what is learned."""
-
-
-def read_config_texts(folder: Path) -> Texts | None:
-    """A run's settings as text by path; None where they cannot be read."""
-    try:
-        return _texts_of((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, UserError):
-        return None
-
-
-@functools.lru_cache(4096)
-def _texts_of(yaml: str) -> Texts:
-    # Most runs of a folder share their settings: each text is taken apart once.
-    return config_texts(parse_config(yaml, "config.yaml"))
 
 
 @functools.cache

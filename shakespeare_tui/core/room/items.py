@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from shakespeare_tui.core.checkpoint_list import CheckpointEntry, RunEntry
 from shakespeare_tui.core.config_fields import config_fields
 from shakespeare_tui.core.formatting import perplexity
 from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.room.elo import Rating
+from shakespeare_tui.core.run_catalog import CheckpointEntry, RunEntry
 from shakespeare_tui.core.run_names import RunNames
 
 FigureKind = Literal["text", "loss", "count", "bytes", "age", "points", "config"]
@@ -22,15 +22,18 @@ class CheckpointItem:
 
     Attributes:
         parent: The checkpoint that the run's weights started from, by its name of today.
-        config: The run's settings as text by path; None while they have not been read.
         rating: Its place in the taste tests; None where it was not in any.
     """
 
     run: RunEntry
     checkpoint: CheckpointEntry | None
     parent: str | None = None
-    config: Mapping[str, str] | None = None
     rating: Rating | None = None
+
+    @property
+    def config(self) -> Mapping[str, str] | None:
+        """The run's settings as text by path; None while they have not been read."""
+        return self.run.config
 
     @property
     def key(self) -> str:
@@ -42,7 +45,7 @@ class CheckpointItem:
         """Why it cannot be used."""
         if self.checkpoint is not None and self.checkpoint.problem is not None:
             return self.checkpoint.problem
-        return self.run.problem if self.checkpoint is None or self.run.info is None else None
+        return self.run.problem if self.checkpoint is None else None
 
     @property
     def is_usable(self) -> bool:
@@ -89,17 +92,15 @@ class CheckpointItem:
 def items_of(
     runs: Iterable[RunEntry],
     *,
-    configs: Mapping[str, Mapping[str, str]] | None = None,
     ratings: Mapping[str, Rating] | None = None,
 ) -> list[CheckpointItem]:
     """Every checkpoint, run by run; a run without any is one item.
 
     Args:
         runs: What is in the folder.
-        configs: Settings as text by path, by the run's name, as far as they have been read.
         ratings: By ``RUN@STEP``.
     """
-    runs, configs, ratings = list(runs), configs or {}, ratings or {}
+    runs, ratings = list(runs), ratings or {}
     names = RunNames(runs)
     items = []
     for run in runs:
@@ -113,7 +114,6 @@ def items_of(
                     run=run,
                     checkpoint=checkpoint,
                     parent=parent,
-                    config=configs.get(run.name),
                     rating=rating,
                 )
             )

@@ -1,5 +1,6 @@
 """Choose one run to show, or several to lay over the chart."""
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -15,8 +16,9 @@ from textual.widgets.option_list import Option
 from textual.widgets.selection_list import Selection
 
 from shakespeare_tui.core.formatting import format_duration
-from shakespeare_tui.core.run_summary import RunSummary, summarise_runs
+from shakespeare_tui.core.run_catalog import RunCatalog, RunEntry
 from shakespeare_tui.ui.dialogs.closing import Dialog
+from shakespeare_tui.ui.status import state_content
 
 _EMPTY = "There are no runs yet: escape, then s, trains one."
 
@@ -64,9 +66,9 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
     class Listed(Message):
         """The runs' folders were read."""
 
-        def __init__(self, summaries: Sequence[RunSummary]) -> None:
+        def __init__(self, runs: Sequence[RunEntry]) -> None:
             super().__init__()
-            self.summaries = summaries
+            self.runs = runs
 
     def __init__(
         self,
@@ -100,24 +102,31 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
 
     @work(thread=True)
     def _list_runs(self) -> None:
-        self.post_message(self.Listed(summarise_runs(self._root)))
+        self.post_message(self.Listed(RunCatalog(self._root).entries()))
 
     @on(Listed)
     def _show_runs(self, message: Listed) -> None:
-        offered = [s for s in message.summaries if s.name not in self._left_out]
-        offered = [summary for summary in offered if summary.state != "damaged"]
+        offered = [run for run in message.runs if run.name not in self._left_out]
         note = self.query_one(Static)
         note.update(_EMPTY)
         note.display = not offered
-        width = max((len(summary.name) for summary in offered), default=0)
-        choices = self.query_one(OptionList)
+        width = max((len(run.name) for run in offered), default=0)
+        choices, now = self.query_one(OptionList), time.time()
         if isinstance(choices, SelectionList):
             choices.add_options(
-                Selection(_describe(s, width), s.name, s.name in (self._chosen or ()))
-                for s in offered
+                Selection(
+                    _describe(run, width, now),
+                    run.name,
+                    run.name in (self._chosen or ()),
+                    disabled=run.problem is not None,
+                )
+                for run in offered
             )
         else:
-            choices.add_options(Option(_describe(s, width), id=s.name) for s in offered)
+            choices.add_options(
+                Option(_describe(run, width, now), id=run.name, disabled=run.problem is not None)
+                for run in offered
+            )
         choices.highlighted = 0 if offered else None
         choices.focus()
 
@@ -141,11 +150,17 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         self.dismiss(None)
 
 
-def _describe(summary: RunSummary, width: int) -> Content:
-    step = "-" if summary.step is None else f"{summary.step:,}"
+def _describe(run: RunEntry, width: int, now: float) -> Content:
+    name = f"{run.name:<{width}}"
+    if run.problem is not None:
+        return Content.styled(f"{name}  {run.problem}", "$text-muted")
+    best = run.best.info if run.best else None
+    loss = best.loss if best else None
+    step = "-" if run.step is None else f"{run.step:,}"
     return Content.assemble(
-        f"{summary.name:<{width}}",
-        (f"  val loss {summary.loss or '-'}", "bold"),
-        (f"  step {step:>7}  {summary.state}", "$text-muted"),
-        (f"  {format_duration(summary.age_seconds)} ago", "$text-muted"),
+        name,
+        (f"  val loss {loss or '-'}", "bold"),
+        (f"  step {step:>7}  ", "$text-muted"),
+        state_content(run.state),
+        (f"  {format_duration(now - (best.time if best else run.created))} ago", "$text-muted"),
     )

@@ -3,16 +3,16 @@
 from textual import on, work
 from textual.message import Message
 
+from shakespeare_tui.core.run_catalog import CheckpointEntry, RunCatalog, RunEntry
 from shakespeare_tui.ui.lab_screen import LabScreen
-from shakespeare_tui.ui.run_listing import CheckpointRow, RunRow, list_run_rows
 
 
 class CheckpointsListed(Message):
     """The runs' folders were read."""
 
-    def __init__(self, rows: list[RunRow]) -> None:
+    def __init__(self, runs: list[RunEntry]) -> None:
         super().__init__()
-        self.rows = rows
+        self.runs = runs
 
 
 class ChoosingCheckpoint(LabScreen):
@@ -22,7 +22,8 @@ class ChoosingCheckpoint(LabScreen):
         super().__init__()
         self.chosen: str | None = None
         self._wanted: str | None = None
-        self._rows: list[RunRow] = []
+        self._runs: list[RunEntry] = []
+        self._catalog: RunCatalog | None = None
 
     def show_advice(self) -> None:
         """Another checkpoint was chosen, or there is none."""
@@ -30,14 +31,16 @@ class ChoosingCheckpoint(LabScreen):
     @work(thread=True, exclusive=True, group="list")
     def list_checkpoints(self) -> None:
         """Read the runs' folders off the UI thread."""
-        self.post_message(CheckpointsListed(list_run_rows(self.lab.services.runs_root)))
+        if self._catalog is None:
+            self._catalog = RunCatalog(self.lab.services.runs_root)
+        self.post_message(CheckpointsListed(self._catalog.entries()))
 
     @on(CheckpointsListed)
     def _show_checkpoints(self, message: CheckpointsListed) -> None:
-        self._rows = message.rows
-        references = [row.reference for run in self._rows for row in run.checkpoints]
+        self._runs = message.runs
+        references = [entry.reference for entry in _usable(self._runs)]
         wanted = self._wanted or self.chosen
-        self.chosen = wanted if wanted in references else _best(self._rows)
+        self.chosen = wanted if wanted in references else _best(self._runs)
         self._wanted = None
         self.show_advice()
 
@@ -51,9 +54,7 @@ class ChoosingCheckpoint(LabScreen):
         from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
 
         choices = [
-            Choice("checkpoint", row.reference, _about(row))
-            for run in self._rows
-            for row in run.checkpoints
+            Choice("checkpoint", entry.reference, _about(entry)) for entry in _usable(self._runs)
         ]
         if not choices:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
@@ -71,14 +72,17 @@ class ChoosingCheckpoint(LabScreen):
         self.list_checkpoints()
 
 
-def _about(row: CheckpointRow) -> str:
-    return " · ".join((f"val loss {row.loss or '-'}", *row.marks))
+def _usable(runs: list[RunEntry]) -> list[CheckpointEntry]:
+    return [entry for run in runs for entry in run.checkpoints if entry.info is not None]
 
 
-def _best(rows: list[RunRow]) -> str | None:
+def _about(entry: CheckpointEntry) -> str:
+    loss = entry.info.loss if entry.info else None
+    figure = f"val loss {loss or '-'}"
+    marks = ["best"] * entry.is_best + ["last"] * entry.is_last
+    return " · ".join((figure, *marks))
+
+
+def _best(runs: list[RunEntry]) -> str | None:
     """The best checkpoint of the newest run that has one."""
-    for run in rows:
-        for row in run.checkpoints:
-            if "best" in row.marks:
-                return row.reference
-    return next((row.reference for run in rows for row in run.checkpoints), None)
+    return next((best.reference for run in runs if (best := run.best) is not None), None)

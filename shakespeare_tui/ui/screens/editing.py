@@ -116,7 +116,7 @@ class EditingScreen(ListingScreen):
         entry, checkpoint = line.item.run, line.item.checkpoint
         run = RunFolder(entry.path)
         if entry.info is None:
-            text = f"{entry.path}\nis no run of this program. It is deleted with all that is in it."
+            text = f"{entry.path}\nis damaged, or no run of this program; all that is in it goes."
             return f"Delete {entry.name}", text, lambda: delete_foreign(entry.path)
         if line.kind == "run" or checkpoint is None:
             return f"Delete {entry.name}", self._lost_with_run(line), lambda: delete_run(run)
@@ -143,10 +143,10 @@ class EditingScreen(ListingScreen):
         entry = line.item.run
         size = sum(checkpoint.size_bytes for checkpoint in entry.checkpoints)
         count = len(entry.checkpoints)
-        text = (
-            f"{count} checkpoint{'s' if count != 1 else ''} ({format_bytes(size)}), the log of all "
-            "steps and samples, the config and the note are lost."
-        )
+        lost = f"{count} checkpoint{'s' if count != 1 else ''} ({format_bytes(size)})"
+        if entry.problem and not count:
+            lost = "All of its checkpoints"
+        text = f"{lost}, the log of all steps and samples, the config and the note are lost."
         forks = {
             item.run.name
             for item in self.items

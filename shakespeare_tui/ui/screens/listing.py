@@ -11,13 +11,13 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList, RunEntry
-from shakespeare_tui.core.room.differences import Texts, read_config_texts
+from shakespeare_tui.core.room.differences import Texts
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import CheckpointItem, items_of, sort_items
 from shakespeare_tui.core.room.query import Query, parse_query, without_begun_name
 from shakespeare_tui.core.room.recommendation import Copies, Recommendation, recommend
 from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
+from shakespeare_tui.core.run_catalog import RunCatalog, RunEntry
 from shakespeare_tui.core.run_names import RunNames
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
@@ -40,11 +40,9 @@ _DONE_WITH_CHECKPOINTS = frozenset(("mark", "filter", "compare", "lapse", "taste
 class RunsListed(Message):
     """The runs' folders were read."""
 
-    def __init__(
-        self, runs: list[RunEntry], ratings: Mapping[str, Rating], configs: Mapping[str, Texts]
-    ) -> None:
+    def __init__(self, runs: list[RunEntry], ratings: Mapping[str, Rating]) -> None:
         super().__init__()
-        self.runs, self.ratings, self.configs = runs, ratings, configs
+        self.runs, self.ratings = runs, ratings
 
 
 class ListingScreen(LabScreen):
@@ -64,8 +62,7 @@ class ListingScreen(LabScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._list: CheckpointList | None = None
-        self.configs: Mapping[str, Texts] = {}
+        self._catalog: RunCatalog | None = None
         self._query = Query("")
         self._sort: str | None = None
         self._is_descending = False
@@ -91,7 +88,7 @@ class ListingScreen(LabScreen):
 
     def on_mount(self) -> None:
         """The table shows once there is something in it."""
-        self._list = CheckpointList(self.lab.services.runs_root)
+        self._catalog = RunCatalog(self.lab.services.runs_root)
         self.query_one("#advice").display = False
         self.query_one("#body").display = False
 
@@ -124,19 +121,22 @@ class ListingScreen(LabScreen):
     def read_runs(self) -> None:
         """List the folder anew: the figures at once, the settings as soon as they are read."""
         root = self.lab.services.runs_root
-        listing = self._list or CheckpointList(root)
-        runs = listing.entries()
-        ratings = ratings_of(games_now(read_verdicts(root), RunNames(runs)))
-        if not any(run.name in self.configs for run in runs):
-            self.post_message(RunsListed(runs, ratings, {}))
-        configs = {run.name: read_config_texts(run.path) for run in runs if run.info is not None}
-        known = {name: texts for name, texts in configs.items() if texts is not None}
-        self.post_message(RunsListed(runs, ratings, known))
+        catalog = self._catalog or RunCatalog(root)
+        verdicts = read_verdicts(root)
+        for reads_configs in (True,) if self.configs else (False, True):
+            runs = catalog.entries(reads_configs=reads_configs)
+            ratings = ratings_of(games_now(verdicts, RunNames(runs)))
+            self.post_message(RunsListed(runs, ratings))
+
+    @property
+    def configs(self) -> Mapping[str, Texts]:
+        """The runs' settings by their names, as far as they have been read."""
+        return {run.name: run.config for run in self.runs if run.config is not None}
 
     @on(RunsListed)
     def _show_runs(self, message: RunsListed) -> None:
-        self.runs, self.configs = message.runs, message.configs
-        self.items = items_of(message.runs, configs=message.configs, ratings=message.ratings)
+        self.runs = message.runs
+        self.items = items_of(message.runs, ratings=message.ratings)
         is_there = {item.key for item in self.items if item.is_usable}
         self.marked = [key for key in self.marked if key in is_there]
         self.query_one("#advice").display = not self.items

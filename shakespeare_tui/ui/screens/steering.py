@@ -66,7 +66,7 @@ class SteeringScreen(LabScreen):
     @property
     def is_over(self) -> bool:
         """Whether the shown run has come to an end."""
-        return self.view.state in ("finished", "failed", "broken off")
+        return self.view.state in ("finished", "stopped", "failed", "interrupted")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what is possible now."""

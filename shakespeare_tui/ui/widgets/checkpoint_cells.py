@@ -16,6 +16,7 @@ from shakespeare_tui.core.formatting import (
 from shakespeare_tui.core.room.differences import describe_differences, preset_of, preset_texts
 from shakespeare_tui.core.room.items import CheckpointItem
 from shakespeare_tui.core.run_markers import one_line
+from shakespeare_tui.core.run_state import STATE_LOOKS
 
 Part = tuple[str, str]
 """A text and the name of its style."""
@@ -124,21 +125,25 @@ def line_parts(
 def run_parts(item: CheckpointItem, width: int) -> list[Part]:
     """A run's heading: its name, what became of it, where it came from, what is special in it."""
     run = item.run
-    if run.info is None:
+    if run.info is None or (run.problem and not run.checkpoints):
         problem = one_line(run.problem or "", 500)
         return [(fitted(f"{run.name}  {problem}", width), "damaged")]
-    facts = [run.state, format_count(run.info.parameters), run.info.corpus]
+    sign, tone = STATE_LOOKS[run.state]
+    facts = [format_count(run.info.parameters), run.info.corpus]
     if item.parent:
         facts.append(f"from {item.parent}")
     if item.config is not None:
         facts.append(settings_text(item))
-    parts: list[Part] = [(run.name, "run"), (f"  {' · '.join(facts)}", "muted")]
+    parts: list[Part] = [(run.name, "run")]
+    if run.problem:
+        parts.append((f"  {one_line(run.problem, 200)}", "damaged"))
+    else:
+        parts.append((f"  {sign} {run.state}", tone))
+    if not run.checkpoints:
+        parts.append((" · no checkpoint yet", "muted"))
+    parts.append((f" · {' · '.join(facts)}", "muted"))
     if run.notes.note:
         parts.append((f"  “{one_line(run.notes.note, 200)}”", "note"))
-    if run.problem:
-        parts.insert(1, (f"  {one_line(run.problem, 200)}", "damaged"))
-    elif not run.checkpoints:
-        parts.append(("  no checkpoint yet", "muted"))
     return cut(parts, width)
 
 

@@ -33,6 +33,9 @@ _STYLES = (
     "best",
     "note",
     "damaged",
+    "success",
+    "warning",
+    "error",
     "cursor",
     "mark",
 )
@@ -58,6 +61,9 @@ class CheckpointTable(ScrollView, can_focus=True):
     CheckpointTable > .checkpoint-table--best { color: $success; text-style: bold; }
     CheckpointTable > .checkpoint-table--note { color: $warning; }
     CheckpointTable > .checkpoint-table--damaged { color: $text-muted 70%; text-style: italic; }
+    CheckpointTable > .checkpoint-table--success { color: $success; }
+    CheckpointTable > .checkpoint-table--warning { color: $warning; }
+    CheckpointTable > .checkpoint-table--error { color: $error; }
     CheckpointTable > .checkpoint-table--mark { color: $warning; text-style: bold; }
     CheckpointTable > .checkpoint-table--cursor { background: $panel; }
     CheckpointTable:focus > .checkpoint-table--cursor { background: $accent 22%; }

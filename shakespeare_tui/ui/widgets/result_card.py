@@ -10,14 +10,14 @@ from shakespeare_tui.core.formatting import format_duration, perplexity
 from shakespeare_tui.core.run_figures import RunFigures
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.standing import Standing
+from shakespeare_tui.ui.status import state_content
 
 Key = tuple[str, str]
 _REASONS = {
-    "completed": "completed",
     "target": "reached its target loss",
-    "patience": "stopped early: validation no longer improved",
-    "stopped": "stopped, and saved",
-    "interrupted": "interrupted, and saved",
+    "patience": "early: validation no longer improved",
+    "stopped": "saved",
+    "interrupted": "saved",
 }
 
 
@@ -59,18 +59,13 @@ def result_content(
     """The card's text."""
     steps, spent = f"{history.last_step:,} steps", format_duration(figures.elapsed_seconds)
     lines: list[Content] = []
+    if history.ending is not None:
+        reason = _REASONS.get(history.finished.reason) if history.finished else None
+        about = f"  {steps} in {spent}" + (f"; {reason}" if reason else "")
+        lines.append(state_content(history.ending) + Content.styled(about, "$text-muted"))
     if history.failed is not None:
-        lines.append(
-            Content.assemble(("✕ Failed", "bold $error"), (f"  after {steps}", "$text-muted"))
-        )
         lines.append(Content(history.failed.error))
     elif history.finished is not None:
-        reason = _REASONS.get(history.finished.reason, history.finished.reason)
-        lines.append(
-            Content.assemble(
-                ("✓ Finished", "bold $success"), (f"  {reason}; {steps} in {spent}", "$text-muted")
-            )
-        )
         lines += _result(history)
     if figures.best is not None:
         best = figures.best

@@ -14,7 +14,6 @@ STATES: dict[str, tuple[str, str]] = {
     **STATE_MARKS,
     "idle": ("", "$text-muted"),
     "attached": ("▶ training elsewhere", "$success"),
-    "broken off": ("✕ broken off", "$error"),
     "waiting": ("… no news", "$warning"),
     "reading": ("… reading the log", "$warning"),
     "replay": ("▷ replay", "$accent"),

@@ -1,6 +1,6 @@
 """How long 10,000 checkpoints take to be listed, read for the first time and again.
 
-python benchmarks/checkpoint_list.py --runs 100 --checkpoints 100
+python benchmarks/run_catalog.py --runs 100 --checkpoints 100
 """
 
 import argparse
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from checkpoint_trees import add_run_with_losses
 
-from shakespeare_tui.core.checkpoint_list import CheckpointList
+from shakespeare_tui.core.run_catalog import RunCatalog
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -36,7 +36,7 @@ def main() -> None:
         for number in range(arguments.runs):
             losses = {100 * step: 1.5 + 1 / step for step in range(1, arguments.checkpoints + 1)}
             add_run_with_losses(root, f"run-{number}", losses, created=float(number))
-        listing = CheckpointList(root)
+        listing = RunCatalog(root)
         first, again = seconds(listing.entries), seconds(listing.entries)
         count = sum(len(run.checkpoints) for run in listing.entries())
     figures = {"checkpoints": count, "first_seconds": first, "again_seconds": again}

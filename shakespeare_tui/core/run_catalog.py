@@ -1,20 +1,24 @@
-"""Everything in the folder of runs: runs and checkpoints in figures, damaged and foreign ones too.
+"""Everything in the folder of runs, damaged and foreign things too: the one list of them.
 
 Ten thousand checkpoints are listed in well under a second: each costs one folder listing and two
 short reads, and none of them the second time.
 """
 
+import functools
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
+from shakespeare_tui.core.config_draft_state import config_texts
+from shakespeare_tui.core.config_loading import ConfigError, parse_config
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.event_log import last_event
+from shakespeare_tui.core.event_log import last_events
 from shakespeare_tui.core.run_notes import FormerName, RunNotes, read_notes
-from shakespeare_tui.core.run_summary import RunState, run_state
+from shakespeare_tui.core.run_state import RunState, state_after, state_in_training
 from shakespeare_tui.core.runs import (
     CheckpointInfo,
     RunFolder,
@@ -57,10 +61,16 @@ class CheckpointEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunEntry:
-    """A run and its checkpoints, latest first; one with a ``problem`` may have no ``info``.
+    """A run and its checkpoints, latest first.
+
+    One with a ``problem`` is damaged. Where nothing in it can be used, it has no ``checkpoints``;
+    what is no run of this program has no ``info`` either.
 
     Attributes:
+        name: As its folder is called, or the link to it.
         written: When it was last written, Unix seconds.
+        step: How far it has come, by its log and its checkpoints.
+        config: Its settings as text by path; None where they were not read.
         notes: Its annotation and former names.
     """
 
@@ -69,6 +79,8 @@ class RunEntry:
     state: RunState
     info: RunInfo | None
     written: float
+    step: int | None = None
+    config: Mapping[str, str] | None = None
     notes: RunNotes = RunNotes()
     checkpoints: tuple[CheckpointEntry, ...] = ()
     problem: str | None = None
@@ -83,6 +95,12 @@ class RunEntry:
         """The names it bore before."""
         return self.notes.former_names
 
+    @property
+    def best(self) -> CheckpointEntry | None:
+        """Its best checkpoint, or the latest where none is named the best."""
+        usable = [entry for entry in self.checkpoints if entry.info is not None]
+        return next(chain((c for c in usable if c.is_best), usable), None)
+
 
 @dataclass(frozen=True, slots=True)
 class _Read:
@@ -94,7 +112,7 @@ class _Read:
     problem: str | None
 
 
-class CheckpointList:
+class RunCatalog:
     """Lists the folder of runs; what has not changed since is not read again.
 
     Safe for use by several threads, one at a time.
@@ -108,14 +126,18 @@ class CheckpointList:
         self._read: dict[str, _Read] = {}
         self._lock = threading.Lock()
 
-    def entries(self) -> list[RunEntry]:
-        """All runs, newest first; damage shows in the entries, never as an error."""
+    def entries(self, *, reads_configs: bool = True) -> list[RunEntry]:
+        """All runs, newest first; damage shows in the entries, never as an error.
+
+        Args:
+            reads_configs: Read the runs' settings too: some milliseconds for each that differ.
+        """
         with self._lock:
             before, self._read = self._read, {}
-            runs = list(self._runs(before))
+            runs = list(self._runs(before, reads_configs))
         return sorted(runs, key=lambda run: (run.created, run.name), reverse=True)
 
-    def _runs(self, before: dict[str, _Read]) -> Iterator[RunEntry]:
+    def _runs(self, before: dict[str, _Read], reads_configs: bool) -> Iterator[RunEntry]:
         try:
             found = list(os.scandir(self._root))
         except OSError:
@@ -123,47 +145,52 @@ class CheckpointList:
         for item in found:
             if item.name.startswith("."):
                 continue
+            path = Path(item.path)
             try:
                 if item.is_dir():
-                    yield self._run(Path(item.path), before)
+                    yield self._run(path, before, reads_configs)
+                elif item.is_symlink() and not path.exists():
+                    yield _damaged(path, "a link to what is not there")
                 elif item.name.lower().endswith(_WEIGHTS):
-                    yield _foreign_run(item)
-            except OSError:
-                # It went away while it was looked at.
-                continue
+                    yield _damaged(path, "a file of another program; runs are folders")
+            except OSError as error:
+                if os.path.lexists(path):  # else it went away while it was looked at
+                    yield _damaged(path, f"cannot be read: {error.strerror or error}")
 
-    def _run(self, path: Path, before: dict[str, _Read]) -> RunEntry:
+    def _run(self, path: Path, before: dict[str, _Read], reads_configs: bool) -> RunEntry:
         run = RunFolder(path)
-        written = path.stat().st_mtime
+        info = config = None
         try:
             info = run.info()
+            config = _config_texts(run) if reads_configs else None
         except UserError as error:
-            return RunEntry(
-                name=path.name,
-                path=path,
-                state="damaged",
-                info=None,
-                written=written,
-                problem=str(error),
-            )
+            return _damaged(path, str(error), info)
         problem = None
         named: dict[str, int] = {}
         try:
             named = run.index()
         except UserError as error:
             problem = str(error)
-        checkpoints = [entry for entry in self._checkpoints(path, named, before)]
+        checkpoints = list(self._checkpoints(path, named, before))
         checkpoints.sort(key=lambda entry: (entry.step, entry.name), reverse=True)
+        steps = [entry.step for entry in checkpoints if entry.info is not None]
+        state: RunState = "damaged"
         try:
-            state: RunState = run_state(run, last_event(run.events_path))
+            is_trained = run.is_locked()
+            recent = list(islice(last_events(run.events_path), None if is_trained else 1))
+            steps += [step for e in recent if isinstance(step := getattr(e, "step", None), int)][:1]
+            last = recent[0] if recent else None
+            state = state_in_training(recent) if is_trained else state_after(last)
         except OSError as error:
-            state, problem = "damaged", f"{run.events_path}: {error.strerror or error}"
+            problem = f"{run.events_path}: {error.strerror or error}"
         return RunEntry(
             name=path.name,
             path=path,
-            state=state,
+            state=state if problem is None else "damaged",
             info=info,
-            written=written,
+            written=path.stat().st_mtime,
+            step=max(steps, default=None),
+            config=config,
             notes=read_notes(path),
             checkpoints=tuple(checkpoints),
             problem=problem,
@@ -200,15 +227,29 @@ class CheckpointList:
             )
 
 
-def _foreign_run(item: "os.DirEntry[str]") -> RunEntry:
+def _damaged(path: Path, problem: str, info: RunInfo | None = None) -> RunEntry:
     return RunEntry(
-        name=item.name,
-        path=Path(item.path),
+        name=path.name,
+        path=path,
         state="damaged",
-        info=None,
-        written=item.stat().st_mtime,
-        problem="a file of another program; runs are folders with a run.json",
+        info=info,
+        written=os.lstat(path).st_mtime,
+        problem=problem,
     )
+
+
+def _config_texts(run: RunFolder) -> Mapping[str, str]:
+    try:
+        return _texts_of(run.config_text())
+    except ConfigError as error:
+        first, *more = str(error).splitlines()
+        raise UserError(first + (f" (and {len(more)} more)" if more else "")) from None
+
+
+@functools.lru_cache(4096)
+def _texts_of(yaml: str) -> Mapping[str, str]:
+    # Most runs of a folder share their settings: each text is taken apart once.
+    return config_texts(parse_config(yaml, "config.yaml"))
 
 
 def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
