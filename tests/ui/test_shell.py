@@ -13,7 +13,8 @@ import yaml
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
 from streams import healthy_run
 from textual import events
-from textual.widgets import Input, Label
+from textual.widget import Widget
+from textual.widgets import Input, Label, OptionList
 
 from shakespeare_tui.core.commands import GenerateSample, Stop
 from shakespeare_tui.core.config import Config
@@ -680,3 +681,18 @@ async def test_a_click_on_what_has_just_gone_hits_nothing(make_app: MakeApp) -> 
         down = events.MouseDown(None, x, y, 0, 0, 1, False, False, False, x, y)
         await app.on_event(down)
         await pilot.pause()
+
+
+@pytest.mark.parametrize("place", ["data", "config"])
+async def test_a_list_without_room_takes_every_key(make_app: MakeApp, place: str) -> None:
+    app = make_app(place)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.focused, Widget))
+        if place == "config":
+            # Load: a list to choose from.
+            await pilot.press("p")
+        await pilot.resize_terminal(1, 1)
+        await pilot.press("pagedown", "pageup", "end", "home", "down", "up")
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("pagedown")
+        assert app.screen.query_one(OptionList).highlighted

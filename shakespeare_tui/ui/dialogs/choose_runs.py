@@ -19,6 +19,7 @@ from shakespeare_tui.core.formatting import format_duration
 from shakespeare_tui.core.run_catalog import RunCatalog, RunEntry
 from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.status import state_content
+from shakespeare_tui.ui.widgets.option_lists import Options, Selections
 
 _EMPTY = "There are no runs yet: escape, then s, trains one."
 
@@ -92,9 +93,9 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
             frame.border_subtitle = Content(f"{several}enter takes · esc leaves")
             yield Static("reading …", markup=False)
             if self._chosen is None:
-                yield OptionList(compact=True)
+                yield Options(compact=True)
             else:
-                yield SelectionList[str](compact=True)
+                yield Selections[str](compact=True)
 
     def on_mount(self) -> None:
         """Read the folders off the UI thread."""

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
+from shakespeare_tui.ui.widgets.option_lists import Options
 
 FRAME = """
 {name} {{
@@ -95,7 +96,7 @@ class ChoiceDialog(Dialog[Choice | None]):
             frame.border_title = Content(self._title)
             frame.border_subtitle = Content("type to narrow · enter chooses · esc closes")
             yield OrderedInput(placeholder="type to narrow", compact=True)
-            options = OptionList(markup=False, compact=True)
+            options = Options(markup=False, compact=True)
             options.can_focus = False
             yield options
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from shakespeare_tui.core.corpus.shelf import ShelfItem
 from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.ui.widgets.option_lists import Options
 
 _ONE_LINE_CELLS = 50
 _STANDINGS = {
@@ -23,7 +23,7 @@ _STANDINGS = {
 }
 
 
-class CorpusList(OptionList):
+class CorpusList(Options):
     """Corpora to choose from; the options' ids are their specs."""
 
     DEFAULT_CSS: ClassVar[str] = """
