@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.config_loading import ConfigError, parse_config
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.event_log import last_events
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.run_notes import FormerName, RunNotes, read_notes
 from shakespeare_tui.core.run_state import RunState, state_after, state_in_training
 from shakespeare_tui.core.runs import (
@@ -70,7 +72,8 @@ class RunEntry:
         name: As its folder is called, or the link to it.
         written: When it was last written, Unix seconds.
         step: How far it has come, by its log and its checkpoints.
-        config: Its settings as text by path; None where they were not read.
+        config: Its settings; None where they were not read.
+        texts: The same as text by path.
         notes: Its annotation and former names.
     """
 
@@ -80,7 +83,8 @@ class RunEntry:
     info: RunInfo | None
     written: float
     step: int | None = None
-    config: Mapping[str, str] | None = None
+    config: Config | None = None
+    texts: Mapping[str, str] | None = None
     notes: RunNotes = RunNotes()
     checkpoints: tuple[CheckpointEntry, ...] = ()
     problem: str | None = None
@@ -94,6 +98,12 @@ class RunEntry:
     def former_names(self) -> tuple[FormerName, ...]:
         """The names it bore before."""
         return self.notes.former_names
+
+    @property
+    def loss(self) -> Loss | None:
+        """Its validation loss, wherever it is shown: that of its best checkpoint."""
+        best = self.best
+        return best.info.loss if best and best.info else None
 
     @property
     def best(self) -> CheckpointEntry | None:
@@ -159,10 +169,11 @@ class RunCatalog:
 
     def _run(self, path: Path, before: dict[str, _Read], reads_configs: bool) -> RunEntry:
         run = RunFolder(path)
-        info = config = None
+        info = config = texts = None
         try:
             info = run.info()
-            config = _config_texts(run) if reads_configs else None
+            if reads_configs:
+                config, texts = _config_of(run)
         except UserError as error:
             return _damaged(path, str(error), info)
         problem = None
@@ -191,6 +202,7 @@ class RunCatalog:
             written=path.stat().st_mtime,
             step=max(steps, default=None),
             config=config,
+            texts=texts,
             notes=read_notes(path),
             checkpoints=tuple(checkpoints),
             problem=problem,
@@ -238,18 +250,19 @@ def _damaged(path: Path, problem: str, info: RunInfo | None = None) -> RunEntry:
     )
 
 
-def _config_texts(run: RunFolder) -> Mapping[str, str]:
+def _config_of(run: RunFolder) -> tuple[Config, Mapping[str, str]]:
     try:
-        return _texts_of(run.config_text())
+        return _parsed(run.config_text())
     except ConfigError as error:
         first, *more = str(error).splitlines()
         raise UserError(first + (f" (and {len(more)} more)" if more else "")) from None
 
 
 @functools.lru_cache(4096)
-def _texts_of(yaml: str) -> Mapping[str, str]:
+def _parsed(yaml: str) -> tuple[Config, Mapping[str, str]]:
     # Most runs of a folder share their settings: each text is taken apart once.
-    return config_texts(parse_config(yaml, "config.yaml"))
+    config = parse_config(yaml, "config.yaml")
+    return config, config_texts(config)
 
 
 def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:

@@ -22,7 +22,8 @@ def rename_run(run: RunFolder, name: str, *, now: float | None = None) -> RunFol
     """Give a run another name; what refers to it by the old one still finds it.
 
     The old name is noted in the run before the folder is renamed: lineage of forks and results of
-    taste tests are never rewritten.
+    taste tests are never rewritten. Of a link the link is renamed, and the folder elsewhere stays
+    as it is.
 
     Args:
         run: The run.
@@ -38,10 +39,14 @@ def rename_run(run: RunFolder, name: str, *, now: float | None = None) -> RunFol
     """
     if name == run.name:
         return run
-    root = run.path.resolve().parent
+    root = _root_of(run)
     check_new_name(name, root)
     path = root / name
     with _without_trainer(run, "renamed"):
+        if run.path.is_symlink():
+            run.path.rename(path)
+            fsync_folder(root)
+            return RunFolder(path)
         info = run.info()
         notes = read_notes(run.path)
         until = time.time() if now is None else now
@@ -74,19 +79,27 @@ def annotate_run(run: RunFolder, note: str) -> None:
 def delete_run(run: RunFolder) -> None:
     """Delete a run with all its checkpoints; a crash leaves it whole or out of sight.
 
+    Of a link only the link is deleted.
+
     Raises:
         UserError: A trainer holds the run.
         OSError: The folder cannot be written.
     """
-    path = run.path
-    root = path.resolve().parent
+    root = _root_of(run)
     with _without_trainer(run, "deleted"):
-        aside = root / f"{_DELETED}{path.name}-{time.time_ns()}"
-        path.rename(aside)
+        if run.path.is_symlink():
+            run.path.unlink()
+        else:
+            run.path.rename(root / f"{_DELETED}{run.name}-{time.time_ns()}")
     fsync_folder(root)
-    # What an earlier deletion left behind when it was broken off goes as well.
+    # What an earlier deletion left behind when it was interrupted goes as well.
     for left in root.glob(f"{_DELETED}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _root_of(run: RunFolder) -> Path:
+    """The folder in which a run is listed, whatever links lead to it."""
+    return Path(os.path.abspath(run.path)).parent
 
 
 def delete_checkpoint(run: RunFolder, step: int) -> None:

@@ -242,16 +242,6 @@ class RunFolder:
             raise UserError(f"{path} is damaged; name a step: {self.name}@STEP")
         return record
 
-    def loss(self) -> Loss | None:
-        """The run's validation loss, wherever it is shown: that of its best checkpoint.
-
-        Raises:
-            UserError: What names or holds it is damaged.
-        """
-        index = self.index()
-        step = index.get("best", index.get("last"))
-        return None if step is None else self.checkpoint(step).info.loss
-
     def write_index(self, best: int | None, last: int) -> None:
         """Name the best and the last checkpoint."""
         index = {"last": last} if best is None else {"best": best, "last": last}

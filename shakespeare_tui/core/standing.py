@@ -46,10 +46,10 @@ def standing_of(run: RunFolder, root: Path) -> Standing | None:
 
 def _result(run: RunFolder) -> tuple[str, str, float] | None:
     """Corpus hash, protocol and final loss of a finished run."""
-    event = last_event(run.events_path)
-    if not isinstance(event, RunFinished) or not isinstance(event.val_loss, (int, float)):
-        return None
     try:
+        event = last_event(run.events_path)
+        if not isinstance(event, RunFinished) or event.val_loss is None:
+            return None
         return run.info().corpus_sha256, event.protocol, event.val_loss
-    except UserError:
+    except (UserError, OSError):
         return None

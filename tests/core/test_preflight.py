@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoint_trees import weights
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import find_field
@@ -224,17 +225,23 @@ def make_run(root: Path, name: str, config: Config, val_loss: float | None) -> N
         '{"format": 1, "step": 5, "train_loss": null, "protocol": "exact", "time": 0, '
         f'"elapsed_seconds": 1, "val_loss": {"null" if val_loss is None else val_loss}}}'
     )
+    (step / "weights.safetensors").write_bytes(weights())
     folder.write_index(5, 5)
 
 
-def test_past_runs_come_from_their_folders_and_damage_is_passed_over(tmp_path: Path) -> None:
+def test_past_runs_come_from_their_folders_and_damaged_ones_say_why(tmp_path: Path) -> None:
     make_run(tmp_path, "one", load_config("tiny"), 1.9)
     make_run(tmp_path, "broken", load_config("tiny"), 1.0)
     (tmp_path / "broken" / "config.yaml").write_text("model: [")
     runs = PastRuns(tmp_path)
-    assert [(run.name, run.loss) for run in runs.read()] == [("one", Loss(1.9, "exact"))]
+    found = {run.name: run for run in runs.read()}
+    assert (found["one"].loss, found["one"].problem) == (Loss(1.9, "exact"), None)
+    assert "config.yaml:1" in (found["broken"].problem or "")
+    nearest = nearest_run(load_config("tiny"), found.values())
+    assert nearest is not None
+    assert nearest.run.name == "one"
     make_run(tmp_path, "two", load_config("quick"), 1.6)
-    assert {run.name for run in runs.read()} == {"one", "two"}
+    assert {run.name for run in runs.read()} == {"one", "two", "broken"}
 
 
 def test_the_nearest_run_is_the_one_a_person_would_name() -> None:

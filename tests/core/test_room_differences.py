@@ -26,7 +26,7 @@ def test_changes_are_named_shortly(tmp_path: Path) -> None:
     model = quick.model.model_dump() | {"dropout": 0.2, "d_ff": 300}
     changed = quick.model_copy(update={"model": ModelConfig.model_validate(model)})
     add_run(tmp_path, "mine", config=changed)
-    texts = RunCatalog(tmp_path).entries()[0].config
+    texts = RunCatalog(tmp_path).entries()[0].texts
     assert texts == config_texts(changed)
     assert texts is not None
     assert preset_of("mine", (FormerName("quick-1", 0.0),), texts) == "quick"

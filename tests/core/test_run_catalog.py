@@ -338,9 +338,10 @@ def test_links_are_listed_under_their_own_names(runs_root: Path, tmp_path: Path)
 def test_settings_are_read_with_the_runs_or_later(runs_root: Path) -> None:
     add_run_with_losses(runs_root, "a", {10: 2.0})
     assert RunCatalog(runs_root).entries(reads_configs=False)[0].config is None
-    texts = RunCatalog(runs_root).entries()[0].config
-    assert texts is not None
-    assert texts["model.d_model"] == str(Config().model.d_model)
+    run = RunCatalog(runs_root).entries()[0]
+    assert run.config == Config()
+    assert run.texts is not None
+    assert run.texts["model.d_model"] == str(Config().model.d_model)
 
 
 def test_looking_changes_nothing(trained: RunFolder) -> None:

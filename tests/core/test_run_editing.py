@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -207,3 +208,33 @@ def test_notes_are_json_for_other_programs(tmp_path: Path) -> None:
         "note": "fine",
         "former_names": [{"name": "a", "until": 5.0}],
     }
+
+
+def test_a_link_is_renamed_and_deleted_and_the_folder_elsewhere_stays(
+    runs_root: Path, tmp_path: Path
+) -> None:
+    """What is deleted and half deleted beside the real folder is another place's business."""
+    disk = tmp_path / "disk"
+    original = add_run_with_losses(disk, "original", {10: 2.0})
+    (disk / ".deleted-other-1").mkdir()
+    assert not original.is_locked()
+    runs_root.mkdir(exist_ok=True)
+    (runs_root / "linked").symlink_to(original.path)
+    before = fingerprints(disk)
+
+    renamed = rename_run(RunFolder(runs_root / "linked"), "another")
+    assert renamed.path == runs_root / "another"
+    assert renamed.path.is_symlink()
+    assert [run.name for run in list_runs(runs_root)] == ["another"]
+    assert fingerprints(disk) == before
+
+    delete_run(renamed)
+    assert not os.path.lexists(runs_root / "another")
+    assert fingerprints(disk) == before
+
+
+def test_a_run_in_a_linked_folder_of_runs_is_deleted_there(tmp_path: Path) -> None:
+    add_run_with_losses(tmp_path / "disk", "a", {10: 2.0})
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    delete_run(RunFolder(tmp_path / "runs" / "a"))
+    assert list((tmp_path / "disk").iterdir()) == []

@@ -1,7 +1,7 @@
 """Find the past run whose config is nearest to the one at hand."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,9 +9,8 @@ from typing import Any
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import ConfigField, config_fields
-from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.losses import Loss
-from shakespeare_tui.core.runs import RunFolder, list_runs
+from shakespeare_tui.core.run_catalog import RunCatalog
 
 _MOST_RUNS = 200
 _COMPARED = ("model", "training", "data")
@@ -34,16 +33,20 @@ _MOST_FOR_A_NUMBER = 3.0
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run with the validation loss of its best checkpoint, None before its first evaluation."""
+    """A run with the validation loss of its best checkpoint, None before its first evaluation.
+
+    One with a ``problem`` is damaged and may have no config.
+    """
 
     name: str
-    config: Config
+    config: Config | None
     loss: Loss | None
+    problem: str | None = None
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
         """Every value by path, with the meaning of empty ones filled in where they have one."""
-        return _resolved(self.config)
+        return {} if self.config is None else _resolved(self.config)
 
 
 @dataclass(frozen=True)
@@ -58,32 +61,14 @@ class PastRuns:
     """Reads the runs below a folder, each once until it changes."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._known: dict[Path, tuple[int, PastRun]] = {}
+        self._catalog = RunCatalog(root)
 
-    def read(self, cancelled: Callable[[], bool] = lambda: False) -> list[PastRun]:
-        """The newest runs, newest first; damaged ones are passed over. Safe in a thread."""
-        found = []
-        for folder in list_runs(self._root)[:_MOST_RUNS]:
-            if cancelled():
-                break
-            run = self._read(folder)
-            if run is not None:
-                found.append(run)
-        return found
-
-    def _read(self, folder: RunFolder) -> PastRun | None:
-        index = folder.path / "index.json"
-        try:
-            changed = index.stat().st_mtime_ns if index.exists() else 0
-            known = self._known.get(folder.path)
-            if known is not None and known[0] == changed:
-                return known[1]
-            run = PastRun(folder.name, folder.config(), folder.loss())
-        except (UserError, OSError):
-            return None
-        self._known[folder.path] = (changed, run)
-        return run
+    def read(self) -> list[PastRun]:
+        """The newest runs, newest first, damaged ones too. Safe in a thread."""
+        return [
+            PastRun(run.name, run.config, run.loss, run.problem)
+            for run in self._catalog.entries()[:_MOST_RUNS]
+        ]
 
 
 def nearest_run(config: Config, runs: Iterable[PastRun]) -> NearestRun | None:
@@ -95,7 +80,7 @@ def nearest_run(config: Config, runs: Iterable[PastRun]) -> NearestRun | None:
     least = math.inf
     values = _resolved(config)
     for run in runs:
-        if run.loss is None:
+        if run.config is None or run.loss is None:
             continue
         distance, differing = _distance(values, run.values)
         if distance < least:

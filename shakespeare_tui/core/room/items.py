@@ -33,7 +33,7 @@ class CheckpointItem:
     @property
     def config(self) -> Mapping[str, str] | None:
         """The run's settings as text by path; None while they have not been read."""
-        return self.run.config
+        return self.run.texts
 
     @property
     def key(self) -> str:

@@ -54,9 +54,16 @@ class ChoosingCheckpoint(LabScreen):
         from shakespeare_tui.ui.widgets.config_dialogs import Choice, ChoiceDialog
 
         choices = [
-            Choice("checkpoint", entry.reference, _about(entry)) for entry in _usable(self._runs)
+            Choice("checkpoint", entry.reference, _about(entry), entry.problem is not None)
+            for run in self._runs
+            for entry in run.checkpoints
         ]
-        if not choices:
+        choices += [
+            Choice("damaged", run.name, run.problem, is_damaged=True)
+            for run in self._runs
+            if run.problem is not None and not run.checkpoints
+        ]
+        if not _usable(self._runs):
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
             return
 
@@ -77,6 +84,8 @@ def _usable(runs: list[RunEntry]) -> list[CheckpointEntry]:
 
 
 def _about(entry: CheckpointEntry) -> str:
+    if entry.problem is not None:
+        return entry.problem
     loss = entry.info.loss if entry.info else None
     figure = f"val loss {loss or '-'}"
     marks = ["best"] * entry.is_best + ["last"] * entry.is_last

@@ -131,7 +131,7 @@ class ListingScreen(LabScreen):
     @property
     def configs(self) -> Mapping[str, Texts]:
         """The runs' settings by their names, as far as they have been read."""
-        return {run.name: run.config for run in self.runs if run.config is not None}
+        return {run.name: run.texts for run in self.runs if run.texts is not None}
 
     @on(RunsListed)
     def _show_runs(self, message: RunsListed) -> None:

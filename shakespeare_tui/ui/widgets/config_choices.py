@@ -86,7 +86,10 @@ class ConfigChooser:
 def config_choices(runs: Sequence[PastRun]) -> list[Choice]:
     """The presets, and the past runs."""
     presets = [Choice("preset", name, preset_description(name)) for name in preset_names()]
-    return presets + [Choice("run", run.name, f"val loss {run.loss or '-'}") for run in runs]
+    return presets + [
+        Choice("run", run.name, run.problem or f"val loss {run.loss or '-'}", run.config is None)
+        for run in runs
+    ]
 
 
 def chosen_origin(choice: Choice, runs: Sequence[PastRun]) -> Origin:
@@ -94,6 +97,7 @@ def chosen_origin(choice: Choice, runs: Sequence[PastRun]) -> Origin:
     if choice.kind == "preset":
         return preset_origin(choice.name)
     run = next(run for run in runs if run.name == choice.name)
+    assert run.config is not None, "a damaged run cannot be chosen"
     stem, _, number = run.name.rpartition("-")
     return Origin("run", run.name, run.config, stem if stem and number.isdigit() else run.name)
 

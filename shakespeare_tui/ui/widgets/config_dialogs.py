@@ -46,11 +46,15 @@ Answer = Literal["again", "discard", "leave"]
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose: ``kind`` and ``name`` come back, ``about`` explains."""
+    """One thing to choose: ``kind`` and ``name`` come back, ``about`` explains.
+
+    What ``is_damaged`` cannot be chosen, and ``about`` says why.
+    """
 
     kind: str
     name: str
     about: str = ""
+    is_damaged: bool = False
 
 
 class ChoiceDialog(Dialog[Choice | None]):
@@ -117,16 +121,20 @@ class ChoiceDialog(Dialog[Choice | None]):
                 if choice.kind != kind:
                     kind = choice.kind
                     options.add_option(Option(Content(_HEADINGS.get(kind, kind)), disabled=True))
-                options.add_option(Option(self._line(choice, options.size.width), id=str(number)))
+                line = self._line(choice, options.size.width)
+                options.add_option(Option(line, id=str(number), disabled=choice.is_damaged))
         options.action_first()
         wanted = words.strip().lower() or self._current.lower()
         for number, choice in enumerate(self._choices):
             # A name that begins so comes before explanations that only mention it.
-            if wanted and choice.name.lower().startswith(wanted):
+            is_meant = wanted and choice.name.lower().startswith(wanted)
+            if is_meant and not choice.is_damaged:
                 options.highlighted = options.get_option_index(str(number))
                 break
 
     def _line(self, choice: Choice, width: int) -> Content:
+        if choice.is_damaged:
+            return Content.styled(f"  {choice.name}  {choice.about}", "$text-muted")
         name_width = max(len(choice.name) for choice in self._choices) + 4
         about = wrap(choice.about, max(20, width - name_width - 1))
         name = f"  {choice.name}"

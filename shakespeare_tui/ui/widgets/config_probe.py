@@ -103,7 +103,7 @@ class ConfigProbe:
 
     def ask_runs(self) -> None:
         """Read the past runs; ``RunsRead`` answers."""
-        self._start("runs", lambda cancelled: RunsRead(self._runs.read(cancelled)))
+        self._start("runs", lambda cancelled: RunsRead(self._runs.read()))
 
     def ask_speed(self, config: Config, vocab_size: int) -> None:
         """Measure the training speed; ``SpeedMeasured`` answers."""
