@@ -1,15 +1,18 @@
 """The Playground place: a prompt, up to six strategies, and the texts that come of them."""
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
-from playground_script import TEXT, write
+from playground_script import TEXT, measures, write
 from real_cli import CommandLine
 from streams import busy_run
 from test_checkpoints_snapshots import runs
+from textual import events
 from trained_run import trained
 
 from shakespeare_tui.core.config import Config
@@ -297,3 +300,44 @@ async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
         await until(lambda: TEXT in texts(app)[0])
         trainer.release()
         await until(lambda: "shares the cores" not in shown(app))
+
+
+async def test_columns_are_removed_and_added_while_their_texts_come_in(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    """The poll finds columns that are gone, and such as are not mounted yet."""
+
+    def long(request: GenerationRequest, job: GenerationJob) -> None:
+        while not job.stop_requested():
+            job.add(["la la\n"] * len(request.strategies), 1, 0.1)
+            time.sleep(0.001)
+        job.end("stopped")
+
+    app = scripted_place(long)
+    async with app.run_test(size=(200, 40)) as pilot:
+        await until(lambda: place(app).chosen)
+        for key in "kdtddkaddagdaddtxkdnd":
+            app.post_message(events.Key(key, key))
+            await asyncio.sleep(0.06)
+        await pilot.pause()
+        assert 1 <= len(place(app).strip.columns) <= 6
+        await pilot.press("x")
+        await until(lambda: place(app)._job.is_over)  # type: ignore[union-attr]
+
+
+async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        column = TextColumn("greedy")
+        column.begin("A:")
+        column.stream.append("before")
+        await place(app).strip.mount(column)
+        await until(lambda: "before" in shown(app))
+        await column.remove()
+        column.stream.append(" after")
+        column.show_measures(measures(1), set())
+        await pilot.pause()
+        assert column.stream.text == "A:before after"

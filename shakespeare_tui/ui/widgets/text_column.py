@@ -45,7 +45,11 @@ class TextColumn(Vertical):
 
     def __init__(self, strategy: str) -> None:
         super().__init__()
-        self._strategy = strategy
+        # Parts of its own from the beginning, whether it is mounted yet, or no longer: texts come
+        # in while columns come and go.
+        self.field = StrategyField(strategy)
+        self.stream = StreamText()
+        self._measures_line = Static(classes="measures", markup=False)
         self.measures: Measures | None = None
         self.written_with = ""
         self._preview: Measures | None = None
@@ -53,24 +57,14 @@ class TextColumn(Vertical):
 
     def compose(self) -> ComposeResult:
         """Line, text, measures."""
-        yield StrategyField(self._strategy)
-        yield StreamText()
-        yield Static(classes="measures", markup=False)
-
-    @property
-    def field(self) -> StrategyField:
-        """The strategy's line."""
-        return self.query_one(StrategyField)
-
-    @property
-    def stream(self) -> StreamText:
-        """The text."""
-        return self.query_one(StreamText)
+        yield self.field
+        yield self.stream
+        yield self._measures_line
 
     @property
     def strategy(self) -> str:
         """What stands in the line."""
-        return self.field.value if self.is_mounted else self._strategy
+        return self.field.value
 
     def number(self, number: int) -> None:
         """Title the frame."""
@@ -99,7 +93,7 @@ class TextColumn(Vertical):
         width = self.content_size.width
         if width:
             lines = measure_lines(self.measures or self._preview, self._best, width)
-            self.query_one(".measures", Static).update(lines)
+            self._measures_line.update(lines)
 
     def on_resize(self) -> None:
         """Lay the measures out anew."""
