@@ -13,6 +13,8 @@ from real_cli import CommandLine
 from streams import busy_run
 from test_checkpoints_snapshots import runs
 from textual import events
+from textual.content import Content
+from textual.widgets import Static
 from trained_run import trained
 
 from shakespeare_tui.core.config import Config
@@ -338,6 +340,92 @@ async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
         await until(lambda: "before" in shown(app))
         await column.remove()
         column.stream.append(" after")
-        column.show_measures(measures(1), set())
+        column.show_measures(measures(1), frozenset())
         await pilot.pause()
         assert column.stream.text == "A:before after"
+
+
+async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..., LabApp]) -> None:
+    def endless(request: GenerationRequest, job: GenerationJob) -> None:
+        job.add(["begun"] * len(request.strategies), 1, 0.1)
+        while not job.stop_requested():
+            time.sleep(0.01)
+        job.end("stopped")
+
+    app = scripted_place(endless)
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        for field, ending in (("p", "X"), ("e", " top_k=3")):
+            await pilot.press(field, "end", *ending, "enter")
+            await until(lambda: "begun" in texts(app)[0])
+            await until(lambda: "x Stop" in shown(app).splitlines()[-1])
+            await pilot.press("x")
+            await until(lambda: "stopped" in shown(app))
+            assert "x Stop" not in shown(app).splitlines()[-1]
+        assert place(app).prompt.prompt == "ROMEO:X"
+        assert place(app).strip.strategies[0] == "temperature=0.8 top_k=3"
+
+
+async def test_after_a_key_that_replaces_strategies_e_edits_behind_the_new_one(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        for key, first in (("k", "greedy"), ("t", "temperature=0.3")):
+            await pilot.press(key)
+            await until(lambda first=first: place(app).strip.strategies[0] == first)  # type: ignore[misc]
+            await pilot.press("e", *" top_k=3", "escape")
+            assert place(app).strip.strategies[0] == f"{first} top_k=3"
+
+
+@pytest.mark.parametrize("key", ["k", "t", "d"])
+async def test_u_brings_back_the_columns_and_their_texts(
+    scripted_place: Callable[..., LabApp], key: str
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        assert "u Undo" not in shown(app)
+        await pilot.press("right", "e", "end", *",", "backspace", *" min_p=0.1", "enter")
+        await until(lambda: place(app).strip.columns[2].measures is not None)
+        before, strategies = texts(app), place(app).strip.strategies
+        await pilot.press("n")
+        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await pilot.press(key)
+        await until(lambda: place(app).strip.strategies != strategies)
+        await until(lambda: "u Undo" in shown(app).splitlines()[-1])
+        await pilot.press("u")
+        await until(lambda: place(app).strip.strategies == strategies)
+        assert texts(app) == before
+        assert strategies[1] == "temperature=0.8 top_k=20 min_p=0.1"
+        assert place(app).strip.place == 1
+        column = place(app).strip.columns[1]
+        assert column.written_with == strategies[1]
+        assert ("copy",) in column.stream.parts_of(0, 45)
+        assert "u Undo" not in shown(app)
+
+
+async def test_the_head_dims_what_the_texts_were_not_written_with(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+
+    def dimmed() -> list[str]:
+        head = app.screen.query_one("#head", Static).content
+        assert isinstance(head, Content)
+        return [head.plain[s.start : s.end] for s in head.spans if s.style == "$text-muted"]
+
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        assert dimmed()[-2:] == ["seed 42", "400 characters"]
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[2].measures is not None)
+        assert dimmed() == []
+        await pilot.press("number_sign", *"7", "enter")
+        await until(lambda: dimmed() == ["seed 7"])
+        await pilot.press("l", *"99", "enter")
+        await until(lambda: dimmed() == ["seed 7", "99 characters"])
+        await pilot.press("g")
+        await until(lambda: dimmed() == [])
+        assert "seed 7 · 99 characters" in shown(app)

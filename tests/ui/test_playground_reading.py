@@ -200,3 +200,63 @@ async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) ->
             view(app).reading.text[position]
         )
         assert stage.probabilities[token] == pytest.approx(probability, rel=1e-3)
+
+
+def footer(app: LabApp) -> str:
+    """The line of keys; a screenshot drops the blanks between them."""
+    return shown(app).splitlines()[-1]
+
+
+async def test_the_footer_names_the_keys_of_what_is_shown(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        await until(lambda: "+- Change[] Step" in footer(app))
+        await pilot.press("a")
+        await until(lambda: "+- Head[] Layer" in footer(app))
+        assert "Change" not in footer(app)
+        await until(lambda: "layer mean of 2 · head mean of 2" in shown(app))
+        await pilot.press("minus", "left_square_bracket")
+        await until(lambda: "layer 2 of 2 · head 2 of 2" in shown(app))
+        assert view(app).strategy == "temperature=0.8"
+        await pilot.press("w")
+        await until(lambda: "+- Change[] Step" in footer(app))
+
+
+async def test_c_gives_the_changed_strategy_to_the_column(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("right")
+        await open_reading(app, pilot)
+        assert "To column" not in footer(app)
+        await pilot.press("plus")
+        await until(lambda: "c To column" in footer(app))
+        await pilot.press("c")
+        await until(lambda: "column 2 has temperature=0.9 top_k=20" in shown(app))
+        assert "To column" not in footer(app)
+        written = place(app).strip.columns[1].stream.text
+        await pilot.press("escape")
+        assert place(app).strip.strategies[1] == "temperature=0.9 top_k=20"
+        assert place(app).strip.columns[1].stream.text == written
+        await pilot.press("u")
+        await until(lambda: place(app).strip.strategies[1] == "temperature=0.8 top_k=20")
+        assert place(app).strip.columns[1].stream.text == written
+
+
+async def test_a_text_of_ones_own_opens_where_something_was_expected(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 45)):
+        await until(lambda: place(app).chosen)
+        app.screen.post_message(events.Paste("To be"))
+        await until(lambda: view(app).xray is not None and "character 2 of 5" in shown(app))
+        assert "nothing stands before" not in shown(app)
+        assert "surprise" in shown(app)
+
+
+async def test_help_names_the_key_of_the_next_copy(reading_app: LabApp) -> None:
+    app = reading_app
+    async with app.run_test(size=(140, 60)) as pilot:
+        await open_reading(app, pilot)
+        await pilot.press("question_mark")
+        await until(lambda: "m goes to the next passage copied" in " ".join(shown(app).split()))

@@ -25,7 +25,7 @@ from shakespeare_tui.ui.widgets.reading_view import ReadingView
 _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
     + ("read", "move", "add_column", "remove_column", "ask_length", "ask_seed", "copy_written")
-    + ("choose_checkpoint", "reload", "batch", "list_steps")
+    + ("choose_checkpoint", "reload", "batch", "list_steps", "undo_columns")
 )
 
 
@@ -44,6 +44,7 @@ class PlaygroundScreen(WritingColumns):
         Binding("t", "sweep", "Sweep", id="playground.sweep"),
         Binding("s", "read", "Surprise", id="playground.read"),
         Binding("p", "edit_prompt", "Prompt", id="playground.prompt"),
+        Binding("u", "undo_columns", "Undo", id="playground.undo"),
         Binding("n", "next_seed", "Next seed", id="playground.next_seed"),
         Binding("v", "paste_text", "Read a text of your own", show=False, id="playground.paste"),
         Binding("h,f2", "list_steps", "Steps", show=False, id="playground.steps"),
@@ -66,9 +67,11 @@ class PlaygroundScreen(WritingColumns):
         yield ReadingView(self.lab.services.runs_root)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer stopping only while there is something to stop; columns have keys when shown."""
+        """Offer to stop or undo only what can be; columns have keys when shown."""
         if self.is_reading and action in _OF_COLUMNS:
             return False
+        if action == "undo_columns":
+            return bool(self._undo)
         is_busy = self._batch is not None or (self._job is not None and not self._job.is_over)
         return action != "stop" or is_busy
 
@@ -90,8 +93,7 @@ class PlaygroundScreen(WritingColumns):
         def take(choice: Choice | None) -> None:
             if choice is not None:
                 field = self.strip.current.field
-                field.value = f"{field.value} {STEP_KINDS[choice.name].make().text}".strip()
-                field.cursor_position = len(field.value)
+                field.write(f"{field.value} {STEP_KINDS[choice.name].make().text}".strip())
                 field.focus()
 
         self.lab.push_screen(ChoiceDialog("Steps of sampling", choices), take)
@@ -106,7 +108,7 @@ class PlaygroundScreen(WritingColumns):
     def action_read(self) -> None:
         """Read the current column's text, character by character."""
         column = self.strip.current
-        if column.stream.text and self._job is not None:
+        if column.stream.text:
             self.action_stop()
             self._read(column.stream.text, column.stream.prompt_length, column.written_with)
         else:
@@ -134,6 +136,12 @@ class PlaygroundScreen(WritingColumns):
         self.remove_class("-reading")
         self.strip.current.stream.focus()
         self.refresh_bindings()
+
+    @on(ReadingView.StrategyTaken)
+    def _take_strategy(self, message: ReadingView.StrategyTaken) -> None:
+        self.use_strategy(message.strategy)
+        number = self.strip.current.border_title
+        self.lab.say(f"column {number} has {message.strategy}: g writes with it, u undoes it")
 
     def action_paste_text(self) -> None:
         """Read a text of one's own: pasted, typed or from a file."""

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 def column_texts(strip: "ColumnsStrip", place: "PlaygroundScreen") -> list[WrittenText]:
     """The columns that have a text."""
+    written = place.written
+    if written is None:
+        return []
     return [
         WrittenText(
-            checkpoint=place.written_by,
+            checkpoint=written.reference,
             strategy=column.written_with,
-            settings=_settings(column.written_with, place.written_seed),
+            settings=_settings(column.written_with, written.seed),
             prompt=column.stream.text[: column.stream.prompt_length],
             text=column.stream.text[column.stream.prompt_length :],
             measures=column.measures.as_json() if column.measures else {},

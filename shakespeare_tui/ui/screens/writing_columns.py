@@ -1,6 +1,7 @@
 """One prompt continued by up to six strategies: asking, writing, following, remembering."""
 
 import json
+from dataclasses import dataclass
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,15 +20,25 @@ from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.columns_strip import ColumnsStrip
 from shakespeare_tui.ui.widgets.prompt_field import PromptField
 from shakespeare_tui.ui.widgets.strategy_field import StrategyField
-from shakespeare_tui.ui.widgets.text_column import TextColumn
+from shakespeare_tui.ui.widgets.text_column import ColumnState, TextColumn
 
 _POLLS_A_SECOND = 20
 _SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
+_MOST_UNDONE = 20
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
     "There is no checkpoint yet.\n\nPress 3, then s, to train a model: two minutes make a small "
     "Shakespeare."
 )
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """All columns before a key replaced or removed them, and what their texts were asked for."""
+
+    states: tuple[ColumnState, ...]
+    place: int
+    written: GenerationRequest | None
 
 
 class WritingColumns(ChoosingCheckpoint):
@@ -38,7 +49,9 @@ class WritingColumns(ChoosingCheckpoint):
         self.seed = 42
         self.n_characters = 400
         self._job: GenerationJob | None = None
-        self.written_by, self.written_seed = "", 0
+        self.written: GenerationRequest | None = None
+        """What the texts that are shown were asked for with."""
+        self._undo: list[_Shown] = []
         self._batch: Batch | None = None
         self._written: list[TextColumn] = []
         self._poll: Timer | None = None
@@ -95,19 +108,28 @@ class WritingColumns(ChoosingCheckpoint):
         self._show_head()
         advice = "Press g to write, p to change the prompt, e the strategy."
         for column in self.strip.columns:
-            if column.is_mounted and not column.stream.text:
+            if not column.stream.text:
                 column.stream.advise(advice if self.chosen else _NO_CHECKPOINT)
 
     def _show_head(self) -> None:
-        strip, training = self.strip, self.lab.services.training
-        parts = [self.chosen or "no checkpoint", f"seed {self.seed}", f"{self.n_characters:,} ch"]
+        """Checkpoint, seed and length; what the texts were not written with is dimmed."""
+        strip, training, written = self.strip, self.lab.services.training, self.written
+        reference, length = self.chosen or "no checkpoint", f"{self.n_characters:,} characters"
+        parts = [
+            (reference, "bold ", written and written.reference == self.chosen),
+            (f"seed {self.seed}", "", written and written.seed == self.seed),
+            (length, "", written and written.max_tokens == self.n_characters),
+        ]
+        head = Content(" · ").join(
+            Content.styled(text, weight + ("$foreground" if is_true else "$text-muted"))
+            for text, weight, is_true in parts
+        )
         n_columns = len(strip.columns)
         if strip.n_shown < n_columns:
             last = strip.first_shown + strip.n_shown
-            parts.append(f"columns {strip.first_shown + 1}-{last} of {n_columns} ←/→")
+            head += f" · columns {strip.first_shown + 1}-{last} of {n_columns} ←/→"
         if training.is_at_work:
-            parts.append(sharing_words(training.run_name or "training"))
-        head = Content.assemble((parts[0], "bold $foreground"), " · " + " · ".join(parts[1:]))
+            head += f" · {sharing_words(training.run_name or 'training')}"
         self.query_one("#head", Static).update(head)
 
     def _note(self, text: str, *, is_error: bool = False) -> None:
@@ -140,7 +162,7 @@ class WritingColumns(ChoosingCheckpoint):
 
     @on(Input.Submitted)
     def action_generate(self) -> None:
-        """Write all columns; what is being written is given up."""
+        """Write all columns and leave the field; what is being written is given up."""
         if self.chosen is None:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
             return
@@ -152,9 +174,12 @@ class WritingColumns(ChoosingCheckpoint):
         self.action_stop()
         request = self.request(self.prompt.prompt, self.strip.strategies)
         self._written = list(self.strip.columns)
-        self.written_by, self.written_seed = request.reference, request.seed
+        self.written = request
         self.strip.begin(request.prompt)
         self._job = GenerationJob(request)
+        self._show_head()
+        if isinstance(self.focused, Input):
+            self.strip.current.stream.focus()
         self.refresh_bindings()
         self._follow()
         assert self._poll is not None
@@ -227,13 +252,19 @@ class WritingColumns(ChoosingCheckpoint):
 
     async def action_add_column(self) -> None:
         """One more column beside the current one."""
-        if not await self.strip.add():
+        before = self._shown
+        if await self.strip.add():
+            self._can_undo(before)
+        else:
             self.lab.say("there are six columns, which is all that fit")
         self.show_advice()
 
     async def action_remove_column(self) -> None:
         """Take the current column away."""
-        if not await self.strip.remove_current():
+        before = self._shown
+        if await self.strip.remove_current():
+            self._can_undo(before)
+        else:
             self.lab.say("this is the only column")
 
     async def action_classic(self) -> None:
@@ -246,7 +277,34 @@ class WritingColumns(ChoosingCheckpoint):
         """One strategy at six temperatures."""
         await self._use([f"temperature={value}" for value in _SWEEP])
 
+    @property
+    def _shown(self) -> _Shown:
+        return _Shown(self.strip.states, self.strip.place, self.written)
+
+    def _can_undo(self, before: _Shown) -> None:
+        self._undo = [*self._undo, before][-_MOST_UNDONE:]
+        self.refresh_bindings()
+
+    async def action_undo_columns(self) -> None:
+        """Bring back the columns, and their texts, that the last change replaced or removed."""
+        if not self._undo:
+            return
+        before = self._undo.pop()
+        self.action_stop()
+        # What the job still wrote is not for the columns that come back.
+        self._job = None
+        self.written = before.written
+        await self.strip.restore(before.states, before.place)
+        self.show_advice()
+        self.refresh_bindings()
+
+    def use_strategy(self, strategy: str) -> None:
+        """Put a strategy into the current column's line; its text stays until it is written."""
+        self._can_undo(self._shown)
+        self.strip.current.field.write(strategy)
+
     async def _use(self, strategies: list[str]) -> None:
+        self._can_undo(self._shown)
         await self.strip.set_strategies(strategies)
         self.show_advice()
         if self.chosen is not None:

@@ -12,7 +12,7 @@ from textual.message import Message
 from shakespeare_tui.ui.generation import GenerationJob
 from shakespeare_tui.ui.widgets.measure_lines import best_columns
 from shakespeare_tui.ui.widgets.strategy_field import StrategyField
-from shakespeare_tui.ui.widgets.text_column import TextColumn
+from shakespeare_tui.ui.widgets.text_column import ColumnState, TextColumn
 
 MOST_COLUMNS = 6
 _LEGIBLE_CELLS = 33
@@ -68,15 +68,34 @@ class ColumnsStrip(Horizontal):
 
     # --- which columns there are ---------------------------------------------------------------
 
+    @property
+    def states(self) -> tuple[ColumnState, ...]:
+        """What all columns show, to come back to."""
+        return tuple(column.state for column in self.columns)
+
     async def set_strategies(self, strategies: Sequence[str]) -> None:
-        """Have one column for each, the first ones kept."""
-        while len(self.columns) > len(strategies):
-            await self.columns.pop().remove()
-        for column, text in zip(self.columns, strategies, strict=False):
-            column.field.value = text
-        for text in strategies[len(self.columns) :]:
-            await self._add(text, len(self.columns))
+        """Have one column for each, the first ones kept with their texts."""
+        await self._resize(len(strategies))
+        for column, text in zip(self.columns, strategies, strict=True):
+            column.field.write(text)
         self.go_to(0)
+
+    async def restore(self, states: Sequence[ColumnState], place: int) -> None:
+        """Show what was shown before."""
+        await self._resize(len(states))
+        for column, state in zip(self.columns, states, strict=True):
+            column.restore(state)
+        self.go_to(place)
+
+    async def _resize(self, count: int) -> None:
+        """Have so many columns."""
+        # The list is right before anything is waited for: messages come in meanwhile.
+        gone, self.columns[count:] = self.columns[count:], []
+        self.place = min(self.place, count - 1)
+        for column in gone:
+            await column.remove()
+        while len(self.columns) < count:
+            await self._add("", len(self.columns))
 
     async def add(self) -> bool:
         """A copy of the current column's strategy beside it; False where there are six."""

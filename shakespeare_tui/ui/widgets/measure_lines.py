@@ -28,7 +28,7 @@ _BRIEF_LABELS = {
 """Where two whole labels a line find no room."""
 
 
-def best_columns(measures: Sequence["Measures | None"]) -> list[set[str]]:
+def best_columns(measures: Sequence["Measures | None"]) -> list[frozenset[str]]:
     """For each text, the measures in which none other is better; none where all are equal."""
     from shakespeare_tui.core.measures import MEASURES
 
@@ -43,10 +43,10 @@ def best_columns(measures: Sequence["Measures | None"]) -> list[set[str]]:
         for column, value in enumerate(values):
             if value == winner:
                 best[column].add(name)
-    return best
+    return [frozenset(names) for names in best]
 
 
-def measure_lines(measures: "Measures | None", best: set[str], width: int) -> Content:
+def measure_lines(measures: "Measures | None", best: frozenset[str], width: int) -> Content:
     """Three lines of two measures; without measures, their names alone."""
     from shakespeare_tui.core.measures import MEASURES
 

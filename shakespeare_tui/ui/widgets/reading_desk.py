@@ -72,7 +72,7 @@ class ReadingDesk(Horizontal):
         self.side = "xray"
         self.scores: dict[int, Scored] = {}
         self.xray: XRay | None = None
-        self.strategy = _DEFAULT_STRATEGY
+        self.strategy = self.column_strategy = _DEFAULT_STRATEGY
         self.attention: Reals | None = None
         self.choice = AttentionChoice()
         self._looked = ""
@@ -121,6 +121,8 @@ class ReadingDesk(Horizontal):
     ) -> None:
         """Read a text of at least two characters from its first written character on.
 
+        Of a text without a prompt that is the second: the first is not predicted from anything.
+
         Args:
             text: The whole text.
             prompt_length: How much of it was given.
@@ -132,10 +134,10 @@ class ReadingDesk(Horizontal):
         self.action_stop()
         self.reference, self._seed, self._n_characters = reference, seed, n_characters
         self.branches = BranchTree(text, prompt_length, strategy)
-        self.strategy = strategy or _DEFAULT_STRATEGY
+        self.strategy = self.column_strategy = strategy or _DEFAULT_STRATEGY
         self.scores, self.xray, self.attention, self.side = {}, None, None, "xray"
         self.choice = AttentionChoice()
-        self.show_branch(1, prompt_length)
+        self.show_branch(1, max(1, prompt_length))
         self.reading.focus()
 
     def show_branch(self, number: int, position: int) -> None:

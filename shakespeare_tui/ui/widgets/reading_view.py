@@ -1,6 +1,6 @@
 """The surprise view: a text under the cursor, what was expected there, and other ways on."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -12,11 +12,8 @@ from shakespeare_tui.ui.widgets.reading_desk import ReadingDesk
 from shakespeare_tui.ui.widgets.reading_side import ReadingSide
 from shakespeare_tui.ui.widgets.xray import nudged
 
-if TYPE_CHECKING:
-    pass
-
 _POLLS_A_SECOND = 20
-_DEFAULT_STRATEGY = "temperature=0.8"
+_BEFORE = "The one before"
 
 
 class ReadingView(ReadingDesk):
@@ -25,19 +22,18 @@ class ReadingView(ReadingDesk):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="reading.leave"),
         Binding("enter", "candidates", "Candidates", key_display="enter", id="reading.candidates"),
+        # The same keys twice: what they change is named by what is shown.
         Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="reading.more"),
+        Binding("plus,equals_sign", "head(1)", "Head", key_display="+-", id="reading.more"),
         Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="reading.less"),
+        Binding("minus", "head(-1)", "Head before", show=False, id="reading.less"),
         Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="reading.step"),
-        Binding(
-            "left_square_bracket",
-            "step(-1)",
-            "Step before",
-            show=False,
-            key_display="[",
-            id="reading.step_before",
-        ),
+        Binding("right_square_bracket", "layer(1)", "Layer", key_display="[]", id="reading.step"),
+        Binding("left_square_bracket", "step(-1)", _BEFORE, show=False, id="reading.step_before"),
+        Binding("left_square_bracket", "layer(-1)", _BEFORE, show=False, id="reading.step_before"),
+        Binding("c", "to_column", "To column", id="reading.to_column"),
         Binding("a", "show_side('attention')", "Attention", id="reading.attention"),
-        Binding("w", "show_side('xray')", "X-ray", show=False, id="reading.xray"),
+        Binding("w", "show_side('xray')", "X-ray", id="reading.xray"),
         Binding("b", "show_side('branches')", "Branches", id="reading.branches"),
         Binding("m", "next_copy", "Next copy", show=False, id="reading.next_copy"),
         Binding("x", "stop", "Stop", show=False, id="reading.stop"),
@@ -46,6 +42,13 @@ class ReadingView(ReadingDesk):
 
     class Left(Message):
         """Back to the columns."""
+
+    class StrategyTaken(Message):
+        """The strategy, as it was changed here, is to be the current column's."""
+
+        def __init__(self, strategy: str) -> None:
+            super().__init__()
+            self.strategy = strategy
 
     def on_mount(self) -> None:
         """Prepare the poll of a branch being written."""
@@ -56,6 +59,18 @@ class ReadingView(ReadingDesk):
         self.action_stop()
 
     # --- actions -------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Name the keys of what is shown, and offer only what does something."""
+        if action in ("head", "layer"):
+            return self.side == "attention"
+        if action in ("nudge", "step"):
+            return self.side != "attention"
+        if action == "show_side" and parameters == ("xray",):
+            return self.side != "xray"
+        if action == "to_column":
+            return self.side != "attention" and self.strategy != self.column_strategy
+        return True
 
     def action_leave(self) -> None:
         """From the panel to the text, from the text to the columns."""
@@ -77,27 +92,43 @@ class ReadingView(ReadingDesk):
         (self.query_one(ReadingSide) if self.side == "branches" else self.reading).focus()
         self.shade_text()
         self.draw()
+        self.refresh_bindings()
 
     def action_nudge(self, by: int) -> None:
-        """Move the selected step's value; in the attention view, go to the next head."""
+        """Move the selected step's value."""
         self._leave_branches()
-        if self.side == "attention" and self.attention is not None:
-            self.choice.move_head(by, self.attention.shape[1])
-            self.shade_text()
-        elif self.xray is not None:
+        if self.xray is not None:
             self.xray.strategy = nudged(self.xray.strategy, self.xray.step, by)
             self.strategy = self.xray.strategy.text
         self.draw()
+        self.refresh_bindings()
 
     def action_step(self, by: int) -> None:
-        """Select another step; in the attention view, another layer."""
+        """Select another step."""
         self._leave_branches()
-        if self.side == "attention" and self.attention is not None:
-            self.choice.move_layer(by, self.attention.shape[0])
-            self.shade_text()
-        elif self.xray is not None:
+        if self.xray is not None:
             self.xray.step = (self.xray.step + by) % len(self.xray.strategy.steps)
         self.draw()
+
+    def action_head(self, by: int) -> None:
+        """Show what another head looked at."""
+        if self.attention is not None:
+            self.choice.move_head(by, self.attention.shape[1])
+            self.shade_text()
+            self.draw()
+
+    def action_layer(self, by: int) -> None:
+        """Show what another layer looked at."""
+        if self.attention is not None:
+            self.choice.move_layer(by, self.attention.shape[0])
+            self.shade_text()
+            self.draw()
+
+    def action_to_column(self) -> None:
+        """Let the current column write by the strategy as it was changed here."""
+        self.column_strategy = self.strategy
+        self.post_message(self.StrategyTaken(self.strategy))
+        self.refresh_bindings()
 
     def _leave_branches(self) -> None:
         # What changes must be seen: beside the branches stand no steps.

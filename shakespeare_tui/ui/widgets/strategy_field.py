@@ -51,6 +51,12 @@ class StrategyField(OrderedInput):
         except UserError:
             return None
 
+    def write(self, strategy: str) -> None:
+        """Put another strategy into the line, the cursor behind it."""
+        self.value = strategy
+        self.cursor_position = len(strategy)
+        self._check()
+
     def _check(self) -> None:
         from shakespeare_tui.core.sampling import parse_strategy
 

@@ -1,5 +1,6 @@
 """One column of the Playground: a strategy, the text it writes, and the text's measures."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -15,6 +16,19 @@ from shakespeare_tui.ui.widgets.stream_text import StreamText
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.measures import Measures
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnState:
+    """What a column shows: the strategy in its line, and the text that ``written_with`` wrote."""
+
+    strategy: str
+    written_with: str = ""
+    text: str = ""
+    prompt_length: int = 0
+    measures: "Measures | None" = None
+    best: frozenset[str] = frozenset()
+    progress: str = ""
 
 
 class TextColumn(Vertical):
@@ -53,7 +67,7 @@ class TextColumn(Vertical):
         self.measures: Measures | None = None
         self.written_with = ""
         self._preview: Measures | None = None
-        self._best: set[str] = set()
+        self._best: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
         """Line, text, measures."""
@@ -74,9 +88,30 @@ class TextColumn(Vertical):
         """A text begins."""
         self.written_with = self.strategy
         self.stream.begin(prompt, len(prompt))
-        self.show_measures(None, set())
+        self.show_measures(None, frozenset())
 
-    def show_measures(self, measures: "Measures | None", best: set[str]) -> None:
+    @property
+    def state(self) -> ColumnState:
+        """What is shown, to come back to."""
+        return ColumnState(
+            strategy=self.strategy,
+            written_with=self.written_with,
+            text=self.stream.text,
+            prompt_length=self.stream.prompt_length,
+            measures=self.measures,
+            best=self._best,
+            progress=str(self.border_subtitle or ""),
+        )
+
+    def restore(self, state: ColumnState) -> None:
+        """Show what was shown before."""
+        self.field.write(state.strategy)
+        self.written_with = state.written_with
+        self.stream.begin(state.text, state.prompt_length)
+        self.show_measures(state.measures, state.best)
+        self.border_subtitle = Content(state.progress)
+
+    def show_measures(self, measures: "Measures | None", best: frozenset[str]) -> None:
         """Show measures below the text and underline what was copied."""
         self.measures, self._preview, self._best = measures, None, best
         copies = measures.memorisation.passages if measures and measures.memorisation else ()
