@@ -66,7 +66,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     if result is None and code:
         say(f"the lab broke off; what happened is at the end of {log_path()}")
     if not is_saved:
-        say("left without saving; the run goes on from its last checkpoint")
+        say("left without saving; what was learned since the last save is lost")
         code = ABANDONED
     elif opening is not None and services.training.state == "failed":
         code = code or 1

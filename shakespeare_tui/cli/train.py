@@ -191,7 +191,10 @@ def _session(
         with resumed_session(
             arguments.resume, root=root, overrides=overrides, hooks=hooks
         ) as session:
-            say(f"resuming {session.run.name} at step {session.progress.step:,}")
+            if session.is_new:
+                say(f"{session.run.name} has no checkpoint yet: starting it from its config")
+            else:
+                say(f"resuming {session.run.name} at step {session.progress.step:,}")
             yield session
         return
     spec = DEFAULT_CONFIG if arguments.config is None else arguments.config

@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,7 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def open_regular(path: Path | str) -> IO[bytes]:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a file to read; never waits for a FIFO in its place.
 
     Raises:
@@ -106,6 +108,16 @@ def _open_regular(path: Path | str) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import fsync_folder, write_json_atomically
 from shakespeare_tui.core.run_notes import read_notes, write_notes
-from shakespeare_tui.core.runs import Checkpoint, RunFolder, best_step, check_new_name
+from shakespeare_tui.core.runs import Checkpoint, RunFolder, best_step, check_run_name
 
 _DELETED = ".deleted-"
 _CAN_RENAME_WHAT_IS_OPEN = os.name != "nt"
@@ -40,8 +40,10 @@ def rename_run(run: RunFolder, name: str, *, now: float | None = None) -> RunFol
     if name == run.name:
         return run
     root = _root_of(run)
-    check_new_name(name, root)
+    check_run_name(name)
     path = root / name
+    if os.path.lexists(path):
+        raise UserError(f"there is already a run {name!r}; choose another name")
     with _without_trainer(run, "renamed"):
         if run.path.is_symlink():
             run.path.rename(path)

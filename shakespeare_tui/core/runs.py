@@ -16,6 +16,7 @@ import filelock
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config, read_config_file
 from shakespeare_tui.core.errors import RunFailedError, UserError
+from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.files import (
     read_bounded,
     reason,
@@ -28,12 +29,20 @@ from shakespeare_tui.core.run_notes import read_notes
 from shakespeare_tui.core.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT_VERSION = 2
+"""Of ``run.json`` and ``info.json``. 2: digests of a checkpoint's files and of the tokenizer."""
+WEIGHTS, STATE = "weights.safetensors", "state.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ASIDE = ".aside-"
 _STEP_FOLDER = re.compile(r"step-(\d{8,12})")
 _STEPS_LIMIT = 10**12
 _MOST_BYTES = 1 << 20
 _MOST_NAMED = 6
+_BEGINNINGS = {"config.yaml", "tokenizer.json", "run.json", "events.jsonl", "commands.jsonl"}
+"""What a run's folder may hold before its first checkpoint."""
+
+
+class NewerFormatError(UserError):
+    """A file that a later version of this program wrote: it is not damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,8 @@ class RunInfo:
     characters: int
     vocab_size: int
     parameters: int
+    tokenizer_sha256: str | None = None
+    """The tokenizer's fingerprint; older runs do not tell it."""
     parent: str | None = None
     """The checkpoint that the weights started from, for fine-tuned and forked runs."""
     embedding_scale: float = 1.0
@@ -73,6 +84,9 @@ class CheckpointInfo:
     elapsed_seconds: float
     exact_val_loss: float | None = None
     """The exact validation loss, where it was measured besides ``val_loss``."""
+    weights_sha256: str | None = None
+    state_sha256: str | None = None
+    """Digests of the files; older checkpoints do not tell them."""
 
     @property
     def losses(self) -> list[Loss]:
@@ -104,12 +118,12 @@ class Checkpoint:
     @property
     def weights_path(self) -> Path:
         """The model's weights (safetensors)."""
-        return self.folder / "weights.safetensors"
+        return self.folder / WEIGHTS
 
     @property
     def state_path(self) -> Path:
         """What training needs besides the weights to go on exactly (safetensors)."""
-        return self.folder / "state.safetensors"
+        return self.folder / STATE
 
     @property
     def size_bytes(self) -> int:
@@ -187,9 +201,16 @@ class RunFolder:
         """The tokenizer.
 
         Raises:
-            UserError: It is missing or damaged.
+            UserError: It is missing, damaged, or not the one that the run was made with.
         """
-        return load_tokenizer(self.path / "tokenizer.json")
+        path, info = self.path / "tokenizer.json", self.info()
+        tokenizer = load_tokenizer(path)
+        if info.tokenizer_sha256 not in (None, tokenizer.fingerprint):
+            raise UserError(
+                f"{path} is not the tokenizer that run {self.name} was made with: it was changed "
+                "or comes from another run; put the old file back"
+            )
+        return tokenizer
 
     def checkpoint_folder(self, step: int) -> Path:
         """Where the checkpoint of ``step`` is or will be."""
@@ -274,6 +295,23 @@ class RunFolder:
         """Remove a checkpoint; a crash leaves no half of one."""
         shutil.rmtree(self.set_aside(step), ignore_errors=True)
 
+    def is_blank(self) -> bool:
+        """Whether nothing was learned here: a run that ended before its first checkpoint."""
+        if self.steps() or any(self.path.glob(f"{_ASIDE}*")):
+            return False
+        return not any(getattr(event, "step", 0) for event in read_events(self.events_path))
+
+    def clear_blank(self) -> None:
+        """Remove what a run that ended before its first checkpoint left behind.
+
+        Raises:
+            UserError: Another process has begun to learn here meanwhile.
+        """
+        if not self.is_blank():
+            raise _name_is_taken(self.name)
+        self.sweep()
+        self.events_path.unlink(missing_ok=True)
+
     def sweep(self) -> None:
         """Remove what crashes left behind: unfinished folders and temporary files.
 
@@ -334,6 +372,8 @@ class RunFolder:
 
     def is_locked(self) -> bool:
         """Whether a trainer holds the run now."""
+        if not self._lock_path.exists():  # a mere look leaves no trace
+            return False
         try:
             with self.locked(patience_seconds=0):
                 return False
@@ -399,7 +439,7 @@ def _read_record(path: Path | str, kind: type[Record]) -> Record:
     if not isinstance(version, int):
         raise UserError(f"{path} is damaged or not of this program: it names no format")
     if version > FORMAT_VERSION:
-        raise UserError(
+        raise NewerFormatError(
             f"{path} was written by a newer version (format {version}, this program reads up to "
             f"{FORMAT_VERSION}); update shakespeare-tui"
         )
@@ -467,12 +507,9 @@ def create_run_folder(root: Path, name: str | None, stem: str) -> RunFolder:
     """
     root.mkdir(parents=True, exist_ok=True)
     if name is not None:
-        check_run_name(name)
+        check_new_name(name, root)
         path = root / name
-        try:
-            path.mkdir()
-        except FileExistsError:
-            raise _name_is_taken(name) from None
+        path.mkdir(exist_ok=True)
         return RunFolder(path)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
     for number in range(1, 1_000_000):
@@ -501,12 +538,26 @@ def check_run_name(name: str) -> None:
 def check_new_name(name: str, root: Path) -> None:
     """Refuse the name of a new run early, before anything is made.
 
+    The folder of a run that ended before its first checkpoint is free again.
+
     Raises:
         UserError: The name is taken or no good.
     """
     check_run_name(name)
-    if os.path.lexists(root / name):
+    path = root / name
+    if os.path.lexists(path) and not _is_free(path):
         raise _name_is_taken(name)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a folder holds nothing but the beginnings of a run that learned nothing."""
+    try:
+        names = {item.name for item in path.iterdir() if not item.name.startswith(".")}
+        run = RunFolder(path)
+        is_ours = not path.is_symlink() and names <= _BEGINNINGS
+        return is_ours and run.is_blank() and not run.is_locked()
+    except OSError:
+        return False
 
 
 def _name_is_taken(name: str) -> UserError:
@@ -534,6 +585,11 @@ def find_run(reference: str, root: Path) -> RunFolder:
             return run
     for path in (by_name, by_path) if os.path.dirname(reference) else (by_name,):
         if os.path.isdir(path) and not os.path.samefile(path, root):
+            if _is_free(path):
+                raise UserError(
+                    f"run {path.name} ended before it began and holds nothing to resume; its name "
+                    f"is free: train it again with --name {path.name}"
+                )
             RunFolder(path).info()
     names = [run.name for run in runs]
     near = difflib.get_close_matches(reference, names, n=1)

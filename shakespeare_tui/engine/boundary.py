@@ -305,7 +305,7 @@ class Boundary:
         session, progress = self._session, self._session.progress
         session.run.check_lock()
         self._sync_log()
-        checkpoint = save_checkpoint(session.run, session.learner, progress)
+        checkpoint = save_checkpoint(session.run, session.learner, progress, session.fingerprint)
         best = prune(
             session.run,
             keep_best=self._config.checkpoints.keep_best,

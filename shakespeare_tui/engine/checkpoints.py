@@ -1,10 +1,14 @@
 """Save and load weights and training state: safetensors and JSON, no pickle anywhere."""
 
+import contextlib
+import dataclasses
 import functools
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,11 @@ from torch import Tensor
 
 from shakespeare_tui.core.config import ModelConfig
 from shakespeare_tui.core.errors import RunFailedError, UserError
-from shakespeare_tui.core.files import atomic_folder, write_json_atomically
+from shakespeare_tui.core.files import atomic_folder, file_sha256, write_json_atomically
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.runs import (
+    STATE,
+    WEIGHTS,
     Checkpoint,
     CheckpointInfo,
     RunFolder,
@@ -27,9 +33,11 @@ from shakespeare_tui.core.runs import (
     rank_checkpoints,
 )
 from shakespeare_tui.core.tokenizers import Tokenizer
+from shakespeare_tui.engine.fingerprint import Fingerprint
 from shakespeare_tui.engine.learner import SGDW, Learner
 from shakespeare_tui.engine.model import Transformer
 from shakespeare_tui.engine.muon import Muon
+from shakespeare_tui.engine.precision_memory import PRECISIONS
 
 _SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
@@ -60,6 +68,7 @@ class Progress:
         best_step: Its step.
         evaluations_without_gain: Evaluations since.
         rollbacks: How often training went back after a non-finite loss.
+        rolled_back_to: The step it went back to the last time.
         precision: Type of matrix products, chosen at the start of the run.
     """
 
@@ -80,13 +89,38 @@ class Progress:
     best_step: int | None = None
     evaluations_without_gain: int = 0
     rollbacks: int = 0
+    rolled_back_to: int | None = None
     precision: str = "float32"
 
 
 _PROGRESS = TypeAdapter(Progress)
+_FINGERPRINT = TypeAdapter(Fingerprint)
 
 
-def save_checkpoint(run: RunFolder, learner: Learner, progress: Progress) -> Checkpoint:
+@dataclass(frozen=True, kw_only=True)
+class SavedState:
+    """A checkpoint's files, read and verified.
+
+    Attributes:
+        checkpoint: Where they are from.
+        weights: What generates: the averaged weights where such are kept.
+        tensors: Optimiser state, generators, and the raw weights beside averaged ones.
+        progress: Where the run stood.
+        ema_updates: Updates that the averaged weights had seen.
+        fingerprint: What its steps depended on; older checkpoints do not tell it.
+    """
+
+    checkpoint: Checkpoint
+    weights: dict[str, Tensor]
+    tensors: dict[str, Tensor]
+    progress: Progress
+    ema_updates: int
+    fingerprint: Fingerprint | None
+
+
+def save_checkpoint(
+    run: RunFolder, learner: Learner, progress: Progress, fingerprint: Fingerprint
+) -> Checkpoint:
     """Write a checkpoint of the current step; nothing is visible until all of it is on disk.
 
     Raises:
@@ -94,24 +128,27 @@ def save_checkpoint(run: RunFolder, learner: Learner, progress: Progress) -> Che
     """
     folder = run.checkpoint_folder(progress.step)
     is_fresh = progress.evaluated_step == progress.step
-    info = CheckpointInfo(
-        step=progress.step,
-        val_loss=progress.val_loss if is_fresh else None,
-        train_loss=progress.train_loss if is_fresh else None,
-        protocol=progress.protocol if is_fresh else None,
-        time=time.time(),
-        elapsed_seconds=progress.elapsed_seconds,
-    )
-    checkpoint = Checkpoint(run, folder, info)
     aside: Path | None = None
     # Before the averaged weights take the place of those that training goes on from.
     state = _state_tensors(learner)
+    metadata = {
+        "progress": json.dumps(asdict(progress)),
+        "ema_updates": str(learner.ema_updates),
+        "fingerprint": json.dumps(asdict(fingerprint)),
+    }
     with atomic_folder(folder) as temporary, learner.averaged() as averaged:
-        _save_tensors(temporary / checkpoint.weights_path.name, dict(averaged.named_parameters()))
-        _save_tensors(
-            temporary / checkpoint.state_path.name,
-            state,
-            {"progress": json.dumps(asdict(progress)), "ema_updates": str(learner.ema_updates)},
+        weights_path, state_path = temporary / WEIGHTS, temporary / STATE
+        _save_tensors(weights_path, dict(averaged.named_parameters()))
+        _save_tensors(state_path, state, metadata)
+        info = CheckpointInfo(
+            step=progress.step,
+            val_loss=progress.val_loss if is_fresh else None,
+            train_loss=progress.train_loss if is_fresh else None,
+            protocol=progress.protocol if is_fresh else None,
+            time=time.time(),
+            elapsed_seconds=progress.elapsed_seconds,
+            weights_sha256=file_sha256(weights_path),
+            state_sha256=file_sha256(state_path),
         )
         write_json_atomically(temporary / "info.json", asdict(info))
         if folder.exists():
@@ -119,7 +156,7 @@ def save_checkpoint(run: RunFolder, learner: Learner, progress: Progress) -> Che
             aside = run.set_aside(progress.step)
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
-    return checkpoint
+    return Checkpoint(run, folder, info)
 
 
 def _save_tensors(
@@ -167,6 +204,28 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+@contextlib.contextmanager
+def _verified(path: Path, sha256: str | None) -> Iterator[None]:
+    """Compare a file's digest on a thread of its own, while the block uses what it holds.
+
+    Raises:
+        UserError: The content is not what was saved; it comes before what the block says of it.
+    """
+    if sha256 is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(file_sha256, path)
+        try:
+            yield
+        finally:
+            if found.result() != sha256:
+                raise UserError(
+                    f"{path} is damaged: its content is not what was saved (SHA-256); use another "
+                    "checkpoint of the run"
+                )
+
+
 def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transformer, Tokenizer]:
     """The model of a checkpoint, in evaluation mode, with its tokenizer.
 
@@ -175,15 +234,27 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transforme
     """
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
     tensors, _ = read_tensors(checkpoint.weights_path)
-    check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
-    model = Transformer(
-        config.model,
-        tokenizer.vocab_size,
-        context=config.seq_len,
-        embedding_scale=checkpoint.run.info().embedding_scale,
-    )
-    load_weights(model, tensors, str(checkpoint.weights_path))
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256):
+        check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
+        model = Transformer(
+            config.model,
+            tokenizer.vocab_size,
+            context=config.seq_len,
+            embedding_scale=checkpoint.run.info().embedding_scale,
+        )
+        load_weights(model, tensors, str(checkpoint.weights_path))
     return model.to(device).eval(), tokenizer
+
+
+def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A checkpoint's weights by name, as they were saved.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    tensors, _ = read_tensors(checkpoint.weights_path)
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256):
+        return tensors
 
 
 def check_size(
@@ -207,13 +278,25 @@ def load_weights(model: Transformer, tensors: dict[str, Tensor], origin: str) ->
     """Copy weights into a model by name.
 
     Raises:
-        UserError: Names, shapes or types do not fit; ``origin`` says where the tensors are from.
+        UserError: Names, shapes or types do not fit, or a weight is not finite; ``origin`` says
+            where the tensors are from.
     """
     parameters = dict(model.named_parameters())
     _check_fit(tensors, parameters, origin)
+    _check_finite(tensors, origin)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+
+
+def _check_finite(tensors: dict[str, Tensor], origin: str) -> None:
+    for name, tensor in tensors.items():
+        # The sum costs a hundredth of looking at each; only an overflow makes it cry wolf.
+        if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
+            raise UserError(
+                f"{origin} holds weights that are NaN or infinite ({name}): training had diverged; "
+                "use another checkpoint of the run"
+            )
 
 
 def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) -> None:
@@ -230,49 +313,76 @@ def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) ->
             )
 
 
-def restore(checkpoint: Checkpoint, learner: Learner) -> Progress:
-    """Put a learner and the generators back exactly where a checkpoint was saved.
+def read_state(checkpoint: Checkpoint) -> SavedState:
+    """All that a checkpoint holds, verified against its digests; nothing is put anywhere.
 
     Raises:
-        UserError: The checkpoint is damaged, foreign or does not fit.
+        UserError: The checkpoint is damaged or foreign.
     """
-    weights, _ = read_tensors(checkpoint.weights_path)
-    state, metadata = read_tensors(checkpoint.state_path)
-    origin = str(checkpoint.state_path)
-    progress, ema_updates = _read_progress(metadata, origin)
-    if progress.step != checkpoint.info.step:
-        raise UserError(
-            f"{origin} is of step {progress.step}, not {checkpoint.info.step}; use another "
-            "checkpoint of the run"
-        )
-    raw = {n.removeprefix("raw."): t for n, t in state.items() if n.startswith("raw.")}
-    if bool(raw) != bool(learner.ema):
-        raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
-    load_weights(learner.model, raw or weights, str(checkpoint.weights_path))
-    if raw:
-        named = dict(learner.model.named_parameters())
-        _check_fit(weights, named, str(checkpoint.weights_path))
-        for average, name in zip(learner.ema, named, strict=True):
-            average.copy_(weights[name])
-        learner.ema_updates = ema_updates
-    _restore_optimizers(state, learner, origin)
-    _restore_generators(state, learner, origin)
-    return progress
-
-
-def _read_progress(metadata: dict[str, str], origin: str) -> tuple[Progress, int]:
-    """Where the run stood, and how many updates its averaged weights had seen."""
+    path = checkpoint.state_path
+    tensors, metadata = read_tensors(path)
+    with _verified(path, checkpoint.info.state_sha256):
+        weights = read_weights(checkpoint)
     try:
         progress = _PROGRESS.validate_json(metadata["progress"], strict=True)
-        return progress, int(metadata["ema_updates"])
+        ema_updates = int(metadata["ema_updates"])
+        found = metadata.get("fingerprint")
+        fingerprint = _FINGERPRINT.validate_json(found, strict=True) if found else None
     except ValidationError as error:
         problem = error.errors()[0]
         reason = f"{'.'.join(map(str, problem['loc'])) or 'progress'}: {problem['msg']}"
+        raise _unreadable(path, reason) from None
     except KeyError as error:
-        reason = f"it lacks {error}"
+        raise _unreadable(path, f"it lacks {error}") from None
     except ValueError as error:
-        reason = str(error)
-    raise UserError(f"{origin} is damaged or of another version ({reason}); use another checkpoint")
+        raise _unreadable(path, str(error)) from None
+    if progress.step != checkpoint.info.step:
+        raise UserError(
+            f"{path} is of step {progress.step}, not {checkpoint.info.step}; use another "
+            "checkpoint of the run"
+        )
+    if progress.precision not in PRECISIONS:
+        raise _unreadable(path, f"an unknown precision {progress.precision!r}")
+    return SavedState(
+        checkpoint=checkpoint,
+        weights=weights,
+        tensors=tensors,
+        progress=progress,
+        ema_updates=ema_updates,
+        fingerprint=fingerprint,
+    )
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} is damaged or of another version ({reason}); use another checkpoint of the run"
+    )
+
+
+def restore(saved: SavedState, learner: Learner) -> Progress:
+    """Put a learner and the generators back exactly where a checkpoint was saved.
+
+    Raises:
+        UserError: The checkpoint does not fit, or holds weights that are not finite.
+    """
+    weights, state = saved.weights, saved.tensors
+    origin, weights_origin = str(saved.checkpoint.state_path), str(saved.checkpoint.weights_path)
+    raw = {n.removeprefix("raw."): t for n, t in state.items() if n.startswith("raw.")}
+    if bool(raw) != bool(learner.ema):
+        raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
+    load_weights(learner.model, raw or weights, weights_origin)
+    if raw:
+        named = dict(learner.model.named_parameters())
+        _check_fit(weights, named, weights_origin)
+        _check_finite(weights, weights_origin)
+        for average, name in zip(learner.ema, named, strict=True):
+            average.copy_(weights[name])
+        learner.ema_updates = saved.ema_updates
+    _restore_optimizers(state, learner, origin)
+    _restore_generators(state, learner, origin)
+    learner.precision = PRECISIONS[saved.progress.precision]
+    # A copy: the state may be put back again.
+    return dataclasses.replace(saved.progress)
 
 
 def _restore_optimizers(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
@@ -374,19 +484,23 @@ def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int 
     return best
 
 
-def go_back(run: RunFolder, step: int) -> None:
-    """Remove every checkpoint after ``step``, since they come again."""
-    # Named before anything goes, so that the index never names what is gone.
+def name_last(run: RunFolder, step: int) -> None:
+    """Make ``step`` the last checkpoint by name; later ones stay until ``remove_after``."""
     run.write_index(best_step(c for c in run.checkpoints() if c.info.step <= step), step)
+
+
+def remove_after(run: RunFolder, step: int) -> None:
+    """Remove every checkpoint after ``step``, since they come again; the index names none."""
     for later in run.steps():
         if later > step:
             run.remove_checkpoint(later)
 
 
-def explain_disk_error(error: OSError) -> RunFailedError:
+def explain_disk_error(error: OSError, run: RunFolder) -> RunFailedError:
     """The one line for a failed write."""
     reason = error.strerror or str(error).splitlines()[0]
+    steps = run.steps()
+    kept = f"the checkpoint of step {steps[-1]:,} is kept: " if steps else ""
     return RunFailedError(
-        f"the run's folder could not be written ({reason}); the last good checkpoint is kept: "
-        "free some space and resume"
+        f"the run's folder could not be written ({reason}); {kept}free some space and resume"
     )

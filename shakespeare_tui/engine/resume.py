@@ -1,7 +1,9 @@
 """Open a run where it left off, however it ended."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,26 @@ from shakespeare_tui.core.event_log import truncate_after
 from shakespeare_tui.core.events import DiagnosisRaised, EvalCompleted, SampleGenerated
 from shakespeare_tui.core.files import write_atomically
 from shakespeare_tui.core.parameters import count_parameters
-from shakespeare_tui.core.runs import Checkpoint, RunFolder, find_run
-from shakespeare_tui.engine.checkpoints import Progress, go_back, restore
+from shakespeare_tui.core.runs import NewerFormatError, RunFolder, find_checkpoint, find_run
+from shakespeare_tui.engine.checkpoints import (
+    Progress,
+    SavedState,
+    name_last,
+    read_state,
+    remove_after,
+    restore,
+)
 from shakespeare_tui.engine.device import allow_tf32, resolve_device
+from shakespeare_tui.engine.fingerprint import (
+    Fingerprint,
+    differences,
+    exact_settings,
+    fingerprint_of,
+    rounding_differences,
+)
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
-from shakespeare_tui.engine.precision_memory import PRECISIONS
 from shakespeare_tui.engine.session import (
     Hooks,
     Session,
@@ -29,11 +44,12 @@ from shakespeare_tui.engine.session import (
     encode_prompts,
     load_baselines,
     load_tokens,
+    new_session,
 )
 
-# What a resumed run may not change: the weights, their optimiser or the data would not fit.
-_FIXED_SECTIONS = ("model", "data")
-_FIXED_TRAINING = ("optimizer", "seed", "ema_decay", "batch_size", "grad_accumulation")
+
+class ChangedRunError(UserError):
+    """The run's conditions are not those of its state: no other checkpoint would mend that."""
 
 
 @contextlib.contextmanager
@@ -46,7 +62,10 @@ def resumed_session(
 ) -> Iterator[Session]:
     """Open a run where it left off and hold its lock.
 
-    What the log says of steps after the checkpoint is dropped: those steps come again, the same.
+    A damaged last checkpoint is passed over, with a notice, for the one before it. A run that ended
+    before its first checkpoint starts from its config. What the log says of steps after the
+    checkpoint is dropped: those steps come again, the same. Nothing is removed before everything
+    that may be refused has been looked at.
 
     Args:
         reference: ``RUN`` (its last checkpoint) or ``RUN@STEP``; later checkpoints are then
@@ -56,87 +75,185 @@ def resumed_session(
         hooks: Progress and cancellation.
 
     Raises:
-        UserError: No such run, it is being trained, its checkpoint is damaged, or a change does
-            not fit.
+        UserError: No such run, it is being trained, its checkpoints are damaged, or something that
+            its steps depend on has changed.
     """
     hooks = hooks or Hooks()
     keep_freed_memory()
     allow_tf32()
     name, _, step_text = reference.rpartition("@") if "@" in reference else (reference, "", "")
     run = find_run(name, root)
-    info = run.info()
+    if step_text in ("", "last") and run.is_blank():
+        with _begun_again(run, root, overrides, hooks) as session:
+            yield session
+        return
     with run.locked():
         run.sweep()
-        checkpoint = _resume_point(run, step_text)
+        steps = _resume_points(run, step_text, hooks)
         before = run.config()
-        config = parse_config(config_to_yaml(before), str(run.path / "config.yaml"), overrides)
-        _check_changes(before, config)
+        config = _changed(run, before, overrides)
         source = open_corpus(config.data.corpus, notice=hooks.notice)
-        if source.sha256() != info.corpus_sha256:
-            raise UserError(
-                f"the corpus {source.name} has changed since run {run.name} began; put the old "
-                "text back, or start a new run"
-            )
         tokenizer = run.tokenizer()
         device = resolve_device(config.training.device)
-        # Before anything is allocated: a config that was tampered with may name any size.
-        if count_parameters(config.model, tokenizer.vocab_size) != info.parameters:
-            raise UserError(
-                f"the config and the tokenizer of run {run.name} do not make its "
-                f"{info.parameters:,} parameters; the run folder mixes files of different runs"
-            )
-        check_memory(config, tokenizer.vocab_size, device)
+        info = run.info()
+        now = fingerprint_of(config, info, source.sha256(), tokenizer, device.type)
+        # What older checkpoints do not tell, the run's folder does.
+        then = dataclasses.replace(
+            now, settings=exact_settings(before), corpus_sha256=info.corpus_sha256
+        )
+        learner, progress = _restored(run, steps, _Conditions(config, then, now), hooks)
         if config.context_note:
             hooks.notice(config.context_note)
         train, val = load_tokens(source, tokenizer, config, hooks)
-        model = Transformer(
-            config.model,
-            tokenizer.vocab_size,
-            context=config.seq_len,
-            embedding_scale=info.embedding_scale,
-        )
-        learner = Learner(
-            model.to(device).train(),
-            config.training,
-            device,
-            torch.float32,
-            has_coupled_decay=info.has_coupled_decay,
-        )
-        progress = restore(checkpoint, learner)
-        if progress.precision not in PRECISIONS:
-            raise UserError(
-                f"{checkpoint.state_path} is damaged or of another version: it has an unknown "
-                f"precision {progress.precision!r}; use another checkpoint"
-            )
-        learner.precision = PRECISIONS[progress.precision]
-        go_back(run, progress.step)
-        truncate_after(run.events_path, progress.step, _comes_again(progress, config))
-        if config != before:
-            write_atomically(run.path / "config.yaml", config_to_yaml(config))
-        yield Session(
+        session = Session(
             run=run,
             config=config,
             tokenizer=tokenizer,
             train=train,
             val=val,
             learner=learner,
+            fingerprint=now,
             progress=progress,
             prompts=encode_prompts(config, tokenizer, val, hooks.notice),
             baselines=load_baselines(source, tokenizer, config, train, val),
             is_new=False,
         )
+        if config != before:
+            write_atomically(run.path / "config.yaml", config_to_yaml(config))
+        # In this order a crash leaves no gap between the log and the last checkpoint.
+        name_last(run, progress.step)
+        truncate_after(run.events_path, progress.step, _comes_again(progress, config))
+        remove_after(run, progress.step)
+        yield session
 
 
-def _resume_point(run: RunFolder, step_text: str) -> Checkpoint:
+def _changed(run: RunFolder, config: Config, overrides: Sequence[str]) -> Config:
+    return parse_config(config_to_yaml(config), str(run.path / "config.yaml"), overrides)
+
+
+@contextlib.contextmanager
+def _begun_again(
+    run: RunFolder, root: Path, overrides: Sequence[str], hooks: Hooks
+) -> Iterator[Session]:
+    """Begin in the folder of a run that ended before its first checkpoint."""
+    config = _changed(run, run.config(), overrides)
+    parent = run.info().parent
+    with new_session(
+        config,
+        root=root,
+        begin_in=run,
+        start_from=find_checkpoint(parent, root) if parent else None,
+        hooks=hooks,
+    ) as session:
+        yield session
+
+
+def _resume_points(run: RunFolder, step_text: str, hooks: Hooks) -> list[int]:
+    """The steps to resume from, the wanted one first."""
     if step_text and step_text != "last":
         if not step_text.isdecimal() or len(step_text) > 12:
             raise UserError(f"resume from {run.name}, or from a step: {run.name}@STEP")
-        return run.checkpoint(int(step_text))
-    # A crash right after the first save leaves a checkpoint that is not named yet.
-    last = run.index().get("last", max(run.steps(), default=None))
+        return [int(step_text)]
+    steps = run.steps()[::-1]
+    try:
+        # A crash right after the first save leaves a checkpoint that is not named yet.
+        last = run.index().get("last", max(steps, default=None))
+    except UserError as error:
+        hooks.notice(f"{error}; taking the last checkpoint instead")
+        last = max(steps, default=None)
     if last is None:
-        raise UserError(f"run {run.name} has no checkpoint to resume from; start a new run")
-    return run.checkpoint(last)
+        raise UserError(
+            f"run {run.name} has no checkpoint left to resume from; start a new run from its "
+            f"config: --config {run.path / 'config.yaml'}"
+        )
+    return [last, *(step for step in steps if step < last)]
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What a run is resumed with.
+
+    Attributes:
+        config: With the changes that were asked for.
+        then: What checkpoints without a fingerprint were made with.
+        now: What the next steps would be made with.
+    """
+
+    config: Config
+    then: Fingerprint
+    now: Fingerprint
+
+    def check(self, saved: SavedState) -> None:
+        """Refuse what would make other steps than the uninterrupted run.
+
+        Raises:
+            ChangedRunError: Something differs; all of it is named.
+        """
+        found = list(differences(saved.fingerprint or self.then, self.now))
+        precision = self.config.training.precision
+        if precision not in ("auto", saved.progress.precision):
+            found.append(f"training.precision is {precision}, was {saved.progress.precision}")
+        if found:
+            checkpoint = saved.checkpoint
+            raise ChangedRunError(
+                f"run {checkpoint.run.name} cannot be resumed exactly: {'; '.join(found)}; undo "
+                f"that, or start a new run from its weights: --from {checkpoint.reference}"
+            )
+
+
+def _restored(
+    run: RunFolder, steps: Sequence[int], conditions: _Conditions, hooks: Hooks
+) -> tuple[Learner, Progress]:
+    """A learner as it was at the first of ``steps`` whose checkpoint can be used."""
+    learner: Learner | None = None
+    problems: list[str] = []
+    for step in steps:
+        try:
+            saved = read_state(run.checkpoint(step))
+            conditions.check(saved)
+            learner = learner or _make_learner(run, conditions.config)
+            progress = restore(saved, learner)
+        except (ChangedRunError, NewerFormatError):
+            raise
+        except UserError as error:
+            if len(steps) == 1:
+                raise
+            problems.append(f"{run.name}@{step} cannot be used: {error}")
+            continue
+        for problem in problems:
+            hooks.notice(problem)
+        if problems:
+            hooks.notice(f"resuming from step {step}, the last good checkpoint")
+        then = saved.fingerprint or conditions.then
+        if found := list(rounding_differences(then, conditions.now)):
+            hooks.notice(
+                "the losses will equal those of an uninterrupted run only up to rounding: "
+                + "; ".join(found)
+            )
+        return learner, progress
+    raise UserError(f"no checkpoint of run {run.name} can be used; {problems[0]}")
+
+
+def _make_learner(run: RunFolder, config: Config) -> Learner:
+    info, vocab_size = run.info(), run.tokenizer().vocab_size
+    # Before anything is allocated: a config that was tampered with may name any size.
+    if count_parameters(config.model, vocab_size) != info.parameters:
+        raise ChangedRunError(
+            f"the config and the tokenizer of run {run.name} do not make its "
+            f"{info.parameters:,} parameters; the run folder mixes files of different runs"
+        )
+    device = resolve_device(config.training.device)
+    check_memory(config, vocab_size, device)
+    model = Transformer(
+        config.model, vocab_size, context=config.seq_len, embedding_scale=info.embedding_scale
+    )
+    return Learner(
+        model.to(device).train(),
+        config.training,
+        device,
+        torch.float32,
+        has_coupled_decay=info.has_coupled_decay,
+    )
 
 
 def _comes_again(progress: Progress, config: Config) -> Callable[[dict[str, Any]], bool]:
@@ -160,14 +277,3 @@ def _comes_again(progress: Progress, config: Config) -> Callable[[dict[str, Any]
         return kind == SampleGenerated.__name__ and is_sample_undone
 
     return comes_again
-
-
-def _check_changes(before: Config, after: Config) -> None:
-    for section in _FIXED_SECTIONS:
-        if getattr(before, section) != getattr(after, section):
-            raise UserError(
-                f"a resumed run keeps its {section} settings; to change them, start a new run"
-            )
-    for key in _FIXED_TRAINING:
-        if getattr(before.training, key) != getattr(after.training, key):
-            raise UserError(f"a resumed run keeps training.{key}; to change it, start a new run")

@@ -34,17 +34,14 @@ from shakespeare_tui.core.tokens import (
     fit_char_tokenizer,
     split_tokens,
 )
-from shakespeare_tui.engine.checkpoints import (
-    Progress,
-    load_weights,
-    read_tensors,
-)
+from shakespeare_tui.engine.checkpoints import Progress, load_weights, read_weights
 from shakespeare_tui.engine.device import (
     allow_tf32,
     cuda_has_bf16,
     measured_precision,
     resolve_device,
 )
+from shakespeare_tui.engine.fingerprint import Fingerprint, fingerprint_of
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
@@ -71,6 +68,7 @@ class Session:
         train: Training tokens, shape [n].
         val: Validation tokens.
         learner: Model and optimisers on their device.
+        fingerprint: What its steps depend on.
         progress: Where the run stands.
         prompts: The config's prompts in tokens, beside their text.
         baselines: Reference losses on the validation split, nats per token.
@@ -83,6 +81,7 @@ class Session:
     train: TokenArray
     val: TokenArray
     learner: Learner
+    fingerprint: Fingerprint
     progress: Progress
     prompts: list[tuple[str, list[int]]]
     baselines: dict[str, float] = field(default_factory=dict)
@@ -96,6 +95,7 @@ def new_session(
     root: Path,
     name: str | None = None,
     stem: str = "run",
+    begin_in: RunFolder | None = None,
     start_from: Checkpoint | None = None,
     fallback_to_sample: bool = False,
     hooks: Hooks | None = None,
@@ -107,6 +107,7 @@ def new_session(
         root: Folder of all runs.
         name: The run's name; None numbers ``stem``.
         stem: What unnamed runs are called.
+        begin_in: The folder of a run that ended before its first checkpoint, to be begun again.
         start_from: Take the weights and tokenizer of this checkpoint (fine-tuning); its model must
             have the same shape.
         fallback_to_sample: Train on the shipped sample where the corpus cannot be had.
@@ -139,15 +140,17 @@ def new_session(
     check_memory(config, tokenizer.vocab_size, device)
     weights = _starting_weights(start_from, config, tokenizer) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)
-    run = create_run_folder(root, name, stem)
-    try:
-        with run.locked():
+    run = begin_in or create_run_folder(root, name, stem)
+    with run.locked():
+        run.clear_blank()
+        try:
             info = new_run_info(
                 name=run.name,
                 corpus=source.name,
                 corpus_sha256=source.sha256(),
                 characters=characters,
                 vocab_size=tokenizer.vocab_size,
+                tokenizer_sha256=tokenizer.fingerprint,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
                 embedding_scale=(
@@ -165,14 +168,17 @@ def new_session(
                 train=train,
                 val=val,
                 learner=learner,
+                fingerprint=fingerprint_of(
+                    config, info, info.corpus_sha256, tokenizer, device.type
+                ),
                 progress=progress,
                 prompts=encode_prompts(config, tokenizer, val, hooks.notice),
                 baselines=load_baselines(source, tokenizer, config, train, val),
             )
-    except BaseException:
-        if not run.events_path.exists():
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+        except BaseException:
+            if begin_in is None and not run.events_path.exists():
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
 
 
 def _starting_weights(
@@ -184,7 +190,7 @@ def _starting_weights(
             f"the model of {start_from.reference} has another shape; use its config: "
             f"--config {start_from.run.path / 'config.yaml'}"
         )
-    weights, _ = read_tensors(start_from.weights_path)
+    weights = read_weights(start_from)
     if sum(w.numel() for w in weights.values()) != count_parameters(parent, tokenizer.vocab_size):
         raise UserError(f"{start_from.weights_path} does not fit its run's config")
     return weights

@@ -36,7 +36,7 @@ from shakespeare_tui.core.schedules import learning_rate_factor
 from shakespeare_tui.core.tokens import WindowSampler, gather_windows
 from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, Speed
 from shakespeare_tui.engine.boundary import Boundary
-from shakespeare_tui.engine.checkpoints import explain_disk_error, restore
+from shakespeare_tui.engine.checkpoints import explain_disk_error, read_state, restore
 from shakespeare_tui.engine.device import describe_device, is_out_of_memory
 from shakespeare_tui.engine.session import Session
 
@@ -103,7 +103,7 @@ class Trainer:
             # Whoever read the events left; no disk is to blame.
             raise
         except OSError as error:
-            failure = explain_disk_error(error)
+            failure = explain_disk_error(error, self._session.run)
             self._report(failure)
             raise failure from error
         except (RuntimeError, MemoryError) as error:
@@ -309,7 +309,7 @@ class Trainer:
     def _roll_back(self) -> None:
         session, before = self._session, self._session.progress
         checkpoint = session.run.checkpoint(self._boundary.saved_step)
-        session.progress = restore(checkpoint, session.learner)
+        session.progress = restore(read_state(checkpoint), session.learner)
         session.progress.rate_scale = before.rate_scale / 2
         session.progress.rollbacks = before.rollbacks + 1
         session.progress.elapsed_seconds = before.elapsed_seconds

@@ -308,7 +308,7 @@ DAMAGE: list[Case] = [
     (
         "truncated state",
         lambda run: cut(run.checkpoint(30).state_path, 1000),
-        ("train", "--no-ui", "--resume=alpha"),
+        ("train", "--no-ui", "--resume=alpha@30"),
         ("state.safetensors", "damaged"),
     ),
     (
@@ -319,7 +319,7 @@ DAMAGE: list[Case] = [
     ),
     (
         "newer checkpoint",
-        lambda run: edit_json(run.checkpoint_folder(30) / "info.json", format=2),
+        lambda run: edit_json(run.checkpoint_folder(30) / "info.json", format=99),
         ("generate", "alpha"),
         ("info.json", "newer version", "update shakespeare-tui"),
     ),

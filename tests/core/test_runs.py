@@ -273,7 +273,7 @@ class TestDamage:
             RunFolder(tmp_path).info()
         with pytest.raises(UserError, match=r"config\.yaml is missing"):
             RunFolder(tmp_path).config()
-        with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
+        with pytest.raises(UserError, match=r"it has no run\.json"):
             RunFolder(tmp_path).tokenizer()
 
 

@@ -1,7 +1,9 @@
 """Files that are cut short, foreign, newer or hostile: refused in one line, and nothing runs."""
 
+import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import pickletools
@@ -15,14 +17,21 @@ from typing import Any
 
 import pytest
 import torch
-from real_cli import CliProcess
+from real_cli import CliProcess, CommandLine
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trained_run import fingerprints, trained
+from training_runs import forget_digests
 
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.engine.checkpoints import Progress, load_model, read_tensors, restore
+from shakespeare_tui.engine.checkpoints import (
+    Progress,
+    load_model,
+    read_state,
+    read_tensors,
+    restore,
+)
 from shakespeare_tui.engine.learner import Learner
 from shakespeare_tui.engine.model import Transformer
 
@@ -39,7 +48,7 @@ def restore_at(run: RunFolder, step: int = 30) -> tuple[Progress, Learner]:
     config = run.config()
     model = Transformer(config.model, run.tokenizer().vocab_size)
     learner = Learner(model, config.training, CPU, torch.float32)
-    return restore(run.checkpoint(step), learner), learner
+    return restore(read_state(run.checkpoint(step)), learner), learner
 
 
 def refused(action: Callable[[], object]) -> str:
@@ -50,11 +59,20 @@ def refused(action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
+def forget_tokenizer(run: RunFolder) -> None:
+    """As a run of an older version, which does not tell its tokenizer's fingerprint."""
+    path = run.path / "run.json"
+    info = json.loads(path.read_text())
+    del info["tokenizer_sha256"]
+    path.write_text(json.dumps(info | {"format": 1}))
+
+
 def change_weights(run: RunFolder, change: Callable[[dict[str, Tensor]], object]) -> None:
     path = run.checkpoint(30).weights_path
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
+    forget_digests(run.checkpoint(30))
 
 
 def change_state(
@@ -68,6 +86,7 @@ def change_state(
     change(tensors)
     found["progress"] = json.dumps({**json.loads(found["progress"]), **progress})
     save_file(tensors, path, found if metadata is None else metadata)
+    forget_digests(run.checkpoint(30))
 
 
 class TestWhatIsWritten:
@@ -165,15 +184,14 @@ class TestCutShort:
 
 class TestForeignWeights:
     def test_of_another_model(self, trained: RunFolder) -> None:
-        save_file({"a": torch.zeros(3)}, trained.checkpoint(30).weights_path)
+        change_weights(trained, lambda t: (t.clear(), t.update(a=torch.zeros(3))))
         message = refused(lambda: load(trained))
         assert "holds 3 parameters" in message
         assert f"need {trained.info().parameters:,}" in message
 
     def test_as_many_parameters_by_other_names(self, trained: RunFolder) -> None:
-        save_file(
-            {"a": torch.zeros(trained.info().parameters)}, trained.checkpoint(30).weights_path
-        )
+        count = trained.info().parameters
+        change_weights(trained, lambda t: (t.clear(), t.update(a=torch.zeros(count))))
         assert "'" in refused(lambda: load(trained))
 
     @pytest.mark.parametrize(
@@ -219,6 +237,56 @@ class TestForeignWeights:
         torch.testing.assert_close(
             model.embedding.weight, wanted.embedding.weight, rtol=1e-3, atol=1e-4
         )
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_weights_are_refused(self, value: float, trained: RunFolder) -> None:
+        change_weights(trained, lambda t: t["embedding.weight"][3].fill_(value))
+        assert "NaN or infinite (embedding.weight)" in refused(lambda: load(trained))
+        assert "NaN or infinite" in refused(lambda: restore_at(trained))
+
+    def test_weights_whose_sum_overflows_are_not(self, trained: RunFolder) -> None:
+        change_weights(trained, lambda t: t["embedding.weight"].fill_(3e38))
+        load(trained)
+
+    def test_no_command_writes_text_from_them(self, trained: RunFolder, cli: CommandLine) -> None:
+        change_weights(trained, lambda t: t["embedding.weight"].fill_(math.nan))
+        for command in ("generate", "eval"):
+            outcome = cli(command, "alpha@30")
+            assert (outcome.code, outcome.out) == (2, "")
+            assert outcome.err.count("\n") == 1 and "NaN or infinite" in outcome.err
+
+
+class TestDigests:
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("file", ["weights", "state"])
+    def test_one_flipped_bit_is_noticed(self, file: str, seed: int, trained: RunFolder) -> None:
+        path = trained.checkpoint(30).folder / f"{file}.safetensors"
+        content = bytearray(path.read_bytes())
+        header = 8 + struct.unpack("<Q", content[:8])[0]
+        chance = random.Random(seed)
+        content[chance.randrange(header, len(content))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        action = load if file == "weights" else restore_at
+        message = refused(lambda: action(trained))
+        assert str(path) in message and "use another checkpoint" in message
+        load_model(trained.checkpoint(20), CPU)
+
+    def test_they_are_those_of_the_files(self, trained: RunFolder) -> None:
+        for checkpoint in trained.checkpoints():
+            for path, told in (
+                (checkpoint.weights_path, checkpoint.info.weights_sha256),
+                (checkpoint.state_path, checkpoint.info.state_sha256),
+            ):
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == told
+
+    def test_a_checkpoint_of_an_older_version_has_none_and_loads(self, trained: RunFolder) -> None:
+        wanted = load(trained).embedding.weight
+        forget_digests(trained.checkpoint(30))
+        forget_tokenizer(trained)
+        assert torch.equal(load(trained).embedding.weight, wanted)
+        restore_at(trained)
 
 
 class TestForeignState:
@@ -416,7 +484,22 @@ class TestGarbageBeside:
     def test_another_runs_tokenizer(self, trained: RunFolder) -> None:
         path = trained.path / "tokenizer.json"
         path.write_text(json.dumps({"type": "char", "characters": ["a", "b"]}))
+        assert "comes from another run" in refused(lambda: load(trained))
+
+    def test_another_runs_tokenizer_in_an_older_run(self, trained: RunFolder) -> None:
+        forget_tokenizer(trained)
+        path = trained.path / "tokenizer.json"
+        path.write_text(json.dumps({"type": "char", "characters": ["a", "b"]}))
         assert "mixes files of different runs" in refused(lambda: load(trained))
+
+    def test_a_swapped_character_in_the_tokenizer(self, trained: RunFolder) -> None:
+        path = trained.path / "tokenizer.json"
+        record = json.loads(path.read_text())
+        record["characters"][-1] = "~"
+        path.write_text(json.dumps(record))
+        assert "was changed" in refused(lambda: load(trained))
+        forget_tokenizer(trained)
+        load(trained)
 
 
 class TestCrashLeftovers:

@@ -5,6 +5,7 @@ and sgd go through their moments.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def make_format_1(session: Session) -> None:
     record = json.loads(path.read_text())
     del record["embedding_scale"]
     path.write_text(json.dumps(record | {"format": 1}))
+    session.fingerprint = replace(session.fingerprint, format=1, embedding_scale=1.0)
     learner = session.learner
     learner.model.embedding_scale = 1.0
     learner.optimizers = make_optimizers(

@@ -1,20 +1,25 @@
 """A run that was stopped or crashed anywhere goes on as if it never had been."""
 
+import contextlib
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from training_runs import (
     OnEvent,
     Trained,
+    forget_digests,
     make_config,
     read_lines,
     resume,
+    run_session,
     train,
     what_was_learned,
 )
@@ -30,6 +35,7 @@ from shakespeare_tui.core.commands import (
     Stop,
     leave_command,
 )
+from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.events import (
     CheckpointSaved,
@@ -40,9 +46,11 @@ from shakespeare_tui.core.events import (
     SampleGenerated,
     StepCompleted,
 )
-from shakespeare_tui.core.runs import RunFolder, find_checkpoint
+from shakespeare_tui.core.runs import Checkpoint, RunFolder, find_checkpoint
+from shakespeare_tui.engine.boundary import Boundary
 from shakespeare_tui.engine.checkpoints import read_tensors
 from shakespeare_tui.engine.resume import resumed_session
+from shakespeare_tui.engine.session import Hooks, new_session
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random-adamw-dropout": {"model__dropout": 0.2},
@@ -74,6 +82,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 class CrashError(BaseException):
     """Nothing catches it: the trainer ends where it is, as from ``kill -9``."""
+
+
+def crash(*arguments: object) -> None:
+    raise CrashError
 
 
 def post_at(step: int, *commands: Command) -> OnEvent:
@@ -159,9 +171,6 @@ def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(tmp_p
         name = f"crashed-{number}"
         with pytest.raises(CrashError):
             train(tmp_path, config, name=name, before_log=crash_at_event(number))
-        if not RunFolder(tmp_path / name).steps():
-            assert number <= 2  # the run began, and nothing of it was on disk yet
-            continue
         assert_same_run(resume(tmp_path, name).run, reference.run)
 
 
@@ -354,6 +363,97 @@ def test_a_crash_before_the_first_save_is_resumed_too(tmp_path: Path) -> None:
     assert_same_run(resume(tmp_path).run, reference.run)
 
 
+def begin_and_crash(
+    root: Path, config: Config, at_event: int = 1, start_from: Checkpoint | None = None
+) -> RunFolder:
+    """A run that is killed with its header in the log and before its first checkpoint."""
+    with (
+        pytest.raises(CrashError),
+        new_session(config, root=root, name="run", start_from=start_from) as session,
+    ):
+        run_session(session, before_log=crash_at_event(at_event))
+    assert RunFolder(root / "run").steps() == []
+    return RunFolder(root / "run")
+
+
+@pytest.mark.parametrize("at_event", [1, 2])
+def test_a_run_that_ended_before_its_first_checkpoint_starts_from_its_config(
+    at_event: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(model__dropout=0.2, training__max_steps=8)
+    reference = train(tmp_path, config, name="reference")
+    monkeypatch.setattr(Boundary, "save", crash)  # killed while the first one is written
+    run = begin_and_crash(tmp_path, config, 99)
+    monkeypatch.undo()
+    if at_event == 1:
+        run.events_path.unlink()
+    (run.path / ".step-00000000.half").mkdir()
+    resumed = resume(tmp_path)
+    assert resumed.session.is_new
+    assert_same_run(resumed.run, reference.run)
+    assert {path.name for path in run.path.glob(".*")} <= {".lock"}
+
+
+def test_a_fork_that_ended_before_its_first_checkpoint_starts_from_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = train(tmp_path, make_config(training__max_steps=8), name="parent").run.checkpoint(8)
+    config = make_config(training__max_steps=8, training__seed=3)
+    with new_session(config, root=tmp_path, name="reference", start_from=parent) as session:
+        reference = run_session(session)
+    with monkeypatch.context() as patch:
+        patch.setattr(Boundary, "save", crash)
+        begin_and_crash(tmp_path, config, 99, parent)
+    resumed = resume(tmp_path)
+    assert_same_run(resumed.run, reference.run)
+    assert resumed.run.info().parent == "parent@8"
+
+
+@pytest.mark.parametrize("left", ["nothing", "a lock", "a config", "all but a checkpoint"])
+def test_the_name_of_a_run_that_learned_nothing_is_free(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(training__max_steps=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Boundary, "save", crash)
+        run = begin_and_crash(tmp_path, config, 99)
+    kept = {"nothing": set(), "a lock": {".lock"}, "a config": {"config.yaml"}}.get(left)
+    for path in run.path.iterdir():
+        if kept is not None and path.name not in kept:
+            path.unlink()
+    if kept is not None:
+        message = attempt(tmp_path)
+        assert "--name run" in message and "checkpoint" not in message
+    trained = train(tmp_path, config)
+    assert trained.finished.reason == "completed"
+    assert_reads_as_one_run(trained.run)
+
+
+@pytest.mark.parametrize(
+    "what", ["a foreign file", "a checkpoint", "a trainer", "steps in the log"]
+)
+def test_the_name_of_a_folder_that_holds_something_is_taken(what: str, tmp_path: Path) -> None:
+    run = train(tmp_path, make_config(training__max_steps=8)).run
+    if what != "a checkpoint":
+        for step in run.steps():
+            run.remove_checkpoint(step)
+        (run.path / "index.json").unlink()
+    if what in ("a foreign file", "a trainer"):
+        run.events_path.unlink()
+    if what == "a foreign file":
+        (run.path / "essay.txt").write_text("mine")
+    before = snapshot(run)
+    with contextlib.ExitStack() as stack:
+        if what == "a trainer":
+            stack.enter_context(run.locked())
+        with pytest.raises(UserError, match="already a run"):
+            train(tmp_path, make_config())
+    assert snapshot(run) == before
+    if what == "steps in the log":
+        assert "no checkpoint left" in attempt(tmp_path)
+        assert snapshot(run) == before
+
+
 def test_a_crash_while_a_checkpoint_is_replaced_by_its_newer_self(tmp_path: Path) -> None:
     config = make_config(training__max_steps=16)
     reference = train(tmp_path, config, name="reference")
@@ -423,33 +523,155 @@ def stopped(stopped_source: Trained, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("override", "key"),
-    [
-        ("model.d_model=32", "model"),
-        ("model.dropout=0.5", "model"),
-        ("data.corpus=tiny_shakespeare", "data"),
-        ("data.windows=shuffled", "data"),
-        ("training.optimizer=sgd", "training.optimizer"),
-        ("training.seed=1", "training.seed"),
-        ("training.ema_decay=0.9", "training.ema_decay"),
-        ("training.batch_size=8", "training.batch_size"),
-        ("training.grad_accumulation=2", "training.grad_accumulation"),
-        ("training.max_steps=-1", "training.max_steps"),
-        ("training.max_stps=30", "max_steps"),
-    ],
-)
-def test_a_change_that_cannot_be_exact_is_refused(
-    override: str, key: str, stopped: RunFolder
-) -> None:
+CHANGES = {
+    "model.d_model": "32",
+    "model.n_heads": "1",
+    "model.dropout": "0.5",
+    "model.positions": "learned",
+    "model.activation": "relu2",
+    "model.rope_theta": "5000",
+    "data.val_fraction": "0.2",
+    "data.seq_len": "8",
+    "data.windows": "shuffled",
+    "training.optimizer": "sgd",
+    "training.learning_rate": "0.5",
+    "training.scheduler": "linear",
+    "training.min_lr": "0.0001",
+    "training.weight_decay": "0.3",
+    "training.grad_clip": "0",
+    "training.seed": "1",
+    "training.ema_decay": "0.9",
+    "training.batch_size": "8",
+    "training.grad_accumulation": "2",
+    "training.precision": "bfloat16",
+}
+
+
+def edit_config(run: RunFolder, key: str, value: str) -> None:
+    """As by an editor: one line of ``config.yaml``."""
+    section, _, name = key.partition(".")
+    path = run.path / "config.yaml"
+    head, found, tail = path.read_text().partition(f"\n{section}:")
+    tail, count = re.subn(rf"(?m)^  {name}: .*$", f"  {name}: {value}", tail, count=1)
+    assert found and count
+    path.write_text(head + found + tail)
+
+
+@pytest.mark.parametrize("key", CHANGES)
+@pytest.mark.parametrize("by", ["an override", "an editor"])
+def test_a_change_that_cannot_be_exact_is_refused(by: str, key: str, stopped: RunFolder) -> None:
+    overrides: tuple[str, ...] = ()
+    if by == "an editor":
+        edit_config(stopped, key, CHANGES[key])
+    else:
+        overrides = (f"{key}={CHANGES[key]}",)
     before = snapshot(stopped)
-    assert key in attempt(stopped.path.parent, overrides=(override,))
+    message = attempt(stopped.path.parent, overrides=overrides)
+    assert f"{key} is {CHANGES[key]}, was" in message
+    assert "--from run@9" in message
     assert snapshot(stopped) == before
     assert not stopped.is_locked()
 
 
+def test_every_change_is_named_at_once_also_for_an_earlier_step(stopped: RunFolder) -> None:
+    edit_config(stopped, "training.seed", "1")
+    edit_config(stopped, "model.dropout", "0.5")
+    before = snapshot(stopped)
+    message = attempt(stopped.path.parent, "run@8", ("training.batch_size=8",))
+    for key in ("training.seed is 1", "model.dropout is 0.5", "training.batch_size is 8"):
+        assert key in message
+    assert "--from run@8" in message
+    assert snapshot(stopped) == before
+
+
+@pytest.mark.parametrize(
+    "override", ["training.max_steps=-1", "training.max_stps=30", "data.corpus=nowhere.txt"]
+)
+def test_a_change_that_makes_no_sense_is_refused(override: str, stopped: RunFolder) -> None:
+    before = snapshot(stopped)
+    message = attempt(stopped.path.parent, overrides=(override,))
+    assert "max_steps" in message or "nowhere.txt" in message
+    assert snapshot(stopped) == before
+
+
+def test_what_does_not_touch_the_steps_may_change(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    reference = train(tmp_path, config, name="reference")
+    train(tmp_path, config, on_event=post_at(9, Stop()))
+    changes = [
+        "sampling.every=5",
+        "sampling.temperature=0.1",
+        "checkpoints.save_every=3",
+        "checkpoints.keep_best=1",
+        "training.eval_every=6",
+        "training.patience=50",
+        "training.on_nan=rollback",
+        "training.precision=auto",
+        "training.device=cpu",
+        # What an empty setting means, said aloud.
+        "training.min_lr=0.0003",
+        "data.seq_len=16",
+    ]
+    resumed = resume(tmp_path, overrides=changes)
+    assert steps_learned(resumed.run) == steps_learned(reference.run)
+    assert resumed.run.config().sampling.every == 5
+
+
+def steps_learned(run: RunFolder) -> list[tuple[Any, ...]]:
+    return [line for line in what_was_learned(run) if line[0] == "StepCompleted"]
+
+
+def test_a_corpus_that_moved_is_the_same_corpus(tmp_path: Path) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text("To be, or not to be: that is the question.\n" * 60)
+    config = make_config(data__corpus=str(text), sampling__prompts='["To"]')
+    reference = train(tmp_path, config, name="reference")
+    train(tmp_path, config, on_event=post_at(9, Stop()))
+    moved = text.rename(tmp_path / "moved.txt")
+    resumed = resume(tmp_path, overrides=[f"data.corpus={moved}"])
+    assert what_was_learned(resumed.run) == what_was_learned(reference.run)
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_another_number_of_threads_is_said(threads: int, stopped: RunFolder) -> None:
+    torch.set_num_threads(threads + 1)
+    notices: list[str] = []
+    hooks = Hooks(notice=notices.append)
+    with resumed_session("run", root=stopped.path.parent, hooks=hooks) as session:
+        run_session(session)
+    (notice,) = notices
+    assert f"{threads + 1} threads, was {threads} (set OMP_NUM_THREADS={threads})" in notice
+    # From here on it is what the run is trained with.
+    with resumed_session("run", root=stopped.path.parent, hooks=hooks):
+        assert len(notices) == 1
+
+
+def test_a_run_of_an_older_version_is_resumed_exactly(stopped: RunFolder, tmp_path: Path) -> None:
+    reference = train(tmp_path, make_config(), name="reference")
+    for step in stopped.steps():
+        path = stopped.checkpoint(step).state_path
+        tensors, metadata = read_tensors(path)
+        del metadata["fingerprint"]
+        save_file(tensors, path, metadata)
+        forget_digests(stopped.checkpoint(step))
+    assert "training.seed is 1, was" in attempt(tmp_path, overrides=("training.seed=1",))
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
 
 
 def rewrite_state(run: RunFolder, **changes: Any) -> None:
@@ -464,10 +686,13 @@ def rewrite_state(run: RunFolder, **changes: Any) -> None:
     if changes and "progress" in metadata:
         metadata["progress"] = json.dumps(json.loads(metadata["progress"]) | changes)
     save_file(tensors, path, metadata)
+    forget_digests(run.checkpoint(9))
 
 
-DAMAGE: dict[str, Callable[[RunFolder], object]] = {
+DAMAGED_CHECKPOINT: dict[str, Callable[[RunFolder], object]] = {
     "weights cut short": lambda run: truncate(run.checkpoint(9).weights_path),
+    "weights with a flipped bit": lambda run: flip_bit(run.checkpoint(9).weights_path),
+    "state with a flipped bit": lambda run: flip_bit(run.checkpoint(9).state_path),
     "state cut short": lambda run: truncate(run.checkpoint(9).state_path),
     "state is missing": lambda run: run.checkpoint(9).state_path.unlink(),
     "state is the weights": lambda run: run.checkpoint(9).state_path.write_bytes(
@@ -476,8 +701,6 @@ DAMAGE: dict[str, Callable[[RunFolder], object]] = {
     "a pickle": lambda run: run.checkpoint(9).state_path.write_bytes(b"\x80\x04cos\nsystem\n"),
     "info is missing": lambda run: (run.checkpoint(9).folder / "info.json").unlink(),
     "info is no JSON": lambda run: (run.checkpoint(9).folder / "info.json").write_text("{"),
-    "newer info": lambda run: (run.checkpoint(9).folder / "info.json").write_text('{"format": 99}'),
-    "index is damaged": lambda run: (run.path / "index.json").write_text("[]"),
     "progress is no JSON": lambda run: rewrite_state(run, progress="{"),
     "progress is a list": lambda run: rewrite_state(run, progress="[1]"),
     "progress has unknown fields": lambda run: rewrite_state(run, epoch=3),
@@ -486,6 +709,10 @@ DAMAGE: dict[str, Callable[[RunFolder], object]] = {
     "progress has an unknown precision": lambda run: rewrite_state(run, precision="int3"),
     "progress has no updates": lambda run: rewrite_state(run, ema_updates=None),
     "updates are no number": lambda run: rewrite_state(run, ema_updates="many"),
+}
+
+DAMAGED_RUN: dict[str, Callable[[RunFolder], object]] = {
+    "newer info": lambda run: (run.checkpoint(9).folder / "info.json").write_text('{"format": 99}'),
     "run.json is missing": lambda run: (run.path / "run.json").unlink(),
     "config is damaged": lambda run: (run.path / "config.yaml").write_text("model: ["),
     "config names a larger model": lambda run: (run.path / "config.yaml").write_text(
@@ -495,11 +722,44 @@ DAMAGE: dict[str, Callable[[RunFolder], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", [*DAMAGED_CHECKPOINT, *DAMAGED_RUN])
 def test_damage_is_one_line_and_loses_nothing(kind: str, stopped: RunFolder) -> None:
-    DAMAGE[kind](stopped)
+    (DAMAGED_CHECKPOINT | DAMAGED_RUN)[kind](stopped)
     before = snapshot(stopped)
-    attempt(stopped.path.parent)
+    attempt(stopped.path.parent, "run" if kind in DAMAGED_RUN else "run@9")
+    assert snapshot(stopped) == before
+
+
+@pytest.mark.parametrize("kind", DAMAGED_CHECKPOINT)
+def test_resuming_steps_back_to_the_last_good_checkpoint_and_says_so(
+    kind: str, stopped: RunFolder
+) -> None:
+    DAMAGED_CHECKPOINT[kind](stopped)
+    notices: list[str] = []
+    hooks = Hooks(notice=notices.append)
+    with resumed_session("run", root=stopped.path.parent, hooks=hooks) as session:
+        assert session.progress.step == 8
+        assert stopped.index()["last"] == 8
+        assert stopped.steps() == [8]
+    assert "run@9 cannot be used" in notices[0]
+    assert "resuming from step 8" in notices[1]
+    assert not any("\n" in notice for notice in notices)
+
+
+def test_a_run_that_stepped_back_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    config = make_config(model__dropout=0.2)
+    reference = train(tmp_path, config, name="reference")
+    stopped = train(tmp_path, config, on_event=post_at(9, Stop())).run
+    flip_bit(stopped.checkpoint(9).weights_path)
+    assert_same_run(resume(tmp_path).run, reference.run)
+
+
+def test_no_good_checkpoint_at_all_is_one_line_and_loses_nothing(stopped: RunFolder) -> None:
+    for step in stopped.steps():
+        flip_bit(stopped.checkpoint(step).weights_path)
+    before = snapshot(stopped)
+    message = attempt(stopped.path.parent)
+    assert "no checkpoint of run run can be used" in message
     assert snapshot(stopped) == before
 
 
@@ -517,10 +777,13 @@ def test_what_cannot_be_resumed_is_refused(reference: str, stopped: RunFolder) -
     assert snapshot(stopped) == before
 
 
-def test_a_damaged_index_leaves_resuming_by_step(stopped: RunFolder) -> None:
-    (stopped.path / "index.json").write_text("[")
-    with resumed_session("run@9", root=stopped.path.parent) as session:
+@pytest.mark.parametrize("reference", ["run", "run@9"])
+@pytest.mark.parametrize("content", ["[", "[]", '{"last": "nine"}', '{"last": 11, "best": 11}'])
+def test_a_damaged_index_leaves_resuming(content: str, reference: str, stopped: RunFolder) -> None:
+    (stopped.path / "index.json").write_text(content)
+    with resumed_session(reference, root=stopped.path.parent) as session:
         assert session.progress.step == 9
+    assert stopped.index()["last"] == 9
 
 
 def test_a_run_in_training_is_refused(stopped: RunFolder) -> None:

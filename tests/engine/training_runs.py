@@ -12,7 +12,7 @@ from shakespeare_tui.core.config_loading import load_config
 from shakespeare_tui.core.errors import RunFailedError
 from shakespeare_tui.core.event_log import EventLog
 from shakespeare_tui.core.events import Event, RunFinished
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.core.runs import Checkpoint, RunFolder
 from shakespeare_tui.engine.resume import resumed_session
 from shakespeare_tui.engine.session import Session, new_session
 from shakespeare_tui.engine.trainer import Trainer
@@ -131,3 +131,11 @@ def what_was_learned(run: RunFolder) -> list[tuple[Any, ...]]:
         for line in read_lines(run)
         if line["type"] in fields
     ]
+
+
+def forget_digests(checkpoint: Checkpoint) -> None:
+    """As a checkpoint of an older version, whose content nothing vouches for."""
+    path = checkpoint.folder / "info.json"
+    info = json.loads(path.read_text())
+    kept = {key: value for key, value in info.items() if not key.endswith("_sha256")}
+    path.write_text(json.dumps(kept | {"format": 1}))

