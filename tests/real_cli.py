@@ -57,14 +57,28 @@ def run_in_process(capfd: pytest.CaptureFixture[str], arguments: Sequence[str]) 
 # A server that has loaded torch once and forks: a fresh process each, without seconds of imports.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["shakespeare_tui.engine.trainer", "shakespeare_tui.cli.train_console", "real_cli"]
+    # What the first step of an optimiser imports, too.
+    [
+        "shakespeare_tui.engine.trainer",
+        "shakespeare_tui.cli.train_console",
+        "torch._dynamo",
+        "real_cli",
+    ]
 )
 _started: list["CliProcess"] = []
 _numbers = itertools.count()
 
 
 class CliProcess:
-    """One run of the program in a process of its own; ``stdout`` and ``stderr`` go to files."""
+    """One run of the program in a process of its own; ``stdout`` and ``stderr`` go to files.
+
+    Args:
+        arguments: The command line.
+        folder: Where the outputs go.
+        largest_file_bytes: A write past it fails as on a full disk.
+        memory_bytes: Most that may be allocated.
+        prepare: Called in the process before the program begins.
+    """
 
     def __init__(
         self,
@@ -73,6 +87,7 @@ class CliProcess:
         *,
         largest_file_bytes: int | None = None,
         memory_bytes: int | None = None,
+        prepare: Callable[[], object] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number = next(_numbers)
@@ -86,6 +101,7 @@ class CliProcess:
                 os.getcwd(),
                 (self._out, self._err),
                 {name: value for name, value in limits.items() if value is not None},
+                prepare,
             ),
         )
         self._process.start()
@@ -133,6 +149,7 @@ def _main(
     folder: str,
     outputs: tuple[Path, Path],
     limits: dict[str, int],
+    prepare: Callable[[], object] | None,
 ) -> None:
     os.chdir(folder)
     os.environ.clear()
@@ -154,6 +171,8 @@ def _main(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         for name, value in limits.items():
             resource.setrlimit(getattr(resource, name), (value, value))
+    if prepare is not None:
+        prepare()
     code = 1
     try:
         code = main(arguments)
