@@ -3,14 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import progress
+from shakespeare_tui.cli.console import progress, rule
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import per_second
-from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.runs import Checkpoint
@@ -106,6 +105,4 @@ def _pages(samples: list[tuple[str, str]]) -> str:
 
 
 def _page(prompt: str, text: str) -> str:
-    from shakespeare_tui.cli.train_console import rule
-
-    return f"{rule(visible(prompt))}\n{prompt}{text}\n"
+    return f"{rule(prompt)}\n{prompt}{text}\n"

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from rich.cells import chop_cells, set_cell_size
 
 from shakespeare_tui.cli.columns import TextColumn
-from shakespeare_tui.cli.train_console import rule
+from shakespeare_tui.cli.console import rule
 from shakespeare_tui.core.measures import MEASURES
 from shakespeare_tui.core.text_changes import first_difference
 from shakespeare_tui.core.visible_text import visible

@@ -2,7 +2,13 @@
 
 import argparse
 
-from shakespeare_tui.cli.console import check_device, print_json, whole_number
+from shakespeare_tui.cli.console import (
+    check_device,
+    print_json,
+    print_result,
+    terminal_width,
+    whole_number,
+)
 from shakespeare_tui.cli.sampling_options import StepsHelp, add_stop
 from shakespeare_tui.cli.writing import PRECISIONS, check_amount, default_prompt
 from shakespeare_tui.core.errors import UserError
@@ -85,7 +91,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"prompt": prompt, "columns": [column.as_json() for column in columns]})
         return 0
     from shakespeare_tui.cli.columns_report import columns_lines
-    from shakespeare_tui.cli.corpus_report import terminal_width
 
-    print("\n".join(columns_lines(prompt, columns, terminal_width(), beside=True)))
+    print_result("\n".join(columns_lines(prompt, columns, terminal_width(), beside=True)))
     return 0

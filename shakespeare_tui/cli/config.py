@@ -5,7 +5,7 @@ import shutil
 import textwrap
 from typing import Any
 
-from shakespeare_tui.cli.console import print_json
+from shakespeare_tui.cli.console import print_json, print_result, write_text
 from shakespeare_tui.core.errors import UserError
 
 
@@ -72,7 +72,9 @@ def run_list(arguments: argparse.Namespace) -> int:
         return 0
     indent = max(len(str(preset["name"])) for preset in presets) + 2
     for preset in presets:
-        print(_wrapped(str(preset["description"]), str(preset["name"]).ljust(indent), indent))
+        print_result(
+            _wrapped(str(preset["description"]), str(preset["name"]).ljust(indent), indent)
+        )
     return 0
 
 
@@ -84,7 +86,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(config.model_dump(mode="json"))
     else:
-        print(config_to_yaml(config), end="")
+        write_text(config_to_yaml(config))
     return 0
 
 
@@ -99,7 +101,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         except UserError as error:
             errors[file] = error
         if not arguments.json and file not in errors:
-            print(f"{file}: ok")
+            print_result(f"{file}: ok")
     if arguments.json:
         print_json({"files": [_check_result(file, errors.get(file)) for file in arguments.files]})
         return 2 if errors else 0
@@ -127,13 +129,13 @@ def run_guide(arguments: argparse.Namespace) -> int:
         return 0
     for number, symptom in enumerate(TUNING_GUIDE):
         if number:
-            print()
-        print(_wrapped(f"{symptom.name.upper()}: {symptom.signs}", "", 2))
+            print_result()
+        print_result(_wrapped(f"{symptom.name.upper()}: {symptom.signs}", "", 2))
         for remedy in symptom.remedies:
             # A hard space keeps each --set with its value when the line is folded.
             changes = " ".join(f"--set\xa0{change}" for change in remedy.overrides)
-            print(_wrapped(changes, "  ", 2).replace("\xa0", " "))
-            print(_wrapped(remedy.reason, "      ", 6))
+            print_result(_wrapped(changes, "  ", 2).replace("\xa0", " "))
+            print_result(_wrapped(remedy.reason, "      ", 6))
     return 0
 
 

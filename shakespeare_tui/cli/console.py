@@ -3,26 +3,101 @@
 import argparse
 import contextlib
 import json
+import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.visible_text import LINES, is_harmless, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_PIPE_WIDTH = 100
+
 
 def say(text: str = "") -> None:
-    """Print narration to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print narration to stderr; where nobody reads it any more, that stops nothing."""
+    try:
+        print(visible(text, keep=LINES), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _discard(sys.stderr)
+    except OSError:  # a full disk behind 2>FILE
+        pass
+
+
+def print_result(text: str = "") -> None:
+    """Print a result that is meant for people to stdout."""
+    print(visible(text, keep=LINES), flush=True)
+
+
+def write_text(text: str) -> None:
+    """Write to stdout what a pipe or a file is to have as it is; a terminal is not steered by it.
+
+    No newline is added.
+    """
+    sys.stdout.write(visible(text, keep=LINES) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Where the reader of stdout (head, less) leaves, the block ends and nothing is wrong."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    """What is still in the stream's buffer, and all that follows, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def json_text(value: Any, *, ensure_ascii: bool = False) -> str:
+    """Indented JSON that steers no terminal; NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=ensure_ascii, allow_nan=False)
+    return re.sub(
+        r"[^\x20-\x7e\n]", lambda c: c[0] if is_harmless(c[0]) else json.dumps(c[0])[1:-1], text
+    )
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object to stdout, escaped where its encoding cannot say it; NaN is refused."""
+    """Print one JSON object to stdout, escaped where its encoding cannot say it."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False), flush=True)
+    print(json_text(value, ensure_ascii=not is_utf8), flush=True)
+
+
+def terminal_width(stream: TextIO | None = None) -> int:
+    """Columns of the terminal that a stream (stdout) is, or 100 in a pipe."""
+    stream = sys.stdout if stream is None else stream
+    if "COLUMNS" in os.environ:
+        return max(20, shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
+    try:
+        return max(20, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        return _PIPE_WIDTH
+
+
+def rule(title: str = "", stream: TextIO | None = None) -> str:
+    """A horizontal line with a title, in ASCII where the stream (stdout) cannot do better."""
+    encoding = (sys.stdout if stream is None else stream).encoding or "ascii"
+    try:
+        "─".encode(encoding)
+        line = "─"
+    except (UnicodeEncodeError, LookupError):
+        line = "-"
+    width = min(terminal_width(stream), 72)
+    room = width - 6  # for the line on both sides
+    title = visible(title)
+    short = title if len(title) <= room else f"{title[: room - 3]}..."
+    head = f"{line * 2} {short} " if title else ""
+    return head + line * max(2, width - len(head))
 
 
 def fits(table: "Table") -> bool:
@@ -107,5 +182,5 @@ def progress(description: str, unit: str = "bytes") -> Iterator[Callable[[int, i
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(visible(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

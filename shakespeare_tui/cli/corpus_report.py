@@ -1,7 +1,6 @@
 """Lay out what was found in a corpus as plain text for a terminal of any width and encoding."""
 
 import math
-import shutil
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,11 +27,6 @@ _KINDS = (
     ("digits", "digits"),
     ("other", "other"),
 )
-
-
-def terminal_width() -> int:
-    """Columns of the terminal, 80 where there is none."""
-    return shutil.get_terminal_size((80, 24)).columns
 
 
 def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[str]:

@@ -4,7 +4,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.console import print_json, progress, say
+from shakespeare_tui.cli.console import (
+    print_json,
+    print_result,
+    progress,
+    say,
+    terminal_width,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.corpus.catalogue import CorpusEntry
@@ -59,7 +66,6 @@ def run_list(arguments: argparse.Namespace) -> int:
     import textwrap
     from pathlib import Path
 
-    from shakespeare_tui.cli.corpus_report import terminal_width
     from shakespeare_tui.core.corpus.catalogue import CATALOGUE
     from shakespeare_tui.core.formatting import format_bytes
 
@@ -76,14 +82,14 @@ def run_list(arguments: argparse.Namespace) -> int:
     width = terminal_width()
     for corpus in corpora:
         size = "" if corpus["size_bytes"] is None else f", {format_bytes(corpus['size_bytes'])}"
-        print(f"{corpus['name']}{size}, {corpus['licence']}")
-        print(textwrap.indent(textwrap.fill(corpus["title"], max(20, width - 2)), "  "))
+        print_result(f"{corpus['name']}{size}, {corpus['licence']}")
+        print_result(textwrap.indent(textwrap.fill(corpus["title"], max(20, width - 2)), "  "))
         if corpus["path"]:
-            print(f"  at hand: {corpus['path']}")
+            print_result(f"  at hand: {corpus['path']}")
         else:
-            print(f"  {corpus['problem'] or 'not fetched yet'}")
+            print_result(f"  {corpus['problem'] or 'not fetched yet'}")
     for file in files:
-        print(f"{file['path']}, {format_bytes(file['size_bytes'])}")
+        print_result(f"{file['path']}, {format_bytes(file['size_bytes'])}")
     return 0
 
 
@@ -106,13 +112,13 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"name": entry.name, "path": str(path), "fetched": is_fetched})
     else:
-        print(path)
+        write_text(f"{path}\n")
     return 0
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Measure a corpus, fetching it where it has to be, and print what was found."""
-    from shakespeare_tui.cli.corpus_report import report_lines, terminal_width
+    from shakespeare_tui.cli.corpus_report import report_lines
     from shakespeare_tui.core.corpus.inspect import check_val_fraction, inspect_corpus
     from shakespeare_tui.core.corpus.source import locate_corpus, open_corpus
 
@@ -127,7 +133,7 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         print_json(found.to_json())
     else:
         encoding = sys.stdout.encoding or "ascii"
-        print("\n".join(report_lines(found, terminal_width(), encoding)))
+        print_result("\n".join(report_lines(found, terminal_width(), encoding)))
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import print_json, say
+from shakespeare_tui.cli.console import print_json, print_result, say
 
 if TYPE_CHECKING:
     from shakespeare_tui.cli.doctor_checks import Check
@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         # The doctor is called where a terminal cannot show every character.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
-        print(_table(checks, shutil.get_terminal_size().columns))
-        print()
-        print("ready to train" if can_train else "not ready: mend what fails above")
+        print_result(_table(checks, shutil.get_terminal_size().columns))
+        print_result()
+        print_result("ready to train" if can_train else "not ready: mend what fails above")
     return 0 if can_train else 1
 
 

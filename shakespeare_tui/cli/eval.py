@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import check_device, print_json, whole_number
+from shakespeare_tui.cli.console import check_device, print_json, print_result, whole_number
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.core.errors import UserError
 
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, value in figures.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         shown = f"{value:,}" if isinstance(value, int) else shown
-        print(f"{name.replace('_', ' '):<20}{shown}")
+        print_result(f"{name.replace('_', ' '):<20}{shown}")
     return 0
 
 

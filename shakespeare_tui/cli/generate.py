@@ -1,11 +1,10 @@
 """``generate``: continue a prompt with a checkpoint."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.console import check_device, say, whole_number
+from shakespeare_tui.cli.console import check_device, rule, say, whole_number, write_text
 from shakespeare_tui.cli.draft import check_draft, find_draft, write_drafted
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import (
@@ -135,11 +134,11 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     model, tokenizer = open_model(checkpoint, arguments.device)
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
-        _write_part(_heading(1, arguments.num_samples) + prompt)
+        write_text(_heading(1, arguments.num_samples) + prompt)
 
     def show(row: list[int]) -> None:
         if is_streamed and row[0] >= 0:
-            _write_part(tokenizer.decode(row[:1]))
+            write_text(tokenizer.decode(row[:1]))
 
     if arguments.draft is None:
         written = write(model, tokens, [column], limits, show)
@@ -147,9 +146,9 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         written = write_drafted(model, tokens, strategy, arguments.seed, limits, draft, show)
     texts = [tokenizer.decode(stream) for stream in written.streams]
     if is_streamed:
-        _write_part("\n")
+        write_text("\n")
         for number, text in enumerate(texts[1:], start=2):
-            _write_part(_heading(number, len(texts)) + prompt + text + "\n")
+            write_text(_heading(number, len(texts)) + prompt + text + "\n")
         say(f"{written.tokens_per_second:,.0f} tokens/s")
         return 0
     result = {
@@ -188,11 +187,4 @@ def _pages(prompt: str, texts: list[str]) -> str:
 def _heading(number: int, count: int) -> str:
     if count == 1:
         return ""
-    from shakespeare_tui.cli.train_console import rule
-
     return rule(f"sample {number} of {count}") + "\n"
-
-
-def _write_part(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

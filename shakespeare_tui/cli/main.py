@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from shakespeare_tui import __version__
+from shakespeare_tui.cli.console import reader_may_leave, say
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
 
@@ -32,7 +33,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where help is, and leave with 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
+        say(f"error: {' '.join(message.split())}; see {self.prog} --help")
+        self.exit(2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,35 +67,40 @@ def _run(argv: Sequence[str]) -> int:
     return code
 
 
+def _open_missing_streams() -> None:
+    """Where the caller closed a stream (``>&-``), there is nothing to read and no one to tell."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns 0, or 1 failed, 2 wrong input, 130 interrupted."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Text may hold what the terminal's encoding cannot say.
             stream.reconfigure(errors="replace")
     let_threads_sleep_soon()
     arguments = sys.argv[1:] if argv is None else argv
+    code = 0
     try:
-        code = _run(arguments)
-        sys.stdout.flush()
+        with reader_may_leave():
+            code = _run(arguments)
         return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
     except RunFailedError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        say(f"failed: {error}")
         return 1
     except CancelledError as error:
-        print(f"cancelled: {error}", file=sys.stderr)
+        say(f"cancelled: {error}")
         return 130
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) left; a second error at exit would only be noise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"failed: {place}{error.strerror or error}; check the path", file=sys.stderr)
+        say(f"failed: {place}{error.strerror or error}; check the path")
         return 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from shakespeare_tui.cli.console import fits, print_json, print_table, say
 from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
 from shakespeare_tui.core.run_state import STATE_LOOKS
+from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.run_catalog import RunEntry
@@ -101,7 +102,7 @@ def _print_table(runs: "list[RunEntry]", now: float) -> None:
             "corpus": info.corpus if info else "-",
             "age": format_duration(now - _written(run)),
         }
-        return {title: Text(text) for title, text in texts.items()}
+        return {title: Text(visible(text)) for title, text in texts.items()}
 
     titles = list(_cells(runs[0], now))
     for title in _LEFT_OUT_FIRST:

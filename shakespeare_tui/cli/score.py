@@ -2,7 +2,7 @@
 
 import argparse
 
-from shakespeare_tui.cli.console import check_device, print_json
+from shakespeare_tui.cli.console import check_device, print_json, print_result, terminal_width
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.text_input import read_text
 from shakespeare_tui.core.errors import UserError
@@ -56,11 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print_json(figures)
         return 0
-    from shakespeare_tui.cli.corpus_report import terminal_width
     from shakespeare_tui.cli.score_report import score_lines
 
     lines = score_lines(text, checkpoint.reference, measures, surprise, tokenizer, terminal_width())
-    print("\n".join(lines))
+    print_result("\n".join(lines))
     return 0
 
 

@@ -5,6 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
+from shakespeare_tui.cli.console import terminal_width
 from shakespeare_tui.cli.writing import check_amount, count_of, default_prompt, deliver
 from shakespeare_tui.core.config_problems import show_value
 from shakespeare_tui.core.errors import UserError
@@ -52,7 +53,6 @@ def run_sweep(arguments: argparse.Namespace, strategy: "Strategy") -> int:
 
     def pages() -> str:
         from shakespeare_tui.cli.columns_report import columns_lines
-        from shakespeare_tui.cli.corpus_report import terminal_width
 
         lines = columns_lines(prompt, columns, terminal_width(), beside=False)
         return "".join(f"{line}\n" for line in lines)

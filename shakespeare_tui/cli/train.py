@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import shlex
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -126,6 +125,7 @@ def _train(session: "Session", as_json: bool) -> int:
     from shakespeare_tui.core.commands import CommandInbox
     from shakespeare_tui.core.event_log import EventLog
     from shakespeare_tui.core.events import Event
+    from shakespeare_tui.core.one_line import write_line
     from shakespeare_tui.engine.trainer import Trainer
 
     run = session.run
@@ -135,15 +135,14 @@ def _train(session: "Session", as_json: bool) -> int:
 
     def emit(event: Event) -> None:
         log(event)
-        if not as_json:
-            console(event)
+        console(event)
 
     with _signals_stop(inbox) as interrupted, contextlib.closing(log), console.live():
         finished = Trainer(session, emit, inbox, sync_log=log.sync).run()
     if finished.reason in ("stopped", "interrupted"):
         command = f"shakespeare-tui train --no-ui --resume {run.name}"
     else:
-        prompt = shlex.quote(session.prompts[0][0]) if session.prompts else "..."
+        prompt = shlex.quote(write_line(session.prompts[0][0])) if session.prompts else "..."
         command = f"shakespeare-tui generate {run.name} --prompt {prompt}"
     if as_json:
         print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
@@ -256,7 +255,7 @@ def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
         inbox.post(Stop(reason="interrupted"))
-        print("stopping after this step; press Ctrl-C again to abandon", file=sys.stderr)
+        say("stopping after this step; press Ctrl-C again to abandon")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     before = {number: signal.signal(number, stop) for number in numbers}

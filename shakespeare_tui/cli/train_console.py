@@ -1,16 +1,14 @@
-"""Show a run's events on a plain terminal or in a pipe."""
+"""Tell a run's events in lines, and print its result."""
 
 import contextlib
 import math
-import os
-import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from shakespeare_tui.cli.console import say
+from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.events import (
     CommandApplied,
@@ -24,6 +22,7 @@ from shakespeare_tui.core.events import (
 )
 from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
 from shakespeare_tui.core.run_state import state_after
+from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -32,30 +31,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 _STEPS_BEFORE_ESTIMATE = 10
 
 
-def terminal_width(default: int = 100) -> int:
-    """Columns of the terminal that stdout is, or ``default`` in a pipe."""
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        return max(20, shutil.get_terminal_size((default, 24)).columns)
-    return default
-
-
-def rule(title: str = "") -> str:
-    """A horizontal line with a title, in ASCII where the output cannot do better."""
-    encoding = sys.stdout.encoding or "ascii"
-    try:
-        "─".encode(encoding)
-        line = "─"
-    except (UnicodeEncodeError, LookupError):
-        line = "-"
-    width = min(terminal_width(), 72)
-    room = width - 6  # for the line on both sides
-    short = title if len(title) <= room else f"{title[: room - 3]}..."
-    head = f"{line * 2} {short} " if title else ""
-    return head + line * max(2, width - len(head))
-
-
 class TrainConsole:
-    """Prints steps, samples and the ending to stdout; a progress bar goes to stderr.
+    """Tells steps and samples on stderr, beside a progress bar; the result goes to stdout.
 
     Args:
         config: The run's config.
@@ -68,7 +45,7 @@ class TrainConsole:
         self._first: StepCompleted | None = None
         self._latest: StepCompleted | None = None
         self._window: list[StepCompleted] = []
-        self._printed_at = time.monotonic()
+        self._said_at = time.monotonic()
         self._extra_steps = 0
         self._extra_minutes = 0.0
 
@@ -90,7 +67,7 @@ class TrainConsole:
             *columns,
             console=Console(stderr=True, highlight=False),
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=False,
             redirect_stderr=True,
             refresh_per_second=4,
         ) as self._bar:
@@ -106,7 +83,8 @@ class TrainConsole:
             self._print_line(event)
         elif isinstance(event, SampleGenerated):
             title = f"step {event.step:,}: {event.prompt!r}"
-            self._print(f"{rule(title)}\n{event.prompt + event.text}\n{rule()}")
+            line, end = rule(title, sys.stderr), rule("", sys.stderr)
+            self._say(f"{line}\n{event.prompt + event.text}\n{end}")
         elif isinstance(event, DiagnosisRaised):
             kind = event.kind.replace("_", " ")
             say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
@@ -116,9 +94,9 @@ class TrainConsole:
             self._extra_steps += int(event.arguments.get("steps", 0))
             self._extra_minutes += float(event.arguments.get("minutes", 0.0))
 
-    def _print(self, text: str) -> None:
-        self._printed_at = time.monotonic()
-        print(text, flush=True)
+    def _say(self, text: str) -> None:
+        self._said_at = time.monotonic()
+        say(text)
 
     def _print_header(self, event: RunStarted) -> None:
         training = self._config.training
@@ -135,7 +113,7 @@ class TrainConsole:
             ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
             ("steps", length),
         )
-        self._print("\n".join(_row(name, value) for name, value in rows))
+        self._say("\n".join(_row(name, value, sys.stderr) for name, value in rows))
 
     def _on_step(self, event: StepCompleted) -> None:
         self._first = self._first or event
@@ -145,8 +123,8 @@ class TrainConsole:
         steps = event.step - self._first.step
         if steps == _STEPS_BEFORE_ESTIMATE and self._config.training.minutes is None:
             left = self._seconds_left(event)
-            self._print(f"{'time':<12}about {format_duration(left + event.elapsed_seconds)}")
-        if time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
+            self._say(f"{'time':<12}about {format_duration(left + event.elapsed_seconds)}")
+        if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
             self._print_line(None)
 
     def _print_line(self, evaluation: EvalCompleted | None) -> None:
@@ -164,7 +142,7 @@ class TrainConsole:
             speeds = [1 / e.tokens_per_second for e in self._window if e.tokens_per_second > 0]
             parts.append(f"{len(speeds) / sum(speeds):,.0f} tok/s" if speeds else "- tok/s")
         self._window = []
-        self._print(fit_line(parts, terminal_width()))
+        self._say(fit_line(parts, terminal_width(sys.stderr)))
 
     def _seconds_left(self, event: StepCompleted) -> float:
         training = self._config.training
@@ -215,12 +193,13 @@ class TrainConsole:
             rows.append(("best", f"{format_loss(loss)} at step {step:,} ({protocol})"))
         rows.append(("saved in", folder))
         rows.append(("next", command))
-        self._print("\n".join((rule(), *(_row(name, value) for name, value in rows))))
+        print_result("\n".join((rule(), *(_row(name, value, sys.stdout) for name, value in rows))))
 
 
-def _row(name: str, value: str) -> str:
+def _row(name: str, value: str, stream: TextIO) -> str:
     """A label and a value; one that is too long goes on below, broken only at spaces."""
-    width = max(terminal_width(), 30)
+    width = max(terminal_width(stream), 30)
+    value = visible(value)
     if name in ("saved in", "next"):  # to be copied
         return f"{name:<12}{value}"
     indent = " " * 12

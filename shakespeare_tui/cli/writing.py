@@ -1,13 +1,12 @@
 """Write texts with a model, as every command does that generates."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.console import print_json, say
+from shakespeare_tui.cli.console import json_text, print_json, say, write_text
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import per_second
 
@@ -162,12 +161,9 @@ def deliver(
         if arguments.json:
             print_json(result)
         else:
-            print(text(), end="", flush=True)
+            write_text(text())
         return
-    if arguments.json:
-        content = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    else:
-        content = text()
+    content = json_text(result) + "\n" if arguments.json else text()
     write_atomically(arguments.output, content)
     say(f"wrote {what} to {arguments.output}")
 

@@ -5,16 +5,17 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _DISK_ERRORS = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
 
 
 def fsync_folder(folder: Path) -> None:
@@ -124,23 +125,43 @@ def file_sha256(path: Path) -> str:
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that replaces ``path`` when the block ends without an error.
 
+    A file that is replaced keeps its mode; a new one gets what the umask leaves.
+
     Raises:
         OSError: The disk is full or the folder cannot be written; ``path`` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = _unused_name(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
+            _keep_mode(path, file.fileno())
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
     fsync_folder(path.parent)
+
+
+def _unused_name(path: Path) -> Path:
+    """A hidden name beside ``path``, short enough for any file system."""
+    return path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}")
+
+
+def _keep_mode(path: Path, descriptor: int) -> None:
+    """Give the new file the mode, and where that is allowed the owner, of the one it replaces."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    if hasattr(os, "fchown"):
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -161,15 +182,17 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Every file in it is fsynced before the rename. ``folder`` must not exist yet.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = _unused_name(folder)
+    temporary.mkdir()
     try:
         yield temporary
+        mode = 0o666 & temporary.stat().st_mode  # what the umask left
         for path in temporary.rglob("*"):
             if path.is_file():
+                path.chmod(mode)  # some libraries make theirs private
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
         fsync_folder(temporary)
-        os.chmod(temporary, 0o755)
         os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +27,7 @@ TRAIN = ("train", "--no-ui", *TINY, "--max-steps=20", "--name=alpha")
 @pytest.fixture
 def trained_here(cli: CommandLine) -> Outcome:
     outcome = cli(*TRAIN)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0, outcome.err
     return outcome
 
 
@@ -50,7 +52,7 @@ class TestLines:
     def test_a_line_for_every_evaluation_in_the_documented_form(
         self, trained_here: Outcome, runs_root: Path
     ) -> None:
-        found = [LINE.fullmatch(line) for line in trained_here.out.splitlines()]
+        found = [LINE.fullmatch(line) for line in trained_here.err.splitlines()]
         lines = [match for match in found if match]
         evaluations = in_training(runs_root)
         rates = {e["step"]: e["learning_rate"] for e in events(runs_root, "StepCompleted")}
@@ -63,7 +65,7 @@ class TestLines:
             assert int(line[5].replace(",", "")) > 0
 
     def test_header(self, trained_here: Outcome) -> None:
-        header = rows(trained_here.out.partition("Step ")[0])
+        header = rows(trained_here.err.partition("Step ")[0])
         assert list(header)[:7] == (
             ["run", "device", "corpus", "characters", "vocabulary", "parameters", "steps"]
         )
@@ -75,13 +77,13 @@ class TestLines:
         assert header["parameters"].startswith("3,088")
 
     def test_estimated_time(self, trained_here: Outcome) -> None:
-        assert re.search(r"^time +about \d+s$", trained_here.out, re.MULTILINE)
+        assert re.search(r"^time +about \d+s$", trained_here.err, re.MULTILINE)
 
     def test_samples_between_rules(self, trained_here: Outcome, runs_root: Path) -> None:
         for sample in events(runs_root, "SampleGenerated"):
             framed = re.escape(f"step {sample['step']}: 'ROMEO:' ")
             text = re.escape(f"{sample['prompt']}{sample['text']}")
-            assert re.search(rf"^── {framed}─+\n{text}\n─+$", trained_here.out, re.MULTILINE)
+            assert re.search(rf"^── {framed}─+\n{text}\n─+$", trained_here.err, re.MULTILINE)
 
     def test_fitting_a_line(self) -> None:
         parts = ["Step 100", "train_loss: 2.134", "val_loss: 2.178", "lr: 5.0e-04", "18,204 tok/s"]
@@ -121,7 +123,7 @@ class TestSummary:
         arguments = [argument for argument in TRAIN if "max-steps" not in argument]
         outcome = cli(*arguments, "--minutes=0.005")
         assert outcome.code == 0, outcome.err
-        assert rows(outcome.out)["steps"] == "as many as fit into 0s"
+        assert rows(outcome.err)["steps"] == "as many as fit into 0s"
         assert rows(outcome.out)["state"].startswith("finished, ")
 
 
@@ -134,16 +136,18 @@ class TestNarrow:
         outcome = cli(*TRAIN, '--set=sampling.prompts=["ROMEO: What light, what light through it"]')
         assert outcome.code == 0
         sample = ("ROMEO: What",)
-        wide = [line for line in outcome.out.splitlines() if len(line) > columns]
+        told = outcome.err + outcome.out
+        wide = [line for line in told.splitlines() if len(line) > columns]
         assert [line for line in wide if not line.startswith(("saved in", "next", *sample))] == []
-        unfolded = outcome.out.replace("\n  ", " | ")
+        unfolded = outcome.err.replace("\n  ", " | ")
         assert len(LINE.findall(unfolded)) == 2
 
 
 class TestPipesAndEncodings:
     def test_no_colour_and_no_control_codes(self, trained_here: Outcome) -> None:
-        assert "\x1b" not in trained_here.out
-        assert "\r" not in trained_here.out
+        for text in (trained_here.out, trained_here.err):
+            assert "\x1b" not in text
+            assert "\r" not in text
 
     @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
     def test_an_encoding_that_lacks_characters(
@@ -152,30 +156,37 @@ class TestPipesAndEncodings:
         corpus = tmp_path / "greek.txt"
         corpus.write_text("αβγ δε ζη " * 200, encoding="utf-8")
         raw = io.BytesIO()
-        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
-        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding=encoding))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
         prompts = '--set=sampling.prompts=["αβ"]'
         assert main([*TRAIN, f"--corpus={corpus}", prompts]) == 0
-        sys.stdout.flush()
         lines = raw.getvalue().decode(encoding).splitlines()
         assert sum(LINE.fullmatch(line) is not None for line in lines) == 2
         rule = "─" if encoding == "cp437" else "-"
         assert rule * 72 in lines
 
-    def test_a_reader_that_leaves_does_not_end_in_a_traceback(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs_root: Path
+    @pytest.mark.parametrize("both", [False, True], ids=["stdout", "stderr too"])
+    def test_a_reader_that_leaves_ends_the_printing_but_not_the_run(
+        self, both: bool, tmp_path: Path, runs_root: Path
     ) -> None:
-        with (tmp_path / "out").open("w") as file:
-
-            class Closed(io.StringIO):
-                def write(self, text: str) -> int:
-                    raise BrokenPipeError
-
-                def fileno(self) -> int:
-                    return file.fileno()
-
-            monkeypatch.setattr(sys, "stdout", Closed())
-            assert main([*TRAIN]) in (0, 1)
+        """As ``train --no-ui | head -1``, where head has gone before the first line."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-m", "shakespeare_tui", *TRAIN],
+            stdout=writing,
+            stderr=writing if both else subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        os.close(writing)
+        assert done.returncode == 0
+        (finished,) = events(runs_root, "RunFinished")
+        assert (finished["step"], finished["reason"]) == (20, "completed")
+        assert RunFolder(runs_root / "alpha").resolve("last").info().step == 20
+        if not both:
+            assert "Traceback" not in done.stderr
+            assert len(LINE.findall(done.stderr)) == 2
 
 
 class _Terminal(io.StringIO):
@@ -195,15 +206,16 @@ class TestProgressBar:
         assert main([*TRAIN]) == 0
         assert re.search(r"\d+%", terminal.getvalue())
         assert "left" in terminal.getvalue()
+        assert len(LINE.findall(terminal.getvalue())) == 2
         out = capsys.readouterr().out
         assert "%" not in out and "\x1b" not in out
-        assert len(LINE.findall(out)) == 2
 
 
 class TestJson:
     def test_one_object_and_nothing_else(self, cli: CommandLine, runs_root: Path) -> None:
         outcome = cli(*TRAIN, "--json")
-        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.code == 0, outcome.err
+        assert len(LINE.findall(outcome.err)) == 2
         result = json.loads(outcome.out)
         finished = events(runs_root, "RunFinished")[0]
         assert (result["run"], result["path"]) == ("alpha", str(runs_root / "alpha"))
@@ -228,8 +240,9 @@ class TestResume:
     def test_goes_on_and_says_where(self, cli: CommandLine, trained_here: Outcome) -> None:
         outcome = cli("train", "--no-ui", "--resume=alpha", "--max-steps=30")
         assert outcome.code == 0
-        assert outcome.err == "resuming alpha at step 20\n"
-        found = [LINE.fullmatch(line) for line in outcome.out.splitlines()]
+        first, *told = outcome.err.splitlines()
+        assert first == "resuming alpha at step 20"
+        found = [LINE.fullmatch(line) for line in told]
         assert [int(match[1]) for match in found if match] == [30]
         assert rows(outcome.out)["state"] == "finished, 30 steps"
 
@@ -272,7 +285,7 @@ class TestFirstRun:
         outcome = cli("train", "--no-ui", "--max-steps=1", "--name=first")
         assert outcome.code == 0, outcome.err
         assert "sample" in outcome.err
-        assert rows(outcome.out)["corpus"] == "sample"
+        assert rows(outcome.err)["corpus"] == "sample"
 
     def test_the_run_can_be_evaluated_and_resumed(self, cli: CommandLine) -> None:
         assert cli("train", "--no-ui", "--max-steps=1", "--name=first").code == 0

@@ -5,6 +5,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from shakespeare_tui.core.one_line import read_line, write_line
 from shakespeare_tui.core.prompt_history import PromptHistory
 from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
 
@@ -38,12 +39,12 @@ class PromptField(OrderedInput):
 
     @property
     def prompt(self) -> str:
-        """The prompt; a backslash and an n have become a new line."""
-        return self.value.replace("\\n", "\n")
+        """The prompt that was meant."""
+        return read_line(self.value)
 
     def set_prompt(self, prompt: str) -> None:
         """Show another prompt."""
-        self.value = prompt.replace("\n", "\\n")
+        self.value = write_line(prompt)
         self.cursor_position = len(self.value)
 
     def action_earlier(self) -> None:
