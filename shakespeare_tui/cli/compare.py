@@ -10,7 +10,7 @@ from shakespeare_tui.cli.console import (
     whole_number,
 )
 from shakespeare_tui.cli.sampling_options import StepsHelp, add_stop
-from shakespeare_tui.cli.writing import PRECISIONS, check_amount, default_prompt
+from shakespeare_tui.cli.writing import PRECISIONS, add_prompt, check_amount, chosen_prompt
 from shakespeare_tui.core.errors import UserError
 
 
@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="+",
         help="a run, RUN@best, RUN@last, RUN@STEP or a path",
     )
-    parser.add_argument("--prompt", help="text to continue; default: the first run's first prompt")
+    add_prompt(parser, "the first run's")
     parser.add_argument(
         "--strategies",
         metavar="STEPS;...",
@@ -71,9 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_columns(count, "name fewer checkpoints or strategies")
     check_amount(arguments.max_tokens, count)
     checkpoints = [find_checkpoint(name, runs_folder()) for name in arguments.checkpoints]
-    prompt = arguments.prompt
-    if prompt is None:
-        prompt = default_prompt(checkpoints[0].run, checkpoints[0].run.tokenizer())
+    prompt = chosen_prompt(arguments, checkpoints[0])
     columns = write_columns(
         Order(
             checkpoints=checkpoints,

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from shakespeare_tui.core.config_problems import show_value
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import parse_integer, ungrouped
 from shakespeare_tui.core.visible_text import LINES, is_harmless, visible
 
 if TYPE_CHECKING:
@@ -125,19 +127,20 @@ def _width_of(table: "Table", console: "Console") -> int:
 
 
 def whole_number(text: str) -> int:
-    """An argument's value as an integer of at most 63 bits.
+    """An argument's value, ``500``, ``131,072`` or ``1e6``, as an integer of at most 63 bits.
 
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
+    number = parse_integer(text)
+    if number is not None and abs(number) < 2**63:
+        return number
     try:
-        number = int(text)
+        is_large = abs(float(ungrouped(text))) >= 2**63
     except ValueError:
-        number = None
-    if number is None or abs(number) >= 2**63:
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise argparse.ArgumentTypeError(f"must be a whole number below 2^63, got {shown!r}")
-    return number
+        is_large = False
+    need = "below 2^63" if is_large else "a whole number"
+    raise argparse.ArgumentTypeError(f"must be {need}, got {show_value(text)}")
 
 
 def check_device(spec: str) -> None:

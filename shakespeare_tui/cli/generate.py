@@ -1,7 +1,6 @@
 """``generate``: continue a prompt with a checkpoint."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import check_device, rule, say, whole_number, write_text
@@ -18,10 +17,12 @@ from shakespeare_tui.cli.sampling_options import (
 from shakespeare_tui.cli.writing import (
     PRECISIONS,
     Limits,
+    add_output,
+    add_prompt,
     check_amount,
     check_output,
+    chosen_prompt,
     count_of,
-    default_prompt,
     deliver,
     encode_prompt,
     write,
@@ -49,7 +50,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@last, RUN@STEP or a path"
     )
     given = parser.add_mutually_exclusive_group()
-    given.add_argument("--prompt", help="text to continue; default: the run's first prompt")
+    add_prompt(given, "the run's")
     given.add_argument(
         "--batch", metavar="FILE", help="continue every line of FILE, into the file of --output"
     )
@@ -89,7 +90,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="auto computes what the model does; bfloat16 and int8 are faster and approximate",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the result to FILE")
+    add_output(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -117,9 +118,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The prompt is checked before the model is loaded: a wrong one fails at once.
     tokenizer = checkpoint.run.tokenizer()
-    prompt = arguments.prompt
-    if prompt is None:
-        prompt = default_prompt(checkpoint.run, tokenizer)
+    prompt = chosen_prompt(arguments, checkpoint)
     tokens = encode_prompt(prompt, tokenizer)
     limits = Limits(
         arguments.max_tokens,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import whole_number
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.one_line import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.sampling import StepKind, Strategy
@@ -95,8 +96,9 @@ def add_stop(parser: argparse.ArgumentParser) -> None:
         "--stop",
         action="append",
         default=[],
+        type=read_line,
         metavar="TEXT",
-        help="end a text after TEXT, which is part of it; may be repeated",
+        help=r"end a text after TEXT, which is part of it; \n is a new line; may be repeated",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
 from shakespeare_tui.cli.console import terminal_width
-from shakespeare_tui.cli.writing import check_amount, count_of, default_prompt, deliver
+from shakespeare_tui.cli.writing import check_amount, chosen_prompt, count_of, deliver
 from shakespeare_tui.core.config_problems import show_value
 from shakespeare_tui.core.errors import UserError
 
@@ -34,9 +34,7 @@ def run_sweep(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     from shakespeare_tui.core.runs import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
-    prompt = arguments.prompt
-    if prompt is None:
-        prompt = default_prompt(checkpoint.run, checkpoint.run.tokenizer())
+    prompt = chosen_prompt(arguments, checkpoint)
     columns = write_columns(
         Order(
             checkpoints=[checkpoint],

@@ -4,14 +4,18 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import json_text, print_json, say, write_text
+from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import per_second
+from shakespeare_tui.core.one_line import read_line
+from shakespeare_tui.core.output_file import check_output_file, write_output_file
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.core.runs import Checkpoint, RunFolder
     from shakespeare_tui.core.tokenizers import Tokenizer
     from shakespeare_tui.engine.decoding import Column, Precision
     from shakespeare_tui.engine.model import Transformer
@@ -119,6 +123,29 @@ def encode_prompt(prompt: str, tokenizer: "Tokenizer") -> list[int]:
     return tokens
 
 
+def add_prompt(group: "argparse._ActionsContainer", whose: str) -> None:
+    """``--prompt``; ``whose`` first prompt is taken without it."""
+    group.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help=rf"text to continue, \n is a new line; - reads it from stdin, as it is; default: "
+        f"{whose} first prompt",
+    )
+
+
+def chosen_prompt(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> str:
+    """The prompt as ``--prompt`` or stdin gives it, else the first of the checkpoint's run.
+
+    Raises:
+        UserError: Stdin is empty or no text.
+    """
+    if arguments.prompt is None:
+        return default_prompt(checkpoint.run, checkpoint.run.tokenizer())
+    if arguments.prompt == STDIN:
+        return read_text(STDIN)
+    return read_line(arguments.prompt)
+
+
 def default_prompt(run: "RunFolder", tokenizer: "Tokenizer") -> str:
     """The first of the run's prompts that its corpus has the characters for."""
     for prompt in (*run.config().sampling.prompts, "\n"):
@@ -130,15 +157,30 @@ def default_prompt(run: "RunFolder", tokenizer: "Tokenizer") -> str:
     return tokenizer.decode([0])
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """``--output FILE`` and ``--force``."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the result to FILE; one that exists is refused without --force",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the FILE of --output")
+
+
 def check_output(arguments: argparse.Namespace) -> None:
     """Refuse an ``--output`` that cannot be written, before anything is computed.
 
     Raises:
-        UserError: It is a folder, or in none.
+        UserError: What is in the way.
     """
-    output = arguments.output
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UserError(f"--output {output}: no file can be written there; name one in a folder")
+    if arguments.output is not None:
+        try:
+            check_output_file(arguments.output, may_replace=arguments.force)
+        except UserError as error:
+            raise UserError(f"--output {error}") from None
+    elif arguments.force:
+        raise UserError("--force replaces the file of --output; add --output FILE")
 
 
 def deliver(
@@ -153,10 +195,8 @@ def deliver(
         arguments: As they were given.
 
     Raises:
-        OSError: The file cannot be written.
+        RunFailedError: The file cannot be written.
     """
-    from shakespeare_tui.core.files import write_atomically
-
     if arguments.output is None:
         if arguments.json:
             print_json(result)
@@ -164,7 +204,7 @@ def deliver(
             write_text(text())
         return
     content = json_text(result) + "\n" if arguments.json else text()
-    write_atomically(arguments.output, content)
+    write_output_file(arguments.output, content)
     say(f"wrote {what} to {arguments.output}")
 
 

@@ -9,7 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from shakespeare_tui.core.config_rules import broken_rules
-from shakespeare_tui.core.formatting import context_note, parse_duration, ungrouped
+from shakespeare_tui.core.formatting import (
+    context_note,
+    parse_duration,
+    parse_integer,
+    ungrouped,
+)
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
@@ -30,8 +35,10 @@ def _read_number(value: Any) -> Any:
 
 
 def _read_integer(value: Any) -> Any:
-    number = _read_number(value)
-    return int(number) if isinstance(number, float) and number.is_integer() else number
+    whole = parse_integer(value) if isinstance(value, str) else value
+    if isinstance(whole, float) and whole.is_integer():
+        return int(whole)
+    return _read_number(value) if whole is None else whole
 
 
 def _read_float(value: Any) -> Any:

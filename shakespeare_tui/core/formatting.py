@@ -48,6 +48,20 @@ def ungrouped(text: str) -> str:
     return text.replace(",", "") if _GROUPED.fullmatch(text.strip()) else text
 
 
+def parse_integer(text: str) -> int | None:
+    """The number in ``500``, ``131,072`` or ``1e6``; None where it is no whole number."""
+    text = ungrouped(text)
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
 def format_count(count: float) -> str:
     """``512``, ``65.10K``, ``10.65M`` or ``1.20B``."""
     # The limits lie where rounding would reach a fourth digit: 999,960 is 1.00M, not 1000.0K.

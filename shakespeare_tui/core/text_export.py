@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.core.output_file import write_output_file
 
 SUFFIXES = (".txt", ".md", ".json")
 
@@ -37,17 +37,14 @@ def export_texts(path: Path, texts: Sequence[WrittenText]) -> None:
     """Write texts in the format that the file's ending names; an existing file is replaced.
 
     Raises:
-        UserError: The ending is unknown, or the file cannot be written.
+        UserError: The ending is unknown, or the file must not be written.
+        RunFailedError: It cannot be.
     """
     formats = {".txt": plain_text, ".md": markdown_text, ".json": json_text}
     make = formats.get(path.suffix.lower())
     if make is None:
         raise UserError(f"{path.name}: the ending must be .txt, .md or .json")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, make(texts))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    write_output_file(path, make(texts))
 
 
 def plain_text(texts: Sequence[WrittenText]) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.sampling import parse_strategy
 from shakespeare_tui.core.text_export import WrittenText, export_texts
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
@@ -84,7 +84,7 @@ class Batch:
         try:
             export_texts(self._path, self._texts)
             self.outcome = f"{len(self._texts)} texts are in {self._path}"
-        except UserError as error:
+        except (UserError, RunFailedError) as error:
             self.outcome, self.is_failed = str(error), True
         return True
 

@@ -13,7 +13,8 @@ from textual.screen import Screen
 from textual.theme import ThemeProvider
 from textual.widgets import Input
 
-from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.core.errors import RunFailedError, UserError
+from shakespeare_tui.core.output_file import write_output_file
 from shakespeare_tui.ui.dialogs.closing import is_on_top, nothing_to_await
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.themes import THEME_TITLES
@@ -130,9 +131,9 @@ def save_picture(app: "LabApp") -> None:
     def save() -> None:
         path = Path(time.strftime("shakespeare-tui-%Y%m%d-%H%M%S.svg"))
         try:
-            write_atomically(path, app.export_screenshot())
-        except OSError as error:
-            app.say(f"{path} cannot be written: {error}", is_error=True)
+            write_output_file(path, app.export_screenshot())
+        except (UserError, RunFailedError) as error:
+            app.say(str(error), is_error=True)
         else:
             app.say(f"wrote {path}")
 

@@ -209,7 +209,11 @@ class TestOutput:
             "--max-tokens=40",
             "--num-samples=2",
         )
-        outcome = cli(*arguments, f"--output={path}")
+        refused = cli(*arguments, f"--output={path}")
+        assert (refused.code, refused.out) == (2, "")
+        assert "exists" in refused.err and "--force" in refused.err
+        assert path.read_text() == "what was there before"
+        outcome = cli(*arguments, f"--output={path}", "--force")
         assert (outcome.code, outcome.out) == (0, "")
         assert outcome.err == f"wrote 2 samples to {path}\n"
         content = path.read_text(encoding="utf-8")
@@ -252,3 +256,39 @@ def test_a_reader_that_leaves_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_p
 
         monkeypatch.setattr(sys, "stdout", Closed())
         assert main(["generate", "alpha", "--max-tokens=3"]) == 0
+
+
+class TestOneRuleForPrompts:
+    def test_a_backslash_and_n_are_a_new_line(self, cli: CommandLine) -> None:
+        typed = generate(cli, r"--prompt=ROMEO:\nO", "--max-tokens=40")
+        assert typed["prompt"] == "ROMEO:\nO"
+        assert typed["samples"] == generate(cli, "--prompt=ROMEO:\nO", "--max-tokens=40")["samples"]
+
+    def test_stop_follows_it(self, cli: CommandLine) -> None:
+        whole = texts(cli, "--max-tokens=400", "--temperature=1.5")[0]
+        assert "\n" in whole
+        stopped = texts(cli, "--max-tokens=400", "--temperature=1.5", r"--stop=\n")[0]
+        assert stopped == whole[: whole.index("\n") + 1]
+
+    def test_a_dash_reads_stdin_as_it_is(
+        self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for read, words in ((b"ROMEO:\nO", None), (b"", "stdin is empty"), (b"\xff", "not UTF-8")):
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(read)))
+            outcome = cli("generate", "alpha", "--prompt=-", "--max-tokens=5", "--json")
+            if words is None:
+                assert json.loads(outcome.out)["prompt"] == "ROMEO:\nO"
+            else:
+                assert outcome.code == 2
+                assert words in outcome.err
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [("1e30", "below 2^63"), ("9" * 5000, "below 2^63"), ("1.5", "a whole number")],
+    )
+    def test_whole_numbers(self, given: str, words: str, cli: CommandLine) -> None:
+        written = generate(cli, "--max-tokens=4e1", "--seed=1,000")
+        assert (written["settings"]["max_tokens"], written["settings"]["seed"]) == (40, 1000)
+        outcome = cli("generate", "alpha", f"--max-tokens={given}")
+        assert outcome.code == 2
+        assert words in outcome.err

@@ -58,12 +58,31 @@ def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-def test_others_can_read_what_was_written(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "file", "x")
-    with atomic_folder(tmp_path / "folder"):
-        pass
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
-    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o755
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_says_who_can_read_what_was_written(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", "x")
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "figures").write_text("x")
+            os.close(os.open(folder / "weights", os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert modes == dict.fromkeys(("file", "figures", "weights"), 0o666 & ~umask)
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~umask
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("old")
+    path.chmod(0o600)
+    write_atomically(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_json_is_readable_and_never_nan(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ TWO = WrittenText(checkpoint="", strategy="", settings={}, prompt="", text="plai
 
 
 def test_one_text_is_written_as_it_is(tmp_path: Path) -> None:
-    export_texts(tmp_path / "new" / "a.txt", [ONE])
-    assert (tmp_path / "new" / "a.txt").read_text() == ONE.prompt + ONE.text + "\n"
+    export_texts(tmp_path / "a.txt", [ONE])
+    assert (tmp_path / "a.txt").read_text() == ONE.prompt + ONE.text + "\n"
 
 
 def test_several_texts_have_a_title_each(tmp_path: Path) -> None:

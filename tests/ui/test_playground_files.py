@@ -9,6 +9,7 @@ import pytest
 from lab_harness import MakeApp, shown, until
 from playground_script import TEXT, attention_of, expectation_at, score_text, write
 from test_checkpoints_snapshots import runs
+from textual.widgets import Input
 
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.ui import bridge_generation, bridge_reading
@@ -16,6 +17,7 @@ from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.batch import read_speakers
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.screens.playground import PlaygroundScreen
+from shakespeare_tui.ui.widgets.config_path_dialog import PathDialog
 from shakespeare_tui.ui.widgets.reading_view import ReadingView
 
 Write = Callable[[GenerationRequest, GenerationJob], None]
@@ -153,3 +155,30 @@ async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
             for line in range(column.stream.size.height):
                 column.stream.render_line(line)
         assert (time.perf_counter() - started) / 50 < 0.02
+
+
+async def test_an_export_asks_before_it_replaces_and_takes_names_as_they_are(
+    scripted_place: Callable[..., LabApp], tmp_path: Path
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 45), notifications=True) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await pilot.press("n", "o")
+        await until(lambda: isinstance(app.screen, PathDialog))
+        suggested = tmp_path / app.screen.query_one(Input).value
+        suggested.write_text("mine")
+        await pilot.press("enter")
+        await until(lambda: "exists; enter again replaces it" in shown(app))
+        assert suggested.read_text() == "mine"
+        suggested.chmod(0o444)
+        await pilot.press("enter")
+        await until(lambda: "is read-only" in shown(app))
+        await pilot.press(*["backspace"] * 40, *"x.pdf", "enter")
+        await until(lambda: "the ending must be .md, .txt or .json, not .pdf" in shown(app))
+        suggested.chmod(0o600)
+        await pilot.press(*["backspace"] * 40, *suggested.stem, "enter", "enter")
+        await until(lambda: suggested.read_text() != "mine")
+    assert suggested.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [suggested.name]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.text_export import SUFFIXES, WrittenText, export_texts
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def ask_and_export(lab: "LabApp", texts: Sequence[WrittenText], name: str) -> No
     def export(path: Path) -> None:
         try:
             export_texts(path, texts)
-        except UserError as error:
+        except (UserError, RunFailedError) as error:
             lab.say(str(error), is_error=True)
         else:
             n = len(texts)

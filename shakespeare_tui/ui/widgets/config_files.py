@@ -9,8 +9,9 @@ from shakespeare_tui.core.config_draft import ConfigDraft
 from shakespeare_tui.core.config_draft_state import Origin
 from shakespeare_tui.core.config_loading import ConfigError, load_config
 from shakespeare_tui.core.config_text import config_to_yaml
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.core.output_file import write_output_file
 from shakespeare_tui.ui.widgets.config_dialogs import Answer, ProblemsDialog
 from shakespeare_tui.ui.widgets.config_editor import edit_file
 from shakespeare_tui.ui.widgets.config_path_dialog import PathDialog
@@ -71,14 +72,12 @@ class ConfigFiles:
                 is_error=True,
             )
             return
-        dialog = PathDialog("Save as YAML", self._suggested_path(), is_saving=True)
-        self._screen.app.push_screen(dialog, self.save)
-
-    def _suggested_path(self) -> str:
         origin = self._draft.origin
-        if origin.kind == "file":
-            return origin.name
-        return f"my-{origin.stem}.yaml"
+        is_own = origin.kind == "file"
+        name = origin.name if is_own else f"my-{origin.stem}.yaml"
+        # Saving to the file that the config came from is what was asked for.
+        dialog = PathDialog("Save as YAML", name, is_saving=True, replaces=name if is_own else None)
+        self._screen.app.push_screen(dialog, self.save)
 
     def save(self, path: Path | None) -> None:
         """Write the config with comments; changes are measured against the file from then on."""
@@ -86,9 +85,9 @@ class ConfigFiles:
         if path is None or config is None:
             return
         try:
-            write_atomically(path, config_to_yaml(config))
-        except OSError as error:
-            self._screen.lab.say(f"{path} cannot be written: {error.strerror}", is_error=True)
+            write_output_file(path, config_to_yaml(config))
+        except (UserError, RunFailedError) as error:
+            self._screen.lab.say(str(error), is_error=True)
             return
         start_from = self._draft.origin.start_from
         self._draft.rebase(Origin("file", str(path), config, path.stem, start_from))

@@ -13,6 +13,9 @@ from textual.content import Content
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
+from shakespeare_tui.core.config_problems import join_words
+from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.output_file import check_output_file
 from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_dialogs import FRAME
 from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
@@ -53,8 +56,9 @@ class PathDialog(Dialog[Path | None]):
     Args:
         title: What is asked.
         value: The path to begin with.
-        is_saving: An existing file other than ``value`` is replaced only at the second asking.
-        suffixes: Endings that are offered; a file that is saved without one gets the first.
+        is_saving: The file is to be written; an existing one is replaced at the second asking only.
+        replaces: The file that is replaced without asking again.
+        suffixes: Endings that are offered; a file that is saved without any gets the first.
         placeholder: What the empty field says.
     """
 
@@ -70,6 +74,7 @@ class PathDialog(Dialog[Path | None]):
         value: str = "",
         *,
         is_saving: bool = False,
+        replaces: str | None = None,
         suffixes: tuple[str, ...] = (".yaml", ".yml"),
         placeholder: str = "path of a YAML file",
     ) -> None:
@@ -79,7 +84,7 @@ class PathDialog(Dialog[Path | None]):
         self._title = title
         self._value = value
         self._is_saving = is_saving
-        self._asked_for = value
+        self._asked_for = replaces
 
     def compose(self) -> ComposeResult:
         """The field, and a line for what is in the way."""
@@ -116,16 +121,25 @@ class PathDialog(Dialog[Path | None]):
             return
         path = Path(text).expanduser()
         if self._is_saving:
-            if path.suffix not in self._suffixes:
+            if not path.suffix and path.name:
                 path = path.with_name(path.name + self._suffixes[0])
-            if path.is_dir():
-                self._tell(f"{path} is a folder; name a file in it")
+            try:
+                self._check(path)
+            except UserError as error:
+                self._tell(str(error))
                 return
             if path.exists() and text != self._asked_for:
                 self._asked_for = text
                 self._tell(f"{path} exists; enter again replaces it")
                 return
         self.dismiss(path)
+
+    def _check(self, path: Path) -> None:
+        if path.suffix.lower() not in self._suffixes and not path.is_dir():
+            raise UserError(f"the ending must be {join_words(self._suffixes)}, not {path.suffix}")
+        check_output_file(path, may_replace=True)
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a regular file; name another")
 
     def _tell(self, text: str) -> None:
         note = self.query_one("#path-note", Static)
