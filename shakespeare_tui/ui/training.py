@@ -280,7 +280,7 @@ class TrainingController:
         if ended.error:
             self._change("failed", ended.error)
         elif ended.is_cancelled:
-            self._change("idle", "called off before the run began")
+            self._change("idle", "cancelled before the run began")
         else:
             self._change("finished", self.message)
 

@@ -132,7 +132,7 @@ class TestEmpty:
             training.state = "starting"
             training.setup = Progressed("fetching the corpus", 300_000, 1_000_000)
             training.changes += 1
-            await at.sees("Starting", "fetching the corpus", "30% of 1.0 MB", "s calls it off")
+            await at.sees("Starting", "fetching the corpus", "30% of 1.0 MB", "s cancels")
 
     async def test_why_a_start_came_to_nothing_is_shown(self, lab):
         async with lab() as at:
@@ -230,7 +230,7 @@ class TestCommands:
             await at.sees("paused", "Go on")
             await at.press("p")
             await at.press("c", "g")
-            await at.press("s")
+            await at.press("s", "y")
             await until(lambda: len(at.trainer.commands) == 5)
             kinds = [type(item) for item in at.trainer.commands]
             assert kinds == [Pause, Resume, SaveCheckpoint, GenerateSample, Stop]
@@ -240,6 +240,35 @@ class TestCommands:
                 "checkpoint asked for",
                 "sample asked for",
             }
+
+    @pytest.mark.parametrize("no", ["escape", "n", "enter"])
+    async def test_stopping_asks_first(self, lab, no):
+        async with lab(healthy_run(300)) as at:
+            await at.press("s")
+            await at.sees("Stop quick-1?", "300 steps", "s resumes it exactly")
+            await at.press(no)
+            assert at.trainer.commands == []
+            await at.press("s", "s", "s", "y")
+            await until(lambda: at.trainer.commands)
+            assert [type(item) for item in at.trainer.commands] == [Stop]
+
+    async def test_the_key_that_stopped_a_run_resumes_it_and_starts_no_other(
+        self, lab, runs_root: Path
+    ):
+        make_run(runs_root, "quick-1", [])
+        async with lab(finished_run(600, reason="stopped"), is_over=True) as at:
+            await at.sees("s Resume", "S New run")
+            await at.press("s")
+            await until(lambda: len(at.trainer.requests) == 2)
+            assert at.trainer.requests[1].resume == "quick-1"
+
+    async def test_another_run_has_a_key_of_its_own(self, lab, runs_root: Path):
+        make_run(runs_root, "quick-1", [])
+        async with lab(finished_run(600, reason="stopped"), is_over=True) as at:
+            await at.press("S")
+            await until(lambda: len(at.trainer.requests) == 2)
+            request = at.trainer.requests[1]
+            assert (request.resume, request.stem) == (None, "quick")
 
     @pytest.mark.parametrize(
         ("key", "text", "expected"),
@@ -408,7 +437,7 @@ class TestEnd:
         async with lab(finished_run(2000), is_over=True) as at:
             await at.sees("✓ finished", "2,000 steps in 1m 40s", "1.7034", "(exact)")
             await at.sees("2nd of 2 on this text; best better")
-            await at.sees("g generate", "5 compare", "t train on", "f fork")
+            await at.sees("g generate", "5 compare", "s resume", "f fork", "S new run")
 
     async def test_the_keys_of_the_card_lead_on(self, lab, runs_root: Path):
         run = make_run(runs_root, "quick-1", finished_run(2000))
@@ -423,7 +452,7 @@ class TestEnd:
                 "quick-1@1750",
                 {"stem": "quick-1-fork", "start_from": "quick-1@1750"},
             ]
-            await at.press("t")
+            await at.press("s")
             await at.types("500")
             await until(lambda: len(at.trainer.requests) == 2)
             assert at.trainer.requests[1].resume == "quick-1"
@@ -433,9 +462,12 @@ class TestEnd:
         make_run(runs_root, "quick-1", [])
         stream = finished_run(600, reason="stopped")
         async with lab(stream, is_over=True) as at:
-            await at.press("t")
+            await at.press("s")
             await until(lambda: len(at.trainer.requests) == 2)
-            assert at.trainer.requests[1].overrides == ()
+            assert (at.trainer.requests[1].resume, at.trainer.requests[1].overrides) == (
+                "quick-1",
+                (),
+            )
 
     async def test_a_failed_run_says_why_and_what_to_try(self, lab):
         async with lab(failed_run(600), is_over=True) as at:
@@ -497,6 +529,24 @@ class TestZeroLosses:
 
 
 class TestOtherRuns:
+    async def test_stopping_another_process_run_asks_and_says_whose_it_is(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        run = make_run(runs_root, "far-1", healthy_run(300, run="far-1"))
+        with run.locked():
+            app = make_app("train", clock=lambda: START)
+            async with app.run_test(size=WIDE) as pilot:
+                at = Lab(app, pilot, ScriptedTrainer())
+                at.screen.open_run(run)
+                await at.sees("far-1", "step 300")
+                await at.press("s")
+                await at.sees("Stop far-1?", "Another process trains this run and would end.")
+                await at.press("enter")
+                assert not run.commands_path.exists()
+                await at.press("s", "y")
+                await until(run.commands_path.exists)
+                assert "Stop" in run.commands_path.read_text()
+
     async def test_a_finished_run_opens_at_its_end_and_plays(
         self, make_app: MakeApp, runs_root: Path
     ):

@@ -15,7 +15,10 @@ from shakespeare_tui.core.commands import (
 )
 from shakespeare_tui.core.diagnosis.wording import format_rate
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.formatting import format_duration
+from shakespeare_tui.core.run_figures import run_figures
 from shakespeare_tui.ui import train_questions as questions
+from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.run_view import LiveView, RunView
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
@@ -28,7 +31,7 @@ _NEEDS_TRAINER = {
     "ask_extension",
     "ask_note",
 }
-_NEEDS_CHECKPOINT = {"generate", "fork", "train_on"}
+_NEEDS_CHECKPOINT = {"generate", "fork"}
 
 
 class SteeringScreen(LabScreen):
@@ -41,6 +44,8 @@ class SteeringScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_run", "Start", id="train.start"),
         Binding("s", "stop_run", "Stop", id="train.start"),
+        Binding("s", "resume_ended", "Resume", id="train.start"),
+        Binding("S", "new_run", "New run", id="train.new"),
         Binding("p", "pause_run", "Pause", id="train.pause"),
         Binding("p", "resume_run", "Go on", id="train.pause"),
         Binding("c", "save_checkpoint", "Save", id="train.checkpoint"),
@@ -50,7 +55,6 @@ class SteeringScreen(LabScreen):
         Binding("l", "ask_learning_rate", "Rate", id="train.rate"),
         Binding("e", "ask_extension", "Extend", show=False, id="train.extend"),
         Binding("n", "ask_note", "Note", show=False, id="train.note"),
-        Binding("t", "train_on", "Train on", id="train.train_on"),
         Binding("f", "fork", "Fork", id="train.fork"),
     ]
 
@@ -74,13 +78,18 @@ class SteeringScreen(LabScreen):
         takes_commands = view.takes_commands
         if action in _NEEDS_TRAINER:
             return takes_commands
+        is_ended = self.is_over and view.folder is not None
         if action in _NEEDS_CHECKPOINT:
-            if action == "train_on" and training.is_active:
-                return False
-            return self.is_over and view.folder is not None
+            return is_ended
+        is_free = not takes_commands and not training.is_active
         match action:
             case "start_run":
-                return not takes_commands and not training.is_active
+                # Where a run has ended, its key resumes it: a second press starts no other one.
+                return is_free and not is_ended
+            case "new_run":
+                return is_free and is_ended
+            case "resume_ended":
+                return is_ended and not training.is_active
             case "stop_run":
                 is_starting = isinstance(view, LiveView) and view.state == "starting"
                 return takes_commands or is_starting
@@ -111,9 +120,30 @@ class SteeringScreen(LabScreen):
         self.show_live()
         self.lab.start_training()
 
+    def action_new_run(self) -> None:
+        """Train the config of the Config place, leaving this run as it is."""
+        self.action_start_run()
+
     def action_stop_run(self) -> None:
-        """Save a checkpoint and end the run."""
-        self._post(Stop(), "saving and stopping after this step")
+        """Ask, then save a checkpoint and end the run; a start is cancelled at once."""
+        view = self.view
+        if not view.takes_commands:
+            self._post(Stop())
+            return
+        is_elsewhere = not isinstance(view, LiveView)
+        spent = format_duration(run_figures(view.history).elapsed_seconds)
+        text = (
+            f"It has trained for {spent}, {view.history.last_step:,} steps. Stopping saves a "
+            "checkpoint, from which s resumes it exactly."
+        )
+        if is_elsewhere:
+            text = f"Another process trains this run and would end.\n\n{text}"
+
+        def answer(is_yes: bool | None) -> None:
+            if is_yes and self.view is view:
+                self._post(Stop(), "saving and stopping after this step")
+
+        self.lab.push_screen(ConfirmDialog(f"Stop {view.name}?", text, "Stop"), answer)
 
     def action_pause_run(self) -> None:
         """Hold training after this step."""
@@ -181,8 +211,8 @@ class SteeringScreen(LabScreen):
         if reference is not None:
             self.lab.open_playground(reference)
 
-    def action_train_on(self) -> None:
-        """Go on with the run: where it was stopped, or for longer where it was completed."""
+    def action_resume_ended(self) -> None:
+        """Resume the run: where it was stopped, or for longer where it was completed."""
         view, history = self.view, self.view.history
         name, finished = view.name, history.finished
         if finished is None or finished.reason in ("stopped", "interrupted"):
@@ -194,7 +224,7 @@ class SteeringScreen(LabScreen):
             extension = questions.parse_extension(text, timed=timed)
             self._resume(name, questions.extension_overrides(history, extension))
 
-        self._ask(*self._length_question("Train on for", timed), answer)
+        self._ask(*self._length_question("Resume for", timed), answer)
 
     def _resume(self, name: str, overrides: tuple[str, ...]) -> None:
         self.show_live()

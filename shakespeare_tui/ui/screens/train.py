@@ -33,7 +33,13 @@ from shakespeare_tui.ui.widgets.train_advice import TrainAdvice
 
 _TICKS_A_SECOND = 4
 _PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Rates", "result": "Result"}
-_KEYS_AFTER = (("g", "generate"), ("5", "compare"), ("t", "train on"), ("f", "fork"))
+_KEYS_AFTER = (
+    ("g", "generate"),
+    ("5", "compare"),
+    ("s", "resume"),
+    ("f", "fork"),
+    ("S", "new run"),
+)
 _WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
 
 
@@ -50,10 +56,10 @@ commands. Losses are in nats per token.
 Arrows read values in the chart (left, right) and zoom (up, down); in the samples they go from one
 step to the next; on the bar of a replay they jump. Tab moves between the parts.
 
-s starts what the Config place holds. A run belongs to the lab, not to this place: look around as
-you like. Commands take effect at the end of a step and are recorded in the run. w shows another
-run: live while another process trains it, replayed when it is over; o lays finished runs behind
-the curve."""
+s starts what the Config place holds, asks before it stops a run, and resumes one that has ended; S
+starts another. A run belongs to the lab, not to this place: look around as you like. Commands take
+effect at the end of a step and are recorded in the run. w shows another run: live while another
+process trains it, replayed when it is over; o lays finished runs behind the curve."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "next_pane(1)", "Next part", show=False, id="train.next_pane"),
         Binding("shift+tab", "next_pane(-1)", "Part before", show=False, id="train.pane_before"),

@@ -44,7 +44,7 @@ class TrainAdvice(Static):
                 share = f"{setup.done / setup.total:.0%}"
                 what += f"  {share} of {format_bytes(setup.total)}"
         self.update(
-            Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns calls it off", "$text-muted"))
+            Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns cancels", "$text-muted"))
         )
 
     def show_first_steps(self, stem: str, problem: str) -> None:
