@@ -147,11 +147,7 @@ def _train(session: "Session", as_json: bool) -> int:
     if as_json:
         print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
     else:
-        progress = session.progress
-        best = None
-        if progress.best_loss is not None and progress.best_step is not None:
-            best = (progress.best_loss, progress.best_step, progress.protocol or "")
-        console.print_summary(finished, best, str(run.path), command)
+        console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
 
 
@@ -168,7 +164,7 @@ def _summary(
         "val_loss": val_loss,
         "perplexity": perplexity(val_loss),
         "protocol": protocol,
-        "best_step": session.progress.best_step,
+        "best_step": session.run.index().get("best"),
         "elapsed_seconds": session.progress.elapsed_seconds,
     }
 

@@ -14,6 +14,7 @@ from shakespeare_tui.core.events import (
     CommandApplied,
     DiagnosisRaised,
     EvalCompleted,
+    EvalProgressed,
     Event,
     RunFinished,
     RunStarted,
@@ -21,11 +22,16 @@ from shakespeare_tui.core.events import (
     StepCompleted,
 )
 from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
+from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.run_state import state_after
+from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS, RunningMean
+from shakespeare_tui.core.training_speed import Speed, evaluation_seconds
 from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from shakespeare_tui.core.runs import Checkpoint
 
 _SECONDS_BETWEEN_LINES = 10.0
 _STEPS_BEFORE_ESTIMATE = 10
@@ -44,7 +50,12 @@ class TrainConsole:
         self._task: TaskID | None = None
         self._first: StepCompleted | None = None
         self._latest: StepCompleted | None = None
-        self._window: list[StepCompleted] = []
+        self._mean_loss = RunningMean(TRAIN_LOSS_STEPS)
+        self._train_loss = math.nan
+        self._evaluated_step = -1
+        self._speed = Speed()
+        self._exact_tokens = 0.0
+        self._is_rounded = False
         self._said_at = time.monotonic()
         self._extra_steps = 0
         self._extra_minutes = 0.0
@@ -80,7 +91,15 @@ class TrainConsole:
         if isinstance(event, StepCompleted):
             self._on_step(event)
         elif isinstance(event, EvalCompleted):
-            self._print_line(event)
+            if event.step == self._evaluated_step:
+                # The same weights, measured once more and exactly.
+                val = format_loss(event.val_loss)
+                self._say(f"Step {event.step} | val_loss: {val} ({event.protocol})")
+            else:
+                self._print_line(event)
+            self._evaluated_step = event.step
+        elif isinstance(event, EvalProgressed):
+            self._show_evaluation(event)
         elif isinstance(event, SampleGenerated):
             title = f"step {event.step:,}: {event.prompt!r}"
             line, end = rule(title, sys.stderr), rule("", sys.stderr)
@@ -89,6 +108,8 @@ class TrainConsole:
             kind = event.kind.replace("_", " ")
             say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
         elif isinstance(event, RunStarted):
+            self._exact_tokens = event.characters * self._config.data.val_fraction
+            self._is_rounded = event.precision != "float32"
             self._print_header(event)
         elif isinstance(event, CommandApplied):
             self._extra_steps += int(event.arguments.get("steps", 0))
@@ -118,30 +139,28 @@ class TrainConsole:
     def _on_step(self, event: StepCompleted) -> None:
         self._first = self._first or event
         self._latest = event
-        self._window.append(event)
+        self._speed.observe(event.tokens_per_second)
+        if event.loss is not None:
+            self._train_loss = self._mean_loss.observe(event.step, event.loss)
         self._update_bar(event)
         steps = event.step - self._first.step
         if steps == _STEPS_BEFORE_ESTIMATE and self._config.training.minutes is None:
-            left = self._seconds_left(event)
-            self._say(f"{'time':<12}about {format_duration(left + event.elapsed_seconds)}")
+            exact = self._exact_seconds()
+            whole = format_duration(self._seconds_left(event) + event.elapsed_seconds)
+            share = f", {format_duration(exact)} of it for the exact loss at the end"
+            self._say(f"{'time':<12}about {whole}{share if exact >= 1 else ''}")
         if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
             self._print_line(None)
 
     def _print_line(self, evaluation: EvalCompleted | None) -> None:
         step = evaluation.step if evaluation else self._latest.step if self._latest else 0
-        recent = [e.loss for e in self._window if e.loss is not None]
-        train = sum(recent) / len(recent) if recent else math.nan
-        if evaluation and evaluation.train_loss is not None:
-            train = evaluation.train_loss
-        parts = [f"Step {step}", f"train_loss: {train:.3f}"]
+        parts = [f"Step {step}", f"train_loss: {self._train_loss:.3f}"]
         if evaluation and evaluation.val_loss is not None:
             parts.append(f"val_loss: {evaluation.val_loss:.3f}")
         if self._latest:
             parts.append(f"lr: {self._latest.learning_rate:.1e}")
-        if self._window:
-            speeds = [1 / e.tokens_per_second for e in self._window if e.tokens_per_second > 0]
-            parts.append(f"{len(speeds) / sum(speeds):,.0f} tok/s" if speeds else "- tok/s")
-        self._window = []
+            speed = self._speed.tokens_per_second
+            parts.append(f"{speed:,.0f} tok/s" if speed else "- tok/s")
         self._say(fit_line(parts, terminal_width(sys.stderr)))
 
     def _seconds_left(self, event: StepCompleted) -> float:
@@ -153,7 +172,18 @@ class TrainConsole:
         if done == 0:
             return math.nan
         seconds_a_step = (event.elapsed_seconds - first.elapsed_seconds) / done
-        return seconds_a_step * (training.max_steps + self._extra_steps - event.step)
+        steps_left = training.max_steps + self._extra_steps - event.step
+        return seconds_a_step * steps_left + self._exact_seconds()
+
+    def _exact_seconds(self) -> float:
+        """About how long the exact evaluation at the end takes."""
+        speed = self._speed.tokens_per_second
+        return evaluation_seconds(self._exact_tokens, speed, is_rounded=self._is_rounded)
+
+    def _show_evaluation(self, event: EvalProgressed) -> None:
+        if self._bar is not None and self._task is not None:
+            share = event.done / max(1, event.total)
+            self._bar.update(self._task, left=f"measuring the loss: {share:.0%}")
 
     def _update_bar(self, event: StepCompleted) -> None:
         if self._bar is None or self._task is None:
@@ -170,7 +200,7 @@ class TrainConsole:
     def print_summary(
         self,
         finished: RunFinished,
-        best: tuple[float, int, str] | None,
+        best: "Checkpoint | None",
         folder: str,
         command: str,
     ) -> None:
@@ -178,7 +208,7 @@ class TrainConsole:
 
         Args:
             finished: The last event.
-            best: Loss, step and protocol of the whole run's best evaluation.
+            best: The run's best checkpoint.
             folder: The run's folder.
             command: The command line that generates from, or resumes, the run.
         """
@@ -188,9 +218,11 @@ class TrainConsole:
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
             rows.append(("val_loss", _figures(finished.val_loss, finished.protocol)))
-        if best is not None:
-            loss, step, protocol = best
-            rows.append(("best", f"{format_loss(loss)} at step {step:,} ({protocol})"))
+        if best is not None and best.info.loss is not None:
+            rows.append(("best", f"{best.info.loss}, at step {best.info.step:,}"))
+        if finished.protocol != EXACT and finished.reason not in ("stopped", "interrupted"):
+            measure = f"shakespeare-tui eval {best.reference}" if best else "shakespeare-tui eval"
+            rows.append(("exact loss", f"no time was left for it: {measure} measures it"))
         rows.append(("saved in", folder))
         rows.append(("next", command))
         print_result("\n".join((rule(), *(_row(name, value, sys.stdout) for name, value in rows))))
@@ -217,7 +249,7 @@ def _figures(loss: float, protocol: str) -> str:
     value = perplexity(loss)
     shown = f"{value:.2f}" if value is not None else "-"
     bits = loss / math.log(2)
-    return f"{format_loss(loss)} ({protocol}), perplexity {shown}, {bits:.3f} bits/char"
+    return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
 
 
 def fit_line(parts: list[str], width: int) -> str:

@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from shakespeare_tui.core.formatting import context_note, perplexity
 from shakespeare_tui.core.loose_values import as_number
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.run_history import Best, RunHistory
+from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS
+from shakespeare_tui.core.training_speed import SPEED_STEPS, evaluation_seconds, mean_speed
 
-_LOSS_SMOOTHING_STEPS = 25
-_SPEED_STEPS = 20
 _PACE_STEPS = 200
 
 
@@ -24,14 +23,15 @@ class RunFigures:
         total_steps: Steps planned; None under a time budget.
         share: How much of the run is done, from 0 to 1.
         epoch: How often as many tokens as the training split has were seen.
-        train_loss: Mean of about the last 25 steps, nats per token.
-        val_loss: The latest validation loss, nats per token, under ``protocol``.
+        train_loss: Mean of about the last ``TRAIN_LOSS_STEPS`` steps, nats per token.
+        val: The latest validation loss.
         best: The lowest validation loss.
-        perplexity: Exponential of ``val_loss``, or of ``train_loss`` before the first evaluation.
+        perplexity: Exponential of the validation loss.
         bits_per_token: The same loss in bits.
         tokens_per_second: Over the last 20 steps, evaluations and samples left out.
         elapsed_seconds: Training time, pauses left out.
-        seconds_left: At the pace of the last 200 steps, evaluations and samples included.
+        seconds_left: At the pace of the last 200 steps, evaluations and samples included, the
+            exact one at the end, too.
         context_note: At which length its losses are, where that is not the model's; else empty.
     """
 
@@ -40,8 +40,7 @@ class RunFigures:
     share: float | None
     epoch: float | None
     train_loss: float | None
-    val_loss: float | None
-    protocol: str | None
+    val: Loss | None
     accuracy: float | None
     best: Best | None
     perplexity: float | None
@@ -70,27 +69,27 @@ def run_figures(history: RunHistory) -> RunFigures:
         total_steps = max(int(max_steps) + history.extra_steps, history.last_step)
         share = history.last_step / total_steps if total_steps else None
         pace = _seconds_a_step(history)
-        seconds_left = None if pace is None else pace * (total_steps - history.last_step)
+        if pace is not None:
+            seconds_left = pace * (total_steps - history.last_step) + _exact_seconds(history)
     if history.phase in ("finished", "failed"):
         seconds_left = None
-    train_loss = history.smoothed_loss(_LOSS_SMOOTHING_STEPS).last()
-    val_loss = evaluation.val_loss if evaluation else None
-    loss = val_loss if val_loss is not None else train_loss
+    val = None
+    if evaluation is not None and evaluation.val_loss is not None:
+        val = Loss(evaluation.val_loss, evaluation.protocol)
     return RunFigures(
         step=history.last_step,
         total_steps=total_steps,
         share=None if share is None else min(max(share, 0.0), 1.0),
         epoch=_epoch(history),
-        train_loss=train_loss,
-        val_loss=val_loss,
-        protocol=evaluation.protocol if evaluation else None,
+        train_loss=history.smoothed_loss(TRAIN_LOSS_STEPS).last(),
+        val=val,
         accuracy=evaluation.accuracy if evaluation else None,
         best=history.best,
-        perplexity=perplexity(loss),
-        bits_per_token=None if loss is None else loss / math.log(2),
+        perplexity=perplexity(val.value) if val else None,
+        bits_per_token=val.value / math.log(2) if val else None,
         learning_rate=last.learning_rate if last else None,
         grad_norm=last.grad_norm if last else None,
-        tokens_per_second=_tokens_per_second(history),
+        tokens_per_second=tokens_per_second(history),
         elapsed_seconds=elapsed,
         seconds_left=None if seconds_left is None else max(0.0, seconds_left),
         context_note=_context_note(history),
@@ -128,12 +127,23 @@ def _epoch(history: RunHistory) -> float | None:
     return tokens / max(1.0, train_share * characters)
 
 
-def _tokens_per_second(history: RunHistory) -> float | None:
-    first = history.last_step - _SPEED_STEPS + 1
-    speeds = history.series("tokens_per_second").window(first).values
-    speeds = speeds[np.isfinite(speeds) & (speeds > 0)]
-    # Equal numbers of tokens at each speed: the harmonic mean is the overall speed.
-    return len(speeds) / float(np.sum(1 / speeds)) if len(speeds) else None
+def tokens_per_second(history: RunHistory) -> float | None:
+    """The speed of the last ``SPEED_STEPS`` steps, evaluations and samples left out."""
+    first = history.last_step - SPEED_STEPS + 1
+    return mean_speed(history.series("tokens_per_second").window(first).values.tolist())
+
+
+def _exact_seconds(history: RunHistory) -> float:
+    """About what is left of the exact evaluation at the end."""
+    speed, started = tokens_per_second(history), history.started
+    if speed is None or started is None:
+        return 0.0
+    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
+    tokens = fraction * started.characters
+    if history.evaluating is not None:
+        tokens = history.evaluating.total - history.evaluating.done
+    is_rounded = started.precision != "float32"
+    return evaluation_seconds(tokens, speed, is_rounded=is_rounded)
 
 
 def _seconds_a_step(history: RunHistory) -> float | None:

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from shakespeare_tui.core.bounded_list import BoundedList
 from shakespeare_tui.core.decimation import StepSeries, Window
 from shakespeare_tui.core.diagnosis import Doctor, Reading
 from shakespeare_tui.core.events import (
     ROLL_BACK,
+    CheckpointEvaluated,
     CheckpointSaved,
     CommandApplied,
     DiagnosisRaised,
     EvalCompleted,
+    EvalProgressed,
     Event,
     RunFailed,
     RunFinished,
@@ -25,6 +25,7 @@ from shakespeare_tui.core.events import (
     StepCompleted,
 )
 from shakespeare_tui.core.loose_values import as_number
+from shakespeare_tui.core.losses import Loss, best_of
 from shakespeare_tui.core.run_curves import RunCurves
 from shakespeare_tui.core.run_markers import Marker, MarkerKind, describe_command, one_line
 from shakespeare_tui.core.run_state import RunState, state_after
@@ -37,11 +38,10 @@ _MOST_ITEMS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The lowest validation loss in nats per token under ``protocol``."""
+    """The step with the lowest validation loss, and the figure of it that counts."""
 
-    loss: float
     step: int
-    protocol: str
+    loss: Loss
 
 
 class RunHistory:
@@ -75,6 +75,12 @@ class RunHistory:
         self.markers: BoundedList[Marker] = BoundedList(4 * _MOST_ITEMS)
         self._curves = RunCurves()
         self._doctor: Doctor | None = None
+        self.evaluating: EvalProgressed | None = None
+        """How far a long evaluation is, while one is under way."""
+        self._evaluated: dict[int, dict[str, float]] = {}
+        """Validation losses by step, in ascending order, and protocol."""
+        self._best: tuple[int, Best | None] | None = None
+        """The best as of a revision."""
 
     def copy(self) -> "RunHistory":
         """Another history that stands where this one does."""
@@ -97,10 +103,13 @@ class RunHistory:
         """Take in one event."""
         self.revision += 1
         self.last_time = event.time
+        self.evaluating = event if isinstance(event, EvalProgressed) else None
         if isinstance(event, StepCompleted):
             self._on_step(event)
         elif isinstance(event, EvalCompleted):
             self._on_evaluation(event)
+        elif isinstance(event, CheckpointEvaluated):
+            self._note_loss(event.step, event.val_loss, event.protocol)
         elif isinstance(event, SampleGenerated):
             shortened = dataclasses.replace(event, text=_shortened(event.text))
             self.samples.append(shortened)
@@ -149,6 +158,22 @@ class RunHistory:
     def _on_evaluation(self, event: EvalCompleted) -> None:
         self.last_evaluation = event
         self._curves.add_evaluation(event)
+        self._note_loss(event.step, event.val_loss, event.protocol)
+
+    def _note_loss(self, step: int, val_loss: float | None, protocol: str) -> None:
+        if val_loss is None:
+            return
+        is_latest = not self._evaluated or step >= next(reversed(self._evaluated))
+        self._evaluated.setdefault(step, {})[protocol] = val_loss
+        if not is_latest:
+            self._evaluated = dict(sorted(self._evaluated.items()))
+        if len(self._evaluated) > 2 * _MOST_ITEMS and (best := self.best) is not None:
+            kept = {best.step, *[*self._evaluated][-_MOST_ITEMS:]}
+            self._evaluated = {s: found for s, found in self._evaluated.items() if s in kept}
+
+    def _losses_of(self, step: int) -> list[Loss]:
+        found = [Loss(value, protocol) for protocol, value in self._evaluated[step].items()]
+        return sorted(found, key=lambda loss: not loss.is_exact)
 
     def _on_command(self, event: CommandApplied) -> None:
         if event.command == ROLL_BACK:
@@ -180,6 +205,7 @@ class RunHistory:
                 self._extend_run(command, -1)
         self.commands.keep_only(lambda item: item.step <= step)
         self.markers.keep_only(lambda item: item.step <= step)
+        self._evaluated = {s: found for s, found in self._evaluated.items() if s <= step}
         if self.last_evaluation is not None and self.last_evaluation.step > step:
             self.last_evaluation = self._curves.evaluation_before(step, self.last_time)
         if self.last is not None and self.last.step > step:
@@ -215,13 +241,19 @@ class RunHistory:
 
     @property
     def best(self) -> Best | None:
-        """The lowest validation loss under the run's usual protocol."""
-        evaluations = self._curves.series("val_loss").window()
-        if not np.isfinite(evaluations.values).any():
-            return None
-        index = int(np.nanargmin(evaluations.values))
-        loss, step = float(evaluations.values[index]), int(evaluations.steps[index])
-        return Best(loss, step, self._curves.protocol or "")
+        """The step with the lowest validation loss of those that compare; see ``best_of``."""
+        if self._best is None or self._best[0] != self.revision:
+            latest = self._losses_of(next(reversed(self._evaluated))) if self._evaluated else []
+            prefer = latest[-1].protocol if latest else None
+            step = best_of(self._evaluated, self._losses_of, prefer)
+            best = None if step is None else Best(step, self._losses_of(step)[0])
+            self._best = self.revision, best
+        return self._best[1]
+
+    @property
+    def usual_protocol(self) -> str:
+        """How the points of the series ``val_loss`` were measured."""
+        return self._curves.protocol or ""
 
     def series(self, name: str) -> StepSeries:
         """A series by its name in ``run_curves``."""

@@ -263,6 +263,16 @@ class RunFolder:
             raise UserError(f"{path} is damaged; name a step: {self.name}@STEP")
         return record
 
+    def best(self) -> Checkpoint | None:
+        """The best checkpoint, or the last where none was evaluated; None where there is none.
+
+        Raises:
+            UserError: What names or holds it is damaged.
+        """
+        index = self.index()
+        step = index.get("best", index.get("last"))
+        return None if step is None else self.checkpoint(step)
+
     def write_index(self, best: int | None, last: int) -> None:
         """Name the best and the last checkpoint."""
         index = {"last": last} if best is None else {"best": best, "last": last}

@@ -141,18 +141,19 @@ class Boundary:
         if best is None or best == session.progress.step or best not in session.run.steps():
             return
         checkpoint = session.run.checkpoint(best)
-        if checkpoint.info.exact_val_loss is not None:
-            return
-        model, _ = load_model(checkpoint, session.learner.device)
-        val = evaluate(
-            model, session.val, cancelled=self._cancelled, progressed=self._progress_report()
-        )
-        session.run.record_exact_loss(best, val.loss)
-        self._emit(
-            CheckpointEvaluated(
-                step=best, val_loss=val.loss, protocol=val.protocol, accuracy=val.accuracy
-            )
-        )
+        loss, accuracy = checkpoint.info.exact_val_loss, None
+        # Known already where a run that had ended goes on; the log need not tell of it then.
+        if loss is None:
+            try:
+                model, _ = load_model(checkpoint, session.learner.device)
+            except UserError:
+                # Damaged since: the run and its own figure are not.
+                return
+            report = self._progress_report()
+            val = evaluate(model, session.val, cancelled=self._cancelled, progressed=report)
+            loss, accuracy = val.loss, val.accuracy
+            session.run.record_exact_loss(best, loss)
+        self._emit(CheckpointEvaluated(step=best, val_loss=loss, protocol=EXACT, accuracy=accuracy))
 
     def name_best(self) -> None:
         """Name the best checkpoint anew: exact figures have come in."""

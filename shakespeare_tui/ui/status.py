@@ -2,7 +2,7 @@
 
 from textual.content import Content
 
-from shakespeare_tui.core.formatting import format_duration
+from shakespeare_tui.core.formatting import format_duration, format_loss
 from shakespeare_tui.core.run_state import STATE_LOOKS, RunState
 from shakespeare_tui.ui.training import TrainingController
 
@@ -58,9 +58,12 @@ def _figures(training: TrainingController) -> list[tuple[str, str]]:
     total = f"/{figures.total_steps:,}" if figures.total_steps else ""
     found = [("step", f"{figures.step:,}{total}")]
     if figures.train_loss is not None:
-        found.append(("loss", f"{figures.train_loss:.3f}"))
-    if figures.val_loss is not None:
-        found.append(("val", f"{figures.val_loss:.3f}"))
+        found.append(("train loss", format_loss(figures.train_loss)))
+    if figures.val is not None:
+        found.append(("val loss", figures.val.short))
+    evaluating = training.history.evaluating
+    if evaluating is not None:
+        found.append(("measuring", f"{evaluating.done / max(1, evaluating.total):.0%}"))
     if figures.seconds_left is not None and training.state == "running":
         found.append(("left", format_duration(figures.seconds_left)))
     return found

@@ -2,6 +2,7 @@
 
 import io
 import json
+import operator
 import os
 import re
 import shlex
@@ -56,10 +57,14 @@ class TestLines:
         lines = [match for match in found if match]
         evaluations = in_training(runs_root)
         rates = {e["step"]: e["learning_rate"] for e in events(runs_root, "StepCompleted")}
+        losses = {e["step"]: e["loss"] for e in events(runs_root, "StepCompleted")}
         assert [int(line[1]) for line in lines] == [10, 20] == list(evaluations)
         for line in lines:
             step = int(line[1])
-            assert line[2] == f"{evaluations[step]['train_loss']:.3f}"
+            # The mean over 25 steps, by weights that fall by 1 - 1/25 a step.
+            weights = [0.96 ** (step - earlier) for earlier in losses if earlier <= step]
+            mean = sum(map(operator.mul, weights, losses.values())) / sum(weights)
+            assert float(line[2]) == pytest.approx(mean, abs=6e-4)
             assert line[3] == f"{evaluations[step]['val_loss']:.3f}"
             assert line[4] == f"{rates[step]:.1e}"
             assert int(line[5].replace(",", "")) > 0
@@ -100,8 +105,8 @@ class TestSummary:
         summary = rows(trained_here.out.rpartition("─\n")[2])
         finished = events(runs_root, "RunFinished")[0]
         assert summary["state"] == "finished, 20 steps"
-        assert summary["val_loss"].startswith(f"{finished['val_loss']:.4f} (exact), perplexity ")
-        assert re.match(r"\d\.\d{4} at step (10|20) \(", summary["best"])
+        assert summary["val_loss"].startswith(f"{finished['val_loss']:.4f}, exact, perplexity ")
+        assert re.match(r"\d\.\d{4}, exact, at step (10|20)$", summary["best"])
         assert summary["saved in"] == str(runs_root / "alpha")
 
     def test_the_command_it_names_works(self, trained_here: Outcome, cli: CommandLine) -> None:
@@ -254,7 +259,8 @@ class TestResume:
         assert outcome.code == 0
         evaluations = in_training(runs_root)
         assert evaluations[30]["val_loss"] > evaluations[20]["val_loss"]
-        best = f"{evaluations[20]['val_loss']:.4f} at step 20"
+        exact = {e["step"]: e["val_loss"] for e in events(runs_root, "CheckpointEvaluated")}
+        best = f"{exact[20]:.4f}, exact, at step 20"
         assert rows(outcome.out)["best"].startswith(best)
 
     def test_from_takes_the_weights(

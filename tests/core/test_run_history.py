@@ -8,17 +8,20 @@ from diagnosis_streams import eval_event, step_event
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.events import (
+    CheckpointEvaluated,
     CheckpointSaved,
     CommandApplied,
     DiagnosisRaised,
     EvalCompleted,
+    EvalProgressed,
     RunFailed,
     RunFinished,
     RunStarted,
     SampleGenerated,
 )
+from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.run_figures import run_figures
-from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.core.run_history import Best, RunHistory
 
 
 def started(**training) -> RunStarted:
@@ -113,7 +116,7 @@ def test_going_back_drops_everything_later():
     assert {marker.step for marker in history.markers} == {250}
     assert history.best.step == 250
     assert history.extra_steps == 100
-    assert run_figures(history).val_loss == 2.1
+    assert run_figures(history).val == Loss(2.1, "subset")
     history.apply(step_event(251, 1.9))
     assert history.series("loss").window().steps[-2:].tolist() == [250, 251]
 
@@ -155,14 +158,67 @@ def test_the_phase_follows_commands_and_ends():
     assert history.failed.error == "no"
 
 
-def test_the_best_is_of_the_usual_protocol_and_the_exact_end_is_apart():
+def test_the_best_is_of_one_protocol_and_the_exact_end_is_apart():
     history = run_of(noisy_losses(500))
     for step, val in ((100, 2.0), (200, 1.6), (300, 1.8)):
         history.apply(eval_event(step, 1.5, val))
     history.apply(EvalCompleted(step=300, train_loss=1.4, val_loss=1.1, protocol="exact"))
-    assert (history.best.loss, history.best.step, history.best.protocol) == (1.6, 200, "subset")
+    assert history.best == Best(200, Loss(1.6, "subset"))
     assert history.series("other_val_loss").window().values.tolist() == [1.1]
-    assert run_figures(history).protocol == "exact"
+    assert run_figures(history).val == Loss(1.1, "exact")
+    # Once the best has its exact figure too, exact figures decide, and are what is shown.
+    history.apply(CheckpointEvaluated(step=200, val_loss=1.0, protocol="exact"))
+    assert history.best == Best(200, Loss(1.0, "exact"))
+    history.apply(CheckpointEvaluated(step=200, val_loss=1.2, protocol="exact"))
+    assert history.best == Best(300, Loss(1.1, "exact"))
+    history.drop_after(200)
+    assert history.best == Best(200, Loss(1.2, "exact"))
+
+
+def test_the_validation_loss_and_the_best_of_one_step_are_the_same_figure():
+    history = run_of(noisy_losses(300))
+    history.apply(eval_event(300, 1.5, 1.6))
+    figures = run_figures(history)
+    assert figures.val == figures.best.loss == Loss(1.6, "subset")
+    history.apply(EvalCompleted(step=300, train_loss=1.5, val_loss=1.63, protocol="exact"))
+    figures = run_figures(history)
+    assert figures.val == figures.best.loss == Loss(1.63, "exact")
+
+
+def test_a_run_that_is_measured_in_another_way_has_its_best_by_the_new_way():
+    history = run_of(noisy_losses(500))
+    for step, val in ((100, 1.2), (200, 1.1), (300, 1.3)):
+        history.apply(eval_event(step, 1.5, val, "subset-9"))
+    history.apply(eval_event(400, 1.5, 1.9, "subset-40"))
+    history.apply(eval_event(500, 1.5, 1.8, "subset-40"))
+    assert history.best == Best(500, Loss(1.8, "subset-40"))
+
+
+def test_the_best_is_remembered_over_any_number_of_evaluations():
+    history = RunHistory()
+    history.apply(started())
+    for step in range(1, 5001):
+        history.apply(eval_event(step, 1.5, 1.5 if step == 7 else 2.0))
+    assert history.best == Best(7, Loss(1.5, "subset"))
+
+
+def test_perplexity_is_that_of_the_validation_loss_or_none():
+    history = run_of(noisy_losses(300))
+    figures = run_figures(history)
+    assert figures.train_loss is not None
+    assert (figures.perplexity, figures.bits_per_token) == (None, None)
+    history.apply(eval_event(300, 1.5, 1.6))
+    assert run_figures(history).perplexity == pytest.approx(math.exp(1.6))
+
+
+def test_a_long_evaluation_is_told_of_until_it_is_over():
+    history = run_of(noisy_losses(1000))
+    before = run_figures(history).seconds_left
+    history.apply(EvalProgressed(step=1000, done=250, total=1000))
+    assert (history.evaluating.done, history.evaluating.total) == (250, 1000)
+    assert 0 < run_figures(history).seconds_left <= before
+    history.apply(EvalCompleted(step=1000, train_loss=1.5, val_loss=1.6, protocol="exact"))
+    assert history.evaluating is None
 
 
 def test_figures_of_a_run_by_steps():
@@ -175,11 +231,11 @@ def test_figures_of_a_run_by_steps():
     assert figures.total_steps == 1500
     assert figures.share == pytest.approx(250 / 1500)
     # The scripted steps take a second each.
-    assert figures.seconds_left == pytest.approx(1250)
+    # A thousand characters are evaluated at the end, at three times the speed of training.
+    assert figures.seconds_left == pytest.approx(1250 + 1000 / (3 * figures.tokens_per_second))
     assert figures.epoch == pytest.approx(250 * 10 * 90 / 9_000)
     assert figures.train_loss == pytest.approx(2.0)
-    assert figures.perplexity == pytest.approx(math.exp(2.0))
-    assert figures.bits_per_token == pytest.approx(2 / math.log(2))
+    assert figures.perplexity is None
     assert figures.tokens_per_second == pytest.approx(1e4)
 
 

@@ -161,8 +161,9 @@ def test_a_best_checkpoint_that_is_not_the_last_is_measured_exactly_too(tmp_path
     model, _ = load_model(best, torch.device("cpu"))
     assert evaluate(model, trained.session.val).loss == measured.val_loss
     assert trained.finished.val_loss > measured.val_loss
-    # Once is enough.
-    assert resume(tmp_path).of(CheckpointEvaluated) == []
+    # It is measured once, and told of again where the run goes on.
+    (again,) = resume(tmp_path, overrides=["training.max_steps=26"]).of(CheckpointEvaluated)
+    assert (again.step, again.val_loss, again.accuracy) == (16, measured.val_loss, None)
 
 
 def test_a_stop_between_the_two_exact_figures_keeps_the_first(tmp_path: Path) -> None:

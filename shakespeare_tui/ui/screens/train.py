@@ -14,13 +14,13 @@ from shakespeare_tui.core.config_loading import DEFAULT_PRESET
 from shakespeare_tui.core.process_memory import resident_bytes
 from shakespeare_tui.core.run_figures import run_figures
 from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.core.smoothing import SMOOTHING_STEPS
+from shakespeare_tui.core.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.replay_view import ReplayView
 from shakespeare_tui.ui.run_view import LiveView
 from shakespeare_tui.ui.screens.viewing import ViewingScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.doctor_pane import DoctorPane
-from shakespeare_tui.ui.widgets.loss_chart import DEFAULT_SMOOTHING_STEPS, LossChart
+from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pace import Pace
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.rate_charts import RateCharts
@@ -105,7 +105,7 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         ):
             self.query_one(selector).border_title = title
         chart, settings = self.query_one(LossChart), self.lab.settings
-        smoothing = settings.get("train.smoothing", DEFAULT_SMOOTHING_STEPS)
+        smoothing = settings.get("train.smoothing", TRAIN_LOSS_STEPS)
         if smoothing in SMOOTHING_STEPS:
             chart.smoothing_steps = smoothing
         chart.is_log_steps = settings.get("train.log_steps", False)

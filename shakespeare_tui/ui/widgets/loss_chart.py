@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.core.smoothing import SMOOTHING_STEPS
+from shakespeare_tui.core.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.widgets import loss_picture
 from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.component_style import part_style
@@ -28,7 +28,6 @@ from shakespeare_tui.ui.widgets.loss_reading import legend, reading, write_line
 from shakespeare_tui.ui.widgets.plot import Canvas
 from shakespeare_tui.ui.widgets.viewport import Viewport
 
-DEFAULT_SMOOTHING_STEPS = 10
 _PAN_SHARE = 0.25
 _FIRST_OVERLAY_COLOUR = 2
 """The first two series colours are close to those of the current run."""
@@ -78,7 +77,7 @@ class LossChart(Chart, can_focus=True):
         super().__init__(id=id)
         self.history = RunHistory()
         self.overlays: Mapping[str, RunHistory] = {}
-        self.smoothing_steps = DEFAULT_SMOOTHING_STEPS
+        self.smoothing_steps = TRAIN_LOSS_STEPS
         self.is_log_steps = False
         self.is_log_loss = False
         self.viewport = Viewport()

@@ -7,6 +7,8 @@ import numpy as np
 from rich.style import Style
 
 from shakespeare_tui.core.diagnosis.wording import format_rate
+from shakespeare_tui.core.formatting import format_loss
+from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.ui.widgets.loss_picture import GRAVEST_FIRST, LossSpec
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas
@@ -60,11 +62,13 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         if text is not None:
             groups.append([(f"{name} ", label), (text, style)])
 
-    add("train", _value(history, "loss", step, 1), bold)
+    add("batch", _value(history, "loss", step, 1), bold)
     if spec.smoothing_steps > 1:
         smoothed = _value(history, "loss", step, spec.smoothing_steps)
-        add("mean", smoothed, styles.get("smoothed"))
-    add("val", _value(history, "val_loss", step, 1), styles.get("validation"))
+        add(f"mean of {spec.smoothing_steps}", smoothed, styles.get("smoothed"))
+    val = _value(history, "val_loss", step, 1)
+    stands_for = "" if val is None or history.usual_protocol == EXACT else "~"
+    add("val", val and f"{stands_for}{val}", styles.get("validation"))
     happened = {
         (marker.kind, marker.text): None
         for kind in GRAVEST_FIRST
@@ -91,7 +95,7 @@ def _value(history: RunHistory, name: str, step: int, smoothing_steps: int) -> s
     finite = np.flatnonzero(np.isfinite(window.values))
     if len(finite) == 0 or (name == "loss" and step > history.last_step):
         return None
-    return f"{window.values[finite[-1]]:.3f}"
+    return format_loss(float(window.values[finite[-1]]))
 
 
 def write_line(canvas: Canvas, groups: Sequence[Sequence[Part]], start: int = 0) -> None:

@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from shakespeare_tui.core.axes import Axis
 from shakespeare_tui.core.diagnosis.wording import format_rate
 from shakespeare_tui.core.formatting import format_count
+from shakespeare_tui.core.run_figures import tokens_per_second
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.component_style import part_style
@@ -29,6 +30,7 @@ class RateChart(Chart):
         short: What it is called where there is no room.
         formatted: Writes a value.
         is_steady: Whether single values are cut off where they are far from the rest.
+        latest: The value that stands for now; by default the series' last.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -58,8 +60,10 @@ class RateChart(Chart):
         formatted: Callable[[float], str],
         *,
         is_steady: bool = True,
+        latest: Callable[[RunHistory], float | None] | None = None,
     ) -> None:
         super().__init__()
+        self._latest = latest or (lambda history: history.series(series).last())
         self._series = series
         self._titles = (title, short)
         self._formatted = formatted
@@ -82,8 +86,7 @@ class RateChart(Chart):
         self._drawn = (self._history.revision, self._span)
         width, height = self.size
         canvas = Canvas(width, height)
-        series = self._history.series(self._series)
-        last = series.last()
+        last = self._latest(self._history)
         value = "" if last is None else self._formatted(last)
         title = next((t for t in self._titles if len(t) + 1 + len(value) <= width), "")
         canvas.write(0, 0, title, self._style("title"))
@@ -138,7 +141,9 @@ class RateCharts(Horizontal):
             "learning_rate", "learning rate", "rate", lambda v: format_rate(v, 2), is_steady=False
         )
         yield RateChart("grad_norm", "gradient norm", "gradient", lambda v: f"{v:.2f}")
-        yield RateChart("tokens_per_second", "throughput", "speed", _throughput)
+        yield RateChart(
+            "tokens_per_second", "throughput", "speed", _throughput, latest=tokens_per_second
+        )
 
     def show_run(self, history: RunHistory, span: tuple[int, int], is_log_steps: bool) -> None:
         """Show part of a run in all three."""

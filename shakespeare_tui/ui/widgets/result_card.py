@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widgets import Static
 
-from shakespeare_tui.core.formatting import format_duration, perplexity
+from shakespeare_tui.core.formatting import format_duration, format_loss, perplexity
 from shakespeare_tui.core.run_figures import RunFigures
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.standing import Standing
@@ -70,14 +70,14 @@ def result_content(
     if figures.best is not None:
         best = figures.best
         value = Content.assemble(
-            (f"{best.loss:.4f}", "bold"),
-            (f"  at step {best.step:,} ({best.protocol})", "$text-muted"),
+            (format_loss(best.loss.value), "bold"),
+            (f"  {best.loss.protocol}, at step {best.step:,}", "$text-muted"),
         )
         lines.append(_row("best", value))
     if figures.context_note:
         lines.append(Content.styled(figures.context_note, "$text-muted"))
     if standing is not None:
-        lines.append(_row("place", _place(standing)))
+        lines.append(_row("rank", _rank(standing)))
     if keys:
         lines.append(_keys(keys))
     return Content("\n").join(lines)
@@ -90,7 +90,7 @@ def _result(history: RunHistory) -> list[Content]:
     if loss is None or figure is None:
         return []
     bits = loss / math.log(2)
-    value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  ({protocol})", "$text-muted"))
+    value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  {protocol}", "$text-muted"))
     also = Content.assemble(
         ("perplexity ", "$text-muted"),
         f"{figure:.2f}",
@@ -100,14 +100,19 @@ def _result(history: RunHistory) -> list[Content]:
     return [_row("val loss", value), _row("", also)]
 
 
-def _place(standing: Standing) -> Content:
+def _rank(standing: Standing) -> Content:
     if standing.runs == 1:
-        return Content.styled("the first finished run on this text", "$text-muted")
-    text = f"{_ordinal(standing.place)} of {standing.runs} on this text"
-    if standing.place == 1:
+        apart = standing.left_out
+        if not apart:
+            return Content.styled("the first run on this text", "$text-muted")
+        others = "the other run" if apart == 1 else f"the {apart:,} other runs"
+        was = "was" if apart == 1 else "were"
+        return Content.styled(f"{others} on this text {was} measured otherwise", "$text-muted")
+    text = f"{_ordinal(standing.rank)} of {standing.runs} on this text"
+    if standing.rank == 1:
         return Content.styled(text, "bold $success")
     return Content.assemble(
-        text, (f"; best {standing.best_name} {standing.best_loss:.4f}", "$text-muted")
+        text, (f"; best {standing.best_name} {standing.best_loss}", "$text-muted")
     )
 
 

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from shakespeare_tui.core.diagnosis.wording import format_rate
-from shakespeare_tui.core.formatting import format_count, format_duration
+from shakespeare_tui.core.formatting import format_count, format_duration, format_loss
 from shakespeare_tui.core.run_figures import RunFigures
 
 Figure = tuple[str, str, str]
@@ -17,9 +17,9 @@ def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
     """Short and long label, and value, of every figure; a dash where it is not known."""
     best = figures.best
     return [
-        ("loss", "train loss", _number(figures.train_loss, 3)),
-        ("val", "val loss", _number(figures.val_loss, 3)),
-        ("best", "best val", _number(best.loss if best else None, 3)),
+        ("train", "train loss", format_loss(figures.train_loss)),
+        ("val", "val loss", figures.val.short if figures.val else "-"),
+        ("best", "best val", best.loss.short if best else "-"),
         ("ppl", "perplexity", _number(figures.perplexity, 2)),
         ("bits", "bits/char", _number(figures.bits_per_token, 3)),
         ("epoch", "epoch", _number(figures.epoch, 2)),
