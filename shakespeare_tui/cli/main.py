@@ -6,10 +6,17 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shakespeare_tui import __version__
 from shakespeare_tui.cli.console import reader_may_leave, say
+from shakespeare_tui.core.config_problems import (
+    join_words,
+    nearest,
+    show_name,
+    show_value,
+    suggestion,
+)
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
 
@@ -29,11 +36,38 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, as the rest of the program does."""
+    """A parser that complains in one line, and names what was most likely meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what this very command does not know is refused here, where its help is near."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = next((word for word in unknown if word.startswith("-")), None)
+            if option is None:
+                self.error(f"unexpected argument {show_value(unknown[0])}")
+            name = option.partition("=")[0]
+            self.error(f"unknown option {show_name(name)}{suggestion(name, self._options())}")
+        return found, unknown
+
+    def _options(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is none of the choices, naming the nearest."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            near = nearest(str(value), known)
+            advice = f"did you mean {near}?" if near else f"there are {join_words(known, 'and')}"
+            if isinstance(action, argparse._SubParsersAction):
+                what = str(action.metavar).lower()
+                raise argparse.ArgumentError(None, f"unknown {what} {show_value(value)}; {advice}")
+            raise argparse.ArgumentError(action, f"unknown value {show_value(value)}; {advice}")
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where help is, and leave with 2."""
-        say(f"error: {' '.join(message.split())}; see {self.prog} --help")
+        text = " ".join(message.split())
+        see = " See" if text.endswith("?") else "; see"
+        say(f"error: {text}{see} {self.prog} --help")
         self.exit(2)
 
 

@@ -44,6 +44,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--max-steps", metavar="N", help="train for N steps")
     length.add_argument("--minutes", metavar="TIME", help="time budget: 100s, 1m 40s, or minutes")
+    parser.add_argument(
+        "--seed", metavar="N", help="same seed, same losses; short for --set training.seed=N"
+    )
     parser.add_argument("--name", help="the run's name; default: the config's name and a number")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", metavar="RUN[@STEP]", help="go on with a run")
@@ -65,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         overrides += [f"training.max_steps={arguments.max_steps}", "training.minutes=null"]
     if arguments.minutes is not None:
         overrides.append(f"training.minutes={arguments.minutes}")
+    if arguments.seed is not None:
+        overrides.append(f"training.seed={arguments.seed}")
     if not arguments.no_ui and not arguments.json:
         from shakespeare_tui.cli.lab import is_terminal
 

@@ -15,6 +15,7 @@ import filelock
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config, read_config_file
+from shakespeare_tui.core.config_problems import nearest
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.files import (
@@ -582,8 +583,6 @@ def find_run(reference: str, root: Path) -> RunFolder:
     Raises:
         UserError: There is no such run; near names are offered.
     """
-    import difflib
-
     by_name, by_path = root / reference, Path(reference)
     for path in (by_name, by_path):
         # Unlike pathlib's, this is false for a name that is too long for the system.
@@ -602,9 +601,8 @@ def find_run(reference: str, root: Path) -> RunFolder:
                 )
             RunFolder(path).info()
     names = [run.name for run in runs]
-    near = difflib.get_close_matches(reference, names, n=1)
-    if near:
-        hint = f"did you mean {near[0]}?"
+    if near := nearest(reference, names):
+        hint = f"did you mean {near}?"
     elif names:
         more = len(names) - _MOST_NAMED
         hint = f"runs here: {', '.join(names[:_MOST_NAMED])}"
@@ -637,7 +635,9 @@ def find_checkpoint(reference: str, root: Path) -> Checkpoint:
         return run.checkpoint(int(where))
     if where not in ("", "best", "last"):
         shown = _shown(reference)
-        raise UserError(f"{shown}: after @ comes best, last or a step, not {_shown(where)}")
+        near = nearest(where, ("best", "last"))
+        hint = f"; did you mean {name}@{near}?" if near else ""
+        raise UserError(f"{shown}: after @ comes best, last or a step, not {_shown(where)}{hint}")
     index = run.index()
     step = index.get(where or "best", index.get("last") if not where else None)
     if step is None:

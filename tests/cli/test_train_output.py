@@ -241,6 +241,17 @@ class TestJson:
         assert "lower training.learning_rate" in line
 
 
+def test_the_seed_decides_the_run(cli: CommandLine, runs_root: Path) -> None:
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        outcome = cli(*TRAIN[:-1], f"--name={name}", "--max-steps=3", "--seed", seed)
+        assert outcome.code == 0, outcome.err
+        assert RunFolder(runs_root / name).config().training.seed == int(seed)
+    a, b, c = (
+        [event["loss"] for event in events(runs_root, "StepCompleted", name)] for name in "abc"
+    )
+    assert a == b != c
+
+
 class TestResume:
     def test_goes_on_and_says_where(self, cli: CommandLine, trained_here: Outcome) -> None:
         outcome = cli("train", "--no-ui", "--resume=alpha", "--max-steps=30")

@@ -1,5 +1,7 @@
 """Read a strategy from one line of text: ``dry=0.8,base=1.75 temperature=0.9``."""
 
+from collections.abc import Iterable
+
 from shakespeare_tui.core.config_problems import join_words, nearest, show_name
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.sampling.kinds import STEP_KINDS, Step, StepKind, Value
@@ -47,7 +49,11 @@ def parse_strategy(text: str) -> Strategy:
     Raises:
         UserError: Names the bad word or value, what is allowed, and the nearest known name.
     """
-    return Strategy(tuple(_read_step(word) for word in text.split()))
+    return _read_strategy(text, STEP_KINDS)
+
+
+def _read_strategy(text: str, names: Iterable[str]) -> Strategy:
+    return Strategy(tuple(_read_step(word, names) for word in text.split()))
 
 
 def parse_strategies(text: str) -> tuple[Strategy, ...]:
@@ -61,7 +67,7 @@ def parse_strategies(text: str) -> tuple[Strategy, ...]:
         if part.strip().lower() == "classic":
             found += CLASSIC
         elif part.strip():
-            found.append(parse_strategy(part))
+            found.append(_read_strategy(part, (*STEP_KINDS, "classic")))
     if not found:
         raise UserError("no strategies given; write for example 'greedy; temperature=0.8'")
     return tuple(found)
@@ -99,10 +105,10 @@ def _make(name: str, value: Value) -> Step:
     return kind.make(**{kind.parameters[0].name: value})
 
 
-def _read_step(word: str) -> Step:
+def _read_step(word: str, names: Iterable[str]) -> Step:
     head, *options = word.split(",")
     written, has_value, value = head.partition("=")
-    kind = _find_kind(written)
+    kind = _find_kind(written, names)
     values: dict[str, Value] = {}
     if has_value:
         if not kind.parameters:
@@ -125,13 +131,14 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("-", "_")
 
 
-def _find_kind(written: str) -> StepKind:
+def _find_kind(written: str, names: Iterable[str]) -> StepKind:
+    """The kind of a name; ``names`` are those that a wrong one may have been meant to be."""
     name = _plain(written)
     if kind := STEP_KINDS.get(name):
         return kind
     if name == "classic":
         raise UserError("classic names six strategies; give it where several can stand")
-    near = _CALLED_ELSEWHERE.get(name) or nearest(name, STEP_KINDS)
+    near = _CALLED_ELSEWHERE.get(name) or nearest(name, names)
     advice = (
         f"did you mean {near}?" if near else f"there are {join_words(sorted(STEP_KINDS), 'and')}"
     )
