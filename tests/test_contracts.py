@@ -21,6 +21,7 @@ COMMANDS = (
     "data",
     "config",
     "doctor",
+    "completion",
 )
 
 

@@ -35,7 +35,8 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command: str) -> None:
-    words = shlex.split(command)[1:]
+    # What a line of the shell does with the output is its own affair.
+    words = shlex.split(command.partition(" | ")[0], comments=True)[1:]
     arguments = build_parser().parse_args([word.replace("NAME|FILE", "quick") for word in words])
     assert arguments.command in (words[0] if words else None, None)
 
@@ -46,3 +47,17 @@ def test_presets_and_files_are_there() -> None:
     )
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_keys_it_changes_are_there(tmp_path: Path) -> None:
+    import shakespeare_tui.ui.app  # noqa: F401
+    from shakespeare_tui.ui.keymap import check_keymap, known_bindings
+    from shakespeare_tui.ui.keymap_file import load_keymap
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", README.partition("## Keys")[2], re.DOTALL)
+    path = tmp_path / "keys.yaml"
+    path.write_text(block)
+    keymap = load_keymap(path)
+    assert len(keymap.keys) == block.count("\n")
+    assert keymap.problems == ()
+    assert check_keymap(keymap.keys, known_bindings()) == []

@@ -2,6 +2,7 @@
 
 import argparse
 
+from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import (
     check_device,
     print_json,
@@ -25,12 +26,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=StepsHelp)
-    parser.add_argument(
+    checkpoints = parser.add_argument(
         "checkpoints",
         metavar="RUN[@REF]",
         nargs="+",
         help="a run, RUN@best, RUN@last, RUN@STEP or a path",
     )
+    completes(checkpoints, checkpoint_names)
     add_prompt(parser, "the first run's")
     parser.add_argument(
         "--strategies",

@@ -5,6 +5,7 @@ import shutil
 import textwrap
 from typing import Any
 
+from shakespeare_tui.cli.completion import completes, config_names, setting_names
 from shakespeare_tui.cli.console import print_json, print_result, write_text
 from shakespeare_tui.core.errors import UserError
 
@@ -27,18 +28,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Print a config with every setting, its help and its range, as YAML.",
         epilog="Example: shakespeare-tui config show tiny --set model.n_layers=3 > mine.yaml",
     )
-    show.add_argument("config", metavar="NAME|FILE", help="a preset or a YAML file")
-    show.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override any setting; may be given many times",
-    )
+    shown = show.add_argument("config", metavar="NAME|FILE", help="a preset or a YAML file")
+    completes(shown, config_names)
+    add_overrides(show)
     show.set_defaults(run=run_show)
     check = actions.add_parser("check", help="check YAML files; all problems at once")
-    check.add_argument("files", metavar="FILE", nargs="+", help="a YAML file or a preset")
+    files = check.add_argument("files", metavar="FILE", nargs="+", help="a YAML file or a preset")
+    completes(files, config_names)
     check.set_defaults(run=run_check)
     schema = actions.add_parser(
         "schema",
@@ -52,6 +48,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     guide.set_defaults(run=run_guide)
     for action in (listing, show, check, schema, guide):
         action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """``--set``, as often as wanted."""
+    overrides = parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override any setting; may be given many times",
+    )
+    completes(overrides, setting_names)
 
 
 def run_list(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from shakespeare_tui.cli.completion import completes, corpus_names
 from shakespeare_tui.cli.console import (
     print_json,
     print_result,
@@ -37,7 +38,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Bring a corpus into the cache, verified by its SHA-256, and print its path.",
         epilog="SHAKESPEARE_TUI_CACHE moves the cache.",
     )
-    fetching.add_argument("name", metavar="NAME", help="a name from the list")
+    name = fetching.add_argument("name", metavar="NAME", help="a name from the list")
+    completes(name, corpus_names)
     fetching.add_argument("--force", action="store_true", help="fetch it even where it is at hand")
     fetching.set_defaults(run=run_fetch)
     inspecting = actions.add_parser(
@@ -46,9 +48,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Measure a corpus: size, vocabulary, character distribution, speeches of a "
         "play, split sizes, and the losses of n-gram models on the validation split.",
     )
-    inspecting.add_argument(
+    corpus = inspecting.add_argument(
         "corpus", metavar="NAME|FILE", help="a name from the list, a text file or a folder of them"
     )
+    completes(corpus, corpus_names)
     inspecting.add_argument(
         "--val-fraction",
         type=float,

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_json, print_result, whole_number
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.core.errors import UserError
@@ -20,7 +21,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Measure loss, perplexity, bits per character and accuracy of a checkpoint.",
         epilog="Losses of different protocols do not compare.",
     )
-    parser.add_argument("checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …")
+    checkpoint = parser.add_argument(
+        "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …"
+    )
+    completes(checkpoint, checkpoint_names)
     parser.add_argument(
         "--protocol",
         choices=("exact", "nanogpt"),

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, rule, say, whole_number, write_text
 from shakespeare_tui.cli.draft import check_draft, find_draft, write_drafted
 from shakespeare_tui.cli.loading import open_model
@@ -46,9 +47,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=StepsHelp)
-    parser.add_argument(
+    checkpoint = parser.add_argument(
         "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@last, RUN@STEP or a path"
     )
+    completes(checkpoint, checkpoint_names)
     given = parser.add_mutually_exclusive_group()
     add_prompt(given, "the run's")
     given.add_argument(
@@ -74,12 +76,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--seed", type=whole_number, default=42, metavar="S", help="same seed, same text (42)"
     )
-    parser.add_argument(
+    draft = parser.add_argument(
         "--draft",
         metavar="RUN[@REF]",
         help="let a smaller model propose tokens, or lookup: the text itself; faster where they "
         "guess well, with the same distribution",
     )
+    completes(draft, lambda prefix: ["lookup", *checkpoint_names(prefix)])
     parser.add_argument(
         "--no-cache", action="store_true", help="read the context anew for every token (slow)"
     )

@@ -32,6 +32,7 @@ COMMANDS = (
     "data",
     "config",
     "doctor",
+    "completion",
 )
 
 
@@ -86,6 +87,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(argv: Sequence[str]) -> int:
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks
+        from shakespeare_tui.cli.completion import answer
+
+        answer(build_parser())
     if not argv:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
 

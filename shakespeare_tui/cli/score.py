@@ -2,6 +2,7 @@
 
 import argparse
 
+from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_json, print_result, terminal_width
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.text_input import read_text
@@ -17,7 +18,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "what of it is copied from the training split.",
         epilog="Example: shakespeare-tui score quick-1 --text 'To be, or not to be'",
     )
-    parser.add_argument("checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …")
+    checkpoint = parser.add_argument(
+        "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …"
+    )
+    completes(checkpoint, checkpoint_names)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--file", metavar="FILE", help="a text file; - reads from stdin")
     given.add_argument("--text", metavar="TEXT", help="the text itself")

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.cli.completion import (
+    checkpoint_names,
+    completes,
+    config_names,
+    corpus_names,
+)
+from shakespeare_tui.cli.config import add_overrides
 from shakespeare_tui.cli.console import print_json, progress, say
 from shakespeare_tui.core.errors import UserError
 
@@ -27,20 +34,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog="Example: shakespeare-tui train --no-ui --config tiny --max-steps 100",
     )
     parser.add_argument("--no-ui", action="store_true", help="print instead of opening the lab")
-    parser.add_argument(
+    config = parser.add_argument(
         "--config",
         metavar="NAME|FILE",
         help=f"a preset (see `config list`) or a YAML file; default: {DEFAULT_CONFIG}",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override any setting; may be given many times",
+    completes(config, config_names)
+    add_overrides(parser)
+    corpus = parser.add_argument(
+        "--corpus", metavar="NAME|PATH", help="short for --set data.corpus=…"
     )
-    parser.add_argument("--corpus", metavar="NAME|PATH", help="short for --set data.corpus=…")
+    completes(corpus, corpus_names)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--max-steps", metavar="N", help="train for N steps")
     length.add_argument("--minutes", metavar="TIME", help="time budget: 100s, 1m 40s, or minutes")
@@ -49,10 +53,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--name", help="the run's name; default: the config's name and a number")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", metavar="RUN[@STEP]", help="go on with a run")
-    start.add_argument(
+    resumed = start.add_argument("--resume", metavar="RUN[@STEP]", help="resume a run")
+    completes(resumed, checkpoint_names)
+    parent = start.add_argument(
         "--from", dest="start_from", metavar="RUN[@REF]", help="start from a checkpoint's weights"
     )
+    completes(parent, checkpoint_names)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.core.errors import UserError
 
 
@@ -14,7 +15,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "commands where its folder can be written; replayed when it is over.",
         epilog="Example: shakespeare-tui watch quick-1 --speed 100",
     )
-    parser.add_argument("run_name", metavar="RUN", help="a run's name or folder")
+    run_name = parser.add_argument("run_name", metavar="RUN", help="a run's name or folder")
+    completes(run_name, run_names)
     parser.add_argument(
         "--speed",
         type=float,

@@ -12,7 +12,6 @@ from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import per_second
 from shakespeare_tui.core.one_line import read_line
-from shakespeare_tui.core.output_file import check_output_file, write_output_file
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.runs import Checkpoint, RunFolder
@@ -175,6 +174,8 @@ def check_output(arguments: argparse.Namespace) -> None:
         UserError: What is in the way.
     """
     if arguments.output is not None:
+        from shakespeare_tui.core.output_file import check_output_file
+
         try:
             check_output_file(arguments.output, may_replace=arguments.force)
         except UserError as error:
@@ -203,6 +204,8 @@ def deliver(
         else:
             write_text(text())
         return
+    from shakespeare_tui.core.output_file import write_output_file
+
     content = json_text(result) + "\n" if arguments.json else text()
     write_output_file(arguments.output, content)
     say(f"wrote {what} to {arguments.output}")

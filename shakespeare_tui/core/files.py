@@ -5,7 +5,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -149,7 +148,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 def _unused_name(path: Path) -> Path:
     """A hidden name beside ``path``, short enough for any file system."""
-    return path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name[:48]}.{os.urandom(4).hex()}")
 
 
 def _keep_mode(path: Path, descriptor: int) -> None:
