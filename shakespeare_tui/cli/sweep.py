@@ -93,9 +93,10 @@ def _numbers(text: str, values: str) -> list[Decimal]:
     except (ValueError, InvalidOperation):
         raise _unreadable(text) from None
     for number in (first, last, by):
-        if not number.is_finite() or abs(number) > _LARGEST:
+        # Without arithmetic, which 1e99999999 would overflow.
+        if not number.is_finite() or number.copy_abs() > _LARGEST:
             raise _unreadable(text)
-    if abs(by) < _FINEST or (last - first) * by < 0:
+    if by.copy_abs() < _FINEST or (last - first) * by < 0:
         raise UserError(
             f"--sweep {show_value(text)} never gets from {first} to {last} by steps of {by}; "
             f"write for example {_EXAMPLE}"

@@ -1,6 +1,5 @@
 """Keep the draft on disk after every edit, so that neither a crash nor a quit loses one."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +12,11 @@ from shakespeare_tui.core.config_draft_state import DraftState, Origin, OriginKi
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import write_json_atomically
+from shakespeare_tui.core.settings_files import read_json_file, set_aside
 
 FORMAT_VERSION = 1
 _MOST_SLOTS = 9
+_MOST_BYTES = 1 << 22
 
 Record = dict[str, Any]
 
@@ -89,15 +90,13 @@ class DraftStore:
 
     def _read(self, path: Path) -> ConfigDraft | None:
         try:
-            return read_record(json.loads(path.read_text(encoding="utf-8")))
+            return read_record(read_json_file(path, _MOST_BYTES))
         except FileNotFoundError:
             return None
         except (ValueError, UserError) as error:
-            kept = path.with_suffix(".damaged")
-            path.replace(kept)
             raise UserError(
-                f"the saved draft of the config is damaged ({_first_line(error)}); it is kept as "
-                f"{kept}, and a new one begins"
+                f"the saved draft of the config is damaged ({_first_line(error)}); "
+                f"{set_aside(path)}, and a new one begins"
             ) from None
 
 

@@ -1,6 +1,7 @@
 """Load configs: presets and YAML files with overrides, every problem reported at once."""
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,7 +266,7 @@ def read_config_file(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"{name}: no such config{_preset_hint(path.stem)}") from None
     except (OSError, ValueError) as error:
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = path / "config.yaml"
             hint = f"; did you mean {inside}?" if inside.is_file() else "; give a YAML file in it"
             raise UserError(f"{name}: is a folder, not a config{hint}") from None

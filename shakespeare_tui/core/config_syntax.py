@@ -38,6 +38,7 @@ class Scalar:
 
     text: str | None
     line: int
+    is_quoted: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ class _Reader:
         if depth > _DEEPEST:
             self._refuse(line, "too many levels; a config is sections with keys")
         if isinstance(event, yaml.ScalarEvent):
-            empty = event.style is None and event.value in _NULLS
-            return Scalar(None if empty else event.value, line)
+            is_quoted = event.style is not None
+            is_empty = not is_quoted and event.value in _NULLS
+            return Scalar(None if is_empty else event.value, line, is_quoted)
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):

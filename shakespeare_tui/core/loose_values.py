@@ -8,7 +8,7 @@ _LARGEST = 1e300
 
 def as_number(value: object) -> float | None:
     """``value`` where it is a finite number of sane size, else None."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST:
         return value
     return None
 

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Iterable
 
+from shakespeare_tui.core.loose_values import parse_json
+
 _MOST = 50
+_LONGEST_LINE = 50_000
 
 
 class PromptHistory:
@@ -26,15 +29,18 @@ class PromptHistory:
     def from_json(cls, text: str) -> "PromptHistory":
         """Read what ``to_json`` wrote; what cannot be read is an empty history."""
         try:
-            found = json.loads(text)
+            found = parse_json(text)
         except ValueError:
             return cls()
         is_list = isinstance(found, list)
         return cls(prompt for prompt in found if isinstance(prompt, str)) if is_list else cls()
 
     def to_json(self) -> str:
-        """All prompts as one line."""
-        return json.dumps(self._prompts, ensure_ascii=False)
+        """The newest prompts as one line; of long ones there are fewer."""
+        kept = self._prompts
+        while len(line := json.dumps(kept, ensure_ascii=False)) > _LONGEST_LINE:
+            kept = kept[1:]
+        return line
 
     @property
     def prompts(self) -> tuple[str, ...]:

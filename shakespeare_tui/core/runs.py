@@ -641,6 +641,11 @@ def find_checkpoint(reference: str, root: Path) -> Checkpoint:
     index = run.index()
     step = index.get(where or "best", index.get("last") if not where else None)
     if step is None:
+        if not run.steps():
+            raise UserError(
+                f"run {run.name} has no checkpoint yet, so there are no weights; wait for its "
+                f"first, or train it with: shakespeare-tui train --no-ui --resume {run.name}"
+            )
         raise UserError(f"run {run.name} has no {where or 'usable'} checkpoint yet")
     return run.checkpoint(step)
 

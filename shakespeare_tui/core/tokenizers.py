@@ -1,7 +1,6 @@
 """Turn text into token ids and back; character level here, byte-pair encodings fit the protocol."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -10,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.files import write_json_atomically
+from shakespeare_tui.core.files import read_bounded, reason, write_json_atomically
+from shakespeare_tui.core.loose_values import parse_json
+
+_MOST_BYTES = 1 << 25
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -160,13 +162,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
         UserError: The file is missing, damaged or of a newer version.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(read_bounded(path, _MOST_BYTES))
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing; the run cannot be used without its tokenizer"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as a tokenizer: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
     kind = record.get("type") if isinstance(record, dict) else None
     characters = record.get("characters") if isinstance(record, dict) else None
     if kind != "char":

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import write_json_atomically
 from shakespeare_tui.core.paths import cache_folder
+from shakespeare_tui.core.settings_files import read_json_file
 from shakespeare_tui.engine.device import describe_device
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,8 +49,8 @@ def remembered_precision(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
+        known = read_json_file(path)
+    except (OSError, UserError):
         return {}
     return known if isinstance(known, dict) else {}
 

@@ -1,7 +1,6 @@
 """Make everything a training run needs, for a new run and for one that goes on."""
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from shakespeare_tui.core.corpus.source import TextSource, open_corpus
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import write_json_atomically
 from shakespeare_tui.core.formatting import format_bytes, format_count
+from shakespeare_tui.core.loose_values import as_number
 from shakespeare_tui.core.machine import memory
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.paths import cache_folder
@@ -26,6 +26,7 @@ from shakespeare_tui.core.runs import (
     create_run_folder,
     new_run_info,
 )
+from shakespeare_tui.core.settings_files import read_json_file
 from shakespeare_tui.core.token_cache import tokenize_corpus
 from shakespeare_tui.core.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
 from shakespeare_tui.core.tokens import (
@@ -276,10 +277,23 @@ def load_baselines(
     """N-gram losses, measured once for a corpus and split."""
     key = f"{source.sha256()[:24]}-{tokenizer.fingerprint[:8]}-{config.data.val_fraction:g}"
     path = cache_folder() / "baselines" / f"{key}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(loss) for name, loss in record.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        measured = baselines(train, val, tokenizer.vocab_size)
+    if known := _known_baselines(path):
+        return known
+    measured = baselines(train, val, tokenizer.vocab_size)
+    # A cache that cannot be written is no reason not to train.
+    with contextlib.suppress(OSError):
         write_json_atomically(path, measured)
-        return measured
+    return measured
+
+
+def _known_baselines(path: Path) -> dict[str, float]:
+    """What was measured before; empty where the file is missing or holds anything else."""
+    try:
+        record = read_json_file(path)
+    except (OSError, UserError):
+        return {}
+    if not isinstance(record, dict):
+        return {}
+    losses = {str(name): as_number(loss) for name, loss in record.items()}
+    known = {name: loss for name, loss in losses.items() if loss is not None and loss >= 0}
+    return known if len(known) == len(losses) else {}

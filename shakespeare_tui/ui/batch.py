@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from shakespeare_tui.core.errors import RunFailedError, UserError
+from shakespeare_tui.core.files import read_bounded, reason
 from shakespeare_tui.core.sampling import parse_strategy
 from shakespeare_tui.core.text_export import WrittenText, export_texts
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 
 _MOST_SPEAKERS = 1000
+_MOST_BYTES = 1 << 20
 
 
 def read_speakers(text: str) -> list[str]:
@@ -25,9 +27,10 @@ def read_speakers(text: str) -> list[str]:
         # So many names that they are too long for one of a file.
         is_file = False
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
+        listed = read_bounded(path, _MOST_BYTES).decode() if is_file else None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {reason(error)}") from None
+    lines = text.split(",") if listed is None else listed.splitlines()
     names = [line.strip().replace("\\n", "\n") for line in lines if line.strip()]
     if not names:
         raise UserError("name at least one speaker, ROMEO for example")

@@ -1,11 +1,13 @@
 """Remapped keys: read ``keys.yaml``."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from textual.binding import Binding
 from textual.keys import Keys
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.paths import settings_folder
 
 _MODIFIERS = {"ctrl", "shift", "alt", "super", "hyper", "meta"}
@@ -34,18 +36,17 @@ def keymap_path() -> Path:
 def load_keymap(path: Path | None = None) -> KeyMap:
     """Read a key map; what cannot be used is left out and told in ``problems``, one line each."""
     path = path or keymap_path()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return KeyMap()
-    except (OSError, UnicodeDecodeError) as error:
-        return KeyMap(problems=(f"{path} cannot be read: {error}",))
-    import yaml
+    # Reading YAML waits until there is some.
+    from shakespeare_tui.core.settings_files import read_yaml_file
 
     try:
-        record = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return KeyMap(problems=(f"{path} is not YAML; the keys stay as they are",))
+        record = read_yaml_file(path)
+    except FileNotFoundError:
+        return KeyMap()
+    except UserError as error:
+        return KeyMap(problems=(f"{path} cannot be used ({error}); the keys stay as they are",))
     if record is None:
         return KeyMap()
     if not isinstance(record, dict):

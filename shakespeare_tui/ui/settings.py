@@ -1,10 +1,12 @@
 """What the lab remembers between sessions: theme, glyphs, and each place's own choices."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.paths import settings_folder
 
 DEFAULT_THEME = "lab-dark"
@@ -32,32 +34,29 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path | None = None) -> "Settings":
-        """Read the file, by default ``settings.yaml`` in the user's folder; damage is tolerated."""
+        """Read the file, by default ``settings.yaml`` in the user's folder.
+
+        A damaged one is set aside, which ``problem`` tells, and the defaults are used.
+        """
         path = path or settings_folder() / "settings.yaml"
         settings = cls(path=path)
+        if not os.path.lexists(path):
+            return settings
+        # Reading YAML waits until there is some.
+        from shakespeare_tui.core.settings_files import read_yaml_file, set_aside
+
         try:
-            text = path.read_text(encoding="utf-8")
+            record = read_yaml_file(path)
+            if not isinstance(record, dict | None):
+                raise UserError("it holds no settings")
+            settings._take(record or {})
         except FileNotFoundError:
-            return settings
-        except (OSError, UnicodeDecodeError) as error:
-            settings.problem = f"{path} cannot be read ({error}); the defaults are used"
-            return settings
-        settings._read(text)
+            pass  # a link to what is not there
+        except UserError as error:
+            settings.problem = f"{path} is damaged ({error}), {set_aside(path)}; defaults are used"
         return settings
 
-    def _read(self, text: str) -> None:
-        import yaml
-
-        try:
-            record = yaml.safe_load(text)
-        except yaml.YAMLError:
-            self.problem = f"{self.path} is not YAML; the defaults are used until it is saved again"
-            return
-        if record is None:
-            return
-        if not isinstance(record, dict):
-            self.problem = f"{self.path} holds no settings; the defaults are used"
-            return
+    def _take(self, record: dict[str, Any]) -> None:
         for name, kind in (("theme", str), ("ascii", bool)):
             if name in record and isinstance(record[name], kind):
                 setattr(self, name, record[name])
@@ -81,7 +80,7 @@ class Settings:
             self.is_changed = True
 
     def save(self) -> None:
-        """Write the file in one step, if anything changed; a damaged one is kept as ``.bak``.
+        """Write the file in one step, if anything changed.
 
         Raises:
             OSError: The folder cannot be written.
@@ -93,9 +92,6 @@ class Settings:
         from shakespeare_tui.core.files import write_atomically
 
         record = {"theme": self.theme, "ascii": self.ascii, "places": self.places}
-        if self.problem and self.path.is_file():
-            self.path.replace(self.path.with_name(f"{self.path.name}.bak"))
-            self.problem = ""
         write_atomically(self.path, yaml.safe_dump(record, sort_keys=True, allow_unicode=True))
         self.is_changed = False
 

@@ -1,6 +1,7 @@
 """Wrong input of every kind: one line that helps, exit code 2, and nothing changed on disk."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_trees import add_run
 from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
@@ -443,3 +445,69 @@ class TestPlacesThatCannotBeWritten:
         assert outcome.code == 1
         assert outcome.err.startswith("failed: ")
         assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "stdin"])
+def test_a_text_without_end_is_refused(
+    source: str, cli: CommandLine, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device is refused by its first bytes, a text that goes on by the limit."""
+    from shakespeare_tui.cli import text_input
+
+    class Endless:
+        def read(self, size: int) -> bytes:
+            return b"To be. " * (size // 7)
+
+    if source == "/dev/zero":
+        outcome = cli("score", "alpha", "--file", "/dev/zero")
+        assert "/dev/zero is not text: NUL byte at offset 0" in outcome.err
+    else:
+        monkeypatch.setattr(text_input.sys, "stdin", type("Stdin", (), {"buffer": Endless()}))
+        outcome = cli("score", "alpha", "--file", "-")
+        assert "stdin is longer than 100 MB" in outcome.err
+    assert (outcome.code, outcome.out) == (2, "")
+
+
+@pytest.mark.parametrize("option", [("--config", "pipe"), ("--config", "/dev/zero")])
+def test_a_config_that_is_no_file_is_not_waited_for(
+    option: tuple[str, str], cli: CommandLine
+) -> None:
+    os.mkfifo("pipe")
+    outcome = cli("train", "--no-ui", *option)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "cannot be read (not a regular file)" in outcome.err
+
+
+def test_a_config_of_fifty_megabytes_is_refused_at_once(
+    cli: CommandLine, trained: RunFolder
+) -> None:
+    """The run's own, too: it is listed with the reason, and not used."""
+    (trained.path / "config.yaml").write_text("model:\n" + "  d_model: 64\n" * 4_000_000)
+    for arguments in (("generate", "alpha"), ("train", "--no-ui", "--resume", "alpha")):
+        outcome = cli(*arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "larger than 128 KB" in outcome.err
+    assert "larger than 128 KB" in cli("runs").err
+
+
+def test_a_run_without_weights_says_so_and_a_damaged_one_is_not_called_missing(
+    cli: CommandLine, trained: RunFolder, runs_root: Path
+) -> None:
+    shutil.copytree(trained.path, runs_root / "young", ignore=lambda *_: ["index.json"])
+    for step in RunFolder(runs_root / "young").steps():
+        shutil.rmtree(RunFolder(runs_root / "young").checkpoint_folder(step))
+    outcome = cli("generate", "young")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "run young has no checkpoint yet, so there are no weights" in outcome.err
+    (trained.path / "run.json").write_text("{")
+    outcome = cli("generate", "alpha")
+    assert "no run" not in outcome.err
+    assert "run.json is damaged" in outcome.err
+
+
+def test_runs_here_are_counted_where_not_all_are_named(cli: CommandLine, runs_root: Path) -> None:
+    for number in range(9):
+        add_run(runs_root, f"run-{number}", created=number)
+    outcome = cli("generate", "zzz")
+    assert "and 3 more" in outcome.err
+    assert "shakespeare-tui runs" in outcome.err

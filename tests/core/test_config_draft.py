@@ -351,7 +351,12 @@ def test_two_labs_do_not_overwrite_each_other(tmp_path: Path) -> None:
         "{}",
         '{"format": 99}',
         '{"format": 1, "origins": [], "moments": [], "present": 0}',
+        "[" * 100_000,
+        '{"format": NaN}',
+        '{"format": 1, "origins": [], "moments": [{}], "present": ' + "9" * 400 + "}",
+        " " * 5_000_000,
     ],
+    ids=range(9),
 )
 def test_a_damaged_draft_is_kept_aside_and_said(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config-draft.json"
@@ -359,7 +364,7 @@ def test_a_damaged_draft_is_kept_aside_and_said(tmp_path: Path, content: str) ->
     store = DraftStore(tmp_path)
     with pytest.raises(UserError, match="damaged"):
         store.open()
-    assert (tmp_path / "config-draft.damaged").read_text() == content
+    assert (tmp_path / "config-draft.json.damaged").read_text() == content
     store.save(draft_record(mine().history(MOST)))
     assert path.exists()
 

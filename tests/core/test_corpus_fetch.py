@@ -221,13 +221,13 @@ def test_what_is_shipped_cannot_be_fetched():
         fetch(CorpusEntry("sample", "Sample", "CC0-1.0"))
 
 
-@pytest.fixture
-def wheel_folder(tmp_path, monkeypatch):
+@pytest.fixture(params=[zipfile.ZIP_STORED])
+def wheel_folder(tmp_path, monkeypatch, request):
     """A package index of one wheel, as pip's own configuration gives it."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     info = "tinycorpus-1.0.dist-info"
-    with zipfile.ZipFile(folder / "tinycorpus-1.0-py3-none-any.whl", "w") as archive:
+    with zipfile.ZipFile(folder / "tinycorpus-1.0-py3-none-any.whl", "w", request.param) as archive:
         archive.writestr("tinycorpus/__init__.py", "raise SystemExit('must not run')")
         archive.writestr("tinycorpus/input.txt", CONTENT)
         archive.writestr("tinycorpus/other.txt", CONTENT[:-1] + b"!")
@@ -297,11 +297,21 @@ def test_any_pip_will_do(cache, wheel_folder, tmp_path, monkeypatch):
     assert fetch(entry).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "wheel_folder",
+    [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA],
+    indirect=True,
+)
 def test_a_damaged_wheel(cache, wheel_folder, tmp_path, monkeypatch):
+    """Each method of packing says by errors of its own that what it is given is damaged."""
     damaged = tmp_path / "damaged.whl"
-    packed = bytearray(next(wheel_folder.iterdir()).read_bytes())
-    place = packed.index(CONTENT[:100])
-    packed[place + 50] ^= 1
+    path = next(wheel_folder.iterdir())
+    packed = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        item = archive.getinfo("tinycorpus/input.txt")
+    start = item.header_offset + 30 + len(item.filename)
+    for place in range(start + 20, start + min(60, item.compress_size)):
+        packed[place] ^= 0x55
     damaged.write_bytes(packed)
     other_pip(tmp_path / "bin", monkeypatch, damaged)
     with pytest.raises(FetchFailedError, match="is damaged"):

@@ -179,7 +179,7 @@ class TestReferences:
         with pytest.raises(UserError, match="holds no runs yet"):
             find_run("alpha", root)
         make_run(root)
-        with pytest.raises(UserError, match="no usable checkpoint yet"):
+        with pytest.raises(UserError, match="has no checkpoint yet, so there are no weights"):
             find_checkpoint("alpha", root)
         with pytest.raises(UserError, match="it has: none"):
             find_checkpoint("alpha@5", root)

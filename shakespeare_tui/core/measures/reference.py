@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from shakespeare_tui.core.corpus.speeches import speaker_names
 from shakespeare_tui.core.corpus.words import words_of
+from shakespeare_tui.core.files import read_bounded
+from shakespeare_tui.core.loose_values import parse_json
 from shakespeare_tui.core.measures.copies import Encoded
 from shakespeare_tui.core.measures.suffixes import suffix_array
 
@@ -54,7 +56,7 @@ class CorpusReference:
     """
 
     def __init__(self, folder: Path) -> None:
-        facts = _Facts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
+        facts = _Facts(**parse_json(read_bounded(folder / _FACTS, 1 << 26)))
         self._facts = facts
         self._speakers = frozenset(facts.speakers)
         self._codes = np.array([ord(c) for c in facts.alphabet], dtype=np.uint32)

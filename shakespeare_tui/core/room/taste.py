@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import random
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from shakespeare_tui.core.files import read_bounded
+from shakespeare_tui.core.loose_values import as_number, parse_json
 from shakespeare_tui.core.room.elo import Game, Rating, rate
 from shakespeare_tui.core.run_names import RunNames
 
 FILE_NAME = "taste.jsonl"
+_MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def _ends_line(descriptor: int) -> bool:
 def read_verdicts(root: Path) -> list[Verdict]:
     """All verdicts below ``root``, oldest first; lines that are damaged are passed over."""
     try:
-        lines = (root / FILE_NAME).read_bytes().splitlines()
+        lines = read_bounded(root / FILE_NAME, _MOST_BYTES).splitlines()
     except OSError:
         return []
     return [verdict for verdict in map(_read_line, lines) if verdict is not None]
@@ -70,12 +72,12 @@ def read_verdicts(root: Path) -> list[Verdict]:
 
 def _read_line(line: bytes) -> Verdict | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         verdict = Verdict(**{f.name: record[f.name] for f in dataclasses.fields(Verdict)})
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError):
         return None
     is_text = all(isinstance(x, str) for x in (verdict.first, verdict.second, verdict.prompt))
-    is_number = isinstance(verdict.time, int | float) and math.isfinite(verdict.time)
+    is_number = as_number(verdict.time) is not None
     return verdict if is_text and is_number and verdict.score in (0, 0.5, 1) else None
 
 

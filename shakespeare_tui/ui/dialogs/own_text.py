@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static, TextArea
 
+from shakespeare_tui.core.files import read_bounded, reason
 from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.widgets.config_dialogs import FRAME
 
@@ -63,14 +64,11 @@ class OwnTextDialog(Dialog[str | None]):
     def _take_file(self) -> None:
         path = Path(self.query_one(Input).value.strip()).expanduser()
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                self._tell(f"{path} is longer than a megabyte; take a part of it")
-                return
-            text = path.read_text(encoding="utf-8")
+            text = read_bounded(path, _MOST_BYTES).decode()
         except UnicodeDecodeError:
             self._tell(f"{path} is not a UTF-8 text")
         except (OSError, ValueError) as error:
-            self._tell(f"{path}: {getattr(error, 'strerror', None) or error}")
+            self._tell(f"{path}: {reason(error)}; take a part of a longer text")
         else:
             self.dismiss(text)
 

@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from shakespeare_tui.core.core_sharing import sharing_words
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.loose_values import parse_json
 from shakespeare_tui.core.prompt_history import PromptHistory
 from shakespeare_tui.ui.batch import Batch
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
@@ -332,7 +333,7 @@ class WritingColumns(ChoosingCheckpoint):
 
 def _remembered(text: str) -> tuple[str, ...]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return ()
     return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
