@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -48,6 +48,11 @@ _SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
 }
 
 
+_WEIGHT_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+Count = Annotated[int, Field(ge=0, lt=2**40)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
 @dataclass
 class Progress:
     """Where a run stands: everything besides tensors that an exact resume needs.
@@ -74,25 +79,26 @@ class Progress:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    step: int = 0
-    batches: int = 0
-    elapsed_seconds: float = 0.0
-    rate_scale: float = 1.0
-    extra_steps: int = 0
-    extra_minutes: float = 0.0
-    evaluated_step: int = 0
-    sampled_step: int = 0
-    val_loss: float | None = None
-    train_loss: float | None = None
+    step: Count = 0
+    batches: Count = 0
+    elapsed_seconds: Amount = 0.0
+    rate_scale: Amount = 1.0
+    extra_steps: Count = 0
+    extra_minutes: Amount = 0.0
+    evaluated_step: Count = 0
+    sampled_step: Count = 0
+    val_loss: Amount | None = None
+    train_loss: Amount | None = None
     protocol: str | None = None
-    best_loss: float | None = None
-    best_step: int | None = None
-    evaluations_without_gain: int = 0
-    rollbacks: int = 0
-    rolled_back_to: int | None = None
+    best_loss: Amount | None = None
+    best_step: Count | None = None
+    evaluations_without_gain: Count = 0
+    rollbacks: Count = 0
+    rolled_back_to: Count | None = None
     precision: str = "float32"
 
 
+_COUNT = TypeAdapter(Count)
 _PROGRESS = TypeAdapter(Progress)
 _FINGERPRINT = TypeAdapter(Fingerprint)
 
@@ -306,7 +312,7 @@ def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) ->
         what = "lacks" if missing else "has an unknown"
         raise UserError(f"{origin} does not fit its config: it {what} tensor {name!r}")
     for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape or not tensor.is_floating_point():
+        if tensor.shape != wanted[name].shape or tensor.dtype not in _WEIGHT_TYPES:
             raise UserError(
                 f"{origin} does not fit its config: {name} is {list(tensor.shape)} "
                 f"{tensor.dtype}, needed is {list(wanted[name].shape)}"
@@ -325,12 +331,12 @@ def read_state(checkpoint: Checkpoint) -> SavedState:
         weights = read_weights(checkpoint)
     try:
         progress = _PROGRESS.validate_json(metadata["progress"], strict=True)
-        ema_updates = int(metadata["ema_updates"])
+        ema_updates = _COUNT.validate_json(metadata["ema_updates"], strict=True)
         found = metadata.get("fingerprint")
         fingerprint = _FINGERPRINT.validate_json(found, strict=True) if found else None
     except ValidationError as error:
         problem = error.errors()[0]
-        reason = f"{'.'.join(map(str, problem['loc'])) or 'progress'}: {problem['msg']}"
+        reason = f"{'.'.join(map(str, problem['loc'])) or 'a count'}: {problem['msg']}"
         raise _unreadable(path, reason) from None
     except KeyError as error:
         raise _unreadable(path, f"it lacks {error}") from None
@@ -399,7 +405,7 @@ def _restore_optimizers(state: dict[str, Tensor], learner: Learner, origin: str)
             if parameter is None or id(parameter) not in owned:
                 raise UserError(f"{origin} does not fit training.optimizer; it was changed since")
             shape = [] if slot == "step" else list(parameter.shape)
-            if list(tensor.shape) != shape or not tensor.is_floating_point():
+            if list(tensor.shape) != shape or tensor.dtype != torch.float32:
                 raise UserError(
                     f"{origin} does not fit the model: {key} is {list(tensor.shape)} {tensor.dtype}"
                 )

@@ -207,6 +207,9 @@ class TestForeignWeights:
             lambda tensors: tensors.update({n: t.to(torch.int32) for n, t in tensors.items()}),
             lambda tensors: tensors.update({n: t.to(torch.bool) for n, t in tensors.items()}),
             lambda tensors: tensors.update({n: t.to(torch.complex64) for n, t in tensors.items()}),
+            lambda tensors: tensors.update(
+                {n: t.to(torch.float8_e4m3fn) for n, t in tensors.items()}
+            ),
             lambda tensors: tensors.clear(),
         ],
         ids=[
@@ -218,6 +221,7 @@ class TestForeignWeights:
             "integers",
             "booleans",
             "complex",
+            "float8",
             "none",
         ],
     )
@@ -309,6 +313,8 @@ class TestForeignState:
             lambda t: t.update({"raw.embedding.weight": torch.zeros(62, 16)}),
             lambda t: t.update({k: v.int() for k, v in t.items() if k.endswith("exp_avg")}),
             lambda t: [t.pop(key) for key in list(t) if key.endswith("exp_avg_sq")],
+            lambda t: t.update({k: v.double() for k, v in t.items() if k.endswith("exp_avg")}),
+            lambda t: t.update({k: v.half() for k, v in t.items() if k.endswith("step")}),
         ],
         ids=[
             "no-generator",
@@ -322,6 +328,8 @@ class TestForeignState:
             "averages",
             "integers",
             "no-squares",
+            "doubles",
+            "half-steps",
         ],
     )
     def test_that_does_not_fit(
@@ -340,6 +348,16 @@ class TestForeignState:
             {"val_loss": [1]},
             {"unheard_of": 1},
             {"rate_scale": None},
+            {"batches": 2**70},
+            {"batches": -1},
+            {"extra_steps": -(10**9)},
+            {"evaluations_without_gain": -1},
+            {"elapsed_seconds": float("inf")},
+            {"elapsed_seconds": -1.0},
+            {"extra_minutes": float("nan")},
+            {"rate_scale": float("inf")},
+            {"best_loss": float("nan")},
+            {"rolled_back_to": 2**60},
         ],
         ids=str,
     )
@@ -355,9 +373,11 @@ class TestForeignState:
             {"progress": "[]", "ema_updates": "0"},
             {"progress": "[" * 100_000, "ema_updates": "0"},
             {"progress": '{"step": 30}', "ema_updates": "many"},
+            {"progress": '{"step": 30}', "ema_updates": "-11"},
+            {"progress": '{"step": 30}', "ema_updates": "9" * 5000},
             {"progress": '{"step": 30}'},
         ],
-        ids=["none", "cut", "list", "nested", "words", "no-updates"],
+        ids=["none", "cut", "list", "nested", "words", "negative", "endless", "no-updates"],
     )
     def test_metadata_that_is_garbage(self, metadata: dict[str, str], trained: RunFolder) -> None:
         change_state(trained, metadata=metadata)
