@@ -183,7 +183,7 @@ class TrainingConfig(Section):
     target_loss: Number | None = Field(default=None, gt=0, le=100)
     """Stop when the validation loss is at or below this; empty never."""
     on_nan: Literal["stop", "rollback"] = "stop"
-    """At a non-finite loss: stop, or go back to the last checkpoint and halve the rate."""
+    """At a non-finite loss: stop, or go back to the last evaluated checkpoint and halve the LR."""
     seed: Integer = Field(default=1337, ge=0, lt=2**63)
     """Seed of weights, batches and dropout."""
     device: str = Field(

@@ -123,7 +123,7 @@ TUNING_GUIDE: tuple[Symptom, ...] = (
             Remedy(("training.precision=float32",), "Rules out that bfloat16 is too coarse."),
             Remedy(
                 ("training.on_nan=rollback",),
-                "Goes back to the last checkpoint by itself and halves the rate.",
+                "Goes back to the last evaluated checkpoint by itself and halves the LR.",
             ),
         ),
     ),

@@ -324,6 +324,22 @@ class Boundary:
             )
         )
 
+    def save_if_whole(self) -> bool:
+        """After an error: save, unless it came in the middle of an update or the weights diverged.
+
+        Returns:
+            Whether the state of the current step is on the disk.
+
+        Raises:
+            OSError: The disk is full.
+            RunFailedError: The run's lock is gone.
+        """
+        learner = self._session.learner
+        is_whole = learner.is_whole and learner.is_finite()
+        if is_whole and (self._is_save_wanted or self.saved_step != self._session.progress.step):
+            self.save()
+        return is_whole
+
     def is_exact(self) -> bool:
         """Whether the current step's evaluation was exact already."""
         progress = self._session.progress

@@ -476,15 +476,18 @@ def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int 
     """Remove what need not be kept and rewrite the index; returns the best step.
 
     Kept are the ``last``, the ``keep_best`` lowest validation losses of each protocol (the earlier
-    of equals), and every multiple of ``keep_every``.
+    of equals), and every multiple of ``keep_every``. Until one is evaluated, the first is kept too:
+    a rollback may need it. What is later than the ``last`` comes again and is removed.
     """
-    groups = rank_checkpoints(run.checkpoints())
+    groups = rank_checkpoints(c for c in run.checkpoints() if c.info.step <= last)
     keep = {c.info.step for group in groups for c in group[:keep_best]} | {last}
+    if not groups:
+        keep.add(min(run.steps()))
     best = groups[0][0].info.step if groups else None
     # Named before anything goes, so that the index never names what is gone.
     run.write_index(best, last)
     for step in run.steps():
-        is_milestone = keep_every > 0 and step > 0 and step % keep_every == 0
+        is_milestone = keep_every > 0 and 0 < step <= last and step % keep_every == 0
         if step not in keep and not is_milestone:
             run.remove_checkpoint(step)
     return best

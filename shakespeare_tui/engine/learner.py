@@ -117,6 +117,9 @@ class Learner:
         device: The model's device.
         precision: Type of matrix products under autocast.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
+
+    Attributes:
+        is_whole: False while an update has changed some of the weights and not yet all.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Learner:
     ) -> None:
         self.model = model
         self.device = device
+        self.is_whole = True
         self.optimizers = make_optimizers(
             model, training, device, has_coupled_decay=has_coupled_decay
         )
@@ -178,14 +182,20 @@ class Learner:
         loss_value, norm_value = torch.stack((total, norm)).tolist()
         applied = math.isfinite(loss_value) and math.isfinite(norm_value)
         if applied:
+            self.is_whole = False
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * rate_factor
                 optimizer.step()
             self._average()
+            self.is_whole = True
         for parameter in self._parameters:
             parameter.grad = None
         return StepResult(loss_value, norm_value, applied)
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(parameter.isfinite().all()) for parameter in self._parameters)
 
     def gradient_pass(self, window: Tensor, dtype: torch.dtype) -> None:
         """A forward and backward pass that changes nothing, to measure its time."""

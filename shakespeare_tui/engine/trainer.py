@@ -1,5 +1,7 @@
 """The training loop: one step after another, and commands in between."""
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable
 
@@ -18,7 +20,7 @@ from shakespeare_tui.core.commands import (
 )
 from shakespeare_tui.core.core_sharing import CORES
 from shakespeare_tui.core.diagnosis import Doctor
-from shakespeare_tui.core.errors import CancelledError, RunFailedError
+from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.events import (
     ROLL_BACK,
@@ -36,10 +38,19 @@ from shakespeare_tui.core.schedules import learning_rate_factor
 from shakespeare_tui.core.tokens import WindowSampler, gather_windows
 from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, Speed
 from shakespeare_tui.engine.boundary import Boundary
-from shakespeare_tui.engine.checkpoints import explain_disk_error, read_state, restore
+from shakespeare_tui.engine.checkpoints import (
+    Progress,
+    explain_disk_error,
+    generator_states,
+    generators_of,
+    read_state,
+    restore,
+    restore_generators,
+)
 from shakespeare_tui.engine.device import describe_device, is_out_of_memory
 from shakespeare_tui.engine.session import Session
 
+_log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 5
 _PAUSE_POLL_SECONDS = 0.05
 
@@ -84,6 +95,7 @@ class Trainer:
             learning_rate=config.training.learning_rate,
             warmup_steps=config.training.warmup_steps,
         )
+        self._generators = generators_of(session.learner.device)
         self._speed = Speed()
         self._end_seconds = 0.0
         self._stop_reason: str | None = None
@@ -93,8 +105,8 @@ class Trainer:
         """Train to the end and return the last event.
 
         Raises:
-            RunFailedError: Training diverged, the disk is full or memory ran out; the last good
-                checkpoint stays.
+            RunFailedError: Training diverged, the disk is full, memory ran out or the program has
+                an error; what was sound is saved.
         """
         try:
             self._begin()
@@ -102,22 +114,38 @@ class Trainer:
         except BrokenPipeError:
             # Whoever read the events left; no disk is to blame.
             raise
+        except RunFailedError as error:
+            failure, cause = error, error.__cause__
         except OSError as error:
-            failure = explain_disk_error(error, self._session.run)
-            self._report(failure)
-            raise failure from error
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failure = RunFailedError(
+            failure, cause = explain_disk_error(error, self._session.run), error
+        except Exception as error:  # noqa: BLE001 (whatever it is, hours of training are at stake)
+            failure, cause = self._rescued(error), error
+        self._report(failure)
+        raise failure from cause
+
+    def _rescued(self, error: Exception) -> RunFailedError:
+        """Save what an unexpected error has left whole, and say so in one line."""
+        run = self._session.run
+        try:
+            is_saved = self._boundary.save_if_whole()
+        except (OSError, RunFailedError):
+            is_saved = False
+        steps = run.steps()
+        if is_saved:
+            kept = f"the run is saved at step {self._session.progress.step:,}"
+        else:
+            kept = f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
+        if is_out_of_memory(error):
+            return RunFailedError(
                 "memory ran out; lower training.batch_size and raise training.grad_accumulation "
-                "by as much"
+                f"by as much in a new run (--from {run.name}@last keeps the weights); {kept}"
             )
-            self._report(failure)
-            raise failure from error
-        except RunFailedError as failure:
-            self._report(failure)
-            raise
+        _log.error("training ended by an error of the program", exc_info=error)
+        reason = " ".join(str(error).split())
+        return RunFailedError(
+            f"an error of the program ended training ({type(error).__name__}: {reason}); {kept}: "
+            f"--resume {run.name}"
+        )
 
     def _begin(self) -> None:
         session = self._session
@@ -249,7 +277,13 @@ class Trainer:
             starts = self._sampler.starts(progress.batches + micro)
             gathered = gather_windows(session.train, starts, session.config.seq_len)
             windows.append(torch.from_numpy(gathered).to(session.learner.device))
-        result = session.learner.step(windows, factor)
+        drawn = generator_states(self._generators)
+        try:
+            result = session.learner.step(windows, factor)
+        except BaseException:
+            # Should the weights be whole, the step can be made again with the same dropout.
+            restore_generators(drawn, self._generators)
+            raise
         if not result.applied:
             evidence = f"loss {result.loss:g}, gradient norm {result.grad_norm:g}"
             self._handle_divergence(
@@ -308,13 +342,32 @@ class Trainer:
 
     def _roll_back(self) -> None:
         session, before = self._session, self._session.progress
-        checkpoint = session.run.checkpoint(self._boundary.saved_step)
-        session.progress = restore(read_state(checkpoint), session.learner)
-        session.progress.rate_scale = before.rate_scale / 2
-        session.progress.rollbacks = before.rollbacks + 1
-        session.progress.elapsed_seconds = before.elapsed_seconds
-        # So that a crash does not forget the new rate, of which the log tells.
-        self._boundary.want_save()
+        progress = self._restore_sound()
+        progress.rate_scale = before.rate_scale / 2
+        progress.rollbacks = before.rollbacks + 1
+        progress.rolled_back_to = progress.step
+        progress.elapsed_seconds = before.elapsed_seconds
+        # What a person has added to the run is no part of what went wrong.
+        progress.extra_steps, progress.extra_minutes = before.extra_steps, before.extra_minutes
+        session.progress = progress
+        # At once, so that no crash forgets any of it. What came after goes with it.
+        self._boundary.save()
+
+    def _restore_sound(self) -> Progress:
+        """Go back to the last checkpoint that was evaluated, or where that is damaged before it."""
+        run, before = self._session.run, self._session.progress.rolled_back_to
+        checkpoints = run.checkpoints()[::-1]
+        evaluated = [checkpoint for checkpoint in checkpoints if checkpoint.info.losses]
+        choice = evaluated or checkpoints
+        if len(choice) > 1 and choice[0].info.step == before:
+            # It was gone back to already, and did not hold.
+            choice = choice[1:]
+        for checkpoint in choice:
+            with contextlib.suppress(UserError):
+                return restore(read_state(checkpoint), self._session.learner)
+        raise RunFailedError(
+            f"training diverged, and no checkpoint of run {run.name} can be used to go back to"
+        )
 
     # --- commands ----------------------------------------------------------------------------
 
@@ -335,7 +388,8 @@ class Trainer:
         elif isinstance(command, ExtendRun):
             progress.extra_steps += command.steps
             progress.extra_minutes += command.minutes
-            self._boundary.renew_save()
+            # A crash must not shorten the run again.
+            self._boundary.want_save()
         elif isinstance(command, GenerateSample):
             self._boundary.sample(command.prompt or None)
         elif isinstance(command, Pause):

@@ -371,9 +371,14 @@ class TestPrune:
         run = make_run(root, losses={10: 2.0, 20: 2.0, 30: 2.0})
         assert self.prune(run, keep_best=1, keep_every=0, last=30) == (10, [10, 30])
 
+    def test_what_is_later_than_the_last_comes_again_and_goes(self, root: Path) -> None:
+        run = make_run(root, losses={10: 2.0, 20: 1.9, 30: 1.8})
+        assert self.prune(run, keep_best=3, keep_every=10, last=20) == (20, [10, 20])
+
     def test_nothing_evaluated(self, root: Path) -> None:
-        run = make_run(root, losses={10: None, 20: None})
-        assert self.prune(run, keep_best=3, keep_every=0, last=20) == (None, [20])
+        run = make_run(root, losses={0: None, 10: None, 20: None})
+        # The first stays to go back to.
+        assert self.prune(run, keep_best=3, keep_every=0, last=20) == (None, [0, 20])
         assert run.index() == {"last": 20}
 
     def test_the_index_never_names_what_is_gone(

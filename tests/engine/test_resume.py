@@ -382,9 +382,9 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_from_its_config(
 ) -> None:
     config = make_config(model__dropout=0.2, training__max_steps=8)
     reference = train(tmp_path, config, name="reference")
-    monkeypatch.setattr(Boundary, "save", crash)  # killed while the first one is written
-    run = begin_and_crash(tmp_path, config, 99)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Boundary, "save", crash)  # killed while the first one is written
+        run = begin_and_crash(tmp_path, config, 99)
     if at_event == 1:
         run.events_path.unlink()
     (run.path / ".step-00000000.half").mkdir()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from training_runs import (
     OnEvent,
+    Prepare,
     make_config,
     read_lines,
     resume,
@@ -46,8 +47,11 @@ from shakespeare_tui.core.events import (
 )
 from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.runs import RunFolder, find_checkpoint
+from shakespeare_tui.engine import boundary
 from shakespeare_tui.engine.checkpoints import load_model, read_tensors
 from shakespeare_tui.engine.evaluation import evaluate
+from shakespeare_tui.engine.model import Transformer
+from shakespeare_tui.engine.muon import Muon
 from shakespeare_tui.engine.session import Session, new_session
 
 
@@ -586,6 +590,165 @@ def test_rolling_back_halves_the_rate_and_goes_on(step: int, tmp_path: Path) -> 
     plain = train(tmp_path, make_config(training__scheduler="constant"), name="plain")
     until = back + 1  # the first step after the rollback starts from the same weights and batch
     assert losses(plain.of(StepCompleted))[:until] == [line["loss"] for line in steps][:until]
+
+
+def poison_softly(step: int) -> tuple[OnEvent, Prepare]:
+    """Make the weights after ``step`` so large that what they compute is no number."""
+    held: list[Session] = []
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == step and held:
+            with torch.no_grad():
+                next(iter(held.pop().learner.model.parameters())).fill_(3e38)
+
+    return act, held.append
+
+
+def rolled_back_to(run: RunFolder) -> list[int]:
+    return [line["step"] for line in read_lines(run) if line.get("command") == "RollBack"]
+
+
+@pytest.mark.parametrize(("step", "wanted"), [(9, 8), (3, 0)])
+def test_rolling_back_does_not_stay_at_a_diverged_checkpoint(
+    step: int, wanted: int, tmp_path: Path
+) -> None:
+    # Saved at the very step, before anything tells that it is no good.
+    config = make_config(training__on_nan="rollback", checkpoints__save_every=3)
+    act, prepare = poison_softly(step)
+    trained = train(tmp_path, config, on_event=act, prepare=prepare)
+    assert trained.finished.reason == "completed"
+    assert rolled_back_to(trained.run)[-1] == wanted
+    steps = [line["step"] for line in read_lines(trained.run) if line["type"] == "StepCompleted"]
+    assert steps == [*range(1, 25)]
+
+
+def test_rolling_back_twice_from_the_same_checkpoint_takes_the_one_before(tmp_path: Path) -> None:
+    config = make_config(training__on_nan="rollback")
+    act, prepare = poison_at(17, times=2)
+    trained = train(tmp_path, config, on_event=act, prepare=prepare)
+    assert trained.finished.reason == "completed"
+    # The first is cut from the log with the steps that were made after the second.
+    assert rolled_back_to(trained.run) == [8]
+    back = [event.step for event in trained.of(CommandApplied) if event.command == "RollBack"]
+    assert back == [16, 8]
+    assert trained.session.progress.rate_scale == 0.25
+
+
+@pytest.mark.parametrize("is_crashed", [False, True])
+def test_rolling_back_keeps_what_the_run_was_extended_by(is_crashed: bool, tmp_path: Path) -> None:
+    config = make_config(training__on_nan="rollback")
+    poison, prepare = poison_at(12)
+    commands = [ExtendRun(steps=4)]
+
+    class CrashError(BaseException):
+        pass
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == 10 and commands:
+            inbox.post(commands.pop())
+        poison(event, inbox)
+        if is_crashed and isinstance(event, CommandApplied) and event.command == "RollBack":
+            raise CrashError
+
+    if is_crashed:
+        with pytest.raises(CrashError):
+            train(tmp_path, config, on_event=act, prepare=prepare)
+        trained = resume(tmp_path)
+    else:
+        trained = train(tmp_path, config, on_event=act, prepare=prepare)
+    assert trained.finished.step == 28
+    assert trained.session.progress.rate_scale == 0.5
+
+
+def test_a_crash_does_not_forget_what_the_run_was_extended_by(tmp_path: Path) -> None:
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == 10:
+            inbox.post(ExtendRun(steps=4))
+        if isinstance(event, StepCompleted) and event.step == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, make_config(), on_event=act)
+    assert resume(tmp_path).finished.step == 28
+
+
+# --- errors of the program -----------------------------------------------------------------
+
+
+@pytest.fixture
+def patches() -> Iterator[pytest.MonkeyPatch]:
+    """Patches that a test may undo by itself."""
+    with pytest.MonkeyPatch.context() as patches:
+        yield patches
+
+
+@pytest.mark.parametrize("where", ["between steps", "in a step", "in an evaluation"])
+def test_an_unexpected_error_saves_first_and_the_run_can_be_resumed_exactly(
+    where: str, tmp_path: Path, patches: pytest.MonkeyPatch
+) -> None:
+    config = make_config(model__dropout=0.2, training__optimizer="muon", training__ema_decay=0.9)
+    reference = train(tmp_path, config, name="reference")
+    step = 8 if where == "in an evaluation" else 10
+
+    def fail(*arguments: object, **more: object) -> None:
+        if where == "in a step":
+            torch.rand(7)  # what dropout drew before
+        raise ZeroDivisionError("a mistake\nof two lines")
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == step:
+            if where == "between steps":
+                raise ZeroDivisionError("a mistake")
+            target = (Transformer, "loss") if where == "in a step" else (boundary, "evaluate")
+            patches.setattr(*target, fail)
+
+    with pytest.raises(RunFailedError, match=f"a mistake.*is saved at step {step}") as caught:
+        train(tmp_path, config, on_event=act)
+    assert "\n" not in str(caught.value)
+    patches.undo()
+    run = RunFolder(tmp_path / "run")
+    assert run.index()["last"] == step
+    assert read_lines(run)[-1] | {"time": 0} == {
+        "type": "RunFailed", "step": step, "error": str(caught.value), "time": 0,
+    }  # fmt: skip
+    resumed = resume(tmp_path)
+    assert resumed.of(StepCompleted)[0].step == step + 1
+    assert what_was_learned(resumed.run) == what_was_learned(reference.run)
+
+
+def test_an_error_in_the_middle_of_an_update_saves_nothing(
+    tmp_path: Path, patches: pytest.MonkeyPatch
+) -> None:
+    config = make_config(model__dropout=0.2, training__optimizer="muon")
+    reference = train(tmp_path, config, name="reference")
+
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == 10:
+            # AdamW has moved its share of the weights by then.
+            patches.setattr(Muon, "step", fail)
+
+    with pytest.raises(RunFailedError, match="the last checkpoint is of step 8"):
+        train(tmp_path, config, on_event=act)
+    patches.undo()
+    resumed = resume(tmp_path)
+    assert resumed.of(StepCompleted)[0].step == 9
+    assert what_was_learned(resumed.run) == what_was_learned(reference.run)
+
+
+def test_memory_that_runs_out_saves_first(tmp_path: Path, patches: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == 10:
+            patches.setattr(Transformer, "loss", fail)
+
+    with pytest.raises(RunFailedError, match=r"training\.batch_size.*is saved at step 10"):
+        train(tmp_path, make_config(), on_event=act)
+    assert RunFolder(tmp_path / "run").index()["last"] == 10
 
 
 def test_rolling_back_ends_where_it_does_not_help(tmp_path: Path) -> None:
