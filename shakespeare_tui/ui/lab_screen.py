@@ -8,6 +8,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 
 from shakespeare_tui.ui.dialogs.closing import is_on_top, nothing_to_await
 from shakespeare_tui.ui.widgets.key_line import KeyLine
@@ -37,7 +38,7 @@ class LabScreen(Screen[None]):
     ]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave_field", "Leave the field", show=False, id="lab.leave_field"),
+        Binding("escape", "leave_field", "Unfocus", show=False, id="lab.leave_field"),
     ]
 
     def compose(self) -> ComposeResult:
@@ -90,6 +91,11 @@ class LabScreen(Screen[None]):
         """Close a screen that lies over a place; nothing happens where it is closed already."""
         return super().dismiss(result) if is_on_top(self) else nothing_to_await()
 
+    @property
+    def home(self) -> Widget | None:
+        """What the arrows move when nothing else has been chosen; None where nothing moves."""
+        return None
+
     def action_leave_field(self) -> None:
-        """Take the focus off a text field, so that single keys work again."""
-        self.set_focus(None)
+        """Bring the focus home from wherever it is, so that single keys work again."""
+        self.set_focus(self.home)

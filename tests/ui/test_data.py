@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from lab_harness import MakeApp, shown
 from lab_harness import until as until_soon
+from textual.events import Key
 from textual.message import Message
-from textual.widgets import Input, TabbedContent
+from textual.widgets import Input
 
 from shakespeare_tui.core.corpus import scan
 from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
@@ -33,6 +34,8 @@ from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.widgets.corpus_detail import CorpusDetail
 from shakespeare_tui.ui.widgets.corpus_list import CorpusList
 from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
+from shakespeare_tui.ui.widgets.corpus_tabs import TABS, CorpusTabs
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
 PATIENCE_SECONDS = 20
@@ -80,7 +83,7 @@ def is_measured(app: LabApp) -> bool:
     if state is None or spec not in (state.source.name, state.source.title):
         return False
     is_busy = any(line.display for line in app.screen.query(CorpusProgress))
-    is_shown = any(found.lines for found in app.screen.query("#overview-page").results(TextPage))
+    is_shown = any(found.lines for found in app.screen.query("#overview").results(TextPage))
     return state.phase == "done" and is_shown and not is_busy
 
 
@@ -156,7 +159,7 @@ class TestFigures:
             source = locate_corpus("sample")
             assert source is not None
             report = inspect_corpus(source)
-            text = page(app, "overview-page")
+            text = page(app, "overview")
             for number in (
                 report.statistics.characters,
                 report.statistics.lines,
@@ -179,7 +182,7 @@ class TestFigures:
             text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
 
             def rows() -> list[list[str]]:
-                return [line.split() for line in page(app, "characters-page").splitlines()[2:]]
+                return [line.split() for line in page(app, "characters").splitlines()[2:]]
 
             by_count = rows()
             assert len(by_count) == len(set(text))
@@ -191,9 +194,9 @@ class TestFigures:
             await pilot.press("o")
             assert [row[1] for row in rows()] == [f"U+{ord(c):04X}" for c in sorted(set(text))]
             assert [int(row[2]) for row in rows()] == list(range(len(set(text))))
-            linear = page(app, "characters-page").count("█")
+            linear = page(app, "characters").count("█")
             await pilot.press("l")
-            assert page(app, "characters-page").count("█") > linear
+            assert page(app, "characters").count("█") > linear
 
     async def test_speakers_and_lengths_of_a_play(
         self, open_app: OpenApp, bare_folder: Path
@@ -205,7 +208,7 @@ class TestFigures:
             await measure(app, str(play))
             await pilot.press(*["right_square_bracket"] * 3)
             await pilot.pause()
-            lines = [line.split() for line in page(app, "speakers-page").splitlines()]
+            lines = [line.split() for line in page(app, "speakers").splitlines()]
             assert ["speeches", "5"] in lines and ["speakers", "2"] in lines
             assert ["BOB", "1", "300", "300"] in [line[:4] for line in lines]
             assert ["ANN", "4", "19", "5"] in [line[:4] for line in lines]
@@ -257,10 +260,10 @@ class TestFigures:
         app = open_app(path)
         async with app.run_test() as pilot:
             await measure(app, str(path))
-            assert "2,000" in page(app, "overview-page")
+            assert "2,000" in page(app, "overview")
             path.write_text("more words " * 300)
             await pilot.press("2", "1")
-            await until(lambda: is_measured(app) and "3,300" in page(app, "overview-page"))
+            await until(lambda: is_measured(app) and "3,300" in page(app, "overview"))
 
 
 class Gate:
@@ -330,7 +333,7 @@ class TestLargeFiles:
             await until(lambda: "reading was called off" in shown(app))
             await pilot.press("r")
             await until(lambda: is_measured(app))
-            assert f"{len(CONTENT):,}" in page(app, "overview-page")
+            assert f"{len(CONTENT):,}" in page(app, "overview")
 
     async def test_moving_on_leaves_the_scan_behind(
         self, open_app: OpenApp, gate: Gate, long_text: Path
@@ -342,9 +345,9 @@ class TestLargeFiles:
             await pilot.press("up")
             gate.opened.set()
             await until(lambda: is_measured(app))
-            assert "CC0-1.0" in page(app, "overview-page")
+            assert "CC0-1.0" in page(app, "overview")
             await look_at(app, str(long_text))
-            await until(lambda: f"{len(CONTENT):,}" in page(app, "overview-page"))
+            await until(lambda: f"{len(CONTENT):,}" in page(app, "overview"))
 
     async def test_leaving_ends_the_thread(
         self, open_app: OpenApp, gate: Gate, long_text: Path
@@ -435,7 +438,7 @@ class TestFetch:
             await pilot.press("f")
             await until(lambda: is_measured(app))
             assert "verified" in shown(app)
-            assert f"{len(CONTENT):,}" in page(app, "overview-page")
+            assert f"{len(CONTENT):,}" in page(app, "overview")
 
     async def test_a_fetch_shows_how_far_it_is_and_x_calls_it_off(
         self, make_app: MakeApp, offer: Callable[[str], None], tmp_path: Path
@@ -487,7 +490,7 @@ class TestImport:
             await until(lambda: is_measured(app))
             path = bare_folder / "texts" / "my novel.txt"
             assert app.screen.query_one(CorpusList).highlighted_spec == str(path)
-            text = page(app, "overview-page")
+            text = page(app, "overview")
             assert "ready to train on" in text and "ASCII" in text and "840,000" in text
             assert app.settings.get(OWN, "") == str(path)
 
@@ -593,7 +596,7 @@ class TestUse:
         app = open_app(path)
         async with app.run_test(size=WIDE, notifications=True) as pilot:
             await measure(app, str(path))
-            assert "one character repeated" in page(app, "overview-page")
+            assert "one character repeated" in page(app, "overview")
             for _ in range(6):
                 await pilot.press("right_square_bracket")
                 await pilot.pause()
@@ -627,7 +630,7 @@ class TestUse:
 class TestWindows:
     async def open_windows(self, app: LabApp, pilot: object) -> None:
         await measure(app, "sample")
-        app.screen.query_one(TabbedContent).active = "windows"
+        app.screen.query_one(CorpusTabs).open_tab("windows")
         await until(lambda: "window 1 of" in shown(app))
 
     async def test_inputs_and_targets_are_those_of_the_dataset(self, make_app: MakeApp) -> None:
@@ -701,17 +704,55 @@ class TestKeyboard:
         app = make_app()
         async with app.run_test() as pilot:
             await measure(app, "sample")
-            tabs = app.screen.query_one(TabbedContent)
+            tabs = app.screen.query_one(CorpusTabs)
             seen = []
             for _ in range(6):
-                seen.append(tabs.active)
+                seen.append(tabs.tab)
                 await pilot.press("right_square_bracket")
                 await pilot.pause()
-            assert len(set(seen)) == 6 and tabs.active == seen[0]
+            assert len(set(seen)) == 6 and tabs.tab == seen[0]
             await pilot.press("left_square_bracket")
-            assert tabs.active == seen[-1]
+            assert tabs.tab == seen[-1]
             await pilot.press("escape")
             assert isinstance(app.focused, CorpusList)
+
+    @pytest.mark.parametrize("size", [(80, 24), WIDE])
+    @pytest.mark.parametrize("n_presses", [4, 5, 13])
+    async def test_keys_that_come_at_once_are_all_counted(
+        self, make_app: MakeApp, size: tuple[int, int], n_presses: int
+    ) -> None:
+        app = make_app()
+        async with app.run_test(size=size) as pilot:
+            await look_at(app, "sample")
+            # As soon as there are tabs, maybe before they are mounted.
+            detail = app.screen.query_one(CorpusDetail)
+            await until(lambda: detail.state is not None and detail.state.source.name == "sample")
+            for _ in range(n_presses):
+                app.post_message(Key("right_square_bracket", "]"))
+            tabs = app.screen.query_one(CorpusTabs)
+            wanted = TABS[n_presses % len(TABS)][0]
+            await until(lambda: tabs.tab == wanted)
+            await pilot.pause()
+            assert tabs.tab == wanted
+            assert app.focused in tabs.query_one(f"#{wanted}").walk_children(with_self=True)
+
+    async def test_a_click_on_a_tab_brings_its_keys(self, make_app: MakeApp) -> None:
+        app = make_app()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await measure(app, "sample")
+            strip, tabs = app.screen.query_one(PaneTabs), app.screen.query_one(CorpusTabs)
+            for name, title, key in (
+                ("characters", "Characters", "o"),
+                ("text", "Text", "t"),
+                ("windows", "Windows", "right"),
+            ):
+                place = strip.render().plain.index(title) + 2
+                await pilot.click(PaneTabs, offset=(place, 0))
+                assert tabs.tab == name
+                await pilot.pause()
+                before = shown(app)
+                await pilot.press(key)
+                await until(lambda before=before: shown(app) != before)
 
     async def test_a_copy_of_the_sample_in_data_wins(
         self, make_app: MakeApp, bare_folder: Path
@@ -721,4 +762,4 @@ class TestKeyboard:
         app = make_app()
         async with app.run_test(size=WIDE):
             await measure(app, "sample")
-            assert str(Path("data") / "sample.txt") in page(app, "overview-page")
+            assert str(Path("data") / "sample.txt") in page(app, "overview")

@@ -10,7 +10,7 @@ from lab_harness import MakeApp, press, shown, until
 from pictures import Pictured, Prepare
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widgets import Input, TabbedContent
+from textual.widgets import Input
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.corpus import scan
@@ -19,6 +19,7 @@ from shakespeare_tui.core.shipped import shipped_folder
 from shakespeare_tui.ui.widgets.corpus_detail import CorpusDetail
 from shakespeare_tui.ui.widgets.corpus_list import CorpusList
 from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
+from shakespeare_tui.ui.widgets.corpus_tabs import CorpusTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
 BROKEN = str(Path("data") / "broken.txt")
@@ -54,8 +55,8 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
 
 def is_in_the_tab(screen: Screen[Any]) -> bool:
     """Whether the focus has followed to the tab that is seen."""
-    pane, focused = screen.query_one(TabbedContent).active_pane, screen.focused
-    return focused is not None and pane in focused.ancestors
+    tabs = screen.query_one(CorpusTabs)
+    return screen.focused in tabs.query_one(f"#{tabs.tab}").walk_children(with_self=True)
 
 
 def before(spec: str, *keys: str) -> Prepare:

@@ -21,6 +21,7 @@ from shakespeare_tui.ui.widgets.config_diff import ConfigDiff
 from shakespeare_tui.ui.widgets.config_files import ConfigFiles
 from shakespeare_tui.ui.widgets.config_form import ConfigForm
 from shakespeare_tui.ui.widgets.config_keeper import DraftKeeper
+from shakespeare_tui.ui.widgets.config_lines import ConfigLines
 from shakespeare_tui.ui.widgets.config_title import ConfigTitle
 
 _KEEP_AFTER_SECONDS = 0.5
@@ -108,12 +109,17 @@ as you type, mistakes and all."""
             draft.load(given_origin(given.config, given.stem, given.start_from))
         return draft
 
+    @property
+    def home(self) -> ConfigLines:
+        """The rows of the form, or the differences."""
+        return self._diff if self._diff.display else self._form.rows
+
     # --- life ----------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         """Show the draft."""
         self.show_draft()
-        self._form.focus_rows()
+        self._form.rows.focus()
         if self._keeper.problem:
             self.lab.say(self._keeper.problem, is_error=True)
 
@@ -260,7 +266,7 @@ as you type, mistakes and all."""
     def _close_diff(self) -> None:
         path = self._diff.cursor
         self._diff.display, self._form.display = False, True
-        self._form.focus_rows()
+        self._form.rows.focus()
         self.show_draft(path)
 
     # --- files ---------------------------------------------------------------------------------

@@ -335,9 +335,10 @@ seq_len and stride cut the training part, and how targets follow inputs by one c
         """The next tab, or the one before."""
         self.query_one(CorpusDetail).switch(direction)
 
-    def action_leave_field(self) -> None:
-        """Back to the list."""
-        self.query_one(CorpusList).focus()
+    @property
+    def home(self) -> CorpusList:
+        """The list."""
+        return self.query_one(CorpusList)
 
     def action_copy_figures(self) -> None:
         """Copy the figures as JSON, the same as ``data inspect --json`` prints."""

@@ -103,6 +103,11 @@ class ListingScreen(LabScreen):
             return False
         return super().check_action(action, parameters)
 
+    @property
+    def home(self) -> CheckpointTable | None:
+        """The table, once there is something in it."""
+        return self.table if self.items else None
+
     # --- reading -------------------------------------------------------------------------------
 
     def on_place_shown(self) -> None:
@@ -306,8 +311,8 @@ class ListingScreen(LabScreen):
         """Leave a field; in the table, show everything again."""
         if self.focused is self.table:
             self.query_one(FilterBar).clear()
-        elif self.items:
-            self.table.focus()
+        else:
+            self.action_leave_field()
 
     def action_go_to_best(self) -> None:
         """Go to the recommended checkpoint."""

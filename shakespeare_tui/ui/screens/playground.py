@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.widget import Widget
 
 from shakespeare_tui.ui.batch import Batch, read_speakers
 from shakespeare_tui.ui.generation import GenerationRequest
@@ -75,13 +76,16 @@ class PlaygroundScreen(WritingColumns):
         is_busy = self._batch is not None or (self._job is not None and not self._job.is_over)
         return action != "stop" or is_busy
 
-    @on(PromptField.Left)
-    def action_leave_field(self) -> None:
-        """Back to the current column's text, so that single keys work again."""
+    @property
+    def home(self) -> Widget:
+        """The text that is read, or the current column's."""
         if self.is_reading:
-            self.query_one(ReadingView).reading.focus()
-        else:
-            self.strip.current.stream.focus()
+            return self.query_one(ReadingView).reading
+        return self.strip.current.stream
+
+    @on(PromptField.Left)
+    def _leave_prompt(self) -> None:
+        self.action_leave_field()
 
     def action_list_steps(self) -> None:
         """All steps of sampling; the one that is chosen is added to the current strategy."""

@@ -112,6 +112,11 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         chart.is_log_loss = settings.get("train.log_loss", False)
         self._timer = self.set_interval(1 / _TICKS_A_SECOND, self._tick)
 
+    @property
+    def home(self) -> LossChart | None:
+        """The chart, once there is one."""
+        return None if self.has_class("-empty") else self.query_one(LossChart)
+
     # --- following -----------------------------------------------------------------------------
 
     def on_place_shown(self) -> None:
@@ -175,7 +180,7 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
             return
         view, self._drawn = self.view, self._state()
         is_empty = self.reading is not None or view.history.started is None
-        was_empty, was_ended = self.has_class("-empty"), self.has_class("-ended")
+        was_ended = self.has_class("-ended")
         self.set_class(is_empty, "-empty")
         self.set_class(self.is_over and not is_empty, "-ended")
         self.set_class(isinstance(view, ReplayView) and not is_empty, "-replay")
@@ -189,8 +194,8 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         self.query_one(LossChart).show_overlays(self.overlays)
         self._show_news()
         self.refresh_bindings()
-        if was_empty and not is_empty and self.focused is None:
-            self.query_one(LossChart).focus()
+        if self.focused is None:
+            self.action_leave_field()
 
     def _show_news(self) -> None:
         """Bring figures, curves and texts up to date."""
@@ -266,12 +271,15 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
             parts.append("replay")
         focused = self.focused
         here = next((part for part in parts if self._part(part) is focused), "chart")
-        after = parts[(parts.index(here) + direction) % len(parts)]
-        if after in _PANES:
-            self._show_pane(after)
+        self._go_to(parts[(parts.index(here) + direction) % len(parts)])
+
+    def _go_to(self, part: str) -> None:
+        """Show a part and bring the keyboard to it."""
+        if part in _PANES:
+            self._show_pane(part)
         if self.has_class("-only-curves") or self.has_class("-only-side"):
-            self._enlarge(is_side=after in _PANES)
-        self._part(after).focus()
+            self._enlarge(is_side=part in _PANES)
+        self._part(part).focus()
 
     def _part(self, name: str) -> Widget:
         if name == "replay":
@@ -280,7 +288,7 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
 
     @on(PaneTabs.Chosen)
     def _choose_pane(self, message: PaneTabs.Chosen) -> None:
-        self._show_pane(message.pane)
+        self._go_to(message.pane)
 
     def action_enlarge(self) -> None:
         """Give the whole place to the part that has the focus, or share it again."""

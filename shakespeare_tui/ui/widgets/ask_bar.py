@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.ui.lab_screen import LabScreen
 
 
 class AskBar(Horizontal):
@@ -87,4 +88,7 @@ class AskBar(Horizontal):
         """Hide the line."""
         self.display = False
         before = self._focus_before
-        self.screen.set_focus(before if before is not None and before.is_attached else None)
+        place = self.screen
+        assert isinstance(place, LabScreen)
+        # What had the focus may be hidden by now, or gone.
+        place.set_focus(before if before in place.focus_chain else place.home)

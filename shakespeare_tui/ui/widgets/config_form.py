@@ -60,7 +60,8 @@ class ConfigForm(Vertical):
         super().__init__(id=id)
         self._draft = draft
         self._edited: str | None = None
-        self._rows = ConfigRows(draft)
+        self.rows = ConfigRows(draft)
+        """The settings, a row each."""
         self._filter = FilterInput(id="config-filter", placeholder="filter settings", compact=True)
         self._value = ValueInput(self._left, id="config-value")
         self._help = Static(id="config-help", markup=False)
@@ -69,35 +70,31 @@ class ConfigForm(Vertical):
         """Filter, rows and help from top to bottom; the editor floats."""
         self._filter.display = False
         yield self._filter
-        yield self._rows
+        yield self.rows
         yield self._help
         yield self._value
 
     def on_mount(self) -> None:
         """Follow the rows as they scroll away under the editor."""
-        self.watch(self._rows, "scroll_y", self._place_editor, init=False)
+        self.watch(self.rows, "scroll_y", self._place_editor, init=False)
 
     @property
     def cursor(self) -> str | None:
         """The setting under the cursor."""
-        return self._rows.cursor
-
-    def focus_rows(self) -> None:
-        """Give the rows the focus."""
-        self._rows.focus()
+        return self.rows.cursor
 
     def show_draft(self, path: str | None = None) -> None:
         """Draw the draft as it is now, with the cursor on ``path`` if that is given."""
-        self._rows.rebuild()
+        self.rows.rebuild()
         if path is not None:
-            if path not in self._rows.keys:
-                self._filter.value, self._rows.only_changed = "", False
+            if path not in self.rows.keys:
+                self._filter.value, self.rows.only_changed = "", False
                 self._set_words("")
-            self._rows.move_to(path)
+            self.rows.move_to(path)
         self._show_help()
 
     def _show_help(self) -> None:
-        path = self._rows.cursor
+        path = self.rows.cursor
         if path is None:
             self._help.border_title = None
             self._help.update("")
@@ -119,7 +116,7 @@ class ConfigForm(Vertical):
     @on(FilterInput.Done)
     def _close_filter(self) -> None:
         self._filter.display = bool(self._filter.value.strip())
-        self._rows.focus()
+        self.rows.focus()
 
     @on(Input.Changed, "#config-filter")
     def _filter_changed(self, event: Input.Changed) -> None:
@@ -127,19 +124,19 @@ class ConfigForm(Vertical):
         self._set_words(self._filter.value)
 
     def _set_words(self, words: str) -> None:
-        is_other = words != self._rows.words
-        self._rows.words = words
-        self._rows.rebuild()
-        if is_other and words.strip() and self._rows.keys:
-            self._rows.move_to(nearest_name(self._rows.keys, words))
-        elif self._rows.cursor is not None:
-            self._rows.move_to(self._rows.cursor)
+        is_other = words != self.rows.words
+        self.rows.words = words
+        self.rows.rebuild()
+        if is_other and words.strip() and self.rows.keys:
+            self.rows.move_to(nearest_name(self.rows.keys, words))
+        elif self.rows.cursor is not None:
+            self.rows.move_to(self.rows.cursor)
         self._filter.display = bool(words.strip()) or self._filter.has_focus
 
     def clear_filter(self) -> bool:
         """Show all rows again; whether there was a filter."""
-        had_filter = bool(self._rows.words) or self._rows.only_changed
-        self._filter.value, self._rows.only_changed = "", False
+        had_filter = bool(self.rows.words) or self.rows.only_changed
+        self._filter.value, self.rows.only_changed = "", False
         self._set_words("")
         return had_filter
 
@@ -159,7 +156,7 @@ class ConfigForm(Vertical):
         if self._options(path):
             self._turn_to(path, 1)
             return
-        self._rows.move_to(path)
+        self.rows.move_to(path)
         self._edited = path
         with self._value.prevent(Input.Changed):
             self._value.value = self._draft.text(path)
@@ -172,16 +169,16 @@ class ConfigForm(Vertical):
         if self._edited is None:
             return
         try:
-            line = self._rows.line_of(self._edited)
+            line = self.rows.line_of(self._edited)
         except ValueError:
             self._leave(keep=True)
             return
-        y = line - self._rows.scroll_offset.y
-        is_visible = 0 <= y < self._rows.size.height
+        y = line - self.rows.scroll_offset.y
+        is_visible = 0 <= y < self.rows.size.height
         self._value.set_class(not is_visible, "-away")
-        width = self._rows.scrollable_content_region.width - VALUE_START
+        width = self.rows.scrollable_content_region.width - VALUE_START
         self._value.styles.width = max(_SHORTEST_EDITOR, min(width, _LONGEST_EDITOR))
-        top = self._rows.region.y - self.region.y + y if is_visible else -1
+        top = self.rows.region.y - self.region.y + y if is_visible else -1
         self._value.styles.offset = Offset(VALUE_START, top)
         self._value.visible = is_visible
 
@@ -196,14 +193,14 @@ class ConfigForm(Vertical):
             return
         # Messages of quick keys come late and out of order: what counts is what stands there.
         self._draft.type_text(self._edited, self._value.value)
-        self._rows.rebuild()
+        self.rows.rebuild()
         self.post_message(self.Changed(is_typing=True))
 
     def _left(self, keep: bool, then: int) -> None:
         if self._edited is not None:
             self._leave(keep)
             if then:
-                self._rows.action_move(then)
+                self.rows.action_move(then)
 
     def _leave(self, keep: bool) -> None:
         assert self._edited is not None
@@ -216,7 +213,7 @@ class ConfigForm(Vertical):
         else:
             self._draft.cancel_typing()
         if had_focus:
-            self.screen.set_focus(self._rows)
+            self.screen.set_focus(self.rows)
         self._after_change()
 
     def finish_typing(self) -> None:
@@ -250,12 +247,12 @@ class ConfigForm(Vertical):
             self._after_change()
 
     def _after_change(self) -> None:
-        self._rows.rebuild()
+        self.rows.rebuild()
         self._show_help()
         self.post_message(self.Changed())
 
     def on_key(self, event: events.Key) -> None:
         """Escape takes a filter away before it does anything else."""
-        if event.key == "escape" and self._rows.has_focus and self.clear_filter():
+        if event.key == "escape" and self.rows.has_focus and self.clear_filter():
             event.stop()
             event.prevent_default()

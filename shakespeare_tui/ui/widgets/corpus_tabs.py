@@ -8,12 +8,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static, TabbedContent, TabPane
+from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.core.corpus.shelf import ShelfItem
 from shakespeare_tui.ui.widgets.corpus_overview import overview_lines
 from shakespeare_tui.ui.widgets.corpus_windows import CorpusWindows
 from shakespeare_tui.ui.widgets.corpus_zipf import CorpusZipf, word_lines
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 from shakespeare_tui.ui.widgets.text_view import TextView
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shakespeare_tui.core.corpus.scan import ScanState
+
+
+TABS = (
+    ("overview", "Overview"),
+    ("characters", "Characters"),
+    ("zipf", "Zipf"),
+    ("speakers", "Speakers"),
+    ("text", "Text"),
+    ("windows", "Windows"),
+)
 
 
 class CharactersPage(TextPage):
@@ -70,17 +81,11 @@ class CorpusTabs(Vertical):
 
     DEFAULT_CSS: ClassVar[str] = """
     CorpusTabs { height: 1fr; }
-    CorpusTabs TabbedContent { height: 1fr; }
-    CorpusTabs TabPane { padding: 0; height: 1fr; }
     CorpusTabs ContentSwitcher { height: 1fr; }
-    CorpusTabs Tabs { height: 1; }
-    CorpusTabs Underline { display: none; }
-    CorpusTabs Tab { color: $text-muted; }
-    CorpusTabs Tab.-active { color: $accent; text-style: bold underline; }
     CorpusTabs #words { width: 38; padding: 0 1 0 2; display: none; }
     CorpusTabs #text-place { height: 1; padding: 0 1; color: $text-muted;
         text-wrap: nowrap; text-overflow: ellipsis; }
-    CorpusTabs #text { padding: 0 0 0 1; }
+    CorpusTabs TextView { padding: 0 0 0 1; }
     """
 
     def __init__(
@@ -90,25 +95,33 @@ class CorpusTabs(Vertical):
         self._item = item
         self.state = state
         self._cut = cut
+        self.tab = TABS[0][0]
+        """The tab that is seen."""
+        self._is_composed = False
         self._ids: tuple[str, Mapping[str, int]] = ("", {})
 
     def compose(self) -> ComposeResult:
-        """One pane a subject."""
-        with TabbedContent():
-            with TabPane("Overview", id="overview"):
-                yield TextPage(id="overview-page")
-            with TabPane("Characters", id="characters"):
-                yield CharactersPage(id="characters-page")
-            with TabPane("Zipf", id="zipf"), Horizontal():
+        """The line of names, and one pane a subject."""
+        yield PaneTabs("[ ]")
+        with ContentSwitcher(initial=self.tab):
+            yield TextPage(id="overview")
+            yield CharactersPage(id="characters")
+            with Horizontal(id="zipf"):
                 yield CorpusZipf(id="zipf-plot")
                 yield TextPage(id="words")
-            with TabPane("Speakers", id="speakers"):
-                yield TextPage(id="speakers-page")
-            with TabPane("Text", id="text-tab"):
+            yield TextPage(id="speakers")
+            with Vertical(id="text"):
                 yield Static("", id="text-place", markup=False)
-                yield TextView(id="text")
-            with TabPane("Windows", id="windows"):
-                yield CorpusWindows(*self._cut, id="windows-view")
+                yield TextView()
+            yield CorpusWindows(*self._cut, id="windows")
+
+    def on_mount(self) -> None:
+        """Show the tab that was asked for meanwhile."""
+        self._is_composed = True
+        if self.tab == TABS[0][0]:
+            self._show_tab()
+        else:
+            self.open_tab(self.tab)
 
     @property
     def _is_ascii(self) -> bool:
@@ -122,18 +135,16 @@ class CorpusTabs(Vertical):
 
     def set_cut(self, cut: tuple[int, int | None, str]) -> None:
         """Take over the config's ``seq_len``, ``stride`` and ``windows``."""
-        if self.is_mounted:
+        if self._is_composed:
             self.query_one(CorpusWindows).set_config(*cut)
 
-    @on(TabbedContent.TabActivated)
     def refresh_tab(self) -> None:
         """Bring the tab that is seen up to date."""
-        if not self.is_mounted:
+        if not self._is_composed:
             return
-        item, state, is_ascii = self._item, self.state, self._is_ascii
-        tab = self.query_one(TabbedContent).active
+        item, state, is_ascii, tab = self._item, self.state, self._is_ascii, self.tab
         if tab == "overview":
-            self.query_one("#overview-page", TextPage).show(
+            self.query_one("#overview", TextPage).show(
                 lambda width: overview_lines(item, state, width, is_ascii)
             )
         elif tab == "characters":
@@ -143,7 +154,7 @@ class CorpusTabs(Vertical):
             self.query_one("#words", TextPage).show(lambda width: word_lines(state, width))
         elif tab == "speakers":
             self._show_speakers(state)
-        elif tab == "text-tab":
+        elif tab == "text":
             split = state.split.train if state.split else None
             self.query_one(TextView).show_text(state.index, split=split, ids=self._token_ids(state))
         elif tab == "windows":
@@ -153,7 +164,7 @@ class CorpusTabs(Vertical):
         from shakespeare_tui.ui.widgets.corpus_speakers import speaker_lines
 
         is_ascii = self._is_ascii
-        self.query_one("#speakers-page", TextPage).show(
+        self.query_one("#speakers", TextPage).show(
             lambda width: speaker_lines(state, width, is_ascii)
         )
 
@@ -187,19 +198,43 @@ class CorpusTabs(Vertical):
 
     def switch(self, direction: int) -> None:
         """Go to the next tab or the one before, and into it."""
-        if not self.is_mounted:
-            return
-        tabs = self.query_one(TabbedContent)
-        names = [pane.id or "" for pane in self.query(TabPane)]
-        if tabs.active in names:
-            tabs.active = names[(names.index(tabs.active) + direction) % len(names)]
-            self.call_after_refresh(self.focus_page)
+        names = [name for name, _ in TABS]
+        self.open_tab(names[(names.index(self.tab) + direction) % len(names)])
 
-    def focus_page(self) -> None:
-        """Take the keyboard to the page that is seen."""
-        pane = self.query_one(TabbedContent).active_pane
-        if pane is not None:
-            next(widget for widget in pane.walk_children(Widget) if _is_page(widget)).focus()
+    def open_tab(self, tab: str) -> None:
+        """Show a tab and bring the keyboard to it."""
+        self.tab = tab
+        if self._is_composed:
+            self._show_tab()
+            self.screen.set_focus(self._page)
+
+    @on(PaneTabs.Chosen)
+    def _open_clicked(self, message: PaneTabs.Chosen) -> None:
+        self.open_tab(message.pane)
+
+    def _show_tab(self) -> None:
+        self.query_one(ContentSwitcher).current = self.tab
+        self.refresh_tab()
+        self._mark_tab()
+
+    def on_descendant_focus(self) -> None:
+        """The keys work in here now."""
+        self._mark_tab()
+
+    def on_descendant_blur(self) -> None:
+        """The keys work elsewhere."""
+        self._mark_tab()
+
+    def _mark_tab(self) -> None:
+        self.query_one(PaneTabs).show(TABS, self.tab, is_focused=self.has_focus_within)
+
+    @property
+    def _page(self) -> Widget:
+        """What the keys of the tab act on."""
+        pane = self.query_one(f"#{self.tab}")
+        return next(
+            widget for widget in pane.walk_children(Widget, with_self=True) if _is_page(widget)
+        )
 
 
 def _is_page(widget: Widget) -> bool:

@@ -1,5 +1,6 @@
 """The line that names the panes where there is room for only one of them."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
@@ -12,7 +13,7 @@ class PaneTabs(Widget):
     """One line: all panes, the shown one marked; a click shows another.
 
     Args:
-        panes: Name and title of each, in order.
+        keys: The keys that walk along it.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
@@ -26,11 +27,13 @@ class PaneTabs(Widget):
             super().__init__()
             self.pane = pane
 
-    def __init__(self) -> None:
+    def __init__(self, keys: str = "tab") -> None:
         super().__init__()
+        self._hint = f" {keys} "
         self._panes: tuple[tuple[str, str], ...] = ()
         self._shown = ""
         self._is_focused = False
+        self._spans: list[tuple[int, int, str]] = []
 
     def show(self, panes: tuple[tuple[str, str], ...], shown: str, *, is_focused: bool) -> None:
         """Name other panes, mark another one, or tell whether the arrows move in it."""
@@ -40,27 +43,40 @@ class PaneTabs(Widget):
 
     def render(self) -> Content:
         """The names in a rule."""
-        rule = "─"
-        parts = [Content.styled(rule, "$border-blurred")]
-        for name, title in self._panes:
+        room = self.content_size.width
+        parts, self._spans, column = [_rule(1)], [], 1
+        for name, title in self._panes[self._first_shown(room) :]:
             chosen = "bold $accent" if self._is_focused else "bold $foreground"
             style = chosen if name == self._shown else "$text-muted"
             mark = f"[{title}]" if name == self._shown else f" {title} "
             parts.append(Content.styled(mark, style))
-        line = Content("").join(parts)
-        room = self.content_size.width - len(line)
-        hint = " tab "
-        if room > len(hint) + 1:
-            line = line + Content.styled(rule * (room - len(hint) - 1), "$border-blurred")
-            line = line + Content.styled(hint, "$text-muted")
-            line = line + Content.styled(rule, "$border-blurred")
-        return line
+            self._spans.append((column, column + len(mark), name))
+            column += len(mark)
+        gap = room - column - len(self._hint) - 1
+        if gap > 0:
+            parts += [_rule(gap), Content.styled(self._hint, "$text-muted"), _rule(1)]
+        return Content("").join(parts)
+
+    def _first_shown(self, room: int) -> int:
+        """The first name for which there is room with the shown one."""
+        names = [name for name, _ in self._panes]
+        last = names.index(self._shown) if self._shown in names else 0
+        first = 0
+        while first < last and _cells(self._panes[first : last + 1]) > room:
+            first += 1
+        return first
 
     def on_click(self, event: events.Click) -> None:
         """Show the pane under the pointer."""
         offset = event.get_content_offset(self)
-        start = 1
-        for name, title in self._panes:
-            if offset is not None and start <= offset.x < start + len(title) + 2:
+        for start, end, name in self._spans:
+            if offset is not None and start <= offset.x < end:
                 self.post_message(self.Chosen(name))
-            start += len(title) + 2
+
+
+def _cells(panes: Sequence[tuple[str, str]]) -> int:
+    return 1 + sum(len(title) + 2 for _, title in panes)
+
+
+def _rule(length: int) -> Content:
+    return Content.styled("─" * length, "$border-blurred")

@@ -1,0 +1,176 @@
+"""Wherever one types, escape brings the keys of the place back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checkpoint_trees import add_run_with_losses
+from lab_harness import MakeApp, press, until
+from streams import finished_run, make_run
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.screens.train import TrainScreen
+from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
+from shakespeare_tui.ui.widgets.config_form import ConfigForm
+from shakespeare_tui.ui.widgets.corpus_list import CorpusList
+from shakespeare_tui.ui.widgets.loss_chart import LossChart
+from shakespeare_tui.ui.widgets.stream_text import StreamText
+
+SIZE = (140, 45)
+
+
+def place_of(app: LabApp) -> LabScreen:
+    assert isinstance(app.screen, LabScreen)
+    return app.screen
+
+
+async def arrows_move_the_list(pilot: Pilot[int]) -> None:
+    corpora = pilot.app.screen.query_one(CorpusList)
+    before = corpora.highlighted
+    await press(pilot, "down")
+    await until(lambda: corpora.highlighted != before)
+
+
+async def arrows_move_the_rows(pilot: Pilot[int]) -> None:
+    form = pilot.app.screen.query_one(ConfigForm)
+    before = form.cursor
+    await press(pilot, "down")
+    await until(lambda: form.cursor != before)
+    await press(pilot, "slash")
+    await until(lambda: pilot.app.focused is form.query_one("#config-filter"))
+    await press(pilot, "escape")
+
+
+async def arrows_read_the_chart(pilot: Pilot[int]) -> None:
+    chart = pilot.app.screen.query_one(LossChart)
+    await press(pilot, "left")
+    await until(lambda: chart.cursor is not None)
+
+
+async def arrows_move_the_table(pilot: Pilot[int]) -> None:
+    table = pilot.app.screen.query_one(CheckpointTable)
+    before = table.chosen
+    await press(pilot, "down")
+    await until(lambda: table.chosen != before)
+
+
+async def the_differences_have_the_focus(pilot: Pilot[int]) -> None:
+    # The second escape came to the differences, and led back to the form.
+    await until(lambda: pilot.app.focused is pilot.app.screen.query_one(ConfigForm).rows)
+
+
+async def the_text_has_the_focus(pilot: Pilot[int]) -> None:
+    await until(lambda: isinstance(pilot.app.focused, StreamText))
+
+
+Check = Callable[[Pilot[int]], object]
+
+FIELDS = [
+    ("data", ("i",), arrows_move_the_list),
+    ("config", ("slash",), arrows_move_the_rows),
+    ("config", ("enter",), arrows_move_the_rows),
+    ("config", ("p",), arrows_move_the_rows),
+    ("config", ("o",), arrows_move_the_rows),
+    ("config", ("w",), arrows_move_the_rows),
+    ("config", ("d", "c"), the_differences_have_the_focus),
+    ("train", ("t",), arrows_read_the_chart),
+    ("playground", ("p",), the_text_has_the_focus),
+    ("playground", ("e",), the_text_has_the_focus),
+    ("playground", ("l",), the_text_has_the_focus),
+    ("playground", ("number_sign",), the_text_has_the_focus),
+    ("playground", ("h",), the_text_has_the_focus),
+    ("playground", ("v",), the_text_has_the_focus),
+    ("checkpoints", ("slash",), arrows_move_the_table),
+    ("checkpoints", ("n",), arrows_move_the_table),
+    ("checkpoints", ("a",), arrows_move_the_table),
+]
+HOMES = [
+    ("data", arrows_move_the_list),
+    ("config", arrows_move_the_rows),
+    ("train", arrows_read_the_chart),
+    ("playground", the_text_has_the_focus),
+    ("checkpoints", arrows_move_the_table),
+]
+
+
+@pytest.fixture
+def runs(runs_root: Path) -> None:
+    make_run(runs_root, "done-1", finished_run(300, run="done-1"))
+    add_run_with_losses(runs_root, "tree-1", {100: 2.0, 200: 1.8, 300: 1.7})
+
+
+async def open_place(app: LabApp, place: str, runs_root: Path) -> None:
+    if place == "train":
+        assert isinstance(app.screen, TrainScreen)
+        app.screen.open_run(RunFolder(runs_root / "done-1"))
+        await until(lambda: app.screen.has_class("-ended"))
+    elif place == "checkpoints":
+        await until(lambda: isinstance(app.focused, CheckpointTable))
+    else:
+        await until(lambda: app.focused is not None)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(("place", "keys", "check"), FIELDS)
+async def test_escape_leads_from_a_field_to_what_the_arrows_move(
+    make_app: MakeApp, runs_root: Path, place: str, keys: tuple[str, ...], check: Check
+) -> None:
+    app = make_app(place)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_place(app, place, runs_root)
+        await press(pilot, *keys)
+        await until(lambda: hasattr(app.focused, "cursor_blink"))
+        await press(pilot, "x", "1", "escape", "escape")
+        screen = place_of(app)
+        assert place == screen.PLACE
+        await check(pilot)  # type: ignore[misc]
+        await press(pilot, "1" if place != "data" else "2")
+        await until(lambda: app.current_mode == ("data" if place != "data" else "config"))
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(("place", "check"), HOMES)
+async def test_escape_out_of_turn_and_lost_focus_do_no_harm(
+    make_app: MakeApp, runs_root: Path, place: str, check: Check
+) -> None:
+    app = make_app(place)
+    async with app.run_test(size=SIZE) as pilot:
+        await open_place(app, place, runs_root)
+        await press(pilot, "escape", "escape", "escape")
+        await check(pilot)  # type: ignore[misc]
+        app.screen.set_focus(None)
+        await press(pilot, "escape")
+        await check(pilot)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("field", ["seq-len", "stride"])
+async def test_escape_leads_from_the_fields_of_the_windows_to_the_list(
+    make_app: MakeApp, field: str
+) -> None:
+    app = make_app("data")
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: app.screen.query("CorpusTabs"))
+        await press(pilot, "left_square_bracket")
+        await until(lambda: app.screen.query_one("#windows").region)
+        app.screen.query_one(f"#{field}", Input).focus()
+        await press(pilot, "5", "escape")
+        await arrows_move_the_list(pilot)
+
+
+@pytest.mark.usefixtures("runs")
+async def test_a_question_whose_asker_has_gone_gives_the_focus_back(
+    make_app: MakeApp, runs_root: Path
+) -> None:
+    app = make_app("train")
+    async with app.run_test(size=SIZE) as pilot:
+        await open_place(app, "train", runs_root)
+        app.screen.query_one("#result").focus()
+        await press(pilot, "t")
+        await until(lambda: isinstance(app.focused, Input))
+        app.screen.query_one("#result").display = False
+        await press(pilot, "escape")
+        await arrows_read_the_chart(pilot)
