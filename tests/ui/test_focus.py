@@ -77,7 +77,7 @@ FIELDS = [
     ("config", ("o",), arrows_move_the_rows),
     ("config", ("w",), arrows_move_the_rows),
     ("config", ("d", "c"), the_differences_have_the_focus),
-    ("train", ("t",), arrows_read_the_chart),
+    ("train", ("s",), arrows_read_the_chart),
     ("playground", ("p",), the_text_has_the_focus),
     ("playground", ("e",), the_text_has_the_focus),
     ("playground", ("l",), the_text_has_the_focus),
@@ -169,7 +169,7 @@ async def test_a_question_whose_asker_has_gone_gives_the_focus_back(
     async with app.run_test(size=SIZE) as pilot:
         await open_place(app, "train", runs_root)
         app.screen.query_one("#result").focus()
-        await press(pilot, "t")
+        await press(pilot, "s")
         await until(lambda: isinstance(app.focused, Input))
         app.screen.query_one("#result").display = False
         await press(pilot, "escape")
