@@ -45,7 +45,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     """Write and measure; whether it came to its end."""
     from shakespeare_tui.core.runs import find_checkpoint
     from shakespeare_tui.core.sampling import parse_strategy
-    from shakespeare_tui.engine.decoding import Column, generate_columns
+    from shakespeare_tui.engine.decoding import WAITING, Column, generate_columns
 
     strategies = [parse_strategy(text) for text in request.strategies]
     columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
@@ -59,17 +59,23 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     is_whole = False
     live = LiveMeasures(job, written, lambda: reference_of(request.reference, request.runs_root))
     stream = generate_columns(
-        model, prompt, columns, max_tokens=request.max_tokens, cancelled=job.stop_requested
+        model,
+        prompt,
+        columns,
+        max_tokens=request.max_tokens,
+        cancelled=job.stop_requested,
+        recordings=job.recordings,
     )
     with contextlib.suppress(CancelledError), live:
-        for count, tokens in enumerate(stream, start=1):
+        for tokens in stream:
             threads.take_turns()
             # Negative ones are no tokens: the column has ended, or its next is not known yet.
             pieces = [characters[token] if token >= 0 else "" for token in tokens]
             for column, piece in zip(written, pieces, strict=True):
                 if piece:
                     column.append(piece)
-            job.add(pieces, count, time.perf_counter() - started)
+            is_searching = [token == WAITING for token in tokens]
+            job.add(pieces, time.perf_counter() - started, is_searching)
         is_whole = True
     job.state = "measuring"
     _measure(request, job, model, tokenizer, ["".join(column) for column in written])

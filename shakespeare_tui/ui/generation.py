@@ -34,8 +34,10 @@ class GenerationJob:
     Attributes:
         state: How it stands; it is set last, so that all else is there when it says ``done``.
         error: One line, where the state is ``failed``.
-        tokens: Tokens a column so far.
+        characters: How many each column has got.
+        searched: How many tokens a search has looked at in each column, before it writes any.
         seconds: How long they took, without loading.
+        recordings: Of each column, what its tokens were chosen from.
         measures: Of each column, once they are known.
         previews: Provisional ones of each column, while it is written.
     """
@@ -45,11 +47,15 @@ class GenerationJob:
         request: GenerationRequest,
         write: "Callable[[GenerationRequest, GenerationJob], None] | None" = None,
     ) -> None:
+        from shakespeare_tui.core.sampling import Recording
+
         self.request = request
         self.state: GenerationState = "loading"
         self.error = ""
-        self.tokens = 0
+        self.characters = [0] * len(request.strategies)
+        self.searched = [0] * len(request.strategies)
         self.seconds = 0.0
+        self.recordings: list[Recording] = [Recording() for _ in request.strategies]
         self.measures: list[Measures | None] = [None] * len(request.strategies)
         self.previews: list[Measures | None] = [None] * len(request.strategies)
         self._pieces: list[list[str]] = [[] for _ in request.strategies]
@@ -85,13 +91,19 @@ class GenerationJob:
         """Whether the texts are no longer wanted."""
         return self._stop.is_set()
 
-    def add(self, pieces: Sequence[str], tokens: int, seconds: float) -> None:
-        """Hand over a piece a column: ``tokens`` a column made in ``seconds`` so far."""
+    def add(self, pieces: Sequence[str], seconds: float, is_searching: Sequence[bool] = ()) -> None:
+        """Hand over a piece a column, ``seconds`` after the beginning of the first.
+
+        Where a column ``is_searching``, one more token was looked at and none is chosen yet.
+        """
         with self._lock:
-            for column, piece in zip(self._pieces, pieces, strict=True):
+            for column, piece in enumerate(pieces):
                 if piece:
-                    column.append(piece)
-        self.tokens, self.seconds = tokens, seconds
+                    self._pieces[column].append(piece)
+                    self.characters[column] += len(piece)
+        for column, searches in enumerate(is_searching):
+            self.searched[column] += searches
+        self.seconds = seconds
         self.state = "writing"
 
     def measure(self, column: int, measures: "Measures") -> None:

@@ -235,7 +235,9 @@ def test_trace_ends_in_the_probabilities(text: str) -> None:
     for seed in range(20):
         logits, tokens = random_logits(seed, rows=4), random_tokens(seed, 4, 12)
         for row in range(4):
-            stages = trace(strategy, logits[row], tokens[row], uniform=0.5)
+            sampler = Sampler(strategy, 1, 3)
+            ours = sampler.probabilities(logits[row : row + 1], tokens[row : row + 1])
+            stages = trace(sampler.basis(0), tokens[row])
             assert [stage.name for stage in stages] == [
                 "model",
                 *(step.kind.name for step in strategy.steps),
@@ -243,6 +245,4 @@ def test_trace_ends_in_the_probabilities(text: str) -> None:
             assert " ".join(stage.text for stage in stages[1:]) == strategy.text
             exact = np.exp(logits[row] - logits[row].max())
             np.testing.assert_allclose(stages[0].probabilities, exact / exact.sum(), atol=1e-6)
-            sampler = Sampler(strategy, 1, 3)
-            ours = sampler.probabilities(logits[row : row + 1], tokens[row : row + 1])
             assert np.array_equal(stages[-1].probabilities, ours[0])

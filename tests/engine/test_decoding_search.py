@@ -9,7 +9,7 @@ import torch
 
 from shakespeare_tui.core.config import ModelConfig
 from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.sampling import parse_strategy
+from shakespeare_tui.core.sampling import Recording, parse_strategy
 from shakespeare_tui.engine.decoding import WAITING, Column, generate_columns, window_start
 from shakespeare_tui.engine.model import Transformer
 
@@ -136,3 +136,67 @@ class TestContrastive:
     def test_more_candidates_than_there_are_tokens(self) -> None:
         model = make_model(3, 8)
         assert np.shape(search(model, [1], "contrastive=9,alpha=0.2", 12, samples=2)) == (2, 12)
+
+
+class TestRecordings:
+    def test_the_scores_of_a_beam_are_those_of_the_texts_that_it_kept(self) -> None:
+        model, prompt = make_model(9, 8, 2), [1, 2]
+        column = Column(strategy=parse_strategy("temperature=1.3 beam=3"), samples=2)
+        recordings = [Recording(), Recording()]
+        rows = generate_columns(model, prompt, [column], max_tokens=7, recordings=recordings)
+        texts = [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
+        for text, recording in zip(texts, recordings, strict=True):
+            assert len(recording) == len(text) == 7
+            for place, token in enumerate(text):
+                draw = recording.at(place)
+                assert draw is not None
+                assert draw.scores is not None
+                expected = log_probability(model, prompt, text[: place + 1], 1.3) / (place + 1)
+                assert draw.scores[token] == pytest.approx(expected, abs=1e-4)
+                assert 1 <= np.isfinite(draw.scores).sum() <= 3
+
+    def test_a_beam_that_ends_at_a_stop_is_recorded_to_its_end(self) -> None:
+        recording = Recording()
+        column = Column(strategy=parse_strategy("beam=4,length_penalty=0"))
+        rows = generate_columns(
+            make_model(3, 8, 1), [1], [column], max_tokens=20, stop=[[2]], recordings=[recording]
+        )
+        (text,) = [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
+        assert text[-1] == 2
+        assert len(recording) == len(text)
+        last = recording.at(len(text) - 1)
+        assert last is not None
+        assert last.scores is not None
+        assert np.isfinite(last.scores[2])
+
+    def test_contrastive_search_takes_the_best_of_the_scores_that_are_noted(self) -> None:
+        model, prompt = make_model(9, 32, 3), [1, 2, 3]
+        column = Column(strategy=parse_strategy("contrastive=4,alpha=0.3"))
+        recording = Recording()
+        rows = generate_columns(model, prompt, [column], max_tokens=12, recordings=[recording])
+        text = [token for (token,) in rows if token >= 0]
+        assert len(recording) == len(text) == 12
+        for place, token in enumerate(text):
+            draw = recording.at(place)
+            assert draw is not None
+            assert draw.scores is not None
+            assert np.isfinite(draw.scores).sum() == 4
+            assert np.nanargmax(draw.scores) == token
+            before = torch.tensor([prompt + text[:place]])
+            likely = float(torch.softmax(model(before)[0, -1], -1)[token].detach())
+            # Unlikeness takes at most alpha, and gives at most as much.
+            assert abs(draw.scores[token] - 0.7 * likely) <= 0.3 + 1e-5
+
+    @pytest.mark.parametrize("precision", ["float32", "int8"])
+    def test_what_is_noted_writes_the_same_text(self, precision: Any) -> None:
+        model = make_model(32, 16, 4)
+        columns = [
+            Column(strategy=parse_strategy(text), samples=2, seed=5)
+            for text in ("mirostat=1 xtc=0.5", "beam=2", "contrastive=3", "top_k=5")
+        ]
+        options: dict[str, Any] = {"max_tokens": 20, "precision": precision}
+        plain = list(generate_columns(model, [1], columns, **options))
+        recordings = [Recording() for _ in range(8)]
+        noted = list(generate_columns(model, [1], columns, recordings=recordings, **options))
+        assert noted == plain
+        assert [len(recording) for recording in recordings] == [20] * 8

@@ -45,7 +45,7 @@ def measures(column: int) -> Measures:
 def write(request: GenerationRequest, job: GenerationJob) -> None:
     """A text a column, each a little longer than the one before, all at once."""
     n_columns = len(request.strategies)
-    job.add([TEXT + "\n" + "la " * column for column in range(n_columns)], len(TEXT), 0.125)
+    job.add([TEXT + "\n" + "la " * column for column in range(n_columns)], 0.125)
     for column in range(n_columns):
         job.measure(column, measures(column))
     job.end("done")

@@ -30,12 +30,12 @@ class ScriptedWriting:
             job.end("failed", "the prompt has a [b] that the model does not know")
             return
         text = self.text(request)
-        job.add([text[:20]], 20, 0.1)
+        job.add([text[:20]], 0.1)
         while not self.go_on.wait(0.01):
             if job.stop_requested():
                 job.end("stopped")
                 return
-        job.add([text[20:]], len(text), 0.2)
+        job.add([text[20:]], 0.2)
         job.measure(0, measure_text(request.prompt + text, None, len(request.prompt)))
         job.end("done")
 

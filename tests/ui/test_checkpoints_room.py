@@ -305,7 +305,7 @@ async def test_b_looks_whether_the_best_recites_its_training_text(
     runs(runs_root)
 
     def recite(request: GenerationRequest, job: GenerationJob) -> None:
-        job.add(["x" * 200], 200, 0.1)
+        job.add(["x" * 200], 0.1)
         copied = Memorisation(
             longest=150, share=0.8, passages=(), longest_passage=None, is_whole=True
         )

@@ -82,7 +82,7 @@ async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
     go_on = threading.Event()
 
     def slowly(request: GenerationRequest, job: GenerationJob) -> None:
-        job.add(["to be", "or", "not"], 5, 0.1)
+        job.add(["to be", "or", "not"], 0.1)
         for column in range(3):
             job.preview(column, measures(column).with_surprise(None))
         go_on.wait(10)

@@ -95,10 +95,10 @@ async def test_all_columns_stream_together_and_x_stops_them(
     go_on = threading.Event()
 
     def slow(request: GenerationRequest, job: GenerationJob) -> None:
-        job.add([f"[red]{s}[/red] " for s in request.strategies], 1, 0.1)
+        job.add([f"[red]{s}[/red] " for s in request.strategies], 0.1)
         while not job.stop_requested():
             go_on.wait(0.01)
-        job.add(["last"] * len(request.strategies), 2, 0.2)
+        job.add(["last"] * len(request.strategies), 0.2)
         job.end("stopped")
 
     app = scripted_place(slow)
@@ -311,7 +311,7 @@ async def test_columns_are_removed_and_added_while_their_texts_come_in(
 
     def long(request: GenerationRequest, job: GenerationJob) -> None:
         while not job.stop_requested():
-            job.add(["la la\n"] * len(request.strategies), 1, 0.1)
+            job.add(["la la\n"] * len(request.strategies), 0.1)
             time.sleep(0.001)
         job.end("stopped")
 
@@ -347,7 +347,7 @@ async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
 
 async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..., LabApp]) -> None:
     def endless(request: GenerationRequest, job: GenerationJob) -> None:
-        job.add(["begun"] * len(request.strategies), 1, 0.1)
+        job.add(["begun"] * len(request.strategies), 0.1)
         while not job.stop_requested():
             time.sleep(0.01)
         job.end("stopped")

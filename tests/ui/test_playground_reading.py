@@ -196,7 +196,7 @@ async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) ->
         position = view(app).reading.position
         probability = np.exp(-view(app).scores[1].nats[position])
         stage = view(app).xray.stages[0]  # type: ignore[union-attr]
-        token = view(app).xray.expectation.characters.index(  # type: ignore[union-attr]
+        token = view(app).xray.characters.index(  # type: ignore[union-attr]
             view(app).reading.text[position]
         )
         assert stage.probabilities[token] == pytest.approx(probability, rel=1e-3)
@@ -260,3 +260,89 @@ async def test_help_names_the_key_of_the_next_copy(reading_app: LabApp) -> None:
         await open_reading(app, pilot)
         await pilot.press("question_mark")
         await until(lambda: "m goes to the next passage copied" in " ".join(shown(app).split()))
+
+
+CHAINS = (
+    "xtc=0.6,threshold=0.05 temperature=1.2",
+    "mirostat=0.9,rate=0.4 temperature=0.9",
+    "dry=0.8,allowed=2 frequency_penalty=0.3 top_p=0.8",
+    "beam=3",
+    "contrastive=4,alpha=0.5",
+)
+
+
+async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
+    make_app: MakeApp, trained: RunFolder
+) -> None:
+    """No drawn character is shown as impossible; a search shows the scores of what it kept."""
+    app = make_app("playground")
+    async with app.run_test(size=(200, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await place(app).strip.set_strategies(CHAINS)
+        place(app).n_characters = 40
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
+        for chain in CHAINS:
+            column = place(app).strip.current
+            assert column.written_with == chain
+            await pilot.press("s")
+            for position in range(6, 46, 3):
+                view(app).reading.go_to(position)
+                await until(lambda: view(app)._looked == view(app)._before)
+                xray = view(app).xray
+                assert xray is not None
+                assert xray.title == "As it was drawn"
+                token = xray.characters.index(column.stream.text[position])
+                last = xray.stages[-1]
+                if last.scores is None:
+                    assert last.probabilities[token] > 0
+                else:
+                    assert np.isfinite(last.scores[token])
+                    assert np.isfinite(last.scores).sum() <= 4
+                if last.name == "contrastive":
+                    assert np.nanargmax(last.scores) == token
+                assert token in xray.rows(5)
+            words = {"xtc": "drew 0.", "mirostat": "μ ", "dry": "repeats", "beam": "score"}
+            if word := words.get(chain.partition("=")[0]):
+                await until(lambda word=word: word in shown(app))  # type: ignore[misc]
+            await pilot.press("escape", "right")
+
+
+async def test_a_changed_strategy_or_a_branch_is_not_called_drawn(
+    make_app: MakeApp, trained: RunFolder
+) -> None:
+    app = make_app("playground")
+    async with app.run_test(size=(200, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        place(app).n_characters = 30
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
+        await pilot.press("s", "right")
+        await until(lambda: "As it was drawn" in shown(app))
+        await pilot.press("plus")
+        await until(lambda: "As it could be drawn" in shown(app))
+        await pilot.press("minus", "enter", "3")
+        await until(lambda: 2 in view(app).scores, 60)
+        position = view(app).reading.position
+        await until(lambda: view(app).xray is not None and "Expected" in shown(app))
+        await pilot.press("right")
+        await until(lambda: "As it was drawn" in shown(app))
+        token = view(app).xray.characters.index(  # type: ignore[union-attr]
+            view(app).reading.text[position + 1]
+        )
+        assert view(app).xray.stages[-1].probabilities[token] > 0  # type: ignore[union-attr]
+
+
+async def test_a_search_counts_the_characters_that_it_writes(
+    make_app: MakeApp, trained: RunFolder
+) -> None:
+    app = make_app("playground")
+    async with app.run_test(size=(140, 45)) as pilot:
+        await until(lambda: place(app).chosen)
+        await place(app).strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
+        place(app).n_characters = 25
+        await pilot.press("g")
+        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
+        for column in place(app).strip.columns:
+            assert len(column.stream.text) == len("ROMEO:") + 25
+            assert str(column.border_subtitle).startswith("25 · ")

@@ -29,6 +29,7 @@ from shakespeare_tui.core.sampling.parsing import (
     parse_strategy,
     strategy_from_flags,
 )
+from shakespeare_tui.core.sampling.recording import Draw, Recording
 from shakespeare_tui.core.sampling.sampler import Sampler
 from shakespeare_tui.core.sampling.situation import Situation, StepState
 from shakespeare_tui.core.sampling.strategy import Strategy
@@ -37,8 +38,10 @@ from shakespeare_tui.core.sampling.tracing import TraceStage, trace
 __all__ = [
     "CLASSIC",
     "STEP_KINDS",
+    "Draw",
     "Method",
     "Parameter",
+    "Recording",
     "Sampler",
     "Situation",
     "Step",

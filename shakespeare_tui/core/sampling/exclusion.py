@@ -22,6 +22,11 @@ class Xtc(Step):
     probability: float = real(0.1, 0, 1, 0.05, "How often it acts.")
     threshold: float = real(0.2, 0, 0.5, 0.02, "From which probability a token is a top choice.")
 
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """Whether it acts, and the number that decided."""
+        number = float(situation.uniforms()[0])
+        return f"{'acts' if number < self.probability else 'idle'}: drew {number:.2f}"
+
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Drop the top choices of those rows of ``logits`` [B, V] where it acts."""
         acts = situation.uniforms() < self.probability

@@ -31,6 +31,7 @@ class Parameter:
         excludes_low: Whether ``low`` itself is out of range.
         nudge: A sensible change at one press of a key.
         help: One sentence.
+        unit: ``nats per token``; empty for a plain number.
     """
 
     name: str
@@ -41,12 +42,14 @@ class Parameter:
     excludes_low: bool
     nudge: Value
     help: str
+    unit: str
 
     @property
     def range(self) -> str:
-        """``from 0 to 100``, or ``above 0 and at most 100``."""
+        """``from 0 to 100``, or ``above 0 and at most 100``; with the unit, if there is one."""
         low, high = format_value(self.low), format_value(self.high)
-        return f"above {low} and at most {high}" if self.excludes_low else f"from {low} to {high}"
+        words = f"above {low} and at most {high}" if self.excludes_low else f"from {low} to {high}"
+        return f"{words} {self.unit}".rstrip()
 
     def check(self, value: Value | str, owner: str) -> Value:
         """Return ``value`` as this parameter's type.
@@ -146,6 +149,18 @@ class Step:
     def observe(self, state: Any, chosen: IntArray, logits: FloatArray) -> None:
         """Note that ``chosen`` [B] was drawn where this step had been given ``logits`` [B, V]."""
 
+    def remembered(self, state: Any, stream: int) -> float | None:
+        """What ``state`` holds of a stream that cannot be read off its text; None is nothing."""
+        return None
+
+    def recall(self, remembered: float | None) -> StepState | None:
+        """The state of one stream of which this was ``remembered``; of None, as at the start."""
+        return self.start(1)
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """What chance or memory told this step of the one stream here, in a few words."""
+        return ""
+
     @property
     def values(self) -> dict[str, Value]:
         """Every parameter by name."""
@@ -197,6 +212,7 @@ def whole(default: int, low: int, high: int, nudge: int, help: str) -> Any:  # n
             "excludes_low": False,
             "nudge": nudge,
             "help": help,
+            "unit": "",
         },
     )
 
@@ -209,6 +225,7 @@ def real(
     help: str,  # noqa: A002
     *,
     excludes_low: bool = False,
+    unit: str = "",
 ) -> Any:
     """Declare a number from ``low`` (or, with ``excludes_low``, from above it) to ``high``."""
     return field(
@@ -221,5 +238,6 @@ def real(
             "excludes_low": excludes_low,
             "nudge": nudge,
             "help": help,
+            "unit": unit,
         },
     )

@@ -1,4 +1,7 @@
-"""Read a strategy from one line of text: ``dry=0.8,base=1.75 temperature=0.9``."""
+"""Read a strategy from one line of text: ``dry=0.8,base=1.75 temperature=0.9``.
+
+Values are plain numbers; where one is a surprise, as Mirostat's target, it is in nats per token.
+"""
 
 from collections.abc import Iterable
 

@@ -32,6 +32,11 @@ class CountingStep(Step):
         counts: FloatArray = situation.state.of(situation, logits.shape[1])
         return counts
 
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How much of the text was counted."""
+        counts = situation.state.of(situation, vocab_size)
+        return f"{int((counts > 0).sum())} different in {int(counts.sum()):,}"
+
 
 @register("repetition_penalty", title="Repetition penalty", paper="arXiv:1909.05858")
 @dataclass(frozen=True)

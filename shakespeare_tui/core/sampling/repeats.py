@@ -27,6 +27,12 @@ def _continuations(logits: FloatArray, situation: Situation, least: int) -> Cont
     return rows, tokens[rows, length - 1 - columns], lengths[rows, columns]
 
 
+def _longest_repeat(situation: Situation, vocab_size: int) -> str:
+    matches, length = situation.state, situation.tokens.shape[1]
+    lengths = matches.of(situation, vocab_size)[:, : matches.distances(length)]
+    return f"repeats the last {int(lengths.max(initial=0)):,}"
+
+
 @register("dry", title="DRY (don't repeat yourself)", paper="llama.cpp")
 @dataclass(frozen=True)
 class Dry(Step):
@@ -51,6 +57,10 @@ class Dry(Step):
     def start(self, streams: int) -> EndMatches:
         """Nothing is read yet."""
         return EndMatches(self.last, self.allowed + self._largest_exponent)
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How long a repeat the end of the text is."""
+        return _longest_repeat(situation, vocab_size)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Subtract from ``logits`` [B, V] what the longest repeat costs each token."""
@@ -77,6 +87,10 @@ class NoRepeatNgram(Step):
     def start(self, streams: int) -> EndMatches:
         """Nothing is read yet."""
         return EndMatches(0, self.n - 1)
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How long a repeat the end of the text is."""
+        return _longest_repeat(situation, vocab_size)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Drop from ``logits`` [B, V] what would end a run that was there before."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from shakespeare_tui.core.sampling.arrays import FloatArray, IntArray, softmax, sound
 from shakespeare_tui.core.sampling.drawing import Uniforms, draw
+from shakespeare_tui.core.sampling.recording import Draw
 from shakespeare_tui.core.sampling.situation import Situation
 from shakespeare_tui.core.sampling.strategy import Strategy
 
@@ -55,6 +56,15 @@ class Sampler:
     def draw(self, probabilities: FloatArray) -> IntArray:
         """One token [B] from each row of ``probabilities`` [B, V], by this place's numbers."""
         return draw(probabilities, self._uniforms.at(self._place))
+
+    def basis(self, stream: int) -> Draw:
+        """What the last ``probabilities`` of a stream came from, before its token is observed."""
+        return Draw(
+            self.strategy,
+            self._given[0][stream].copy(),
+            float(self._chance()[stream]),
+            tuple(step.remembered(state, stream) for step, state in self._steps),
+        )
 
     def observe(self, chosen: IntArray) -> None:
         """Settle on ``chosen`` [B] as the tokens after the text of the last ``probabilities``."""

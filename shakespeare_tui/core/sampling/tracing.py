@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shakespeare_tui.core.sampling.arrays import FloatArray, IntArray, softmax, sound
+from shakespeare_tui.core.sampling.arrays import FloatArray, IntArray, softmax
+from shakespeare_tui.core.sampling.recording import Draw
 from shakespeare_tui.core.sampling.situation import Situation
-from shakespeare_tui.core.sampling.strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,40 +17,37 @@ class TraceStage:
         name: ``model``, or the step's name.
         text: The step as it is written; empty for the model's own stage.
         probabilities: Float32 [V].
+        note: What chance or memory told the step, in a few words.
+        scores: For a search, which does not draw: the scores of the tokens that it kept, NaN for
+            the others, float32 [V]; none are known where no search was made.
     """
 
     name: str
     text: str
     probabilities: FloatArray
+    note: str = ""
+    scores: FloatArray | None = None
 
 
-def trace(
-    strategy: Strategy,
-    logits: FloatArray,
-    tokens: IntArray,
-    *,
-    prompt_length: int | None = None,
-    uniform: float = 0.0,
-) -> list[TraceStage]:
-    """The distribution as the model gave it and after each step, in their order.
-
-    Steps that adapt from token to token stand at their beginning.
+def trace(draw: Draw, tokens: IntArray) -> list[TraceStage]:
+    """The distribution as the model gave it and after each step of the strategy, in their order.
 
     Args:
-        strategy: The steps.
-        logits: Of the model, float32 [V].
+        draw: What was noted at this place, or is imagined there.
         tokens: The whole text so far, int64 [L].
-        prompt_length: How much of it is the prompt; None is all.
-        uniform: The chance of steps that act only sometimes; 0 lets all of them act.
     """
     text = np.asarray(tokens, dtype=np.int64)[None]
-    length = text.shape[1]
-    prompt = length if prompt_length is None else prompt_length
-    situation = Situation(text, prompt, length, lambda: np.array([uniform]))
-    shaped = sound(np.asarray(logits)[None])
+    length, vocab_size = text.shape[1], len(draw.logits)
+    situation = Situation(text, length, length, lambda: np.array([draw.chance]))
+    shaped = draw.logits[None]
     stages = [TraceStage("model", "", softmax(shaped)[0])]
-    for step in strategy.steps:
-        situation.state = step.start(1)
+    for step, remembered in zip(draw.strategy.steps, draw.remembered, strict=True):
+        situation.state = step.recall(remembered)
         shaped = step.apply(shaped, situation)
-        stages.append(TraceStage(step.kind.name, step.text, softmax(shaped)[0]))
+        note, scores = step.note(situation, vocab_size), None
+        if step.kind.method in ("beam", "contrastive"):
+            none = np.full(vocab_size, np.nan, np.float32)
+            scores = none if draw.scores is None else draw.scores
+            note = "no search here" if draw.scores is None else "score"
+        stages.append(TraceStage(step.kind.name, step.text, softmax(shaped)[0], note, scores))
     return stages

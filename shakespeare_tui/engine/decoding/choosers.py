@@ -1,10 +1,11 @@
 """What decides, after each pass of the model, how a column's streams go on."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from shakespeare_tui.core.sampling import Sampler, Strategy
+from shakespeare_tui.core.sampling import Recording, Sampler, Strategy
 from shakespeare_tui.engine.decoding.decoder import Decoder, FloatArray, IntArray
 
 ENDED = -1
@@ -63,17 +64,26 @@ class DrawingChooser:
         samples: How many streams.
         seed: Stream i draws by (seed, i).
         stops: What ends a stream.
+        recordings: Of the samples, to note what each token was drawn from; or none.
     """
 
     lag = 0
 
-    def __init__(self, strategy: Strategy, samples: int, seed: int, stops: Stops) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        samples: int,
+        seed: int,
+        stops: Stops,
+        recordings: Sequence[Recording] = (),
+    ) -> None:
         self.samples = self.rows = samples
         self.tokens = np.zeros(samples, np.int64)
         self.parents: IntArray | None = None
         self.is_over = False
         self._sampler = Sampler(strategy, samples, seed)
         self._stops = stops
+        self._recordings = recordings
         self._longest_stop = max(map(len, stops), default=0)
         self._has_ended = [False] * samples
         self._recent: list[list[int]] = [[] for _ in range(samples)]
@@ -90,7 +100,12 @@ class DrawingChooser:
 
     def choose(self, logits: FloatArray, text: IntArray) -> list[int]:
         """Choose by ``logits`` [B, V] what follows the ``text`` [B, L]."""
-        self.tokens = self._sampler.choose(logits, text)
+        probabilities = self._sampler.probabilities(logits, text)
+        for stream, recording in enumerate(self._recordings):
+            if not self._has_ended[stream]:
+                recording.add(self._sampler.basis(stream))
+        self.tokens = self._sampler.draw(probabilities)
+        self._sampler.observe(self.tokens)
         chosen: list[int] = self.tokens.tolist()
         if not self._stops:
             return chosen

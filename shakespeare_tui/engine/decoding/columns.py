@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from shakespeare_tui.core.errors import CancelledError, UserError
-from shakespeare_tui.core.sampling import Strategy
+from shakespeare_tui.core.sampling import Recording, Strategy
 from shakespeare_tui.core.sampling.drawing import MOST_SEED
 from shakespeare_tui.engine.decoding.beam import BeamChooser
 from shakespeare_tui.engine.decoding.choosers import ENDED, Chooser, DrawingChooser, Stops
@@ -60,6 +60,7 @@ def generate_columns(
     cancelled: Callable[[], bool] = lambda: False,
     precision: Precision = "auto",
     use_cache: bool = True,
+    recordings: Sequence[Recording] = (),
 ) -> Iterator[list[int]]:
     """Yield rows with one token of every stream, column by column and sample by sample.
 
@@ -76,6 +77,8 @@ def generate_columns(
         precision: Of the matrix products, as ``make_decoder`` has it.
         use_cache: Remember what was read; without, every pass reads its window again, with the
             same result.
+        recordings: One a stream, in which is noted what each of its tokens was chosen from; or
+            none. A search fills them at the end.
 
     Raises:
         UserError: The prompt is empty, or the model's device lacks the precision.
@@ -84,7 +87,11 @@ def generate_columns(
     if not prompt:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
     stops = tuple(tuple(sequence) for sequence in stop if sequence)
-    choosers = [_make_chooser(column, stops) for column in columns]
+    starts = np.cumsum([0, *(column.samples for column in columns)]).tolist()
+    choosers = [
+        _make_chooser(column, stops, recordings[start : start + column.samples])
+        for column, start in zip(columns, starts, strict=False)
+    ]
     decoder = make_decoder(model, 1, precision=precision, use_cache=use_cache)
     alone = choosers[0] if len(choosers) == 1 and choosers[0].rows == 1 else None
     if (
@@ -103,12 +110,13 @@ def generate_columns(
     yield from _left(choosers)
 
 
-def _make_chooser(column: Column, stops: Stops) -> Chooser:
-    if column.strategy.method == "beam":
-        return BeamChooser(column.strategy, column.samples, stops)
-    if column.strategy.method == "contrastive":
-        return ContrastiveChooser(column.strategy, column.samples, stops)
-    return DrawingChooser(column.strategy, column.samples, column.seed, stops)
+def _make_chooser(column: Column, stops: Stops, recordings: Sequence[Recording]) -> Chooser:
+    strategy, samples = column.strategy, column.samples
+    if strategy.method == "beam":
+        return BeamChooser(strategy, samples, stops, recordings)
+    if strategy.method == "contrastive":
+        return ContrastiveChooser(strategy, samples, stops, recordings)
+    return DrawingChooser(strategy, samples, column.seed, stops, recordings)
 
 
 def _write(

@@ -1,8 +1,11 @@
 """Contrastive search (arXiv:2202.06417)."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from shakespeare_tui.core.sampling import Sampler, Strategy
+from shakespeare_tui.core.sampling import Draw, Recording, Sampler, Strategy
 from shakespeare_tui.engine.decoding.choosers import WAITING, Stops, ends_in
 from shakespeare_tui.engine.decoding.decoder import Decoder, FloatArray, IntArray
 
@@ -18,11 +21,18 @@ class ContrastiveChooser:
         strategy: Its last step is ``contrastive``.
         samples: Leaves nothing to chance: all are the same text.
         stops: What ends it.
+        recordings: Of the samples, to note what each token was chosen from; or none.
     """
 
     lag = 1
 
-    def __init__(self, strategy: Strategy, samples: int, stops: Stops) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        samples: int,
+        stops: Stops,
+        recordings: Sequence[Recording] = (),
+    ) -> None:
         parameters = strategy.steps[-1].values
         self.samples = samples
         self.rows = int(parameters["k"])
@@ -31,6 +41,8 @@ class ContrastiveChooser:
         self.is_over = False
         self._alpha = float(parameters["alpha"])
         self._stops = stops
+        self._recordings = recordings
+        self._basis: Draw | None = None
         self._sampler = Sampler(strategy, 1, seed=0)
         self._probabilities: FloatArray | None = None
         self._directions: FloatArray = np.empty((0, 0), np.float32)
@@ -55,6 +67,7 @@ class ContrastiveChooser:
             scores = (1 - self._alpha) * self._probabilities - self._alpha * likeness
             chosen = int(scores.argmax())
             token = int(self.tokens[chosen])
+            self._record(scores)
             self._directions = np.concatenate((self._directions, directions[chosen, -1:]))
             self._sampler.observe(self.tokens[chosen : chosen + 1])
             self._written.append(token)
@@ -62,9 +75,17 @@ class ContrastiveChooser:
         self._propose(logits[chosen], text[chosen], chosen)
         return [token] * self.samples
 
+    def _record(self, scores: FloatArray) -> None:
+        if self._basis is not None:
+            kept = np.full(len(self._basis.logits), np.nan, np.float32)
+            kept[self.tokens] = scores
+            for recording in self._recordings:
+                recording.add(replace(self._basis, scores=kept))
+
     def _propose(self, logits: FloatArray, text: IntArray, chosen: int) -> None:
         """Let the k likeliest tokens after the row ``chosen`` be read next."""
         probabilities = self._sampler.probabilities(logits[None], text[None])[0]
+        self._basis = self._sampler.basis(0) if self._recordings else None
         order = np.argsort(-probabilities, kind="stable")[: self.rows]
         # Of a vocabulary smaller than k, the last token stands for the missing ones.
         order = np.concatenate((order, np.repeat(order[-1:], self.rows - len(order))))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -22,6 +22,9 @@ from shakespeare_tui.ui.screens.writing_columns import WritingColumns
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.prompt_field import PromptField
 from shakespeare_tui.ui.widgets.reading_view import ReadingView
+
+if TYPE_CHECKING:
+    from shakespeare_tui.core.sampling import Recording
 
 _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
@@ -114,11 +117,22 @@ class PlaygroundScreen(WritingColumns):
         column = self.strip.current
         if column.stream.text:
             self.action_stop()
-            self._read(column.stream.text, column.stream.prompt_length, column.written_with)
+            self._read(
+                column.stream.text,
+                column.stream.prompt_length,
+                column.written_with,
+                column.recording,
+            )
         else:
             self.lab.say("there is no text yet: g writes one")
 
-    def _read(self, text: str, prompt_length: int, strategy: str) -> None:
+    def _read(
+        self,
+        text: str,
+        prompt_length: int = 0,
+        strategy: str = "",
+        recording: "Recording | None" = None,
+    ) -> None:
         if self.chosen is None:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
         elif len(text) < 2:
@@ -130,6 +144,7 @@ class PlaygroundScreen(WritingColumns):
                 prompt_length,
                 reference=self.chosen,
                 strategy=strategy,
+                recording=recording,
                 seed=self.seed,
                 n_characters=self.n_characters,
             )
@@ -153,14 +168,14 @@ class PlaygroundScreen(WritingColumns):
 
         def take(text: str | None) -> None:
             if text is not None:
-                self._read(text, 0, "")
+                self._read(text)
 
         self.lab.push_screen(OwnTextDialog(), take)
 
     def on_paste(self, event: events.Paste) -> None:
         """A text that is pasted outside a field is read."""
         event.stop()
-        self._read(event.text.replace("\r\n", "\n").replace("\r", "\n"), 0, "")
+        self._read(event.text.replace("\r\n", "\n").replace("\r", "\n"))
 
     # --- files ---------------------------------------------------------------------------------
 

@@ -176,8 +176,8 @@ class WritingColumns(ChoosingCheckpoint):
         request = self.request(self.prompt.prompt, self.strip.strategies)
         self._written = list(self.strip.columns)
         self.written = request
-        self.strip.begin(request.prompt)
         self._job = GenerationJob(request)
+        self.strip.begin(self._job)
         self._show_head()
         if isinstance(self.focused, Input):
             self.strip.current.stream.focus()

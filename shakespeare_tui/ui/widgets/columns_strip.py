@@ -150,18 +150,18 @@ class ColumnsStrip(Horizontal):
 
     # --- texts ---------------------------------------------------------------------------------
 
-    def begin(self, prompt: str) -> None:
-        """Texts begin in all columns."""
-        for column in self.columns:
-            column.begin(prompt)
+    def begin(self, job: GenerationJob) -> None:
+        """The texts of a job begin, one in each column."""
+        for column, recording in zip(self.columns, job.recordings, strict=True):
+            column.begin(job.request.prompt, recording)
 
     def follow(self, job: GenerationJob, columns: Sequence[TextColumn]) -> None:
         """Take over what a job has written; ``columns`` are those it writes, in its order."""
         # Read before the text: what comes after is then taken by the next poll.
         is_over = job.is_over
-        for column, piece in zip(columns, job.take(), strict=True):
+        for place, (column, piece) in enumerate(zip(columns, job.take(), strict=True)):
             column.stream.append(piece)
-            column.border_subtitle = Content(_progress(job))
+            column.border_subtitle = Content(progress(job, place))
         if not is_over:
             for column, measures in zip(columns, job.previews, strict=True):
                 column.preview_measures(measures)
@@ -171,9 +171,12 @@ class ColumnsStrip(Horizontal):
                 column.show_measures(measures, marks)
 
 
-def _progress(job: GenerationJob) -> str:
-    if not job.tokens:
-        return job.state
-    speed = f" · {job.tokens / job.seconds:,.0f}/s" if job.seconds else ""
+def progress(job: GenerationJob, column: int) -> str:
+    """How far a column of a job is, in words."""
+    characters, searched = job.characters[column], job.searched[column]
+    if not characters:
+        is_searching = searched and job.state == "writing"
+        return f"searching {searched:,}" if is_searching else job.state
+    speed = f" · {characters / job.seconds:,.0f}/s" if job.seconds else ""
     how = "" if job.state in ("writing", "done") else f" · {job.state}"
-    return f"{job.tokens:,}{speed}{how}"
+    return f"{characters:,}{speed}{how}"

@@ -21,6 +21,7 @@ from shakespeare_tui.ui.widgets.reading_text import ReadingText, look_levels, su
 from shakespeare_tui.ui.widgets.xray import XRay, xray_lines
 
 if TYPE_CHECKING:
+    from shakespeare_tui.core.sampling import Draw, Recording
     from shakespeare_tui.ui.bridge_reading import Expectation, Reals, Scored
 
 _POLLS_A_SECOND = 20
@@ -68,6 +69,8 @@ class ReadingDesk(Horizontal):
         self._runs_root = runs_root
         self.reference, self._seed, self._n_characters = "", 42, 400
         self.branches = BranchTree("", 0, "")
+        self.recordings: dict[int, Recording | None] = {}
+        """By the number of the branch; None where no model wrote it."""
         self.number = 1
         self.side = "xray"
         self.scores: dict[int, Scored] = {}
@@ -75,7 +78,7 @@ class ReadingDesk(Horizontal):
         self.strategy = self.column_strategy = _DEFAULT_STRATEGY
         self.attention: Reals | None = None
         self.choice = AttentionChoice()
-        self._looked = ""
+        self._looked: str | None = None
         self._is_busy = False
         self._error = ""
         self._job: GenerationJob | None = None
@@ -116,6 +119,7 @@ class ReadingDesk(Horizontal):
         *,
         reference: str,
         strategy: str,
+        recording: "Recording | None",
         seed: int,
         n_characters: int,
     ) -> None:
@@ -128,12 +132,14 @@ class ReadingDesk(Horizontal):
             prompt_length: How much of it was given.
             reference: The model, ``RUN@STEP``.
             strategy: What wrote it, as text; empty where no model did.
+            recording: What its tokens were chosen from, where a model wrote it.
             seed: For branches.
             n_characters: How many a branch is given.
         """
         self.action_stop()
         self.reference, self._seed, self._n_characters = reference, seed, n_characters
         self.branches = BranchTree(text, prompt_length, strategy)
+        self.recordings = {1: recording}
         self.strategy = self.column_strategy = strategy or _DEFAULT_STRATEGY
         self.scores, self.xray, self.attention, self.side = {}, None, None, "xray"
         self.choice = AttentionChoice()
@@ -142,7 +148,8 @@ class ReadingDesk(Horizontal):
 
     def show_branch(self, number: int, position: int) -> None:
         """Show a branch with the cursor on a character; it is scored where it was not yet."""
-        self.number = number
+        # A branch that reads the same so far may have been drawn otherwise.
+        self.number, self._looked = number, None
         branch, reading = self.branches[number], self.reading
         reading.begin(branch.text, branch.prompt_length)
         # First what tells branches apart: a narrow window cuts off the rest.
@@ -226,13 +233,32 @@ class ReadingDesk(Horizontal):
             self.look()
             return
         self.attention = message.attention
-        if message.expectation is not None:
-            from shakespeare_tui.core.sampling import parse_strategy
+        found = message.expectation
+        if found is not None:
+            from shakespeare_tui.core.sampling import Draw, parse_strategy
 
             step = self.xray.step if self.xray else 0
-            self.xray = XRay(message.expectation, parse_strategy(self.strategy), step)
+            strategy = parse_strategy(self.strategy)
+            draw = self._draw_at(self.number, len(message.text))
+            known = draw or Draw.imagined(strategy, found.logits)
+            is_own = draw is not None and self._is_drawn(len(message.text))
+            self.xray = XRay(found.characters, found.tokens, known, strategy, step, is_drawn=is_own)
         self.shade_text()
         self.draw()
+
+    def _draw_at(self, number: int, position: int) -> "Draw | None":
+        """What the character at a place of a branch, or of what it grew out of, was drawn from."""
+        branch = self.branches[number]
+        if branch.parent is not None and position <= branch.start:
+            return self._draw_at(branch.parent, position)
+        recording = self.recordings.get(number)
+        first = branch.prompt_length if branch.parent is None else branch.start + 1
+        return recording.at(position - first) if recording is not None else None
+
+    def _is_drawn(self, position: int) -> bool:
+        """Whether the character at a place of the branch was drawn there, not taken by hand."""
+        branch = self.branches[self.number]
+        return position < len(branch.text) and not (branch.parent and position == branch.start)
 
     def draw(self) -> None:
         """Show the panel and the lines below for the present place."""
@@ -258,7 +284,7 @@ class ReadingDesk(Horizontal):
             )
         elif xray is not None:
             side.show(
-                "Expected",
+                xray.title,
                 xray.strategy.text,
                 lambda w, h, f: xray_lines(xray, w, h, is_focused=f, ascii=ascii_only),
             )

@@ -11,6 +11,7 @@ from shakespeare_tui.ui.widgets.text_glyphs import sign
 if TYPE_CHECKING:
     from shakespeare_tui.ui.bridge_reading import Scored
 
+_LEAST_SHARE = 0.001
 _LEVEL_LOOKS = (
     "$text-muted",
     "$foreground",
@@ -49,11 +50,15 @@ def _chosen(text: str, position: int, scored: "Scored | None", ascii: bool) -> C
     entropy = float(scored.entropy[position])
     return Content.assemble(
         shown,
-        f"  {math.exp(-nats):.1%}",
+        f"  {_share(math.exp(-nats))}",
         f" · surprise {nats:.2f}",
         f" · rank {scored.rank[position]}",
         (f" · entropy {entropy:.2f} nats · {where}", "$text-muted"),
     )
+
+
+def _share(probability: float) -> str:
+    return f"{probability:.1%}" if probability >= _LEAST_SHARE else f"<{_LEAST_SHARE:.1%}"
 
 
 def _copied(position: int, scored: "Scored | None") -> Content:

@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.message import Message
 
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.widgets.columns_strip import progress
 from shakespeare_tui.ui.widgets.reading_desk import ReadingDesk
 from shakespeare_tui.ui.widgets.reading_side import ReadingSide
 from shakespeare_tui.ui.widgets.xray import nudged
@@ -98,8 +99,8 @@ class ReadingView(ReadingDesk):
         """Move the selected step's value."""
         self._leave_branches()
         if self.xray is not None:
-            self.xray.strategy = nudged(self.xray.strategy, self.xray.step, by)
-            self.strategy = self.xray.strategy.text
+            strategy = nudged(self.xray.strategy, self.xray.step, by)
+            self.xray.strategy, self.strategy = strategy, strategy.text
         self.draw()
         self.refresh_bindings()
 
@@ -157,7 +158,7 @@ class ReadingView(ReadingDesk):
             branch = self.branches.neighbour(self.number, message.by)
             self.show_branch(branch.number, branch.start or branch.prompt_length)
         elif self.xray is not None:
-            n = len(self.xray.expectation.characters)
+            n = len(self.xray.characters)
             self.xray.candidate = min(max(self.xray.candidate + message.by, 0), n - 1)
             self.draw()
 
@@ -185,6 +186,7 @@ class ReadingView(ReadingDesk):
             seed=self._seed,
         )
         self._job = GenerationJob(request)
+        self.recordings[branch.number] = self._job.recordings[0]
         self.show_branch(branch.number, position)
         self.reading.focus()
         assert self._poll is not None
@@ -199,7 +201,7 @@ class ReadingView(ReadingDesk):
         self.reading.append(job.take()[0])
         branch = self.branches[self.number]
         branch.text = self.reading.text
-        self.reading.border_subtitle = Content(f"{job.tokens:,} · {job.state}")
+        self.reading.border_subtitle = Content(progress(job, 0))
         if is_over and self._poll is not None:
             self._poll.pause()
             self._error = job.error

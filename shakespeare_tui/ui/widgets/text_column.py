@@ -16,6 +16,7 @@ from shakespeare_tui.ui.widgets.stream_text import StreamText
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.measures import Measures
+    from shakespeare_tui.core.sampling import Recording
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class ColumnState:
     measures: "Measures | None" = None
     best: frozenset[str] = frozenset()
     progress: str = ""
+    recording: "Recording | None" = None
 
 
 class TextColumn(Vertical):
@@ -66,6 +68,7 @@ class TextColumn(Vertical):
         self._measures_line = Static(classes="measures", markup=False)
         self.measures: Measures | None = None
         self.written_with = ""
+        self.recording: Recording | None = None
         self._preview: Measures | None = None
         self._best: frozenset[str] = frozenset()
 
@@ -84,9 +87,9 @@ class TextColumn(Vertical):
         """Title the frame."""
         self.border_title = Content(str(number))
 
-    def begin(self, prompt: str) -> None:
-        """A text begins."""
-        self.written_with = self.strategy
+    def begin(self, prompt: str, recording: "Recording | None" = None) -> None:
+        """A text begins; of its tokens is noted in ``recording`` what they are chosen from."""
+        self.written_with, self.recording = self.strategy, recording
         self.stream.begin(prompt, len(prompt))
         self.show_measures(None, frozenset())
 
@@ -101,12 +104,13 @@ class TextColumn(Vertical):
             measures=self.measures,
             best=self._best,
             progress=str(self.border_subtitle or ""),
+            recording=self.recording,
         )
 
     def restore(self, state: ColumnState) -> None:
         """Show what was shown before."""
         self.field.write(state.strategy)
-        self.written_with = state.written_with
+        self.written_with, self.recording = state.written_with, state.recording
         self.stream.begin(state.text, state.prompt_length)
         self.show_measures(state.measures, state.best)
         self.border_subtitle = Content(state.progress)

@@ -11,8 +11,8 @@ from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.ui.widgets.text_glyphs import sign
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.sampling import Strategy, TraceStage
-    from shakespeare_tui.ui.bridge_reading import Expectation
+    from shakespeare_tui.core.sampling import Draw, Strategy, TraceStage
+    from shakespeare_tui.core.sampling.arrays import FloatArray, IntArray
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEAST_STAGE_CELLS = 10
@@ -24,30 +24,56 @@ class XRay:
     """What was expected at one place, and the strategy under the knife.
 
     Attributes:
-        expectation: Of the model.
+        characters: What each token id stands for, V of them.
+        tokens: The text before the place, [L].
+        known: What was noted there when the text was written, or what is imagined.
         strategy: Its steps make the stages.
         step: Which step is selected.
         candidate: Which candidate is selected.
         chosen: The character that stands there; empty behind the end.
+        is_drawn: Whether it was drawn from what is ``known``.
     """
 
-    expectation: "Expectation"
+    characters: Sequence[str]
+    tokens: "IntArray"
+    known: "Draw"
     strategy: "Strategy"
     step: int = 0
     candidate: int = 0
     chosen: str = ""
+    is_drawn: bool = False
 
     @property
     def stages(self) -> "list[TraceStage]":
         """The distribution of the model and after each step."""
         from shakespeare_tui.core.sampling import trace
 
-        return trace(self.strategy, self.expectation.logits, self.expectation.tokens)
+        return trace(self.known.by(self.strategy), self.tokens)
+
+    @property
+    def title(self) -> str:
+        """Whether this is what happened."""
+        if not self.is_drawn:
+            return "Expected"
+        return "As it was drawn" if self.strategy == self.known.strategy else "As it could be drawn"
 
     def candidates(self, n: int) -> list[str]:
         """The likeliest characters of the model, in order."""
-        order = np.argsort(-self.expectation.logits, kind="stable")[:n]
-        return [self.expectation.characters[token] for token in order]
+        return [self.characters[token] for token in self._order()[:n]]
+
+    def rows(self, n: int) -> list[int]:
+        """The tokens of the likeliest characters, the one that stands there among them."""
+        order = self._order()
+        rows = order[:n]
+        if self.chosen in self.characters and self.chosen:
+            chosen = self.characters.index(self.chosen)
+            if chosen not in rows:
+                rows[-1] = chosen
+        return rows
+
+    def _order(self) -> list[int]:
+        order: list[int] = np.argsort(-self.known.logits, kind="stable").tolist()
+        return order
 
 
 def nudged(strategy: "Strategy", step: int, by: int) -> "Strategy":
@@ -64,7 +90,11 @@ def nudged(strategy: "Strategy", step: int, by: int) -> "Strategy":
 
 
 def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: bool) -> Content:  # noqa: A002
-    """A heading and a line a candidate: bar and percentage at each stage that fits."""
+    """A heading, what chance and memory told the steps, and a line a candidate.
+
+    The line has a bar and a percentage at each stage that fits; of a search, which draws nothing,
+    the score of what it kept.
+    """
     stages = xray.stages
     shown = _fitting(len(stages), xray.step + 1, (width - _LABEL_CELLS) // _LEAST_STAGE_CELLS)
     cells = (width - _LABEL_CELLS) // len(shown)
@@ -74,9 +104,11 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
         is_selected = number == xray.step + 1
         heading.append(Content.styled(text, "bold $accent" if is_selected else "$text-muted"))
     lines = [Content("").join(heading)]
-    order = np.argsort(-xray.expectation.logits, kind="stable")[: max(1, height - 1)]
-    for row, token in enumerate(order.tolist()):
-        character = xray.expectation.characters[token]
+    notes = "".join(stages[number].note[: cells - 1].ljust(cells) for number in shown)
+    if notes.strip():
+        lines.append(Content.styled(" " * _LABEL_CELLS + notes, "$text-muted"))
+    for row, token in enumerate(xray.rows(max(1, height - len(lines)))):
+        character = xray.characters[token]
         is_here = is_focused and row == xray.candidate
         mark = ("▸" if is_here else " ") + (str(row + 1) if row < 9 else " ")
         look = "bold $success" if character == xray.chosen else "$foreground"
@@ -85,8 +117,12 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
             Content.styled(f" {sign(character, ascii)} ", look),
         ]
         for number in shown:
-            probability = float(stages[number].probabilities[token])
-            parts.append(_bar(probability, cells, number == xray.step + 1))
+            stage = stages[number]
+            if stage.scores is not None:
+                parts.append(_score(stage.scores, token, cells))
+            else:
+                is_selected = number == xray.step + 1
+                parts.append(_bar(float(stage.probabilities[token]), cells, is_selected))
         lines.append(Content("").join(parts))
     return Content("\n").join(lines)
 
@@ -107,3 +143,12 @@ def _bar(probability: float, cells: int, is_selected: bool) -> Content:
     figure = "-" if probability == 0 else f"{probability:.0%}" if probability >= 0.005 else "<1%"
     style = "$accent" if is_selected else "$text-muted"
     return Content.assemble((bar.ljust(room), style), (f"{figure:>4} ", "$foreground"))
+
+
+def _score(scores: "FloatArray", token: int, cells: int) -> Content:
+    """A score; the best of all stands out, and what the search dropped has none."""
+    score = float(scores[token])
+    if np.isnan(score):
+        return Content.styled("-".rjust(cells - 1) + " ", "$text-muted")
+    is_best = score == np.nanmax(scores)
+    return Content.styled(f"{score:>{cells - 1}.3f} ", "bold $foreground" if is_best else "")
