@@ -9,6 +9,8 @@ from shakespeare_tui.core.run_state import STATE_LOOKS
 from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
+    from shakespeare_tui.core.room.items import CheckpointItem
+    from shakespeare_tui.core.room.query import Query
     from shakespeare_tui.core.run_catalog import RunEntry
 
 _STYLES = {"success": "green", "warning": "yellow", "error": "red", "muted": "bright_black"}
@@ -20,9 +22,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Describe the command."""
     parser = subparsers.add_parser(
         "runs",
-        help="list all runs",
-        description="List all runs below the folder checkpoints (or $SHAKESPEARE_TUI_RUNS).",
+        help="list, filter and sort runs",
+        description="List the runs below the folder checkpoints (or $SHAKESPEARE_TUI_RUNS), each "
+        "with the best of its checkpoints that match QUERY. Losses compare within a protocol only.",
+        epilog="Example: shakespeare-tui runs 'val<1.6 d_model=384 corpus:tiny' --sort val. QUERY "
+        "is what the filter of the Checkpoints place takes: NAME<VALUE, NAME=VALUE, NAME:TEXT or a "
+        "word, all of which must hold; 'or' between alternatives, '!' before a term negates it.",
     )
+    parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
+    parser.add_argument(
+        "--sort",
+        metavar="NAME",
+        help="by val, train, gap, elo, step, size, age, run or another figure (newest first)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -32,36 +45,68 @@ def run(arguments: argparse.Namespace) -> int:
     import time
 
     from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.room.query import parse_query, sort_name
     from shakespeare_tui.core.run_catalog import RunCatalog
 
-    runs, now = RunCatalog(runs_folder()).entries(), time.time()
+    query, now = parse_query(" ".join(arguments.query)), time.time()
+    sort = None if arguments.sort is None else sort_name(arguments.sort)
+    runs = RunCatalog(runs_folder()).entries()
+    rows = _rows(runs, query, sort, arguments.reverse, now)
     if arguments.json:
-        print_json({"runs": [_record(run, now) for run in runs]})
+        print_json({"runs": [_record(row, now) for row in rows]})
+    elif rows:
+        _print_table(rows, now)
     elif runs:
-        _print_table(runs, now)
+        say(f"none of {len(runs):,} runs matches {query.text}")
     else:
         say(f"no runs in {runs_folder()} yet; make one with: shakespeare-tui train --no-ui")
     return 0
 
 
-def _record(run: "RunEntry", now: float) -> dict[str, Any]:
+def _rows(
+    runs: "list[RunEntry]", query: "Query", sort: str | None, is_reversed: bool, now: float
+) -> "list[CheckpointItem]":
+    """A row a run: the best of its checkpoints that match, or the run itself where it has none."""
+    from itertools import groupby
+
+    from shakespeare_tui.core.losses import best_of
+    from shakespeare_tui.core.paths import runs_folder
+    from shakespeare_tui.core.room.items import GREATEST_FIRST, items_of, sort_items
+    from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
+    from shakespeare_tui.core.run_names import RunNames
+
+    ratings = ratings_of(games_now(read_verdicts(runs_folder()), RunNames(runs)))
+    matching = (item for item in items_of(runs, ratings=ratings) if query.matches(item, now))
+    rows = []
+    for _, found in groupby(matching, key=lambda item: item.run.name):
+        items = list(found)
+        named = (item for item in items if item.checkpoint and item.checkpoint.is_best)
+        usable = [item for item in items if item.is_usable] or items
+        best = best_of(usable, lambda item: item.losses)
+        rows.append(next(named, best or usable[0]))
+    if sort is None:
+        return rows[::-1] if is_reversed else rows
+    is_descending = (sort in GREATEST_FIRST) != is_reversed
+    return sort_items(rows, sort, is_descending=is_descending, now=now)
+
+
+def _record(row: "CheckpointItem", now: float) -> dict[str, Any]:
     """A run as JSON: the loss is that of the checkpoint at ``best_step``, under ``protocol``."""
-    best = run.best.info if run.best else None
-    loss = best.loss if best else None
+    run, loss, info = row.run, row.loss, row.run.info
     return {
         "name": run.name,
         "path": str(run.path),
         "state": run.state,
         "step": run.step,
-        "best_step": best.step if best else None,
+        "best_step": row.checkpoint.step if row.checkpoint and row.is_usable else None,
         "val_loss": loss.value if loss else None,
         "protocol": loss.protocol if loss else None,
         "perplexity": perplexity(loss.value) if loss else None,
-        "parameters": run.info.parameters if run.info else None,
-        "corpus": run.info.corpus if run.info else None,
-        "parent": run.info.parent if run.info else None,
+        "parameters": info.parameters if info else None,
+        "corpus": info.corpus if info else None,
+        "parent": info.parent if info else None,
         "age_seconds": now - _written(run),
-        "problem": run.problem,
+        "problem": "; ".join(_problems(run)) or None,
     }
 
 
@@ -70,7 +115,13 @@ def _written(run: "RunEntry") -> float:
     return max((c.info.time for c in run.checkpoints if c.info), default=run.created)
 
 
-def _print_table(runs: "list[RunEntry]", now: float) -> None:
+def _problems(run: "RunEntry") -> list[str]:
+    """What is damaged in it, a line each."""
+    found = [] if run.problem is None else [f"{run.name}: {run.problem}"]
+    return found + [f"{c.reference}: {c.problem}" for c in run.checkpoints if c.problem is not None]
+
+
+def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
     """The runs; columns that can be done without go where the terminal is narrow."""
     from rich.table import Table
     from rich.text import Text
@@ -80,15 +131,16 @@ def _print_table(runs: "list[RunEntry]", now: float) -> None:
         for title in titles:
             justify: Literal["left", "right"] = "left" if title in _TEXTS else "right"
             made.add_column(title, justify=justify, no_wrap=True)
-        for run in runs:
-            cells = _cells(run, now)
-            cells["state"].stylize(_STYLES[STATE_LOOKS[run.state][1]])
-            made.add_row(*(cells[title] for title in titles), style="dim" if run.problem else None)
+        for row in rows:
+            cells = _cells(row, now)
+            cells["state"].stylize(_STYLES[STATE_LOOKS[row.run.state][1]])
+            style = "dim" if row.run.problem else None
+            made.add_row(*(cells[title] for title in titles), style=style)
         return made
 
-    def _cells(run: "RunEntry", now: float) -> dict[str, Text]:
-        best, info = run.best.info if run.best else None, run.info
-        loss = best.loss if best else None
+    def _cells(row: "CheckpointItem", now: float) -> dict[str, Text]:
+        run, loss, info = row.run, row.loss, row.run.info
+        step = row.checkpoint.step if row.checkpoint and row.is_usable else None
         figure = perplexity(loss.value) if loss else None
         texts = {
             "run": run.name,
@@ -96,7 +148,7 @@ def _print_table(runs: "list[RunEntry]", now: float) -> None:
             "step": "-" if run.step is None else f"{run.step:,}",
             "val loss": format_loss(loss.value if loss else None),
             "protocol": loss.protocol or "-" if loss else "-",
-            "at step": f"{best.step:,}" if best else "-",
+            "at step": "-" if step is None else f"{step:,}",
             "perplexity": "-" if figure is None else f"{figure:.2f}",
             "parameters": format_count(info.parameters) if info else "-",
             "corpus": info.corpus if info else "-",
@@ -104,12 +156,12 @@ def _print_table(runs: "list[RunEntry]", now: float) -> None:
         }
         return {title: Text(visible(text)) for title, text in texts.items()}
 
-    titles = list(_cells(runs[0], now))
+    titles = list(_cells(rows[0], now))
     for title in _LEFT_OUT_FIRST:
         if fits(table(titles)):
             break
         titles.remove(title)
     print_table(table(titles))
-    for run in runs:
-        if run.problem:
-            say(f"{run.name}: {run.problem}")
+    for row in rows:
+        for problem in _problems(row.run):
+            say(problem)

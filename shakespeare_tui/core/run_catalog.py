@@ -18,10 +18,12 @@ from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.config_loading import ConfigError, parse_config
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.event_log import last_events
+from shakespeare_tui.core.files import file_sha256
 from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.run_notes import FormerName, RunNotes, read_notes
 from shakespeare_tui.core.run_state import RunState, state_after, state_in_training
 from shakespeare_tui.core.runs import (
+    WEIGHTS,
     CheckpointInfo,
     RunFolder,
     RunInfo,
@@ -30,8 +32,10 @@ from shakespeare_tui.core.runs import (
 )
 from shakespeare_tui.core.weights_check import weights_problem
 
-_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".gguf", ".onnx")
+_FOREIGN = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".gguf", ".onnx")
 """What files of models are called elsewhere: one that lies here is named as foreign."""
+_WEIGHTS_STATE = 3
+_SAVING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +165,7 @@ class RunCatalog:
                     yield self._run(path, before, reads_configs)
                 elif item.is_symlink() and not path.exists():
                     yield _damaged(path, "a link to what is not there")
-                elif item.name.lower().endswith(_WEIGHTS):
+                elif item.name.lower().endswith(_FOREIGN):
                     yield _damaged(path, "a file of another program; runs are folders")
             except OSError as error:
                 if os.path.lexists(path):  # else it went away while it was looked at
@@ -216,7 +220,7 @@ class RunCatalog:
         for item in items:
             step = step_of_folder(item.name)
             if step is None:
-                if item.name.startswith("step-") or item.name.lower().endswith(_WEIGHTS):
+                if item.name.startswith("step-") or item.name.lower().endswith(_FOREIGN):
                     yield CheckpointEntry(
                         run=path.name,
                         name=item.name,
@@ -268,17 +272,20 @@ def _parsed(yaml: str) -> tuple[Config, Mapping[str, str]]:
 def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
     try:
         state = _state(folder)
-        if before is not None and before.state == state and before.problem is None:
+        if before is not None and before.state == state:
             return before
         sizes = _sizes(folder)
         size = sum(sizes.values())
         info = read_checkpoint_info(folder, step)
-        if "weights.safetensors" not in sizes:
-            return _Read(state, None, size, "weights.safetensors is missing")
-        weights = f"{folder}/weights.safetensors"
-        problem = weights_problem(weights, sizes["weights.safetensors"])
+        if WEIGHTS not in sizes:
+            return _Read(state, None, size, f"{WEIGHTS} is missing")
+        weights = f"{folder}/{WEIGHTS}"
+        problem = weights_problem(weights, sizes[WEIGHTS])
+        if problem is None and info.weights_sha256 and _is_suspect(folder, state, before):
+            is_as_saved = file_sha256(Path(weights)) == info.weights_sha256
+            problem = None if is_as_saved else "its content is not what was saved (SHA-256)"
         if problem is not None:
-            return _Read(state, None, size, f"weights.safetensors is damaged: {problem}")
+            return _Read(state, None, size, f"{WEIGHTS} is damaged: {problem}")
     except UserError as error:
         return _Read((), None, 0, str(error))
     except OSError as error:
@@ -287,15 +294,31 @@ def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
 
 
 def _state(folder: str) -> tuple[int, ...]:
-    """What changes when a checkpoint's folder or its figures do."""
+    """What changes when a checkpoint's folder, its figures or, last, its weights do."""
     outer = os.stat(folder)
     if not stat.S_ISDIR(outer.st_mode):
         raise UserError("a file, not a folder; checkpoints are folders")
-    try:
-        inner = os.stat(f"{folder}/info.json")
-    except FileNotFoundError:
-        return (outer.st_ino, outer.st_mtime_ns)
-    return (outer.st_ino, outer.st_mtime_ns, inner.st_mtime_ns, inner.st_size)
+    state = [outer.st_ino, outer.st_mtime_ns]
+    for name in ("info.json", WEIGHTS):
+        try:
+            inner = os.stat(f"{folder}/{name}")
+        except FileNotFoundError:
+            state += [0, 0, 0]
+        else:
+            # The time of the change, which no program can set back.
+            state += [inner.st_ino, inner.st_ctime_ns, inner.st_size]
+    return tuple(state)
+
+
+def _is_suspect(folder: str, state: tuple[int, ...], before: _Read | None) -> bool:
+    """Whether the weights were written to since they were listed, or since they were saved.
+
+    Reading all weights to compare their digests would take too long.
+    """
+    if before is not None and before.info is not None:
+        return before.state[-_WEIGHTS_STATE:] != state[-_WEIGHTS_STATE:]
+    written, saved = (os.stat(f"{folder}/{name}").st_mtime for name in (WEIGHTS, "info.json"))
+    return written > saved + _SAVING_SECONDS
 
 
 def _sizes(folder: str) -> dict[str, int]:

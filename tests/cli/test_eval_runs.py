@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
+from shakespeare_tui.core.config import Config, ModelConfig
 from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.core.shipped import shipped_folder
@@ -179,6 +181,72 @@ class TestRuns:
         (run,) = json.loads(cli("runs", "--json").out)["runs"]
         assert run["state"] == "damaged"
         assert "run.json" in run["problem"]
+
+    def test_a_damaged_checkpoint_is_told(self, cli: CommandLine, trained: RunFolder) -> None:
+        trained.checkpoint(20).weights_path.write_bytes(b"")
+        outcome = cli("runs")
+        assert outcome.err.startswith("alpha@20: weights.safetensors is damaged: it is not a")
+        (run,) = json.loads(cli("runs", "--json").out)["runs"]
+        assert run["problem"].startswith("alpha@20: ")
+
+    @pytest.mark.parametrize(
+        ("arguments", "found"),
+        [
+            ((), ["late 1.4, exact at 20", "early 1.5, subset-64 at 10", "bare"]),
+            (("val<1.6",), ["late 1.4, exact at 20", "early 1.5, subset-64 at 10"]),
+            (("val<1.45",), ["late 1.4, exact at 20"]),
+            (("step<20",), ["late 1.8, exact at 10", "early 1.5, subset-64 at 10"]),
+            (("corpus:tiny", "or", "bare"), ["late 1.4, exact at 20", "bare"]),
+            (("d_model=384",), ["bare"]),
+            (("run:l", "!protocol=exact"), ["early 1.5, subset-64 at 10"]),
+            (("nothing",), []),
+            (("--reverse",), ["bare", "early 1.5, subset-64 at 10", "late 1.4, exact at 20"]),
+            (("--sort=run",), ["bare", "early 1.5, subset-64 at 10", "late 1.4, exact at 20"]),
+            (("--sort=val_loss",), ["late 1.4, exact at 20", "early 1.5, subset-64 at 10", "bare"]),
+            (("--sort=step",), ["late 1.4, exact at 20", "early 1.5, subset-64 at 10", "bare"]),
+            (
+                ("--sort=step", "--reverse", "val<9"),
+                ["early 1.5, subset-64 at 10", "late 1.4, exact at 20"],
+            ),
+        ],
+        ids=str,
+    )
+    def test_queries_and_sorting_are_those_of_the_checkpoint_room(
+        self, arguments: tuple[str, ...], found: list[str], cli: CommandLine, runs_root: Path
+    ) -> None:
+        """Each run is shown by the best of its checkpoints that match."""
+        wide = Config(model=ModelConfig(d_model=384, n_heads=6))
+        add_run(runs_root, "bare", created=1.0, config=wide, corpus="sample")
+        add_run_with_losses(runs_root, "early", {10: 1.5, 20: 1.9}, created=2.0, corpus="sample")
+        late = add_run(runs_root, "late", created=3.0)
+        for step, loss in ((10, 1.8), (20, 1.4)):
+            add_checkpoint(late, step, loss, protocol="exact")
+        late.write_index(best=20, last=20)
+        runs = json.loads(cli("runs", *arguments, "--json").out)["runs"]
+        told = [
+            f"{run['name']} {run['val_loss']}, {run['protocol']} at {run['best_step']}"
+            if run["val_loss"]
+            else run["name"]
+            for run in runs
+        ]
+        assert told == found
+        lines = cli("runs", *arguments).out.splitlines()[1:]
+        assert [line.split()[0] for line in lines] == [line.split()[0] for line in found]
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("vall<2",), "nothing is called vall; did you mean val"),
+            (("val<",), "val< needs a value"),
+            (("--sort=vall",), "nothing to sort by is called vall; did you mean val"),
+        ],
+    )
+    def test_a_wrong_query_names_the_nearest(
+        self, arguments: tuple[str, ...], said: str, cli: CommandLine
+    ) -> None:
+        outcome = cli("runs", *arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert said in outcome.err
 
     def test_a_run_in_training_says_so(self, cli: CommandLine, trained: RunFolder) -> None:
         with trained.locked():

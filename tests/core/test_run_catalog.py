@@ -297,6 +297,38 @@ def test_a_fifo_in_a_checkpoint_is_damage_and_not_waited_for(name: str, runs_roo
     assert only(runs_root, "a", "step-00000010").problem is None
 
 
+def flip(path: Path) -> None:
+    """Change a byte in place, as a failing disk or a careless tool does."""
+    with path.open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-5, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_weights_damaged_in_place_are_noticed_when_listed_again(trained: RunFolder) -> None:
+    """Neither size nor header tell; nor does the time of writing, which is set back."""
+    catalog = RunCatalog(trained.path.parent)
+    assert all(c.problem is None for c in catalog.entries()[0].checkpoints)
+    path = trained.checkpoint(20).weights_path
+    before = path.stat()
+    flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    problems = {c.step: c.problem for c in catalog.entries()[0].checkpoints}
+    assert "SHA-256" in (problems.pop(20) or "")
+    assert set(problems.values()) == {None}
+    flip(path)
+    assert all(c.problem is None for c in catalog.entries()[0].checkpoints)
+
+
+def test_weights_written_to_after_they_were_saved_are_noticed_at_once(trained: RunFolder) -> None:
+    path = trained.checkpoint(20).weights_path
+    flip(path)
+    later = path.stat().st_mtime + 60
+    os.utime(path, (later, later))
+    assert "SHA-256" in (only(trained.path.parent, "alpha", "step-00000020").problem or "")
+
+
 def test_a_fifo_for_notes_is_no_note(runs_root: Path) -> None:
     run = add_run_with_losses(runs_root, "a", {10: 2.0})
     fifo(run.path / "notes.json")

@@ -1,6 +1,7 @@
 """The Checkpoints place: what it lists, how it is narrowed, and where it leads."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -92,6 +93,29 @@ async def test_what_is_damaged_or_foreign_says_so_and_the_others_are_there(
             assert app.current_mode == "checkpoints"
         assert "there is no usable checkpoint on this line" in shown(app)
         assert screen.marked == []
+
+
+async def test_r_notices_what_was_damaged_meanwhile(
+    make_app: MakeApp, trained: RunFolder, runs_root: Path
+) -> None:
+    """A byte of the weights, a config, a FIFO: a grey row each, with the reason, and no more."""
+    for name in ("config", "fifo"):
+        add_run_with_losses(runs_root, name, {10: 2.0})
+    app = make_app("checkpoints")
+    async with app.run_test(size=(160, 30), notifications=True) as pilot:
+        await opened(app, pilot, 3)
+        path = trained.checkpoint(20).weights_path
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+        (runs_root / "config" / "config.yaml").write_text("model: [")
+        (runs_root / "fifo" / "run.json").unlink()
+        os.mkfifo(runs_root / "fifo" / "run.json")
+        await pilot.press("r")
+        await until(lambda: "SHA-256" in " ".join(row_of(app, "20")))
+        assert "config.yaml:1:" in row_of(app, "config")
+        assert "not a regular file" in " ".join(row_of(app, "fifo"))
+        assert "finished" in row_of(app, "alpha")
 
 
 async def test_enter_shows_the_run_in_train(make_app: MakeApp, runs_root: Path) -> None:

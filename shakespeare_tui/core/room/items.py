@@ -181,6 +181,8 @@ FIGURES: Mapping[str, Figure] = {
     )
 }
 """By the name that is typed, in the order in which help tells them."""
+GREATEST_FIRST = ("elo", "step")
+"""What is sorted in descending order unless it is asked for the other way."""
 
 
 @cache

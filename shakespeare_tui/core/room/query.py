@@ -102,6 +102,20 @@ def parse_query(text: str) -> Query:
     return Query(text, tuple(map(tuple, alternatives)), reads_configs)
 
 
+def sort_name(name: str) -> str:
+    """The figure of ``FIGURES`` that a name means, for sorting.
+
+    Raises:
+        UserError: There is none.
+    """
+    known = _OTHER_NAMES.get(name.lower(), name.lower())
+    if known in FIGURES:
+        return known
+    found = nearest(name, [*FIGURES, *_OTHER_NAMES])
+    hint = f"did you mean {found}?" if found else f"there are {', '.join(FIGURES)}"
+    raise UserError(f"nothing to sort by is called {name}; {hint}")
+
+
 def without_begun_name(text: str) -> str | None:
     """A query without its last word, where that may be the beginning of a name still being typed.
 

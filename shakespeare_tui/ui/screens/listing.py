@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from shakespeare_tui.core.room.differences import Texts
 from shakespeare_tui.core.room.elo import Rating
-from shakespeare_tui.core.room.items import CheckpointItem, items_of, sort_items
+from shakespeare_tui.core.room.items import GREATEST_FIRST, CheckpointItem, items_of, sort_items
 from shakespeare_tui.core.room.query import Query, parse_query, without_begun_name
 from shakespeare_tui.core.room.recommendation import Copies, Recommendation, recommend
 from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
@@ -28,7 +28,6 @@ from shakespeare_tui.ui.widgets.filter_bar import FilterBar
 
 SORTS: tuple[str | None, ...] = (None, "val", "train", "gap", "elo", "step", "size", "age", "run")
 """None is by run, newest first. Losses, sizes and ages begin with the smallest."""
-_GREATEST_FIRST = ("elo", "step")
 _EMPTY = (
     "There are no runs yet.\n\nPress 3, then s, to train a first model: two minutes make a small "
     "Shakespeare. Its checkpoints are then listed here."
@@ -273,7 +272,7 @@ class ListingScreen(LabScreen):
 
     def _sort_by(self, name: str | None) -> None:
         self._sort = name
-        self._is_descending = name in _GREATEST_FIRST
+        self._is_descending = name in GREATEST_FIRST
         self.show_items()
 
     def action_reverse(self) -> None:
