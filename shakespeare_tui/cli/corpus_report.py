@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from shakespeare_tui.core.corpus.inspect import Baselines, CorpusReport
 from shakespeare_tui.core.corpus.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.core.corpus.statistics import CharacterShares, TextStatistics
-from shakespeare_tui.core.formatting import format_bytes
+from shakespeare_tui.core.formatting import counted, format_bytes
 from shakespeare_tui.core.visible_text import visible
 
 _LONGEST_BAR = 30
@@ -48,7 +48,7 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
         ("files", f"{len(paths):,}") if len(paths) > 1 else ("file", page.visible(str(paths[0]))),
         ("characters", f"{statistics.characters:,}"),
         ("lines", f"{statistics.lines:,}, longest {statistics.longest_line_characters:,}"),
-        ("vocabulary", f"{statistics.vocab_size:,} characters"),
+        ("vocabulary", counted(statistics.vocab_size, "character")),
         ("sha-256", report.sha256),
     )
     yield from page.heading("vocabulary, by code point")

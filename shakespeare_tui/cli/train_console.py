@@ -21,7 +21,13 @@ from shakespeare_tui.core.events import (
     SampleGenerated,
     StepCompleted,
 )
-from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
+from shakespeare_tui.core.formatting import (
+    counted,
+    format_count,
+    format_duration,
+    format_loss,
+    perplexity,
+)
 from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.run_state import state_after
 from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS, RunningMean
@@ -214,7 +220,7 @@ class TrainConsole:
         """
         latest = self._latest
         seconds = latest.elapsed_seconds if latest else 0.0
-        rows = [("state", f"{state_after(finished)}, {finished.step:,} steps")]
+        rows = [("state", f"{state_after(finished)}, {counted(finished.step, 'step')}")]
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
             rows.append(("val_loss", _figures(finished.val_loss, finished.protocol)))

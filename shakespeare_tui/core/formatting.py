@@ -94,6 +94,11 @@ def format_loss(loss: float | None) -> str:
     return "-" if loss is None or not math.isfinite(loss) else f"{loss:.4f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 file``, ``2 files``, ``1,200 files``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def per_second(count: float, seconds: float) -> float:
     """How many a second; 0 where no time has passed."""
     return count / seconds if seconds > 0 else 0.0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import read_bounded, reason
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.core.sampling import parse_strategy
 from shakespeare_tui.core.text_export import WrittenText, export_texts
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
@@ -86,7 +87,7 @@ class Batch:
             return False
         try:
             export_texts(self._path, self._texts)
-            self.outcome = f"{len(self._texts)} texts are in {self._path}"
+            self.outcome = f"{self._path} holds {counted(len(self._texts), 'text')}"
         except (UserError, RunFailedError) as error:
             self.outcome, self.is_failed = str(error), True
         return True

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shakespeare_tui.core.formatting import (
+    counted,
     format_bytes,
     format_count,
     format_duration,
@@ -102,6 +103,10 @@ def test_what_is_read_is_near_what_was_meant(value: float) -> None:
 )
 def test_losses(loss: float | None, text: str) -> None:
     assert format_loss(loss) == text
+
+
+def test_one_of_a_kind_is_singular() -> None:
+    assert [counted(n, "file") for n in (0, 1, 1200)] == ["0 files", "1 file", "1,200 files"]
 
 
 def test_a_speed_needs_time() -> None:

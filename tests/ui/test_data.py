@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import http.server
 import json
-import os
 import random
 import re
 import shutil
@@ -482,17 +481,44 @@ class TestImport:
         app = open_app()
         async with app.run_test(size=WIDE) as pilot:
             await until(lambda: is_listed(app))
-            await pilot.press("i", *"te")
-            await until(lambda: f"texts{os.sep}" in shown(app))
-            await pilot.press("tab")
-            await until(lambda: "my novel.txt" in shown(app))
-            await pilot.press("tab", "enter")
-            await until(lambda: is_measured(app))
+            await pilot.press("i")
+            await pilot.pause()
+            # All at once: the suggestions come later than the keys.
+            for key in ("t", "e", "tab", "tab", "enter"):
+                app.post_message(Key(key, key if len(key) == 1 else None))
+            await until(lambda: app.screen.query(CorpusDetail) and is_measured(app))
             path = bare_folder / "texts" / "my novel.txt"
             assert app.screen.query_one(CorpusList).highlighted_spec == str(path)
             text = page(app, "overview")
             assert "ready to train on" in text and "ASCII" in text and "840,000" in text
             assert app.settings.get(OWN, "") == str(path)
+
+    @pytest.mark.parametrize("typed", ["nov", "novel.tx", "novel.txt"])
+    async def test_enter_takes_the_only_thing_that_it_can_become(
+        self, open_app: OpenApp, bare_folder: Path, typed: str
+    ) -> None:
+        (bare_folder / "novel.txt").write_text("It was a dark night.\n" * 400)
+        app = open_app()
+        async with app.run_test(size=WIDE) as pilot:
+            await until(lambda: is_listed(app))
+            await pilot.press("i")
+            await pilot.pause()
+            for key in (*typed.replace(".", "_"), "enter"):
+                app.post_message(Key(key, "." if key == "_" else key if len(key) == 1 else None))
+            await until(lambda: app.screen.query(CorpusDetail) and is_measured(app))
+            path = bare_folder / "novel.txt"
+            assert app.screen.query_one(CorpusList).highlighted_spec == str(path)
+
+    async def test_a_folder_of_one_file_and_one_rare_character_are_singular(
+        self, open_app: OpenApp, bare_folder: Path
+    ) -> None:
+        (bare_folder / "texts").mkdir()
+        (bare_folder / "texts" / "a.txt").write_text("To be or not to be.\n" * 99 + "X")
+        app = open_app(bare_folder / "texts")
+        async with app.run_test(size=(80, 24)):
+            await measure(app, str(bare_folder / "texts"))
+            assert "1 file in" in page(app, "overview")
+            assert "1 of them occurs at most 10 times: X" in " ".join(page(app, "overview").split())
 
     async def test_arrows_choose_among_suggestions(
         self, open_app: OpenApp, bare_folder: Path

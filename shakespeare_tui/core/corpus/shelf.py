@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.core.formatting import counted
 
 Standing = Literal["unchecked", "verified", "shipped", "own", "absent", "damaged"]
 """How a corpus stands; only ``absent`` and ``damaged`` ones cannot be read."""
@@ -133,7 +134,7 @@ def _own_item(path: Path) -> ShelfItem:
         return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=str(error))
     assert source is not None
     n_files = len(source.paths)
-    origin = f"{n_files:,} files in {spec}" if path.is_dir() else spec
+    origin = f"{counted(n_files, 'file')} in {spec}" if path.is_dir() else spec
     return ShelfItem(
         spec,
         source.title,

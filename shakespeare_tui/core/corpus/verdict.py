@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from shakespeare_tui.core.corpus.statistics import TextStatistics
+from shakespeare_tui.core.formatting import counted
 
 Level = Literal["good", "note", "warning", "bad"]
 _RANKS: dict[Level, int] = {"good": 0, "note": 1, "warning": 2, "bad": 3}
@@ -142,9 +143,9 @@ def _encoding(statistics: TextStatistics) -> Finding:
 
 def _size(statistics: TextStatistics) -> Finding:
     n = statistics.characters
-    amount = f"{n:,} characters"
+    amount = counted(n, "character")
     if n < TOO_SHORT_CHARACTERS:
-        return Finding("bad", "size", f"{amount} are too few to split and train on")
+        return Finding("bad", "size", f"too short to split and train on: {amount}")
     if n < SHORT_CHARACTERS:
         return Finding("warning", "size", f"{amount}: a model learns them by heart within minutes")
     if n < SMALL_CHARACTERS:
@@ -175,7 +176,8 @@ def _characters(statistics: TextStatistics) -> Iterator[Finding]:
         yield Finding(
             level,
             "rare",
-            f"{len(rare):,} of them occur at most {RARE_OCCURRENCES} times: {named}{more}",
+            f"{len(rare):,} of them {'occurs' if len(rare) == 1 else 'occur'} at most "
+            f"{RARE_OCCURRENCES} times: {named}{more}",
         )
     else:
         yield Finding("good", "rare", f"every character occurs more than {RARE_OCCURRENCES} times")

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.core.room.differences import Texts
 from shakespeare_tui.core.room.elo import Rating
 from shakespeare_tui.core.room.items import GREATEST_FIRST, CheckpointItem, items_of, sort_items
@@ -191,7 +192,7 @@ class ListingScreen(LabScreen):
 
     def _tell_count(self) -> None:
         checkpoints = sum(item.checkpoint is not None for item in self.shown)
-        note = f"{checkpoints:,} checkpoints" if checkpoints != 1 else "1 checkpoint"
+        note = counted(checkpoints, "checkpoint")
         if self._query.text.strip():
             note = f"{checkpoints:,} of {sum(i.checkpoint is not None for i in self.items):,}"
         if self._query.reads_configs and not self.configs:

@@ -8,6 +8,7 @@ import numpy as np
 from textual.content import Content
 
 from shakespeare_tui.core.corpus.verdict import RARE_OCCURRENCES, character_name
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.ui.widgets.text_lines import bar
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class CharacterLines(Sequence[Content]):
         rare = int((counts <= RARE_OCCURRENCES).sum())
         self._head = (
             Content.assemble(
-                f"{len(counts):,} characters",
+                counted(len(counts), "character"),
                 (
                     f" by {order} · {rare:,} rare (at most {RARE_OCCURRENCES} times)"
                     + (" · bars by logarithm" if is_log else ""),

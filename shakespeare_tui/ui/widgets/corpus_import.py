@@ -1,6 +1,7 @@
 """Ask for the path of one's own text, completing it as it is typed."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,6 +18,7 @@ from textual.widgets.option_list import Option
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import format_bytes
 from shakespeare_tui.ui.dialogs.closing import Dialog
+from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.corpus.completion import PathSuggestion
@@ -28,6 +30,16 @@ _HINT = "tab completes · ↓↑ choose · enter takes a file, or a folder of te
 class _Completed:
     typed: str
     suggestions: "tuple[PathSuggestion, ...]"
+
+
+class PathField(OrderedInput):
+    """The field, whose keys are obeyed in the order in which they are typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "screen.complete", "Complete", id="import.complete"),
+        Binding("down", "screen.highlight(1)", "Next", show=False, id="import.next"),
+        Binding("up", "screen.highlight(-1)", "Previous", show=False, id="import.previous"),
+    ]
 
 
 class CorpusImport(Dialog[str | None]):
@@ -62,9 +74,6 @@ class CorpusImport(Dialog[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close", id="import.close"),
-        Binding("tab", "complete", "Complete", priority=True, id="import.complete"),
-        Binding("down", "highlight(1)", "Next", show=False, priority=True, id="import.next"),
-        Binding("up", "highlight(-1)", "Previous", show=False, priority=True, id="import.previous"),
     ]
 
     class Found(Message):
@@ -85,13 +94,15 @@ class CorpusImport(Dialog[str | None]):
     def __init__(self) -> None:
         super().__init__()
         self._found = _Completed("", ())
+        self._awaited: list[Callable[[], object]] = []
+        """What was asked for before the suggestions for what is typed were known."""
 
     def compose(self) -> ComposeResult:
         """The field, what it may become, and a line of advice."""
         with Vertical() as frame:
             frame.border_title = "Import a text of your own"
             frame.border_subtitle = "esc closes"
-            yield Input(placeholder="path of a text file or folder", id="path", compact=True)
+            yield PathField(placeholder="path of a text file or folder", id="path", compact=True)
             suggestions = OptionList(id="suggestions")
             suggestions.can_focus = False
             yield suggestions
@@ -124,6 +135,16 @@ class CorpusImport(Dialog[str | None]):
         options = self.query_one(OptionList)
         options.set_options(Option(_prompt(item)) for item in message.found.suggestions)
         options.highlighted = None
+        self._act()
+
+    def _when_found(self, act: Callable[[], object]) -> None:
+        """Act as soon as the suggestions are those for what is typed."""
+        self._awaited.append(act)
+        self._act()
+
+    def _act(self) -> None:
+        while self._awaited and self._found.typed == self._field.value:
+            self._awaited.pop(0)()
 
     @property
     def _field(self) -> Input:
@@ -141,13 +162,13 @@ class CorpusImport(Dialog[str | None]):
 
     def action_complete(self) -> None:
         """Complete as far as there is no choice; or take what is highlighted."""
+        self._when_found(self._complete_found)
+
+    def _complete_found(self) -> None:
         from shakespeare_tui.core.corpus.completion import common_start
 
-        chosen = self._highlighted
-        if chosen is not None:
-            self._type(chosen.text)
-        elif self._found.typed == self._field.value:
-            self._type(common_start(self._found.typed, self._found.suggestions))
+        chosen, found = self._highlighted, self._found
+        self._type(chosen.text if chosen else common_start(found.typed, found.suggestions))
 
     def action_highlight(self, direction: int) -> None:
         """Choose among the suggestions while the field keeps the focus."""
@@ -167,11 +188,18 @@ class CorpusImport(Dialog[str | None]):
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
+        self._when_found(self._take_found)
+
+    def _take_found(self) -> None:
+        """Take what is highlighted, what is typed in full, or the only thing it can become."""
+        typed, suggestions = self._field.value.strip(), self._found.suggestions
         chosen = self._highlighted
+        if chosen is None and len(suggestions) == 1 and suggestions[0].text.rstrip(os.sep) != typed:
+            chosen = suggestions[0]
         if chosen is not None:
             self._take(chosen)
-        elif self._field.value.strip():
-            self._check(self._field.value.strip())
+        elif typed:
+            self._check(typed)
 
     def _take(self, suggestion: "PathSuggestion") -> None:
         self._type(suggestion.text)

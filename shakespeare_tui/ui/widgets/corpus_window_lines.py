@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.content import Content
 
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.core.tokenizers import CharTokenizer
 from shakespeare_tui.core.tokens import TextDataset, check_length
 from shakespeare_tui.ui.widgets.text_glyphs import sign
@@ -129,7 +130,7 @@ def _facts(cut: WindowCut, width: int, draws: str) -> Iterable[Content]:
         text = f"{cut.stride - cut.seq_len:,} characters between neighbours are in no window."
     rest = cut.n_train - 1 - ((cut.n_windows - 1) * cut.stride + cut.seq_len)
     if rest > 0:
-        text += f" The last {rest:,} characters before the split do not fill another one."
+        text += f" Another window does not fit: {counted(rest, 'character')} left before the split."
     yield from paragraph(text, width)
     how = (
         "data.windows is random: training starts windows anywhere and does not use the stride; "
@@ -197,7 +198,7 @@ def _grid(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
             yield _row(label, shown, cells, f"bold {style}")
             yield _row("  id", (str(ids[place]) for place in places), cells, "$text-muted")
     if n_places < cut.seq_len:
-        yield muted(f"and {cut.seq_len - n_places:,} places more")
+        yield muted(f"and {counted(cut.seq_len - n_places, 'place')} more")
 
 
 def _row(label: str, items: Iterable[str], cells: int, style: str) -> Content:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.style import Style
 from textual.content import Content
 
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
 from shakespeare_tui.ui.widgets.text_lines import heading, muted
@@ -142,8 +143,8 @@ class CorpusZipf(Chart, can_focus=True):
         column = 0
         word_sign = "*" if word_mark == "*" else "━"
         for sign, part, text in (
-            (word_sign, "words", _named("words", words, zipf_slope(words))),
-            (character_mark, "characters", _named("characters", characters, None)),
+            (word_sign, "words", _named("word", words, zipf_slope(words))),
+            (character_mark, "characters", _named("character", characters, None)),
             (law_mark, "law", "slope -1"),
         ):
             canvas.write(column, 0, sign, self._style(part))
@@ -159,7 +160,7 @@ def _tick(value: float) -> str:
 
 
 def _named(what: str, counts: "NDArray[np.int64]", slope: float | None) -> str:
-    text = f"{len(counts):,} {what}"
+    text = counted(len(counts), what)
     return text if slope is None else f"{text}, slope {slope:.2f}"
 
 
@@ -183,7 +184,10 @@ def word_lines(state: "ScanState", width: int) -> list[Content]:
             ).truncate(width, ellipsis=True)
         )
     once = int((words.counts == 1).sum())
-    lines += [Content(""), muted(f"{once:,} words occur only once")]
+    lines += [
+        Content(""),
+        muted(f"{counted(once, 'word')} found only once"),
+    ]
     if not words.is_whole:
         lines.append(muted("counted in the first 16 M characters"))
     return lines

@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widgets import Static
 
-from shakespeare_tui.core.formatting import format_duration, format_loss, perplexity
+from shakespeare_tui.core.formatting import counted, format_duration, format_loss, perplexity
 from shakespeare_tui.core.run_figures import RunFigures
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.standing import Standing
@@ -57,7 +57,7 @@ def result_content(
     history: RunHistory, figures: RunFigures, standing: Standing | None, keys: tuple[Key, ...]
 ) -> Content:
     """The card's text."""
-    steps, spent = f"{history.last_step:,} steps", format_duration(figures.elapsed_seconds)
+    steps, spent = counted(history.last_step, "step"), format_duration(figures.elapsed_seconds)
     lines: list[Content] = []
     if history.ending is not None:
         reason = _REASONS.get(history.finished.reason) if history.finished else None
