@@ -164,6 +164,7 @@ def _main(
     # Python's own settings, which a server may have changed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if limits:
         import resource
 

@@ -27,7 +27,7 @@ def say(text: str = "") -> None:
     try:
         print(visible(text, keep=LINES), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        _discard(sys.stderr)
+        discard(sys.stderr)
     except OSError:  # a full disk behind 2>FILE
         pass
 
@@ -53,10 +53,10 @@ def reader_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard(sys.stdout)
+        discard(sys.stdout)
 
 
-def _discard(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
     """What is still in the stream's buffer, and all that follows, goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import say
@@ -61,7 +61,8 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     finally:
         # With the loop go its signal handlers: from here on, Ctrl-C interrupts the wait.
         loop.close()
-        is_saved = not app.leaving.is_given_up and _is_saved(services.training)
+        with _told_once():
+            is_saved = not app.leaving.is_given_up and _is_saved(services.training)
     code = result if result is not None else (app.return_code or 0)
     if result is None and code:
         say(f"the lab broke off; what happened is at the end of {log_path()}")
@@ -78,6 +79,20 @@ def _leave_on_signals(loop: "asyncio.AbstractEventLoop", app: "LabApp") -> None:
         # Windows has neither all of these nor handlers on its loop.
         with contextlib.suppress(NotImplementedError, AttributeError):
             loop.add_signal_handler(getattr(signal, name), app.leaving.leave_now)
+
+
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """Who was told to end, and saves, need not be told again: a closed window hangs up twice."""
+    numbers = [signal.SIGTERM]
+    if sys.platform != "win32":
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_saved(training: "TrainingController") -> bool:

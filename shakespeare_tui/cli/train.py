@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from shakespeare_tui.cli.completion import (
     corpus_names,
 )
 from shakespeare_tui.cli.config import add_overrides
-from shakespeare_tui.cli.console import print_json, progress, say
+from shakespeare_tui.cli.console import discard, print_json, progress, say
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,7 +147,9 @@ def _train(session: "Session", as_json: bool) -> int:
 
     def emit(event: Event) -> None:
         log(event)
-        console(event)
+        # Where the terminal is gone there is nobody to tell, and the run is none the worse.
+        with contextlib.suppress(OSError):
+            console(event)
 
     with _signals_stop(inbox) as interrupted, contextlib.closing(log), console.live():
         finished = Trainer(session, emit, inbox, sync_log=log.sync).run()
@@ -249,7 +252,10 @@ def _setup_bar() -> "Iterator[Hooks]":
 
 @contextlib.contextmanager
 def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into an orderly stop; a second Ctrl-C abandons at once.
+    """Turn the first Ctrl-C, SIGTERM or hang-up into an orderly stop; a second Ctrl-C abandons it.
+
+    After a hang-up nothing is printed to the terminal that is gone. Where hang-ups are ignored
+    (nohup), they stay so.
 
     Yields a list that holds the signals received.
     """
@@ -262,9 +268,17 @@ def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
         inbox.post(Stop(reason="interrupted"))
+        if number == hang_up:
+            for stream in terminals:
+                discard(stream)
         say("stopping after this step; press Ctrl-C again to abandon")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    # Asked now: a terminal that is gone does not say that it was one.
+    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield received

@@ -60,7 +60,8 @@ class Trainer:
 
     Args:
         session: The run; its lock is held by the caller.
-        emit: Takes every event, in order, on the training thread; it must not block.
+        emit: Takes every event, in order, on the training thread; it must not block. It raises
+            OSError only where the log could not be written.
         inbox: Commands; a ``Stop`` also ends evaluations and samples under way.
         sync_log: Brings every event emitted so far to the disk. Called before a checkpoint
             appears there: a resume from it does not make the steps before it again.
@@ -111,9 +112,6 @@ class Trainer:
         try:
             self._begin()
             return self._train()
-        except BrokenPipeError:
-            # Whoever read the events left; no disk is to blame.
-            raise
         except RunFailedError as error:
             failure, cause = error, error.__cause__
         except OSError as error:

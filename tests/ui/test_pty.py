@@ -15,7 +15,7 @@ if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
 from pseudo_terminal import PseudoTerminal
-from real_cli import TINY, CommandLine
+from real_cli import TINY, CommandLine, wait_until
 
 PROGRAM = [sys.executable, "-m", "shakespeare_tui"]
 Open = Callable[..., PseudoTerminal]
@@ -122,6 +122,41 @@ def test_however_the_process_is_told_to_end_the_run_is_saved(
     assert is_gone(terminal.process.pid)
     assert last_step(runs_root / "told") >= 10
     assert resumes(cli, runs_root / "told", 2)
+
+
+def test_told_again_while_it_saves_the_lab_goes_on_saving(
+    lab: Open, cli: CommandLine, runs_root: Path
+) -> None:
+    # Steps so long that the second signal comes before the first step's end.
+    terminal = lab(*long_run("told"), "--set=training.batch_size=2048", "--set=model.n_layers=4")
+    terminal.wait_for(r"step \d+", 60)
+    terminal.process.send_signal(signal.SIGTERM)
+    terminal.wait_for("saving told")
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        terminal.process.send_signal(number)
+    assert terminal.wait() == 130
+    events = (runs_root / "told" / "events.jsonl").read_text().splitlines()
+    assert json.loads(events[-1])["reason"] == "interrupted"
+
+
+def test_a_hang_up_without_the_lab_saves_too(lab: Open, cli: CommandLine, runs_root: Path) -> None:
+    terminal = lab(*long_run("told"), "--no-ui")
+    terminal.wait_for(r"step [1-9]\d", 60)
+    terminal.hang_up()
+    assert terminal.wait() == 130
+    events = (runs_root / "told" / "events.jsonl").read_text().splitlines()
+    assert json.loads(events[-1])["reason"] == "interrupted"
+    assert resumes(cli, runs_root / "told", 2)
+
+
+def test_a_hang_up_ends_no_run_under_nohup(tmp_path: Path, runs_root: Path) -> None:
+    run = runs_root / "told"
+    command = ["nohup", *PROGRAM, *long_run("told"), "--no-ui", "--max-steps=400"]
+    with PseudoTerminal(command, folder=tmp_path) as terminal:
+        wait_until(lambda: (run / "index.json").is_file(), "a checkpoint", seconds=60)
+        terminal.hang_up()
+        assert terminal.wait() == 0
+    assert last_step(run) == 400
 
 
 def test_leaving_while_torch_is_still_loading_is_possible(lab: Open) -> None:
