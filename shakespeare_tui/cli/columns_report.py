@@ -8,7 +8,7 @@ from rich.cells import chop_cells, set_cell_size
 
 from shakespeare_tui.cli.columns import TextColumn
 from shakespeare_tui.cli.console import rule
-from shakespeare_tui.core.measures import MEASURES
+from shakespeare_tui.core.measures import MEASURES, best_measures
 from shakespeare_tui.core.text_changes import first_difference
 from shakespeare_tui.core.visible_text import visible
 
@@ -71,6 +71,7 @@ def _wrap(text: str, width: int) -> Iterator[str]:
 
 def _table(columns: Sequence[TextColumn], width: int) -> Iterator[str]:
     """A row a measure; so many columns that they do not fit go on in a table below."""
+    best = best_measures([column.measures for column in columns])
     fitting = max(1, (width - _LABEL) // _CELL)
     for first in range(0, len(columns), fitting):
         shown = range(first, min(first + fitting, len(columns)))
@@ -80,22 +81,12 @@ def _table(columns: Sequence[TextColumn], width: int) -> Iterator[str]:
         yield f"{'':<{_LABEL}}{heads}".rstrip()
         for name, kind in MEASURES.items():
             values = [column.measures.value(name) for column in columns]
-            best = _best(values, kind.direction)
             cells = (
-                f"{kind.format(values[place]):>{_CELL - 1}}{_BEST if place in best else ' '}"
+                f"{kind.format(values[place]):>{_CELL - 1}}{_BEST if name in best[place] else ' '}"
                 for place in shown
             )
             yield f"{kind.label:<{_LABEL}}{''.join(cells)}".rstrip()
-    yield f"{_BEST} best of its row"
-
-
-def _best(values: Sequence[float | None], direction: str) -> set[int]:
-    """The places of the best values; none where all are the same, or none is better."""
-    known = [value for value in values if value is not None]
-    if direction == "neither" or len(set(known)) < 2:
-        return set()
-    best = max(known) if direction == "higher" else min(known)
-    return {place for place, value in enumerate(values) if value == best}
+    yield f"{_BEST} best of its row; none for a tie, or for a text caught in a loop"
 
 
 def _parting(text: str, other: str) -> str:

@@ -194,7 +194,7 @@ class TestReport:
         assert record["memorisation"].keys() == {"longest", "share", "passages"}
         assert record["memorisation"]["passages"][0].keys() == {"start", "end", "source_line"}
         assert record.keys() == {field.name for field in dataclasses.fields(Measures)}
-        plain = record.keys() - {"memorisation"}
+        plain = record.keys() - {"memorisation", "characters"}
         assert MEASURES.keys() == plain | {"longest_copy", "copied_share"}
         assert {name: measures.value(name) for name in plain} == {n: record[n] for n in plain}
         for kind in MEASURES.values():

@@ -29,6 +29,7 @@ def measures(column: int) -> Measures:
         is_whole=True,
     )
     return Measures(
+        characters=190,
         mean_surprise=1.2 + column / 10,
         distinct_1=0.9,
         distinct_2=0.8 - column / 20,

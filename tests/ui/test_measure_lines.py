@@ -11,7 +11,7 @@ LOOP = "ROMEO:\n" + "the the the the the\n" * 20
 @pytest.mark.parametrize("width", [29, 31, 36, 40, 45, 60])
 def test_no_value_is_cut_off(width: int) -> None:
     measures = measure_text(LOOP, None).with_surprise(0.94)
-    text = measure_lines(measures, set(SHOWN), width).plain
+    text = measure_lines(measures, frozenset(SHOWN), width).plain
     assert "100%" in text
     assert "0.94" in text
     assert all(len(line) <= width for line in text.splitlines())

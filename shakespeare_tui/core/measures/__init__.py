@@ -1,5 +1,6 @@
 """Measures of text: how varied, repetitive, real, well laid out and copied a text is."""
 
+from shakespeare_tui.core.measures.best import best_measures
 from shakespeare_tui.core.measures.copies import LEAST_COPY_CHARACTERS, Memorisation, Passage
 from shakespeare_tui.core.measures.reference import CorpusReference
 from shakespeare_tui.core.measures.reference_store import open_reference, reference_for_run
@@ -13,6 +14,7 @@ __all__ = [
     "Measures",
     "Memorisation",
     "Passage",
+    "best_measures",
     "measure_text",
     "open_reference",
     "reference_for_run",

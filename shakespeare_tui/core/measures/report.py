@@ -10,6 +10,9 @@ from shakespeare_tui.core.measures.loops import longest_loop
 from shakespeare_tui.core.measures.reference import CorpusReference
 from shakespeare_tui.core.measures.wording import distinct_share, real_word_rate, repeated_share
 
+# A quarter of the text in one loop, or every second run of four words said before.
+_LOOPING_SHARE, _REPEATING_SHARE = 0.25, 0.5
+
 
 @dataclass(frozen=True)
 class MeasureKind:
@@ -118,6 +121,8 @@ class Measures:
 
     mean_surprise: float | None = None
     """Nats per character under a model; the engine fills it in."""
+    characters: int
+    """How long the text is that was measured."""
     distinct_1: float | None
     distinct_2: float | None
     distinct_3: float | None
@@ -138,6 +143,12 @@ class Measures:
     def copied_share(self) -> float | None:
         """Share of the text inside copies of at least 20 characters."""
         return None if self.memorisation is None else self.memorisation.share
+
+    @property
+    def is_looping(self) -> bool:
+        """Whether the text is caught in a loop: it says much of what it says again and again."""
+        is_loop = self.longest_loop > _LOOPING_SHARE * self.characters
+        return is_loop or (self.repeated_share or 0.0) > _REPEATING_SHARE
 
     def value(self, name: str) -> float | None:
         """The value of one of ``MEASURES``.
@@ -173,6 +184,7 @@ def measure_text(text: str, reference: CorpusReference | None, prompt_length: in
     speakers = reference.speakers if reference else None
     layout = measure_layout(text, speakers, prompt_length)
     return Measures(
+        characters=len(written),
         distinct_1=distinct_share(words, 1),
         distinct_2=distinct_share(words, 2),
         distinct_3=distinct_share(words, 3),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shakespeare_tui.core.measures import MEASURES, Measures
+from shakespeare_tui.core.measures import MEASURES, Measures, best_measures
 from shakespeare_tui.core.room.differences import Texts, differing_paths
 
 Row = tuple[str, tuple[str, ...], tuple[bool, ...]]
@@ -29,18 +29,15 @@ def settings_rows(configs: Sequence[Texts | None]) -> list[Row]:
 
 
 def measure_rows(measures: Sequence[Measures | None]) -> list[Row]:
-    """Every measure that any text has; the best of each stands out where there is a better one."""
+    """Every measure that any text has; the best of each stands out where there is one."""
     rows: list[Row] = []
+    best = best_measures(measures)
     for name, kind in MEASURES.items():
         values = [None if item is None else item.value(name) for item in measures]
-        known = [value for value in values if value is not None]
-        if not known:
+        if all(value is None for value in values):
             continue
-        best = None
-        if kind.direction != "neither" and len(set(known)) > 1:
-            best = max(known) if kind.direction == "higher" else min(known)
         shown = tuple(kind.format(value) for value in values)
-        rows.append((kind.label, shown, tuple(v is not None and v == best for v in values)))
+        rows.append((kind.label, shown, tuple(name in names for names in best)))
     return rows
 
 

@@ -29,21 +29,10 @@ _BRIEF_LABELS = {
 
 
 def best_columns(measures: Sequence["Measures | None"]) -> list[frozenset[str]]:
-    """For each text, the measures in which none other is better; none where all are equal."""
-    from shakespeare_tui.core.measures import MEASURES
+    """For each text, the measures by which it is the best, as they are shown here."""
+    from shakespeare_tui.core.measures import best_measures
 
-    best: list[set[str]] = [set() for _ in measures]
-    for name in SHOWN:
-        direction = MEASURES[name].direction
-        values = [None if each is None else each.value(name) for each in measures]
-        known = [value for value in values if value is not None]
-        if direction == "neither" or len(set(known)) < 2:
-            continue
-        winner = max(known) if direction == "higher" else min(known)
-        for column, value in enumerate(values):
-            if value == winner:
-                best[column].add(name)
-    return [frozenset(names) for names in best]
+    return best_measures(measures, _short)
 
 
 def measure_lines(measures: "Measures | None", best: frozenset[str], width: int) -> Content:
