@@ -18,7 +18,7 @@ from shakespeare_tui.core.config_draft_state import config_texts
 from shakespeare_tui.core.config_loading import ConfigError, parse_config
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.event_log import last_events
-from shakespeare_tui.core.files import file_sha256
+from shakespeare_tui.core.files import file_sha256, reason
 from shakespeare_tui.core.losses import Loss
 from shakespeare_tui.core.run_notes import FormerName, RunNotes, read_notes
 from shakespeare_tui.core.run_state import RunState, state_after, state_in_training
@@ -179,13 +179,13 @@ class RunCatalog:
             if reads_configs:
                 config, texts = _config_of(run)
         except UserError as error:
-            return _damaged(path, str(error), info)
+            return _damaged(path, _shortened(str(error), path), info)
         problem = None
         named: dict[str, int] = {}
         try:
             named = run.index()
         except UserError as error:
-            problem = str(error)
+            problem = _shortened(str(error), path)
         checkpoints = list(self._checkpoints(path, named, before))
         checkpoints.sort(key=lambda entry: (entry.step, entry.name), reverse=True)
         steps = [entry.step for entry in checkpoints if entry.info is not None]
@@ -197,7 +197,7 @@ class RunCatalog:
             last = recent[0] if recent else None
             state = state_in_training(recent) if is_trained else state_after(last)
         except OSError as error:
-            problem = f"{run.events_path}: {error.strerror or error}"
+            problem = f"{run.events_path.name}: {error.strerror or error}"
         return RunEntry(
             name=path.name,
             path=path,
@@ -254,6 +254,11 @@ def _damaged(path: Path, problem: str, info: RunInfo | None = None) -> RunEntry:
     )
 
 
+def _shortened(problem: str, folder: Path | str) -> str:
+    """A reason with the names of files as in the folder: the row that shows it names the run."""
+    return problem.replace(f"{folder}{os.sep}", "").replace(str(folder), os.path.basename(folder))
+
+
 def _config_of(run: RunFolder) -> tuple[Config, Mapping[str, str]]:
     try:
         return _parsed(run.config_text())
@@ -287,9 +292,11 @@ def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
         if problem is not None:
             return _Read(state, None, size, f"{WEIGHTS} is damaged: {problem}")
     except UserError as error:
-        return _Read((), None, 0, str(error))
+        return _Read((), None, 0, _shortened(str(error), folder))
     except OSError as error:
-        return _Read((), None, 0, f"{error.filename or folder}: {error.strerror or error}")
+        return _Read(
+            (), None, 0, _shortened(f"{error.filename or folder}: {reason(error)}", folder)
+        )
     return _Read(state, info, size, None)
 
 

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -178,6 +180,34 @@ def test_lines_that_are_no_commands_are_passed_over(tmp_path: Path) -> None:
     leave_command(path, Resume())
     assert list(inbox.drain()) == [Resume()]
     assert not inbox.stop_requested
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"command": ' * 50_000, "x" * 3_000_000, "9" * 5000], ids=range(4)
+)
+def test_a_line_that_cannot_be_read_does_not_end_a_trainer(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    inbox = CommandInbox(path, poll_seconds=0)
+    path.write_text(f"{line}\n")
+    leave_command(path, Resume())
+    found = [command for _ in range(5) for command in inbox.drain()]
+    assert found == [Resume()]
+
+
+def test_what_lies_in_the_place_of_the_file_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    inbox = CommandInbox(path, poll_seconds=0)
+    path.mkdir()
+    (path / "something").write_text("x")
+    assert list(inbox.drain()) == []
+    with pytest.raises(OSError, match="Is a directory"):
+        leave_command(path, Pause())
+    shutil.rmtree(path)
+    os.mkfifo(path)
+    assert list(inbox.drain()) == []
+    # Nobody reads it: a command would wait there for ever.
+    with pytest.raises(OSError, match="No such device or address"):
+        leave_command(path, Pause())
 
 
 def test_the_file_is_not_looked_at_all_the_time(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -574,6 +575,42 @@ class TestOtherRuns:
             await at.sees("×20")
             await at.press("b")
             await at.sees("No run yet")
+
+    async def test_a_damaged_run_is_listed_with_its_reason_and_cannot_be_chosen(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        make_run(runs_root, "old-1", finished_run(400, run="old-1"))
+        make_run(runs_root, "bad-1", finished_run(400, run="bad-1"))
+        (runs_root / "bad-1" / "run.json").unlink()
+        os.mkfifo(runs_root / "bad-1" / "run.json")
+        app = make_app("train")
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            await at.press("w")
+            await at.sees("Show a run", "✓ finished", "bad-1", "run.json is damaged: not a regular")
+            await at.press("down", "up", "down", "enter")
+            await at.sees("old-1", "step 400 / 400")
+
+    async def test_a_deep_line_in_a_log_is_passed_over(self, make_app: MakeApp, runs_root: Path):
+        run = make_run(runs_root, "old-1", finished_run(400, run="old-1"))
+        lines = run.events_path.read_text().splitlines()
+        deep = ["[" * 100_000, '{"type": "StepCompleted", "step": null}']
+        run.events_path.write_text("\n".join([*lines[:50], *deep, *lines[50:], *deep]) + "\n")
+        app = make_app("train")
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            at.screen.open_run(run)
+            await at.sees("✓ finished", "step 400 / 400")
+
+    async def test_a_log_that_is_a_fifo_is_told(self, make_app: MakeApp, runs_root: Path):
+        run = make_run(runs_root, "old-1", finished_run(400, run="old-1"))
+        run.events_path.unlink()
+        os.mkfifo(run.events_path)
+        app = make_app("train")
+        async with app.run_test(size=WIDE, notifications=True) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            at.screen.open_run(run)
+            await at.sees("not a regular file")
 
     async def test_the_scrubber_jumps(self, make_app: MakeApp, runs_root: Path):
         run = make_run(runs_root, "old-1", finished_run(400, run="old-1"))
