@@ -307,12 +307,7 @@ class Boundary:
         session.run.check_lock()
         self._sync_log()
         checkpoint = save_checkpoint(session.run, session.learner, progress, session.fingerprint)
-        best = prune(
-            session.run,
-            keep_best=self._config.checkpoints.keep_best,
-            keep_every=self._config.checkpoints.every,
-            last=progress.step,
-        )
+        best = prune(session.run, self._config.checkpoints, progress.step)
         self.saved_step, self._saved_at_seconds = progress.step, progress.elapsed_seconds
         self._is_save_wanted = False
         self._emit(

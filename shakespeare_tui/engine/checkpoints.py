@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shakespeare_tui.core.config import ModelConfig
+from shakespeare_tui.core.config import CheckpointConfig, ModelConfig
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import atomic_folder, file_sha256, write_json_atomically
 from shakespeare_tui.core.parameters import count_parameters
@@ -472,37 +472,30 @@ def _restore_generators(state: dict[str, Tensor], learner: Learner, origin: str)
         raise UserError(f"{origin} has no usable random state: {error}") from None
 
 
-def prune(run: RunFolder, *, keep_best: int, keep_every: int, last: int) -> int | None:
+def prune(run: RunFolder, settings: CheckpointConfig, last: int) -> int | None:
     """Remove what need not be kept and rewrite the index; returns the best step.
 
     Kept are the ``last``, the ``keep_best`` lowest validation losses of each protocol (the earlier
-    of equals), and every multiple of ``keep_every``. Until one is evaluated, the first is kept too:
+    of equals), and every multiple of ``every``. Until one is evaluated, the first is kept too:
     a rollback may need it. What is later than the ``last`` comes again and is removed.
     """
     groups = rank_checkpoints(c for c in run.checkpoints() if c.info.step <= last)
-    keep = {c.info.step for group in groups for c in group[:keep_best]} | {last}
+    keep = {c.info.step for group in groups for c in group[: settings.keep_best]} | {last}
     if not groups:
         keep.add(min(run.steps()))
     best = groups[0][0].info.step if groups else None
     # Named before anything goes, so that the index never names what is gone.
     run.write_index(best, last)
     for step in run.steps():
-        is_milestone = keep_every > 0 and 0 < step <= last and step % keep_every == 0
+        is_milestone = settings.every > 0 and 0 < step <= last and step % settings.every == 0
         if step not in keep and not is_milestone:
             run.remove_checkpoint(step)
     return best
 
 
 def name_last(run: RunFolder, step: int) -> None:
-    """Make ``step`` the last checkpoint by name; later ones stay until ``remove_after``."""
+    """Make ``step`` the last checkpoint by name; later ones stay until ``prune``."""
     run.write_index(best_step(c for c in run.checkpoints() if c.info.step <= step), step)
-
-
-def remove_after(run: RunFolder, step: int) -> None:
-    """Remove every checkpoint after ``step``, since they come again; the index names none."""
-    for later in run.steps():
-        if later > step:
-            run.remove_checkpoint(later)
 
 
 def explain_disk_error(error: OSError, run: RunFolder) -> RunFailedError:

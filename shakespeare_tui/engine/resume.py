@@ -22,8 +22,8 @@ from shakespeare_tui.engine.checkpoints import (
     Progress,
     SavedState,
     name_last,
+    prune,
     read_state,
-    remove_after,
     restore,
 )
 from shakespeare_tui.engine.device import allow_tf32, resolve_device
@@ -123,7 +123,8 @@ def resumed_session(
         # In this order a crash leaves no gap between the log and the last checkpoint.
         name_last(run, progress.step)
         truncate_after(run.events_path, progress.step, _comes_again(progress, config))
-        remove_after(run, progress.step)
+        # What comes again, and what a save before the crash had replaced but not removed yet.
+        prune(run, config.checkpoints, progress.step)
         yield session
 
 

@@ -213,7 +213,8 @@ class LabApp(App[int]):
 
     def _shown_place(self) -> LabScreen | None:
         """The place in view; None under a dialog, while it is being mounted, and while leaving."""
-        if not self._screen_stacks.get(self.current_mode):
+        # While leaving, the screens are being taken apart.
+        if self.return_code is not None or not self._screen_stacks.get(self.current_mode):
             return None
         # A place that is not mounted yet asks for the news itself when it is.
         screen = self.screen

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shakespeare_tui.core.config import Config
+from shakespeare_tui.core.config import CheckpointConfig, Config
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.runs import (
     RunFolder,
@@ -354,31 +354,31 @@ class TestLock:
 class TestPrune:
     """Which checkpoints stay; the rule needs no torch, its module does."""
 
-    def prune(self, run: RunFolder, **rule: int) -> tuple[int | None, list[int]]:
+    def prune(self, run: RunFolder, last: int, **rule: int) -> tuple[int | None, list[int]]:
         from shakespeare_tui.engine.checkpoints import prune
 
-        best = prune(run, **rule)
+        best = prune(run, CheckpointConfig(**rule), last)
         return best, run.steps()
 
     def test_the_best_few_the_milestones_and_the_last_stay(self, root: Path) -> None:
         losses = {10: 3.0, 20: 2.0, 30: 2.5, 40: 1.9, 50: 2.2, 60: None, 70: 4.0}
         run = make_run(root, losses=losses)
-        best, steps = self.prune(run, keep_best=2, keep_every=25, last=70)
+        best, steps = self.prune(run, keep_best=2, every=25, last=70)
         assert (best, steps) == (40, [20, 40, 50, 70])
         assert run.index() == {"best": 40, "last": 70}
 
     def test_the_earlier_of_equals_is_the_better(self, root: Path) -> None:
         run = make_run(root, losses={10: 2.0, 20: 2.0, 30: 2.0})
-        assert self.prune(run, keep_best=1, keep_every=0, last=30) == (10, [10, 30])
+        assert self.prune(run, keep_best=1, every=0, last=30) == (10, [10, 30])
 
     def test_what_is_later_than_the_last_comes_again_and_goes(self, root: Path) -> None:
         run = make_run(root, losses={10: 2.0, 20: 1.9, 30: 1.8})
-        assert self.prune(run, keep_best=3, keep_every=10, last=20) == (20, [10, 20])
+        assert self.prune(run, keep_best=3, every=10, last=20) == (20, [10, 20])
 
     def test_nothing_evaluated(self, root: Path) -> None:
         run = make_run(root, losses={0: None, 10: None, 20: None})
         # The first stays to go back to.
-        assert self.prune(run, keep_best=3, keep_every=0, last=20) == (None, [0, 20])
+        assert self.prune(run, keep_best=3, every=0, last=20) == (None, [0, 20])
         assert run.index() == {"last": 20}
 
     def test_the_index_never_names_what_is_gone(
@@ -393,4 +393,4 @@ class TestPrune:
             assert set(self.index().values()) <= set(self.steps())
 
         monkeypatch.setattr(RunFolder, "remove_checkpoint", watched)
-        assert self.prune(run, keep_best=1, keep_every=0, last=90) == (90, [90])
+        assert self.prune(run, keep_best=1, every=0, last=90) == (90, [90])

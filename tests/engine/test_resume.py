@@ -825,3 +825,24 @@ def test_the_last_line_of_a_resumed_run_is_its_ending(tmp_path: Path) -> None:
     resumed = resume(tmp_path)
     assert type(resumed.events[-1]) is RunFinished
     assert_reads_as_one_run(resumed.run)
+
+
+def test_what_a_crash_kept_from_removal_is_removed_by_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save names the new checkpoint before it removes what that one replaces."""
+    config = make_config(checkpoints__save_every=5, training__max_steps=16)
+    reference = train(tmp_path, config, name="reference")
+    with monkeypatch.context() as patch, pytest.raises(CrashError):
+        remove = RunFolder.remove_checkpoint
+
+        def crash(run: RunFolder, step: int) -> None:
+            if step == 15:
+                raise CrashError
+            remove(run, step)
+
+        patch.setattr(RunFolder, "remove_checkpoint", crash)
+        train(tmp_path, config)
+    assert 15 in RunFolder(tmp_path / "run").steps()
+    again = resume(tmp_path)
+    assert_same_run(again.run, reference.run)

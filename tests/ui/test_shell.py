@@ -732,3 +732,18 @@ async def test_a_list_without_room_takes_every_key(make_app: MakeApp, place: str
         await pilot.resize_terminal(80, 24)
         await pilot.press("pagedown")
         assert app.screen.query_one(OptionList).highlighted
+
+
+async def test_news_of_training_while_leaving_reach_no_screen(
+    make_app: MakeApp, scripted: Scripted
+) -> None:
+    """The screens are being taken apart then."""
+    training, _ = scripted(healthy_run(10))
+    app = make_app("playground", training=training)
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await app.screen.query("#head").remove()
+        training.start(Config())
+        app.exit(0)
+        app.follow_training()
+    assert app.return_value == 0

@@ -293,6 +293,7 @@ async def take(
                     while done < len(actions) and not walker.is_over and not walker.failure:
                         await walker.act(actions[done])
                         done += 1
+                    app.exit(0)
             except Exception as error:  # noqa: BLE001 (whatever it is, the walk is for it)
                 failure = walker.failure or f"{type(error).__name__}: {error}"
             if not app.services.training.shutdown(STUCK_SECONDS):
