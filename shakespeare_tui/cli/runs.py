@@ -1,4 +1,4 @@
-"""``runs``: list all runs."""
+"""``runs``: list all runs; ``runs check`` verifies them."""
 
 import argparse
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,9 +22,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Describe the command."""
     parser = subparsers.add_parser(
         "runs",
-        help="list, filter and sort runs",
+        help="list, filter and sort runs; verify them with: runs check",
         description="List the runs below the folder checkpoints (or $SHAKESPEARE_TUI_RUNS), each "
-        "with the best of its checkpoints that match QUERY. Losses compare within a protocol only.",
+        "with the best of its checkpoints that match QUERY. Losses compare within a protocol only. "
+        "`runs check [RUN ...]` reads all files of the runs instead and says which checkpoints can "
+        "be used; it exits with 1 where anything is damaged.",
         epilog="Example: shakespeare-tui runs 'val<1.6 d_model=384 corpus:tiny' --sort val. QUERY "
         "is what the filter of the Checkpoints place takes: NAME<VALUE, NAME=VALUE, NAME:TEXT or a "
         "word, all of which must hold; 'or' between alternatives, '!' before a term negates it.",
@@ -48,6 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.core.room.query import parse_query, sort_name
     from shakespeare_tui.core.run_catalog import RunCatalog
 
+    if arguments.query[:1] == ["check"]:
+        from shakespeare_tui.cli import runs_check
+
+        return runs_check.run(arguments.query[1:], as_json=arguments.json)
     query, now = parse_query(" ".join(arguments.query)), time.time()
     sort = None if arguments.sort is None else sort_name(arguments.sort)
     runs = RunCatalog(runs_folder()).entries()

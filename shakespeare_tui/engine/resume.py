@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -94,14 +94,8 @@ def resumed_session(
         config = _changed(run, before, overrides)
         source = open_corpus(config.data.corpus, notice=hooks.notice)
         tokenizer = run.tokenizer()
-        device = resolve_device(config.training.device)
-        info = run.info()
-        now = fingerprint_of(config, info, source.sha256(), tokenizer, device.type)
-        # What older checkpoints do not tell, the run's folder does.
-        then = dataclasses.replace(
-            now, settings=exact_settings(before), corpus_sha256=info.corpus_sha256
-        )
-        learner, progress = _restored(run, steps, _Conditions(config, then, now), hooks)
+        conditions = Conditions.of(run, before, config, source.sha256())
+        learner, progress = _restored(run, steps, conditions, hooks)
         if config.context_note:
             hooks.notice(config.context_note)
         train, val = load_tokens(source, tokenizer, config, hooks)
@@ -112,7 +106,7 @@ def resumed_session(
             train=train,
             val=val,
             learner=learner,
-            fingerprint=now,
+            fingerprint=conditions.now,
             progress=progress,
             prompts=encode_prompts(config, tokenizer, val, hooks.notice),
             baselines=load_baselines(source, tokenizer, config, train, val),
@@ -171,7 +165,7 @@ def _resume_points(run: RunFolder, step_text: str, hooks: Hooks) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Conditions:
+class Conditions:
     """What a run is resumed with.
 
     Attributes:
@@ -183,6 +177,20 @@ class _Conditions:
     config: Config
     then: Fingerprint
     now: Fingerprint
+
+    @classmethod
+    def of(cls, run: RunFolder, before: Config, config: Config, corpus_sha256: str) -> Self:
+        """Those of a run's folder, with ``config`` in place of the ``before`` that is in it.
+
+        Raises:
+            UserError: The folder is damaged, or the device is not there.
+        """
+        info, device = run.info(), resolve_device(config.training.device)
+        now = fingerprint_of(config, info, corpus_sha256, run.tokenizer(), device.type)
+        then = dataclasses.replace(
+            now, settings=exact_settings(before), corpus_sha256=info.corpus_sha256
+        )
+        return cls(config, then, now)
 
     def check(self, saved: SavedState) -> None:
         """Refuse what would make other steps than the uninterrupted run.
@@ -203,7 +211,7 @@ class _Conditions:
 
 
 def _restored(
-    run: RunFolder, steps: Sequence[int], conditions: _Conditions, hooks: Hooks
+    run: RunFolder, steps: Sequence[int], conditions: Conditions, hooks: Hooks
 ) -> tuple[Learner, Progress]:
     """A learner as it was at the first of ``steps`` whose checkpoint can be used."""
     learner: Learner | None = None
@@ -212,7 +220,7 @@ def _restored(
         try:
             saved = read_state(run.checkpoint(step))
             conditions.check(saved)
-            learner = learner or _make_learner(run, conditions.config)
+            learner = learner or make_learner(run, conditions.config)
             progress = restore(saved, learner)
         except (ChangedRunError, NewerFormatError):
             raise
@@ -235,7 +243,13 @@ def _restored(
     raise UserError(f"no checkpoint of run {run.name} can be used; {problems[0]}")
 
 
-def _make_learner(run: RunFolder, config: Config) -> Learner:
+def make_learner(run: RunFolder, config: Config) -> Learner:
+    """A learner of a run's shape, its weights still to be put in place.
+
+    Raises:
+        ChangedRunError: The run's folder holds files of different runs.
+        UserError: It cannot fit in memory.
+    """
     info, vocab_size = run.info(), run.tokenizer().vocab_size
     # Before anything is allocated: a config that was tampered with may name any size.
     if count_parameters(config.model, vocab_size) != info.parameters:
