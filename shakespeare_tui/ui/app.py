@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.types import AnimationLevel
 
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.visible_text import LINES, visible
 from shakespeare_tui.ui.keymap_file import load_keymap
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.leaving import Leaving
@@ -346,7 +347,7 @@ class LabApp(App[int]):
         return {mode for mode in self.MODES if mode in self._screen_stacks}
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and in ASCII mode our own after them."""
+        """Textual's filters, and after them our own: harmless characters, in ASCII mode ASCII."""
         return [*super().get_line_filters(), *self.looks.filters]
 
     # --- words ---------------------------------------------------------------------------------
@@ -358,7 +359,9 @@ class LabApp(App[int]):
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """A short notice in the corner, plain text."""
-        self.notify(text, severity="error" if is_error else "information", markup=False)
+        self.notify(
+            visible(text, keep=LINES), severity="error" if is_error else "information", markup=False
+        )
 
     # --- actions -------------------------------------------------------------------------------
 

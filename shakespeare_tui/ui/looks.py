@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.ui.safe_filter import SafeFilter
 from shakespeare_tui.ui.settings import DEFAULT_THEME, Settings
 from shakespeare_tui.ui.themes import THEMES
 
@@ -64,7 +65,7 @@ class Looks:
     def use_ascii(self, is_ascii: bool) -> None:
         """Draw with ASCII characters only, or with all, without remembering it."""
         self.is_ascii = is_ascii
-        self.filters.clear()
+        self.filters[:] = [SafeFilter()]
         if is_ascii:
             from shakespeare_tui.ui.ascii_filter import AsciiFilter
 

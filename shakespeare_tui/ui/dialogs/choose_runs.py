@@ -17,6 +17,7 @@ from textual.widgets.selection_list import Selection
 
 from shakespeare_tui.core.formatting import format_duration
 from shakespeare_tui.core.run_catalog import RunCatalog, RunEntry
+from shakespeare_tui.core.visible_text import visible
 from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.status import state_content
 from shakespeare_tui.ui.widgets.option_lists import Options, Selections
@@ -152,9 +153,9 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
 
 
 def _describe(run: RunEntry, width: int, now: float) -> Content:
-    name = f"{run.name:<{width}}"
+    name = f"{visible(run.name):<{width}}"
     if run.problem is not None:
-        return Content.styled(f"{name}  {run.problem}", "$text-muted")
+        return Content.styled(f"{name}  {visible(run.problem)}", "$text-muted")
     best = run.best.info if run.best else None
     loss = best.loss if best else None
     step = "-" if run.step is None else f"{run.step:,}"

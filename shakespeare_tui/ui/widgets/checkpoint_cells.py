@@ -17,6 +17,7 @@ from shakespeare_tui.core.room.differences import describe_differences, preset_o
 from shakespeare_tui.core.room.items import CheckpointItem
 from shakespeare_tui.core.run_markers import one_line
 from shakespeare_tui.core.run_state import STATE_LOOKS
+from shakespeare_tui.core.visible_text import visible
 
 Part = tuple[str, str]
 """A text and the name of its style."""
@@ -160,7 +161,7 @@ def cut(parts: Sequence[Part], width: int) -> list[Part]:
     """As much of the parts as fits, filled up with blanks."""
     cut_off: list[Part] = []
     left = width
-    for text, style in parts:
+    for text, style in ((visible(text), style) for text, style in parts):
         fits = fitted(text, left) if cell_len(text) > left else text
         cut_off.append((fits, style))
         left -= cell_len(fits)
@@ -171,6 +172,7 @@ def fitted(text: str, width: int, *, is_right: bool = False) -> str:
     """``text`` in exactly ``width`` cells, with a sign where it was cut off."""
     if width <= 0:
         return ""
+    text = visible(text)
     size = cell_len(text)
     if size > width:
         return set_cell_size(text, width - 1) + "…"

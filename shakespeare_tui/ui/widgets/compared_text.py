@@ -5,6 +5,7 @@ from functools import lru_cache
 from textual.content import Content
 
 from shakespeare_tui.core.text_changes import changed_words, first_difference
+from shakespeare_tui.core.visible_text import LINES, visible
 
 _MOSTLY_NEW = 0.85
 """Above this share, marking what is new would mark everything."""
@@ -20,9 +21,11 @@ def compared_text(prompt: str, text: str, other: str | None) -> Content:
         text: What is shown.
         other: What it is compared with; None compares with nothing.
     """
+    prompt, text = visible(prompt, keep=LINES), visible(text, keep=LINES)
     shown = Content.styled(prompt, "$accent")
     if other is None:
         return shown + Content(text)
+    other = visible(other, keep=LINES)
     at = first_difference(text, other)
     pieces = _pieces(text, other)
     body = Content.assemble(*pieces)

@@ -162,6 +162,7 @@ def explanation(path: str, state: DraftState) -> Content:
 
 def fit(text: str, width: int) -> str:
     """``text`` in exactly ``width`` cells; what is cut off is told by an ellipsis."""
+    text = visible(text)
     if cell_len(text) <= width or width < 1:
         return set_cell_size(text, width)
     return set_cell_size(text, width - 1) + "…"

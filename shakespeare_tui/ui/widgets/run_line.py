@@ -8,6 +8,7 @@ from textual.widget import Widget
 from shakespeare_tui.core.formatting import format_count
 from shakespeare_tui.core.run_figures import RunFigures
 from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.core.visible_text import visible
 from shakespeare_tui.ui.status import STATE_MARKS
 
 STATES: dict[str, tuple[str, str]] = {
@@ -51,7 +52,7 @@ class RunLine(Widget):
         if started is not None:
             parts = [f"{format_count(started.parameters)} parameters", started.corpus]
             about = " · ".join([part for part in [*parts, started.device] if part])
-        shown = (name, state, figures if started else None, about or hint)
+        shown = (visible(name), state, figures if started else None, visible(about or hint))
         if shown != self._state:
             self._state = shown
             self.refresh()

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from shakespeare_tui.core.events import SampleGenerated
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.text_changes import Changes, changed_words
+from shakespeare_tui.core.visible_text import LINES, visible
 
 _MOST_SHOWN = 8
 _MOSTLY_NEW = 0.85
@@ -149,7 +150,8 @@ class SamplesPane(VerticalScroll):
     def _entry(self, samples: list[SampleGenerated], index: int, *, is_top: bool) -> Content:
         sample = samples[index]
         before = next((s for s in reversed(samples[:index]) if s.prompt == sample.prompt), None)
-        changes = _compared(before.text, sample.text) if before else None
+        written, prompt_text = visible(sample.text, keep=LINES), visible(sample.prompt, keep=LINES)
+        changes = _compared(visible(before.text, keep=LINES), written) if before else None
         head = [Content.styled(f"step {sample.step:,}", "bold" if is_top else "$text-muted")]
         if is_top:
             steps = sorted({s.step for s in samples})
@@ -160,8 +162,8 @@ class SamplesPane(VerticalScroll):
                 share = f"{changes.share:.0%} new" if changes.share else "unchanged"
                 notes.append(f"{share} since {before.step:,}")
             head.append(Content.styled(" · ".join(notes), "$text-muted"))
-        text = _marked(changes) if changes else Content(sample.text)
-        prompt = Content.styled(sample.prompt, "$accent")
+        text = _marked(changes) if changes else Content(written)
+        prompt = Content.styled(prompt_text, "$accent")
         return Content("\n").join([Content("  ").join(head), prompt + text])
 
 
