@@ -6,6 +6,7 @@ import operator
 import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,22 @@ def test_the_seed_decides_the_run(cli: CommandLine, runs_root: Path) -> None:
         [event["loss"] for event in events(runs_root, "StepCompleted", name)] for name in "abc"
     )
     assert a == b != c
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_all_files_of_a_run_follow_the_umask(umask: int, cli: CommandLine, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        assert cli(*TRAIN, "--max-steps=2").code == 0
+    finally:
+        os.umask(before)
+    modes = {
+        (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
+        for folder in (tmp_path / "runs", tmp_path / "cache")
+        for path in (folder, *folder.rglob("*"))
+    }
+    assert modes == {(True, 0o777 & ~umask), (False, 0o666 & ~umask)}
 
 
 class TestResume:
