@@ -151,6 +151,19 @@ async def test_an_unknown_character_is_named(make_app: MakeApp, trained: RunFold
         assert "U+4E2D" in shown(app)
 
 
+async def test_a_long_error_is_shown_in_full(scripted_place: Callable[..., LabApp]) -> None:
+    words = " ".join(f"word{number}" for number in range(30))
+
+    def fail(request: GenerationRequest, job: GenerationJob) -> None:
+        job.end("failed", words)
+
+    app = scripted_place(fail)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: place(app).chosen)
+        await pilot.press("g")
+        await until(lambda: words in " ".join(shown(app).split()))
+
+
 async def test_a_wrong_strategy_is_told_and_nothing_starts(
     scripted_place: Callable[..., LabApp],
 ) -> None:

@@ -10,6 +10,7 @@ from test_checkpoints_snapshots import runs
 from textual import events
 from trained_run import trained
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.core.sampling import parse_strategy
 from shakespeare_tui.ui import bridge_generation, bridge_reading
@@ -346,3 +347,19 @@ async def test_a_search_counts_the_characters_that_it_writes(
         for column in place(app).strip.columns:
             assert len(column.stream.text) == len("ROMEO:") + 25
             assert str(column.border_subtitle).startswith("25 · ")
+
+
+async def test_a_long_error_of_the_reading_is_shown_in_full(
+    reading_app: LabApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = " ".join(f"word{number}" for number in range(25))
+
+    def fail(*arguments: object) -> None:
+        raise UserError(words)
+
+    app = reading_app
+    async with app.run_test(size=(80, 24)) as pilot:
+        await open_reading(app, pilot)
+        monkeypatch.setattr(bridge_reading, "expectation_at", fail)
+        await pilot.press("right")
+        await until(lambda: words in " ".join(shown(app).split()))

@@ -20,7 +20,8 @@ class AskBar(Horizontal):
 
     DEFAULT_CSS: ClassVar[str] = """
     AskBar {
-        height: 1;
+        height: auto;
+        max-height: 5;
         padding: 0 1;
         display: none;
         background: $panel;
@@ -28,9 +29,8 @@ class AskBar(Horizontal):
     AskBar > Static { width: auto; height: 1; }
     AskBar > #ask-hint {
         max-width: 60%;
+        height: auto;
         color: $text-muted;
-        text-wrap: nowrap;
-        text-overflow: ellipsis;
     }
     AskBar > #ask-hint.-error { color: $error; }
     AskBar > Input { width: 1fr; min-width: 12; background: $panel; margin: 0 1; }

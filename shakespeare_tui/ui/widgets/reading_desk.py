@@ -41,6 +41,7 @@ class ReadingDesk(Horizontal):
     }
     ReadingDesk > #reading:focus { border: round $border; border-title-color: $accent; }
     ReadingDesk > #reading-foot { dock: bottom; height: 3; padding: 0 1; text-wrap: nowrap; }
+    ReadingDesk > #reading-foot.-error { text-wrap: wrap; }
     """
 
     class TextScored(Message):
@@ -292,5 +293,6 @@ class ReadingDesk(Horizontal):
             words = "nothing stands before the first character" if not position else "reading …"
             side.show("Expected", "", lambda w, h, f: Content.styled(words, "$text-muted"))
         foot = reading_foot(text, position, self.scores.get(self.number), self.side, ascii_only)
-        error = Content.styled(self._error, "$error") if self._error else None
-        self.query_one("#reading-foot", Static).update(error or foot)
+        line = self.query_one("#reading-foot", Static)
+        line.set_class(bool(self._error), "-error")
+        line.update(Content.styled(self._error, "$error") if self._error else foot)
