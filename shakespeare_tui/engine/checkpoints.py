@@ -21,7 +21,12 @@ from torch import Tensor
 
 from shakespeare_tui.core.config import CheckpointConfig, ModelConfig
 from shakespeare_tui.core.errors import RunFailedError, UserError
-from shakespeare_tui.core.files import atomic_folder, file_sha256, write_json_atomically
+from shakespeare_tui.core.files import (
+    atomic_folder,
+    file_sha256,
+    open_regular,
+    write_json_atomically,
+)
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.runs import (
     STATE,
@@ -198,7 +203,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UserError: The file is missing, cut short or not of this format.
     """
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        # The library would wait for a FIFO.
+        with open_regular(path), safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except FileNotFoundError:

@@ -511,3 +511,30 @@ def test_runs_here_are_counted_where_not_all_are_named(cli: CommandLine, runs_ro
     outcome = cli("generate", "zzz")
     assert "and 3 more" in outcome.err
     assert "shakespeare-tui runs" in outcome.err
+
+
+RUN_FILES = (
+    *("run.json", "config.yaml", "tokenizer.json", "events.jsonl", "commands.jsonl"),
+    *("index.json", "notes.json"),
+    *(
+        f"step-00000030/{name}"
+        for name in ("info.json", "weights.safetensors", "state.safetensors")
+    ),
+)
+COMMANDS = (
+    ("train", "--no-ui", "--resume", "alpha", "--max-steps=31"),
+    ("generate", "alpha@30", "--max-tokens=2"),
+    ("runs",),
+)
+
+
+@pytest.mark.parametrize("file", RUN_FILES)
+def test_a_fifo_in_the_place_of_any_file_of_a_run_is_never_waited_for(
+    file: str, cli: CommandLine, trained: RunFolder
+) -> None:
+    (trained.path / file).unlink(missing_ok=True)
+    os.mkfifo(trained.path / file)
+    for arguments in COMMANDS:
+        outcome = cli(*arguments)
+        assert outcome.code in (0, 1, 2), outcome
+        assert "Traceback" not in outcome.err
