@@ -116,10 +116,18 @@ def print_table(table: "Table") -> None:
     console.print(table)
 
 
-def _console() -> "Console":
+def table_lines(table: "Table", width: int) -> list[str]:
+    """A table as plain lines, for a report or a file."""
+    console = _console(width=max(width, 1), color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _console(**options: Any) -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 def _width_of(table: "Table", console: "Console") -> int:

@@ -6,7 +6,11 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import OverflowMethod
+from rich.table import Table
+from rich.text import Text
 
+from shakespeare_tui.cli.console import table_lines
 from shakespeare_tui.core.corpus.inspect import Baselines, CorpusReport
 from shakespeare_tui.core.corpus.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.core.corpus.statistics import CharacterShares, TextStatistics
@@ -137,13 +141,17 @@ class _Page:
 
     def table(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         """Columns, the first flush left and the others flush right."""
-        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         # Names give way where the numbers would not fit.
-        room = self.width - 2 - sum(widths[1:]) - 2 * len(widths[1:])
-        widths[0] = max(4, min(widths[0], room))
+        overflow: OverflowMethod = "ellipsis" if self.shows("…") else "crop"
+        table.add_column(no_wrap=True, overflow=overflow, min_width=4)
+        for column in list(zip(*rows, strict=True))[1:]:
+            widest = max(map(cell_len, column))
+            table.add_column(justify="right", no_wrap=True, min_width=widest)
         for row in rows:
-            numbers = (cell.rjust(n) for cell, n in zip(row[1:], widths[1:], strict=True))
-            yield "  ".join((f"  {set_cell_size(row[0], widths[0])}", *numbers)).rstrip()
+            table.add_row(*map(Text, row))
+        for line in table_lines(table, self.width - 2):
+            yield f"  {line}"
 
     def distribution(self, rows: Iterable[tuple[str, int, float]]) -> Iterator[str]:
         """A table of names, counts and shares, with bars where there is room for them."""

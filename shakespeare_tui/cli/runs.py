@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any, Literal
 
+from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.cli.console import fits, print_json, print_table, say
 from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
 from shakespeare_tui.core.run_state import STATE_LOOKS
@@ -31,7 +32,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "is what the filter of the Checkpoints place takes: NAME<VALUE, NAME=VALUE, NAME:TEXT or a "
         "word, all of which must hold; 'or' between alternatives, '!' before a term negates it.",
     )
-    parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
+    query = parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
+    completes(query, lambda prefix: ["check", *run_names(prefix)])
     parser.add_argument(
         "--sort",
         metavar="NAME",

@@ -155,4 +155,5 @@ def test_messages_about_whatever_was_typed(
         (command, "run", f"--file={HOSTILE}"),
         (command, "run", f"--sweep={HOSTILE}"),
     ):
-        assert on_terminal(*line).code == 2
+        # A query of runs may be any words.
+        assert on_terminal(*line).code in ((0, 2) if command == "runs" else (2,))
