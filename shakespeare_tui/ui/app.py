@@ -1,6 +1,7 @@
 """The lab: five places, the keys that lead to them, and one trainer that outlives them all."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -31,6 +32,8 @@ from shakespeare_tui.ui.widgets.place_bar import PLACES
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.config import Config
+
+_log = logging.getLogger(__name__)
 
 _DRAINS_A_SECOND = 5
 _TICKS_A_STATUS = 5
@@ -145,6 +148,14 @@ class LabApp(App[int]):
 
         # Not waited for: leaving meanwhile is possible at once.
         threading.Thread(target=preload, args=(PLACES,), name="preload", daemon=True).start()
+
+    def _handle_exception(self, error: Exception) -> None:
+        # While leaving, screens are taken apart, some before they were whole: what cannot find its
+        # widgets then is no reason to end otherwise than asked. Private, Textual has no other way.
+        if self.return_code is None:
+            super()._handle_exception(error)
+        else:
+            _log.debug("while leaving", exc_info=error)
 
     def on_unmount(self) -> None:
         """Keep what was chosen."""

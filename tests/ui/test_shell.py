@@ -22,6 +22,7 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.dialogs.leave import LeaveDialog
 from shakespeare_tui.ui.keymap_file import is_key, load_keymap
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.themes import THEMES, series_colors
 from shakespeare_tui.ui.training import Ended, TrainingController
@@ -747,3 +748,20 @@ async def test_news_of_training_while_leaving_reach_no_screen(
         app.exit(0)
         app.follow_training()
     assert app.return_value == 0
+
+
+async def test_what_fails_while_leaving_does_not_change_how_the_lab_ends(
+    make_app: MakeApp,
+) -> None:
+    """A place that opens at that moment finds its widgets gone."""
+
+    class Late(LabScreen):
+        def on_mount(self) -> None:
+            self.query_one("#gone")
+
+    app = make_app()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.exit(130, return_code=130)
+        await app.push_screen(Late())
+    assert (app.return_value, app.return_code) == (130, 130)
