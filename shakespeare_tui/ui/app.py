@@ -20,6 +20,7 @@ from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.visible_text import LINES, visible
 from shakespeare_tui.ui.keymap_file import load_keymap
 from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.leaving import Leaving
 from shakespeare_tui.ui.looks import Looks
 from shakespeare_tui.ui.quiet_collection import QuietCollection
@@ -370,9 +371,8 @@ class LabApp(App[int]):
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """A short notice in the corner, plain text."""
-        self.notify(
-            visible(text, keep=LINES), severity="error" if is_error else "information", markup=False
-        )
+        shown = visible(in_lab(text), keep=LINES)
+        self.notify(shown, severity="error" if is_error else "information", markup=False)
 
     # --- actions -------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.core.formatting import per_second
+from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.training import (
     Ended,
     Noticed,
@@ -80,7 +81,7 @@ def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
     except CancelledError:
         ended = Ended(is_cancelled=True)
     except (UserError, RunFailedError) as error:
-        ended = Ended(error=str(error))
+        ended = Ended(error=in_lab(str(error)))
     except OSError as error:
         ended = Ended(error=f"{error.filename or 'a file'}: {error.strerror or error}")
     except BaseException:

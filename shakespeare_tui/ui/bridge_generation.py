@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.live_measures import LiveMeasures
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
     except CancelledError:
         state, error = "stopped", ""
     except UserError as problem:
-        error = str(problem)
+        error = in_lab(str(problem))
     except BaseException:
         _log.exception("the generation broke off")
         raise

@@ -1,6 +1,7 @@
 """The Playground place: a prompt, up to six strategies, and the texts that come of them."""
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -162,6 +163,21 @@ async def test_a_long_error_is_shown_in_full(scripted_place: Callable[..., LabAp
         await until(lambda: place(app).chosen)
         await pilot.press("g")
         await until(lambda: words in " ".join(shown(app).split()))
+
+
+async def test_an_error_in_the_lab_advises_keys_and_no_commands(
+    make_app: MakeApp, trained: RunFolder
+) -> None:
+    app = make_app("playground")
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).chosen)
+        for step in trained.steps():
+            shutil.rmtree(trained.checkpoint_folder(step))
+        (trained.path / "index.json").unlink()
+        place(app).chosen = "alpha"
+        await pilot.press("g")
+        await until(lambda: "resume alpha in the Checkpoints place" in shown(app), 60)
+        assert "--resume" not in shown(app)
 
 
 async def test_a_wrong_strategy_is_told_and_nothing_starts(

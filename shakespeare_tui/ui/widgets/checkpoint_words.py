@@ -4,6 +4,7 @@ from textual.content import Content
 
 from shakespeare_tui.core.room.differences import Texts, describe_differences
 from shakespeare_tui.core.room.recommendation import Recommendation
+from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.widgets.checkpoint_cells import TableLine, settings_text
 
 
@@ -18,7 +19,7 @@ def recommendation_text(advice: Recommendation, note: str) -> Content:
         loss = advice.alternative.loss
         text = text + Content(f"; without that: {advice.alternative.key} ({loss})")
     for line in advice.left_out:
-        text = text + Content.styled(f"\n{line}", "$text-muted")
+        text = text + Content.styled(f"\n{in_lab(line)}", "$text-muted")
     if note:
         text = text + Content.styled(f"\n{note}", "$text-muted")
     return text

@@ -8,6 +8,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.ui.lab_words import in_lab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ class Job:
         except CancelledError:
             self.cancelled.set()
         except UserError as error:
-            self.error = str(error)
+            self.error = in_lab(str(error))
         self.is_over = True
 
     def _work(self) -> None:

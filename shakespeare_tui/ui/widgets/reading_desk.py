@@ -14,6 +14,7 @@ from textual.widgets import Static
 from shakespeare_tui.core.branches import BranchTree
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.ui.generation import GenerationJob
+from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.widgets.attention_lines import AttentionChoice, attention_lines
 from shakespeare_tui.ui.widgets.reading_foot import reading_foot
 from shakespeare_tui.ui.widgets.reading_side import ReadingSide, branch_lines
@@ -170,7 +171,7 @@ class ReadingDesk(Horizontal):
             scored = bridge_reading.score_text(self.reference, self._runs_root, text, prompt_length)
             self.post_message(self.TextScored(number, text, scored, ""))
         except (UserError, OSError) as error:
-            self.post_message(self.TextScored(number, text, None, str(error)))
+            self.post_message(self.TextScored(number, text, None, in_lab(str(error))))
 
     @on(TextScored)
     def _show_score(self, message: TextScored) -> None:
@@ -225,7 +226,7 @@ class ReadingDesk(Horizontal):
             attention = bridge_reading.attention_of(*place) if wants_attention else None
             self.post_message(self.PlaceSeen(before, expectation, attention, ""))
         except (UserError, OSError) as error:
-            self.post_message(self.PlaceSeen(before, None, None, str(error)))
+            self.post_message(self.PlaceSeen(before, None, None, in_lab(str(error))))
 
     @on(PlaceSeen)
     def _show_look(self, message: PlaceSeen) -> None:
