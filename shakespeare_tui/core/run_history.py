@@ -134,6 +134,8 @@ class RunHistory:
     def set_config(self, config: Mapping[str, Any]) -> None:
         """Take a newer config than ``RunStarted`` told, as where a run was resumed with changes."""
         self.config = dict(config)
+        if self._doctor is not None:
+            self._doctor.observe_config(config)
         self.revision += 1
 
     def _on_start(self, event: RunStarted) -> None:
@@ -144,7 +146,7 @@ class RunHistory:
         training = section if isinstance(section, dict) else {}
         self._doctor = Doctor(
             vocab_size=event.vocab_size,
-            unigram_loss=event.baselines.get("unigram"),
+            baselines=event.baselines,
             learning_rate=as_number(training.get("learning_rate")) or 1e-3,
             warmup_steps=int(as_number(training.get("warmup_steps")) or 0),
         )
@@ -249,6 +251,16 @@ class RunHistory:
             best = None if step is None else Best(step, self._losses_of(step)[0])
             self._best = self.revision, best
         return self._best[1]
+
+    @property
+    def failure(self) -> str:
+        """Why the run failed, in one line; what the doctor explains is left to the doctor."""
+        if self.failed is None:
+            return ""
+        reading = self.reading
+        if reading is not None and reading.kind == "nan":
+            return "training diverged: the Doctor part says why and what to try"
+        return self.failed.error
 
     @property
     def usual_protocol(self) -> str:

@@ -20,6 +20,7 @@ from shakespeare_tui.core.commands import (
 )
 from shakespeare_tui.core.core_sharing import CORES
 from shakespeare_tui.core.diagnosis import Doctor
+from shakespeare_tui.core.diagnosis.wording import describe_refused
 from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.events import (
@@ -92,9 +93,10 @@ class Trainer:
         )
         self._doctor = Doctor(
             vocab_size=session.tokenizer.vocab_size,
-            unigram_loss=session.baselines.get("unigram"),
+            baselines=session.baselines,
             learning_rate=config.training.learning_rate,
             warmup_steps=config.training.warmup_steps,
+            config=config,
         )
         self._generators = generators_of(session.learner.device)
         self._speed = Speed()
@@ -188,7 +190,8 @@ class Trainer:
                 self._apply(command)
             if not self._boundary.evaluate_if_due(is_end=self._is_over() is not None):
                 self._handle_divergence(
-                    f"evaluation loss not finite after step {self._session.progress.step}"
+                    "the loss of the evaluation is not finite after step "
+                    f"{self._session.progress.step:,}"
                 )
                 continue
             end = self._is_over()
@@ -283,10 +286,8 @@ class Trainer:
             restore_generators(drawn, self._generators)
             raise
         if not result.applied:
-            evidence = f"loss {result.loss:g}, gradient norm {result.grad_norm:g}"
-            self._handle_divergence(
-                f"{evidence} at step {progress.step + 1}, which was not applied"
-            )
+            evidence = describe_refused(progress.step + 1, result.loss, result.grad_norm)
+            self._handle_divergence(f"{evidence}; the step was not applied")
             return
         progress.step += 1
         progress.batches += len(windows)
@@ -328,14 +329,13 @@ class Trainer:
             scale = self._session.progress.rate_scale
             arguments = {"rate_scale": scale, "evidence": evidence}
             self._emit(CommandApplied(step=step, command=ROLL_BACK, arguments=arguments))
-            advice = f"went back to step {step}; the learning rate is {scale:g} of the config's now"
+            advice = f"went back to step {step}; the LR is {scale:g} of the config's now"
             self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
             return
-        advice = "lower training.learning_rate, or set training.grad_clip to 1"
-        if self._training.on_nan == "stop":
-            advice += "; training.on_nan=rollback goes back and halves the rate by itself"
+        advice = self._doctor.advice_on_failure()
         step = progress.step + 1
         self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
+        advice = f"{advice[0].lower()}{advice[1:]}".rstrip(".")
         raise RunFailedError(f"training diverged: {evidence}; {advice}")
 
     def _roll_back(self) -> None:

@@ -220,7 +220,7 @@ class LabApp(App[int]):
         if training.message != self._said:
             self._said = training.message
             if self._said:
-                self.say(self._said, is_error=training.state == "failed")
+                self.say(training.shown_message, is_error=training.state == "failed")
         if screen:
             screen.on_training_changed()
 

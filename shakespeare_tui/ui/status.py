@@ -35,7 +35,7 @@ def status_content(training: TrainingController) -> Content:
     if training.state == "starting":
         parts.append(Content.styled(_setup(training), "$text-muted"))
     elif training.state == "failed":
-        parts.append(Content(" ".join(training.message.split())))
+        parts.append(Content(" ".join(training.shown_message.split())))
     else:
         parts += [
             Content.assemble((label, "$text-muted"), (" " if label else ""), value)

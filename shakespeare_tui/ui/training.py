@@ -172,6 +172,12 @@ class TrainingController:
         return self.state
 
     @property
+    def shown_message(self) -> str:
+        """The last notice or error without what the doctor says already."""
+        is_failed = self.state == "failed" and self._history is not None
+        return (self._history.failure or self.message) if is_failed else self.message
+
+    @property
     def is_active(self) -> bool:
         """Whether a trainer is at work or about to be."""
         return self.state in _ACTIVE

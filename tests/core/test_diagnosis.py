@@ -39,7 +39,7 @@ EXPECTED = {
     "nan": ["nan"],
     "rate_too_high": ["not_learning"],
     "rate_too_low": ["not_learning"],
-    "overfitting": ["overfitting", "memorising"],
+    "overfitting": ["memorising"],
     "plateau": ["plateau"],
 }
 
@@ -69,21 +69,20 @@ def test_a_blow_up_is_noticed_within_a_few_steps():
 
 def test_the_evidence_of_overfitting_is_the_evaluations_own_figures():
     evaluations = {step: (train, val) for step, train, val in recorded("overfitting")["evals"]}
-    overfitting, memorising = diagnose("overfitting")[0]
-    for diagnosis in (overfitting, memorising):
-        train, val = evaluations[diagnosis.step]
-        gap = 100 * (val - train) / train
-        assert f"train {train:.2f}, validation {val:.2f}" in diagnosis.evidence
-        assert f"a gap of {gap:.0f} %" in diagnosis.evidence
+    [memorising] = diagnose("overfitting")[0]
+    train, val = evaluations[memorising.step]
+    gap = 100 * (val - train) / train
+    assert f"train {train:.2f}, validation {val:.2f}" in memorising.evidence
+    assert f"a gap of {gap:.0f} %" in memorising.evidence
     earlier = {step: val for step, (_, val) in evaluations.items() if step <= memorising.step}
     best = min(earlier, key=lambda step: earlier[step])
     assert f"best checkpoint (step {best:,})" in memorising.advice
     assert "model.dropout" in memorising.advice
 
 
-def test_overfitting_is_raised_at_the_first_gap_above_a_fifth():
-    first = next(step for step, train, val in recorded("overfitting")["evals"] if val > 1.2 * train)
-    assert diagnose("overfitting")[0][0].step == first
+def test_a_rise_is_raised_at_its_second_evaluation():
+    # The lowest is at step 300; at 400 validation is 0.015 above it, at 500 clearly so.
+    assert diagnose("overfitting")[0][0].step == 600
 
 
 def test_not_learning_tells_a_rate_too_low_from_one_too_high():
@@ -91,7 +90,7 @@ def test_not_learning_tells_a_rate_too_low_from_one_too_high():
     [high] = diagnose("rate_too_high")[0]
     assert "raise training.learning_rate to 3e-4" in low.advice
     assert "lower training.learning_rate to 0.02" in high.advice
-    assert "3.35" in low.evidence and "1e-7" in low.evidence
+    assert "2.49" in low.evidence and "1e-7" in low.evidence
 
 
 def test_a_plateau_at_full_rate_is_told_to_let_the_rate_decay():
@@ -193,7 +192,7 @@ def test_a_roll_back_leaves_the_state_that_its_log_gives(tmp_path):
         raised += found
         assert resumed.observe(event) == found
         assert resumed.reading == live.reading
-    assert kinds(raised) == ["memorising", "exploding"]
+    assert kinds(raised) == ["exploding"]
     # A third of the halved peak.
     assert "training.learning_rate to 2e-4" in raised[-1].advice
 

@@ -2,13 +2,24 @@ import math
 import re
 
 import pytest
-from diagnosis_streams import doctor_for, eval_event, falling, kinds, noisy, observe, step_event
+from diagnosis_streams import (
+    BASELINES,
+    doctor_for,
+    eval_event,
+    falling,
+    kinds,
+    noisy,
+    observe,
+    step_event,
+)
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.diagnosis import Doctor
+from shakespeare_tui.core.diagnosis.wording import describe_refused
 from shakespeare_tui.core.events import (
     CommandApplied,
     DiagnosisRaised,
+    RunFinished,
     RunStarted,
 )
 
@@ -58,7 +69,7 @@ def test_gradient_norm_is_evidence_where_it_stands_out():
 
 
 def test_what_fails_in_warmup_is_told_a_rate_below_where_it_failed():
-    doctor = Doctor(vocab_size=65, unigram_loss=3.347, learning_rate=1.0, warmup_steps=100)
+    doctor = Doctor(vocab_size=65, baselines=BASELINES, learning_rate=1.0, warmup_steps=100)
     rising = [step_event(i, 4.0 if i <= 20 else 9.0, rate=i / 100) for i in range(1, 60)]
     [raised] = observe(doctor, rising)
     assert raised.kind == "exploding"
@@ -67,7 +78,7 @@ def test_what_fails_in_warmup_is_told_a_rate_below_where_it_failed():
 
 
 def test_the_climb_of_a_warmup_is_not_judged():
-    doctor = Doctor(vocab_size=65, unigram_loss=3.347, learning_rate=1e-3, warmup_steps=1000)
+    doctor = Doctor(vocab_size=65, baselines=BASELINES, learning_rate=1e-3, warmup_steps=1000)
     bumpy = [step_event(i, 3.0 + (i // 100) % 2, rate=i * 1e-6) for i in range(1, 1000)]
     assert observe(doctor, bumpy) == []
     assert doctor.reading.kind == "starting"
@@ -101,12 +112,12 @@ def test_a_step_that_the_trainer_refused_shows_on_the_reading():
 
 
 def test_a_short_run_is_not_accused():
-    doctor = Doctor(vocab_size=65, unigram_loss=3.347, learning_rate=1e-3, warmup_steps=100)
+    doctor = Doctor(vocab_size=65, baselines=BASELINES, learning_rate=1e-3, warmup_steps=100)
     assert observe(doctor, noisy(4.17, range(1, 250))) == []
 
 
 def test_blind_guessing_is_noticed_where_the_unigram_loss_is_unknown():
-    doctor = Doctor(vocab_size=65, unigram_loss=None, learning_rate=1e-3, warmup_steps=50)
+    doctor = Doctor(vocab_size=65, baselines={}, learning_rate=1e-3, warmup_steps=50)
     [raised] = observe(doctor, noisy(math.log(65), range(1, 1000)))
     assert raised.kind == "not_learning"
     assert "4.17 (blind guessing)" in raised.evidence
@@ -122,7 +133,7 @@ def test_a_rate_that_still_rises_is_waited_for():
 def test_not_learning_clears_when_the_model_gets_going():
     doctor = doctor_for()
     assert kinds(observe(doctor, noisy(4.17, range(1, 600)))) == ["not_learning"]
-    assert observe(doctor, noisy(2.5, range(600, 900))) == []
+    assert observe(doctor, noisy(2.4, range(600, 900))) == []
     assert doctor.reading.kind == "improving"
 
 
@@ -168,7 +179,8 @@ def test_validation_that_stalls_while_train_falls_has_its_own_advice():
 
 def test_a_new_rate_gives_a_plateau_another_chance():
     doctor = doctor_for()
-    assert kinds(observe(doctor, noisy(2.0, range(1, 4000)))) == ["plateau"]
+    observe(doctor, noisy(3.0, range(1, 100)))
+    assert kinds(observe(doctor, noisy(2.0, range(100, 4000)))) == ["plateau"]
     command = CommandApplied(step=3999, command="SetLearningRate", arguments={"learning_rate": 0.1})
     assert doctor.observe(command) == []
     assert observe(doctor, noisy(2.0, range(4000, 5900), rate=0.1)) == []
@@ -177,47 +189,208 @@ def test_a_new_rate_gives_a_plateau_another_chance():
     assert "lower training.learning_rate to 0.03" in doctor.reading.advice
 
 
-def test_overfitting_keeps_quiet_about_a_plateau_and_clears_with_hysteresis():
-    doctor = doctor_for()
-    raised = []
-    gaps = {1000: 0.19, 2000: 0.21, 3000: 0.18, 4000: 0.22, 5000: 0.14, 6000: 0.21}
-    for step in range(1, 6001):
-        raised += doctor.observe(step_event(step, 1.0))
-        if step in gaps:
-            raised += doctor.observe(eval_event(step, 1.0, 1.0 + gaps[step]))
-    assert [(d.kind, d.step) for d in raised if d.kind == "overfitting"] == [
-        ("overfitting", 2000),
-        ("overfitting", 6000),
+def evaluations(*pairs: tuple[float, float], every: int = 100, protocol: str = "subset"):
+    """Train and validation losses, one evaluation after another."""
+    return [
+        eval_event(every * number, train, val, protocol)
+        for number, (train, val) in enumerate(pairs, start=1)
     ]
 
 
-def test_a_large_share_of_next_to_nothing_is_not_overfitting():
+OVERFITTED = ((2.0, 2.1), (1.8, 1.95), (1.6, 1.9), (1.5, 1.95), (1.4, 2.0))
+
+
+def test_validation_that_rises_while_train_falls_is_overfitting():
     doctor = doctor_for()
-    observe(doctor, noisy(0.05, range(1, 500)))
-    assert doctor.observe(eval_event(499, 0.04, 0.07)) == []
+    observe(doctor, falling(range(1, 100)))
+    [raised] = observe(doctor, evaluations(*OVERFITTED))
+    assert (raised.kind, raised.step) == ("overfitting", 500)
+    assert "validation has risen 0.10 since its best 1.90 at step 300" in raised.evidence
+    assert "best checkpoint (step 300)" in raised.advice
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        # A wide gap, and validation still falls.
+        [(2.0 - 0.2 * i, 2.4 - 0.05 * i) for i in range(8)],
+        # Validation wavers around its level.
+        [(1.6 - 0.02 * i, 1.8 + 0.015 * (i % 2)) for i in range(12)],
+        # One evaluation lies above the best, the next one does not.
+        [(1.6 - 0.02 * i, 1.8 + 0.1 * (i == 5) - 0.01 * i) for i in range(12)],
+        # Both rise: a rate that is too high, but nothing learned by heart.
+        [(1.5 + 0.05 * i, 1.6 + 0.05 * i) for i in range(6)],
+        # Too few to tell.
+        [(2.0, 2.1), (1.9, 2.2), (1.8, 2.3)],
+    ],
+)
+def test_what_shows_no_such_trend_is_not_overfitting(curve: list[tuple[float, float]]):
+    doctor = doctor_for()
+    observe(doctor, falling(range(1, 100)))
+    assert observe(doctor, evaluations(*curve)) == []
+
+
+def test_overfitting_clears_where_validation_falls_to_a_new_best():
+    doctor = doctor_for()
+    observe(doctor, falling(range(1, 100)))
+    assert kinds(observe(doctor, evaluations(*OVERFITTED))) == ["overfitting"]
+    assert doctor.observe(eval_event(600, 1.4, 1.97)) == []
+    assert doctor.reading.kind == "overfitting"
+    assert doctor.observe(eval_event(700, 1.4, 1.85)) == []
+    assert doctor.reading.kind == "improving"
+
+
+def test_overfitting_keeps_quiet_about_a_plateau():
+    doctor = doctor_for()
+    raised = observe(doctor, evaluations(*OVERFITTED))
+    for step in range(501, 6001):
+        raised += doctor.observe(step_event(step, 1.4))
+        if step % 250 == 0:
+            raised += doctor.observe(eval_event(step, 1.4, 2.0))
+    assert kinds(raised) == ["overfitting"]
 
 
 def test_losses_of_different_protocols_are_not_compared():
     doctor = doctor_for()
-    observe(doctor, noisy(1.0, range(1, 1000)))
-    assert kinds(observe(doctor, [eval_event(500, 1.0, 1.5, "nanogpt")])) == ["overfitting"]
-    # A rise of 0.2 from one protocol to another says nothing about memorising.
-    assert doctor.observe(eval_event(999, 1.0, 1.7, "exact")) == []
+    observe(doctor, falling(range(1, 100)))
+    mixed = [
+        event
+        for number, (train, val) in enumerate(OVERFITTED, start=1)
+        for event in evaluations((train, val), every=100 * number, protocol=f"subset-{number}")
+    ]
+    assert observe(doctor, mixed) == []
 
 
 def test_memorising_stands_when_the_final_evaluation_has_another_protocol():
     doctor = doctor_for()
-    observe(doctor, noisy(1.0, range(1, 1000)))
-    rising = [eval_event(500, 1.1, 1.6), eval_event(900, 0.9, 1.8)]
-    assert kinds(observe(doctor, rising)) == ["overfitting", "memorising"]
-    assert doctor.observe(eval_event(999, 0.9, 1.85, "exact")) == []
+    observe(doctor, falling(range(1, 100)))
+    rising = evaluations((2.0, 2.1), (1.5, 1.9), (1.2, 2.2), (1.0, 2.5))
+    assert kinds(observe(doctor, rising)) == ["memorising"]
+    assert doctor.observe(eval_event(400, 1.0, 2.55, "exact")) == []
     assert doctor.reading.kind == "memorising"
 
 
 def test_train_loss_stands_in_where_an_evaluation_has_none():
     doctor = doctor_for()
-    observe(doctor, noisy(1.0, range(1, 500)))
-    assert kinds(doctor.observe(eval_event(499, None, 1.5))) == ["overfitting"]
+    raised = []
+    for number, val in enumerate((2.5, 2.2, 2.3, 2.4), start=1):
+        raised += observe(doctor, falling(range(100 * number - 99, 100 * number + 1)))
+        raised += doctor.observe(eval_event(100 * number, None, val))
+    assert kinds(raised) == ["overfitting"]
+
+
+# --- baselines -----------------------------------------------------------------------------------
+
+ALL_BASELINES = BASELINES | {"5-gram": 2.07}
+
+
+def doctor_with(baselines: dict[str, float]) -> Doctor:
+    return Doctor(vocab_size=65, baselines=baselines, learning_rate=1e-3, warmup_steps=50)
+
+
+@pytest.mark.parametrize(
+    ("level", "steps", "expected"),
+    [
+        (3.0, 1000, ["not_learning"]),  # better than token frequencies, and stuck
+        (2.6, 1000, ["not_learning"]),
+        (2.3, 2000, []),  # below bigrams: too early to speak of 5-grams
+        (2.3, 9000, ["plateau", "not_learning"]),
+        (1.9, 9000, ["plateau"]),
+    ],
+)
+def test_what_has_stopped_falling_is_measured_against_counting(
+    level: float, steps: int, expected: list[str]
+):
+    doctor = doctor_with(ALL_BASELINES)
+    assert kinds(observe(doctor, noisy(level, range(1, steps)))) == expected
+
+
+def test_a_slow_run_that_still_falls_is_not_accused():
+    doctor = doctor_with(ALL_BASELINES)
+    slow = [step_event(step, 4.1 - 0.0008 * step) for step in range(1, 2500)]
+    assert observe(doctor, slow) == []
+    doctor = doctor_with(ALL_BASELINES)
+    slower = [step_event(step, 4.1 - 0.0005 * step) for step in range(1, 2500)]
+    assert kinds(observe(doctor, slower)) == ["not_learning"]
+
+
+def test_the_unreached_baseline_is_named():
+    doctor = doctor_with(ALL_BASELINES)
+    [raised] = observe(doctor, noisy(3.0, range(1, 600)))
+    assert "where 2.49 (counts of pairs of tokens, the bigram baseline)" in raised.evidence
+
+
+# --- after the end, and what is set already ------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [10, 500, 1500])
+def test_after_the_end_nothing_is_said_as_if_the_run_went_on(steps: int):
+    doctor = doctor_for()
+    observe(doctor, falling(range(1, steps)))
+    doctor.observe(RunFinished(step=steps, reason="completed", val_loss=1.9))
+    reading = doctor.reading
+    assert "resume it with a larger training.max_steps" in reading.advice
+    text = f"{reading.headline} {reading.evidence} {reading.advice}".lower()
+    for words in ("let it run", "still", "once the warm-up", "nothing to do yet"):
+        assert words not in text
+    # It goes on: the doctor speaks of now again.
+    observe(doctor, falling(range(steps, steps + 500)))
+    assert doctor.reading.advice == "Let it run."
+
+
+def test_after_the_end_nobody_is_told_to_stop():
+    doctor = doctor_for()
+    observe(doctor, falling(range(1, 100)))
+    observe(doctor, evaluations(*OVERFITTED))
+    assert doctor.reading.advice.startswith("Stop and use the best checkpoint")
+    doctor.observe(RunFinished(step=500, reason="completed", val_loss=2.0))
+    assert doctor.reading.advice.startswith("Use the best checkpoint")
+
+
+def doctor_of(config: Config) -> Doctor:
+    return Doctor(
+        vocab_size=65, baselines=BASELINES, learning_rate=1e-3, warmup_steps=50, config=config
+    )
+
+
+def test_what_is_set_already_is_not_advised():
+    config = Config.model_validate(
+        {"training": {"scheduler": "cosine", "patience": 5, "grad_clip": 1.0, "on_nan": "rollback"}}
+    )
+    doctor = doctor_of(config)
+    observe(doctor, noisy(2.0, range(1, 4000)))
+    assert doctor.reading.kind == "plateau"
+    assert "training.scheduler" not in doctor.reading.advice
+    doctor = doctor_of(config)
+    observe(doctor, evaluations((2.0, 2.1), (1.5, 1.9), (1.2, 2.2), (1.0, 2.5)))
+    assert doctor.reading.kind == "memorising"
+    assert "patience" not in doctor.reading.advice
+    assert "grad_clip" not in doctor.advice_on_failure()
+    assert "on_nan" not in doctor.advice_on_failure()
+
+
+def test_the_config_of_a_resumed_run_counts_and_not_that_of_its_log():
+    doctor = doctor_of(Config.model_validate({"training": {"on_nan": "rollback"}}))
+    old = Config.model_validate({"training": {"on_nan": "stop"}})
+    doctor.observe(RunStarted(run="r", config=old.model_dump(), parameters=1, device="cpu"))
+    assert "on_nan" not in doctor.advice_on_failure()
+
+
+@pytest.mark.parametrize(
+    ("loss", "grad_norm", "headline", "words"),
+    [
+        (2.518, math.nan, "The gradient is not a number", "the gradient of step 1,200 is NaN"),
+        (2.518, math.inf, "The gradient is not a number", "is infinite, with a loss of 2.52"),
+        (math.nan, 1.0, "The loss is not a number", "the loss of step 1,200 is NaN"),
+        (math.inf, math.nan, "The loss is not a number", "the loss of step 1,200 is infinite"),
+    ],
+)
+def test_what_was_not_finite_is_called_so(loss: float, grad_norm: float, headline: str, words: str):
+    evidence = describe_refused(1200, loss, grad_norm)
+    doctor = doctor_for()
+    doctor.observe(DiagnosisRaised(step=1200, kind="nan", evidence=evidence, advice="Try."))
+    assert doctor.reading.headline == headline
+    assert words in doctor.reading.evidence
 
 
 # --- texts ---------------------------------------------------------------------------------------
@@ -249,8 +422,8 @@ def test_the_advice_names_the_configs_own_values():
         }
     )
     start = RunStarted(run="r", config=config.model_dump(), parameters=1, device="cpu")
-    doctor = Doctor(vocab_size=65, unigram_loss=3.347, learning_rate=3e-3, warmup_steps=50)
-    observe(doctor, [start, *falling(range(1, 500)), eval_event(499, 1.0, 1.6)])
+    doctor = Doctor(vocab_size=65, baselines=BASELINES, learning_rate=3e-3, warmup_steps=50)
+    observe(doctor, [start, *falling(range(1, 500)), *evaluations(*OVERFITTED)])
     assert "raise model.dropout to 0.3" in doctor.reading.advice
     [spike] = observe(doctor, noisy(4.0, range(500, 520)))
     assert "training.learning_rate to 1e-3" in spike.advice
@@ -261,7 +434,7 @@ def test_the_advice_names_the_configs_own_values():
 def test_a_config_of_another_version_is_left_out():
     start = RunStarted(run="r", config={"modle": {}}, parameters=1, device="cpu")
     doctor = doctor_for()
-    observe(doctor, [start, *falling(range(1, 500)), eval_event(499, 1.0, 1.6)])
+    observe(doctor, [start, *falling(range(1, 500)), *evaluations(*OVERFITTED)])
     assert "raise model.dropout to 0.2" in doctor.reading.advice
 
 

@@ -148,8 +148,8 @@ def failed_run(steps: int = 600) -> Iterator[Event]:
     """A run that diverged."""
     yield from healthy_run(steps)
     time = START + 0.05 * steps
-    evidence = f"loss nan, gradient norm inf at step {steps + 1}"
-    advice = "lower training.learning_rate, or set training.grad_clip to 1"
+    evidence = f"the loss of step {steps + 1} is NaN; the step was not applied"
+    advice = "Lower training.learning_rate to 3e-4."
     yield DiagnosisRaised(time=time, step=steps, kind="nan", evidence=evidence, advice=advice)
     yield RunFailed(time=time, step=steps, error=f"training diverged: {evidence}. {advice}")
 

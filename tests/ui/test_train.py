@@ -472,8 +472,11 @@ class TestEnd:
 
     async def test_a_failed_run_says_why_and_what_to_try(self, lab):
         async with lab(failed_run(600), is_over=True) as at:
-            await at.sees("✕ failed", "training diverged", "lower training.learning_rate")
-            await at.sees("The loss is not a number")
+            await at.sees("✕ failed", "training diverged", "The loss is not a number")
+            # Evidence and advice stand in one place.
+            shown = " ".join(at.text.split())
+            assert shown.count("training.learning_rate") == 1
+            assert shown.count("of step 601 is NaN") == 1
 
     async def test_without_a_checkpoint_the_keys_say_so(self, lab):
         async with lab(failed_run(600), is_over=True) as at:

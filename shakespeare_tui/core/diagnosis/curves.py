@@ -3,10 +3,13 @@
 Time constants are in steps, not in events, so that a thinned log reads as a full one does.
 """
 
+import dataclasses
 import math
 import statistics
 from collections import deque
 from dataclasses import dataclass
+
+from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS, RunningMean
 
 BUCKET_STEPS = 50
 """Steps whose losses are averaged into one point of the trend."""
@@ -14,9 +17,10 @@ HORIZON_STEPS = 2000
 """How far back the trend is compared."""
 
 _TREND_WIDTH_STEPS = 500
-_SMOOTHING_STEPS = 25
 _NOISE_EVENTS = 50
 _RECENT_EVENTS = 5
+SMALLEST_RISE = 0.02
+"""Nats above the best: less is the noise of evaluations."""
 _NORMAL_SD_PER_MEAN_DIFFERENCE = math.sqrt(math.pi) / 2
 """A normal variable's standard deviation over the mean distance of two draws."""
 
@@ -46,7 +50,8 @@ class TrainCurve:
         self.first: float | None = None
         """The first loss seen."""
         self.smoothed = 0.0
-        """Exponential mean over about 25 steps."""
+        """What is called the train loss: the mean over about ``TRAIN_LOSS_STEPS``."""
+        self._mean = RunningMean(TRAIN_LOSS_STEPS)
         self.noise = 0.0
         """Standard deviation of a single batch around the trend."""
         self.lowest = math.inf
@@ -68,11 +73,10 @@ class TrainCurve:
         capped = min(loss, self._ceiling)
         self._events += 1
         if self.first is None:
-            self.first, self.smoothed = loss, capped
+            self.first = loss
         else:
             self._update_noise(abs(capped - min(self.last_loss, self._ceiling)))
-            weight = 1 - (1 - 1 / _SMOOTHING_STEPS) ** max(step - self.last_step, 1)
-            self.smoothed += weight * (capped - self.smoothed)
+        self.smoothed = self._mean.observe(step, capped)
         if self.smoothed < self.lowest:
             self.lowest, self.lowest_step = self.smoothed, step
         self._recent.append(loss)
@@ -163,6 +167,12 @@ class Evaluation:
     val: float
     best: float
     best_step: int
+    best_train: float
+    """The training loss of that evaluation."""
+    number: int = 1
+    """How many there were under this protocol, this one included."""
+    rises: int = 0
+    """How many in a row, up to this one, were clearly above the best."""
 
     @property
     def gap(self) -> float:
@@ -190,10 +200,18 @@ class EvalCurve:
         """Take in one evaluation; a later one of the same step replaces the earlier."""
         self.forget_after(step - 1)
         before = self.latest
+        number = before.number + 1 if before else 1
         if before is None or val < before.best:
-            evaluation = Evaluation(step, train, val, val, step)
+            evaluation = Evaluation(step, train, val, val, step, train, number)
         else:
-            evaluation = Evaluation(step, train, val, before.best, before.best_step)
+            evaluation = dataclasses.replace(
+                before,
+                step=step,
+                train=train,
+                val=val,
+                number=number,
+                rises=before.rises + 1 if val > before.best + SMALLEST_RISE else 0,
+            )
         self._window.append(evaluation)
         # One that is older than the horizon stays, to compare with.
         while len(self._window) > 1 and self._window[1].step <= step - HORIZON_STEPS:

@@ -1,9 +1,10 @@
 """The doctor: follows a run event by event and raises each diagnosis when it sets in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.diagnosis import rules, wording
 from shakespeare_tui.core.diagnosis.signs import Signs, finite
 from shakespeare_tui.core.diagnosis.wording import Finding
@@ -13,6 +14,8 @@ from shakespeare_tui.core.events import (
     DiagnosisRaised,
     EvalCompleted,
     Event,
+    RunFailed,
+    RunFinished,
     RunStarted,
     StepCompleted,
 )
@@ -61,15 +64,22 @@ class Doctor:
 
     Args:
         vocab_size: Tokens in the vocabulary.
-        unigram_loss: Loss of token frequencies alone in nats per token; None if unknown.
+        baselines: Losses of counting alone in nats per token, by name, as far as they are known.
         learning_rate: Peak learning rate of the config.
         warmup_steps: Steps at the start that are not judged, except for a blow-up.
+        config: What the advice goes by; by default that of the ``RunStarted``.
     """
 
     def __init__(
-        self, vocab_size: int, unigram_loss: float | None, learning_rate: float, warmup_steps: int
+        self,
+        vocab_size: int,
+        baselines: Mapping[str, float],
+        learning_rate: float,
+        warmup_steps: int,
+        config: Config | None = None,
     ) -> None:
-        self._signs = Signs(vocab_size, unigram_loss, learning_rate, warmup_steps)
+        self._signs = Signs(vocab_size, baselines, learning_rate, warmup_steps, config)
+        self._is_config_given = config is not None
         self._since: dict[Diagnosis, int] = {}
         self._failure: Finding | None = None
         self._finite_steps = 0
@@ -87,9 +97,19 @@ class Doctor:
             self._observe_command(event)
         elif isinstance(event, DiagnosisRaised):
             self._observe_diagnosis(event)
-        elif isinstance(event, RunStarted):
-            self._signs.observe_start(event)
+        elif isinstance(event, RunStarted) and not self._is_config_given:
+            self._signs.observe_config(event.config)
+        elif isinstance(event, RunFinished | RunFailed):
+            self._signs.is_over = True
         return []
+
+    def observe_config(self, config: Mapping[str, Any]) -> None:
+        """Go by a newer config, as where a run was resumed with changes."""
+        self._signs.observe_config(config)
+
+    def advice_on_failure(self) -> str:
+        """What to try where a loss or a gradient was not finite."""
+        return wording.advice_on_failure(self._signs)
 
     @property
     def reading(self) -> Reading:
@@ -158,7 +178,7 @@ class Doctor:
         if event.kind == "nan":
             self._finite_steps = 0
             self._since.setdefault("nan", event.step)
-            self._failure = Finding("The loss is not a number", event.evidence, event.advice)
+            self._failure = wording.refused(event.evidence, event.advice)
 
     def _go_back(self, step: int) -> None:
         self._signs.restart()

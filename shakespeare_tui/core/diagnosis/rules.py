@@ -4,21 +4,25 @@ Every rule takes whether its diagnosis ``holds`` already and then asks for clear
 to set in, so that a figure hovering at a threshold does not raise it again and again.
 """
 
+import math
+
 from shakespeare_tui.core.diagnosis.curves import HORIZON_STEPS
 from shakespeare_tui.core.diagnosis.signs import Signs
 
 PLATEAU_CHANGE = 0.01
 """A smaller improvement than this many nats over 2,000 steps is a plateau."""
-OVERFITTING_GAP = 0.2
-"""Validation further above train than this share of train is overfitting."""
 MEMORISING_GAP = 0.5
-"""With validation rising, a gap of this share is memorising."""
-UNIGRAM_SHARE = 0.93
-"""A loss above this share of the unigram loss has learned little but token frequencies."""
-SLOW_FALL = 0.15
-"""A loss at that level that falls by less than this many nats in 200 steps is stuck."""
+"""With validation rising, a gap of this share of the training loss is memorising."""
+LEARNING_STEPS = 300
+"""Steps after which a loss above the bigram baseline must still fall."""
+NGRAM_STEPS = 5000
+"""Steps after which a loss that has stopped falling should be below the 5-gram baseline."""
+SLOW_FALL = 0.13
+"""A loss that falls by less than this many nats in 200 steps has all but stopped."""
 UNIFORM_SHARE = 0.95
-"""Takes the place of ``UNIGRAM_SHARE``, of blind guessing's loss, where unigram's is unknown."""
+"""Takes the place of the bigram baseline, of blind guessing's loss, where that is unknown."""
+FEWEST_EVALUATIONS = 4
+"""Fewer evaluations show no trend."""
 
 _SMALLEST_GAP = 0.05
 """Nats: under this, even a large share is of no account."""
@@ -48,37 +52,51 @@ def spike_margin(signs: Signs) -> float:
     return max(0.4, 0.2 * signs.train.lowest, 6 * signs.train.noise)
 
 
-def not_learning_limit(signs: Signs) -> float:
-    """The loss in nats above which nothing but token frequencies can have been learned."""
-    if signs.unigram_loss is not None:
-        return UNIGRAM_SHARE * signs.unigram_loss
-    return UNIFORM_SHARE * signs.uniform_loss
+def baseline_not_reached(signs: Signs) -> tuple[str, float]:
+    """What counting alone reaches and the model does not: its name and loss in nats.
+
+    The weaker baseline first: bigrams, then 5-grams; blind guessing where neither is known. The
+    loss is infinite where all that are known are reached.
+    """
+    if not signs.baselines.keys() & {"bigram", "5-gram"}:
+        return "blind guessing", UNIFORM_SHARE * signs.uniform_loss
+    bigram = signs.baselines.get("bigram", 0.0)
+    if signs.train.lowest > bigram > 0:
+        return "counts of pairs of tokens, the bigram baseline", bigram
+    five_gram = signs.baselines.get("5-gram", math.inf)
+    return "counts of up to five tokens, the 5-gram baseline", five_gram
 
 
 def is_not_learning(signs: Signs, holds: bool) -> bool:
-    """Still no better than token frequencies, well after the rate has reached its peak.
+    """Worse than counting, well after the rate has reached its peak.
 
-    At 200 steps past the peak the loss must also have all but stopped falling; at 1,000 steps even
-    a falling loss is too slow.
+    The bigram baseline counts at 300 steps past the peak where the loss has all but stopped
+    falling, the 5-gram baseline at 5,000 where it has stopped.
     """
-    limit = not_learning_limit(signs)
+    train, steps = signs.train, signs.settled_steps
+    name, limit = baseline_not_reached(signs)
     if holds:
-        return signs.train.smoothed > 0.98 * limit
-    if signs.settled_steps < 200 or signs.train.lowest <= limit:
+        return train.smoothed > 0.98 * limit
+    if steps < LEARNING_STEPS or train.lowest <= limit:
         return False
-    if signs.settled_steps >= 1000:
-        return True
-    fall = signs.train.fall_over(200)
+    if "5-gram" in name:
+        fall = train.long_fall()
+        return steps >= NGRAM_STEPS and fall is not None and fall < SLOW_FALL / 2
+    fall = train.fall_over(200)
     return fall is not None and fall < SLOW_FALL
 
 
 def is_overfitting(signs: Signs, holds: bool) -> bool:
-    """Validation more than 20 % above train."""
+    """Validation has risen from its best in at least two evaluations, while train has fallen."""
     evaluation = signs.evaluation
-    if evaluation is None or evaluation.step <= signs.warmup_steps:
+    if evaluation is None:
         return False
-    threshold = 0.75 * OVERFITTING_GAP if holds else OVERFITTING_GAP
-    return evaluation.gap > threshold and evaluation.val - evaluation.train > _SMALLEST_GAP
+    if holds:
+        # The first figure of another protocol shows no trend; the verdict stands until then.
+        return evaluation.rises > 0 or signs.is_first_evaluation
+    is_trend = evaluation.number >= FEWEST_EVALUATIONS and evaluation.rises >= 2
+    is_past_warmup = evaluation.best_step > signs.warmup_steps
+    return is_trend and is_past_warmup and evaluation.train < evaluation.best_train
 
 
 def is_memorising(signs: Signs, holds: bool) -> bool:
@@ -88,7 +106,6 @@ def is_memorising(signs: Signs, holds: bool) -> bool:
         return False
     rise = evaluation.val - evaluation.best
     if holds:
-        # The first figure of another protocol cannot show a rise; the verdict stands until then.
         is_rising = rise > _SMALLEST_GAP / 2 or signs.is_first_evaluation
         return evaluation.gap > 0.8 * MEMORISING_GAP and is_rising
     return evaluation.gap > MEMORISING_GAP and rise > max(_SMALLEST_GAP, 0.03 * evaluation.best)

@@ -1,12 +1,14 @@
 """Everything that the doctor has measured of a run so far."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.diagnosis.curves import EvalCurve, Evaluation, TrainCurve
-from shakespeare_tui.core.events import EvalCompleted, RunStarted, StepCompleted
+from shakespeare_tui.core.events import EvalCompleted, StepCompleted
 
 _SHORTEST_START_STEPS = 20
 _RISE = 1.001
@@ -18,23 +20,31 @@ class Signs:
 
     Args:
         vocab_size: Tokens in the vocabulary.
-        unigram_loss: Loss of token frequencies alone in nats per token, if known.
+        baselines: Losses of counting alone in nats per token, by name, as far as they are known.
         learning_rate: The config's peak rate.
         warmup_steps: Steps that are not judged.
+        config: The config of a run that goes on with another than its log begins with.
     """
 
     def __init__(
-        self, vocab_size: int, unigram_loss: float | None, learning_rate: float, warmup_steps: int
+        self,
+        vocab_size: int,
+        baselines: Mapping[str, float],
+        learning_rate: float,
+        warmup_steps: int,
+        config: Config | None = None,
     ) -> None:
         self.uniform_loss = math.log(max(vocab_size, 2))
-        self.unigram_loss = unigram_loss
+        self.baselines = baselines
         self.warmup_steps = warmup_steps
         self.configured_rate = learning_rate
         self.peak_rate = learning_rate
         """The schedule's peak after what commands made of it."""
         self.rate = 0.0
         """The last step's learning rate."""
-        self.config: Config | None = None
+        self.config = config
+        self.is_over = False
+        """Whether the run has ended: nothing more can be done in it."""
         self.restart()
         self._evals: dict[str, EvalCurve] = {}
         self._protocol: str | None = None
@@ -52,15 +62,16 @@ class Signs:
         for curve in self._evals.values():
             curve.forget_after(step)
 
-    def observe_start(self, event: RunStarted) -> None:
-        """Take the config for the advice; one of another version is left out."""
+    def observe_config(self, config: Mapping[str, Any]) -> None:
+        """Take a config for the advice; one of another version is left out."""
         try:
-            self.config = Config.model_validate(event.config)
+            self.config = Config.model_validate(config)
         except ValidationError:
             self.config = None
 
     def observe_step(self, event: StepCompleted, loss: float) -> bool:
         """Take in a step of finite ``loss``; whether the trend gained a point by it."""
+        self.is_over = False
         self.rate = event.learning_rate
         if self.rate > _RISE * self._highest_rate:
             # A rate that still rises is not judged yet.

@@ -1,11 +1,14 @@
 """What each diagnosis says: a headline, the evidence in numbers and what to try."""
 
+import math
 from dataclasses import dataclass
 
 from shakespeare_tui.core.diagnosis.curves import Evaluation
-from shakespeare_tui.core.diagnosis.rules import long_improvement
+from shakespeare_tui.core.diagnosis.rules import baseline_not_reached, long_improvement
 from shakespeare_tui.core.diagnosis.signs import Signs
 
+_GRADIENT, _LOSS = "the gradient", "the loss"
+_LOSS_NOT_FINITE = "The loss is not a number"
 _LOW_ADAM_RATE = 3e-4
 """A cautious peak rate of Adam for small models; far below it, ten times more is too little."""
 
@@ -37,10 +40,33 @@ def nan(signs: Signs, step: int) -> Finding:
     if train.first is not None:
         evidence += f"; the last finite one was {_loss(train.last_loss)} at step "
         evidence += f"{train.last_step:,}{_grad_norm(signs)}"
+    return Finding(_LOSS_NOT_FINITE, evidence, advice_on_failure(signs))
+
+
+def advice_on_failure(signs: Signs) -> str:
+    """What to try where a loss or a gradient was not finite."""
     advice = f"Lower {_rates(signs, 1 / 3)}{_clipping(signs)}"
     if signs.config is None or signs.config.training.on_nan == "stop":
-        advice += "; with training.on_nan: rollback a run goes back and halves the rate by itself"
-    return Finding("The loss is not a number", evidence, advice + ".")
+        advice += "; with training.on_nan: rollback a run goes back and halves the LR by itself"
+    return f"{advice}."
+
+
+def describe_refused(step: int, loss: float, grad_norm: float) -> str:
+    """Why a step was not applied: what of it was not finite."""
+    if math.isfinite(loss):
+        norm = "NaN" if math.isnan(grad_norm) else "infinite"
+        return f"{_GRADIENT} of step {step:,} is {norm}, with a loss of {_loss(loss)}"
+    return f"{_LOSS} of step {step:,} is {'NaN' if math.isnan(loss) else 'infinite'}"
+
+
+def refused(evidence: str, advice: str) -> Finding:
+    """A step that the trainer did not apply, from what it said of it."""
+    headline = "Training diverged"
+    if evidence.startswith(_GRADIENT):
+        headline = "The gradient is not a number"
+    elif evidence.startswith(_LOSS):
+        headline = _LOSS_NOT_FINITE
+    return Finding(headline, evidence, advice)
 
 
 def exploding(signs: Signs) -> Finding:
@@ -64,14 +90,19 @@ def exploding(signs: Signs) -> Finding:
 def not_learning(signs: Signs) -> Finding:
     """The loss is no better than counting tokens."""
     train = signs.train
-    if signs.unigram_loss is not None:
-        reference = f"{signs.unigram_loss:.2f} (token frequencies alone)"
-    else:
-        reference = f"{signs.uniform_loss:.2f} (blind guessing)"
+    name, limit = baseline_not_reached(signs)
+    reference = limit if signs.baselines else signs.uniform_loss
     evidence = (
-        f"train loss {train.smoothed:.2f} after {train.last_step:,} steps, where {reference} "
-        f"needs no model; learning rate {format_rate(signs.rate, 2)}"
+        f"train loss {train.smoothed:.2f} after {train.last_step:,} steps, where {reference:.2f} "
+        f"({name}) needs no model; LR {format_rate(signs.rate, 2)}"
     )
+    if "5-gram" in name:
+        return Finding(
+            "Less learned than by counting",
+            evidence,
+            f"The model is too small or the LR does not suit it: {_larger(signs)}, or "
+            f"change {_rates(signs, 3)}.",
+        )
     start = train.first if train.first is not None else signs.uniform_loss
     total = start - train.smoothed
     recent = train.fall_over(200) or 0.0
@@ -84,7 +115,7 @@ def not_learning(signs: Signs) -> Finding:
         )
     else:
         advice = (
-            f"The loss fell to token frequencies and stuck: lower {_rates(signs, 0.1)}, raise "
+            f"The loss fell a little and stuck: lower {_rates(signs, 0.1)}, raise "
             f"training.warmup_steps to {max(2 * signs.warmup_steps, 100):,}; if that changes "
             f"nothing, check that the corpus is text and not shuffled or encoded (data inspect)."
         )
@@ -95,38 +126,29 @@ def not_learning(signs: Signs) -> Finding:
 
 
 def overfitting(signs: Signs) -> Finding:
-    """Validation lies far above train."""
+    """Validation rises while train falls."""
     evaluation = _evaluation(signs)
-    evidence = _gap(evaluation)
-    if evaluation.best_step == evaluation.step:
-        advice = (
-            f"Validation still falls, so this run may go on; for a better one {_regularise(signs)}."
-        )
-    else:
-        evidence += f"; the best validation loss was {evaluation.best:.2f} at step "
-        evidence += f"{evaluation.best_step:,}"
-        advice = (
-            f"{_capitalised(_regularise(signs))}, or stop at the best checkpoint "
-            f"(step {evaluation.best_step:,})."
-        )
+    evidence = f"{_gap(evaluation)}{_risen(evaluation)}"
+    use = "use" if signs.is_over else "stop and use"
+    advice = (
+        f"{_capitalised(use)} the best checkpoint (step {evaluation.best_step:,}); for a better "
+        f"run {_regularise(signs)}."
+    )
     return Finding("Overfitting", evidence, advice)
 
 
 def memorising(signs: Signs) -> Finding:
     """Validation rises while train keeps falling."""
     evaluation = _evaluation(signs)
-    rise = evaluation.val - evaluation.best
-    evidence = _gap(evaluation)
-    if rise > 0:
-        evidence += (
-            f"; validation has risen {rise:.2f} since its best {evaluation.best:.2f} "
-            f"at step {evaluation.best_step:,}"
-        )
+    evidence = f"{_gap(evaluation)}{_risen(evaluation)}"
+    use = "Use" if signs.is_over else "Stop and use"
     advice = (
-        f"Stop and use the best checkpoint (step {evaluation.best_step:,}): the model now learns "
-        f"the corpus by heart. Next time {_regularise(signs)}; training.patience stops such a run."
+        f"{use} the best checkpoint (step {evaluation.best_step:,}): from there on the model "
+        f"learned the corpus by heart. Next time {_regularise(signs)}"
     )
-    return Finding("Memorising the corpus", evidence, advice)
+    if signs.config is None or not signs.config.training.patience:
+        advice += "; training.patience stops such a run"
+    return Finding("Memorising the corpus", evidence, f"{advice}.")
 
 
 def plateau(signs: Signs) -> Finding:
@@ -149,16 +171,16 @@ def plateau(signs: Signs) -> Finding:
         return Finding(
             "Validation has stalled",
             evidence,
-            f"What is learned no longer carries over: {_regularise(signs)}, or stop at the best "
-            f"checkpoint{_best_step(signs)}.",
+            f"What is learned no longer carries over: {_regularise(signs)}, or "
+            f"{'use' if signs.is_over else 'stop at'} the best checkpoint{_best_step(signs)}.",
         )
     if signs.is_rate_decayed:
         return Finding("Converged under this schedule", evidence, _after_convergence(signs))
     return Finding(
         "Plateau",
         evidence,
-        f"Let the rate decay (training.scheduler: cosine or wsd) or lower {_rates(signs, 1 / 3)}; "
-        f"if the loss still stands, the model is too small: {_larger(signs)}.",
+        f"{_capitalised(_decay(signs))}lower {_rates(signs, 1 / 3)}; if the loss still stands, "
+        f"the model is too small: {_larger(signs)}.",
     )
 
 
@@ -166,7 +188,7 @@ def improving(signs: Signs) -> Finding:
     """Nothing is wrong."""
     train, evaluation = signs.train, signs.evaluation
     evidence = f"train loss {train.smoothed:.2f}"
-    headline = "Still improving"
+    headline = "Improved to its end" if signs.is_over else "Still improving"
     for distance in (1000, 400, 100):
         fall = train.fall_over(distance)
         if fall is not None:
@@ -180,12 +202,15 @@ def improving(signs: Signs) -> Finding:
             evidence += ", its best so far"
         else:
             evidence += f", best {evaluation.best:.2f} at step {evaluation.best_step:,}"
-    return Finding(headline, evidence, "Let it run.")
+    return Finding(headline, evidence, _at_the_end(signs) if signs.is_over else "Let it run.")
 
 
 def starting(signs: Signs) -> Finding:
     """Too early to say."""
     train = signs.train
+    if signs.is_over:
+        steps = f"{train.last_step:,} step{'s' * (train.last_step != 1)}"
+        return Finding("Too short to judge", f"{steps}, warm-up included", _at_the_end(signs))
     if train.first is None:
         return Finding("Waiting for the first step", "no step yet", "Nothing to do yet.")
     evidence = f"step {train.last_step:,}, train loss {train.last_loss:.2f}"
@@ -213,6 +238,35 @@ def _grad_norm(signs: Signs) -> str:
     if norm is None or usual is None or norm < 2 * usual:
         return ""
     return f"; gradient norm {norm:.2g} where {usual:.2g} was usual"
+
+
+def _risen(evaluation: Evaluation) -> str:
+    """How far validation lies above its best."""
+    rise = evaluation.val - evaluation.best
+    if rise <= 0:
+        return ""
+    return (
+        f"; validation has risen {rise:.2f} since its best {evaluation.best:.2f} "
+        f"at step {evaluation.best_step:,}"
+    )
+
+
+def _at_the_end(signs: Signs) -> str:
+    """What to do with a sound run that is over."""
+    return f"For a lower loss resume it with a larger {_length(signs)}."
+
+
+def _length(signs: Signs) -> str:
+    """The setting that ends the run."""
+    is_timed = signs.config is not None and signs.config.training.minutes is not None
+    return "training.minutes" if is_timed else "training.max_steps"
+
+
+def _decay(signs: Signs) -> str:
+    """The advice to let the LR decay, where it does not yet."""
+    if signs.config is not None and signs.config.training.scheduler != "constant":
+        return ""
+    return "let the LR decay (training.scheduler: cosine or wsd) or "
 
 
 def _rates(signs: Signs, factor: float) -> str:
@@ -256,10 +310,9 @@ def _larger(signs: Signs) -> str:
 
 
 def _after_convergence(signs: Signs) -> str:
-    key = "training.max_steps"
-    if signs.config is not None and signs.config.training.minutes is not None:
-        key = "training.minutes"
-    return f"The run has done its work. For a lower loss double {key}, or {_larger(signs)}."
+    return (
+        f"The run has done its work. For a lower loss double {_length(signs)}, or {_larger(signs)}."
+    )
 
 
 def _best_step(signs: Signs) -> str:
@@ -282,4 +335,4 @@ def _evaluation(signs: Signs) -> Evaluation:
 
 
 def _capitalised(text: str) -> str:
-    return text[0].upper() + text[1:]
+    return text[:1].upper() + text[1:]

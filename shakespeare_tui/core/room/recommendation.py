@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shakespeare_tui.core.diagnosis.rules import OVERFITTING_GAP
 from shakespeare_tui.core.losses import best_of, difference, rank_by_loss
 from shakespeare_tui.core.room.items import CheckpointItem
 
@@ -15,6 +14,8 @@ COPIED_SHARE = 0.25
 LONGEST_COPY = 100
 """Characters: a single copy this long is a recital, too."""
 
+_OVERFITTING_GAP = 0.2
+"""A share of the training loss."""
 _SMALLEST_GAP = 0.05
 _COPY_BEGINS_AT = 20
 _MOST_NAMED = 3
@@ -146,7 +147,7 @@ def _named(names: list[str]) -> str:
 def _gap_warnings(item: CheckpointItem, comparable: list[CheckpointItem]) -> list[str]:
     if item.gap is None or item.train_loss is None:
         return []
-    if item.gap <= max(OVERFITTING_GAP * item.train_loss, _SMALLEST_GAP):
+    if item.gap <= max(_OVERFITTING_GAP * item.train_loss, _SMALLEST_GAP):
         return []
     share = f" ({item.gap / item.train_loss:.0%})" if item.train_loss > 0 else ""
     text = f"overfitted: validation is {item.gap:.2f}{share} above training"

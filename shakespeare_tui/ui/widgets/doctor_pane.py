@@ -63,9 +63,14 @@ class DoctorPane(VerticalScroll):
             Content(_sentence(reading.evidence)),
             Content.assemble(("Advice  ", "bold"), reading.advice),
         ]
-        past = list(reversed(history.diagnoses))[:_MOST_SHOWN]
+        # What holds now is told above.
+        past = [
+            diagnosis
+            for diagnosis in reversed(history.diagnoses)
+            if (diagnosis.kind, diagnosis.step) != (reading.kind, reading.since_step)
+        ][:_MOST_SHOWN]
         if past:
-            lines.append(Content.styled("Found in this run", "$text-muted"))
+            lines.append(Content.styled("Found earlier", "$text-muted"))
         for diagnosis in past:
             kind = diagnosis.kind.replace("_", " ")
             _, look = _LOOKS.get(diagnosis.kind, _GRAVE)

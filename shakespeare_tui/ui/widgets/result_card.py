@@ -64,7 +64,7 @@ def result_content(
         about = f"  {steps} in {spent}" + (f"; {reason}" if reason else "")
         lines.append(state_content(history.ending) + Content.styled(about, "$text-muted"))
     if history.failed is not None:
-        lines.append(Content(history.failed.error))
+        lines.append(Content(history.failure))
     elif history.finished is not None:
         lines += _result(history)
     if figures.best is not None:
