@@ -26,6 +26,9 @@ def state_content(state: RunState) -> Content:
 def status_content(training: TrainingController) -> Content:
     """What training is doing: the run, its step, loss and time left; a hint where nothing runs."""
     if training.state == "idle":
+        if training.elsewhere and not training.message:
+            text = f"{training.elsewhere} is being trained by another process · ? helps"
+            return Content.styled(text, "$text-muted")
         what = training.message or "nothing is being trained"
         return Content.styled(f"{what} · 3 then s starts a run · ? helps", "$text-muted")
     mark, style = STATE_MARKS[training.shown_state]

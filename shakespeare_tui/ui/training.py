@@ -136,6 +136,7 @@ class TrainingController:
         setup: What setting up is doing, while ``state`` is ``starting``.
         changes: Grows with every change of state or message.
         checkpoints_saved: Grows with every checkpoint that the trainer has written.
+        elsewhere: The run that another process trains, as far as a place knows of one.
         stopped_at: The step at which the run was stopped and saved before its end.
     """
 
@@ -149,6 +150,7 @@ class TrainingController:
     changes: int = 0
     checkpoints_saved: int = 0
     stopped_at: int | None = None
+    elsewhere: str = ""
     _history: "RunHistory | None" = None
     _thread: threading.Thread | None = None
     _channel: TrainingChannel = field(default_factory=TrainingChannel)
@@ -174,8 +176,9 @@ class TrainingController:
     @property
     def shown_message(self) -> str:
         """The last notice or error without what the doctor says already."""
-        is_failed = self.state == "failed" and self._history is not None
-        return (self._history.failure or self.message) if is_failed else self.message
+        if self.state == "failed" and self._history is not None:
+            return self._history.failure or self.message
+        return self.message
 
     @property
     def is_active(self) -> bool:

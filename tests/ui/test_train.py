@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from lab_harness import MakeApp, ScriptedTrainer, until
+from lab_harness import NOW, MakeApp, ScriptedTrainer, until
 from streams import (
     START,
     busy_run,
@@ -141,6 +142,57 @@ class TestEmpty:
             at.trainer.release()
             at.app.services.training.start(resume="quick-1")
             await at.sees("No run yet", "the corpus [b]x[/b] cannot be fetched")
+
+
+class TestNewest:
+    async def test_the_newest_run_is_shown_where_none_was_started(
+        self, make_app: MakeApp, scripted: Scripted, runs_root: Path
+    ):
+        for name, created in (("old-1", 1.0), ("new-1", 3.0), ("old-2", 2.0)):
+            run = make_run(runs_root, name, finished_run(40, run=name))
+            record = json.loads((run.path / "run.json").read_text())
+            (run.path / "run.json").write_text(json.dumps(record | {"created": created}))
+        training, trainer = scripted(())
+        app = make_app("data", training=training)
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, trainer)
+            await at.press("3")
+            await at.sees("new-1", "✓ finished", "step 40 / 40")
+            assert "No run yet" not in at.text
+            # It was not chosen: the key that starts a run does not resume it.
+            await at.press("s")
+            await until(lambda: trainer.requests)
+            assert trainer.requests[0].resume is None
+            trainer.release()
+
+    async def test_a_run_that_another_process_trains_goes_before_newer_ones(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        far = make_run(runs_root, "far-1", healthy_run(100, run="far-1"))
+        make_run(runs_root, "new-1", finished_run(40, run="new-1"))
+        with far.locked():
+            app = make_app("data", clock=lambda: START + 5)
+            async with app.run_test(size=WIDE) as pilot:
+                at = Lab(app, pilot, ScriptedTrainer())
+                await at.press("3")
+                await at.sees("training elsewhere", "far-1 is being trained by another process")
+                assert "nothing is being trained" not in at.text
+
+    async def test_back_from_a_chosen_run_leads_to_the_newest(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        make_run(runs_root, "old-1", finished_run(40, run="old-1"))
+        newest = make_run(runs_root, "new-1", finished_run(60, run="new-1"))
+        record = json.loads((newest.path / "run.json").read_text())
+        (newest.path / "run.json").write_text(json.dumps(record | {"created": NOW * 2}))
+        app = make_app("train")
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            await at.sees("new-1", "step 60 / 60")
+            await at.press("w", "down", "enter")
+            await at.sees("old-1", "step 40 / 40")
+            await at.press("b")
+            await at.sees("new-1", "step 60 / 60")
 
 
 class TestLive:
@@ -577,7 +629,7 @@ class TestOtherRuns:
             await at.press("greater_than_sign")
             await at.sees("×20")
             await at.press("b")
-            await at.sees("No run yet")
+            await at.sees("✓ finished")
 
     async def test_a_damaged_run_is_listed_with_its_reason_and_cannot_be_chosen(
         self, make_app: MakeApp, runs_root: Path

@@ -7,6 +7,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from shakespeare_tui.core.run_catalog import RunCatalog
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.core.standing import Standing, standing_of
@@ -22,6 +23,15 @@ class ViewOpened(Message):
     """A run was read and can be shown."""
 
     view: AttachedView | ReplayView
+    request: int
+    """Which request it answers."""
+
+
+@dataclass
+class NewestFound(Message):
+    """The runs' folders were looked through; ``run`` is the one to show, if there is any."""
+
+    run: RunFolder | None
 
 
 @dataclass
@@ -74,6 +84,11 @@ class ShowingScreen(SteeringScreen):
         self.overlays: dict[str, RunHistory] = {}
         self.standing: Standing | None = None
         self._standing_asked: str | None = None
+        self._requests = 0
+        self.is_looking = False
+        """Whether the runs' folders are being looked through for one to show."""
+        self.is_newest_shown = False
+        """Whether the run is shown because nobody chose another."""
 
     @property
     def view(self) -> RunView:
@@ -91,18 +106,55 @@ class ShowingScreen(SteeringScreen):
         if action.startswith("replay_"):
             return isinstance(self.view, ReplayView)
         if action == "go_live":
-            return not isinstance(self.view, LiveView)
+            return not isinstance(self.view, LiveView) and not self.is_newest_shown
         return super().check_action(action, parameters)
 
     # --- which run -----------------------------------------------------------------------------
 
     def show_live(self) -> None:
         """Show the run of this process."""
+        self._requests += 1
+        self.is_newest_shown = False
         self._show(LiveView(self.lab.services.training))
 
     def action_go_live(self) -> None:
-        """Show the run of this process again."""
+        """Show the run of this process again, or the newest one where there is none."""
         self.show_live()
+        self.show_newest()
+
+    def show_newest(self) -> None:
+        """Where nobody chose a run, show one that is being trained, or else the newest."""
+        if self._is_free_to_choose and not self.is_looking:
+            self.is_looking = True
+            self._find_newest()
+
+    @property
+    def _is_free_to_choose(self) -> bool:
+        view, training = self.view, self.lab.services.training
+        is_nothing = isinstance(view, LiveView) and view.history.started is None
+        is_idle = training.state == "idle" and self.reading is None
+        return is_idle and (is_nothing or self.is_newest_shown)
+
+    @work(thread=True, exclusive=True, group="newest")
+    def _find_newest(self) -> None:
+        runs = [
+            run
+            for run in RunCatalog(self.lab.services.runs_root).entries()
+            if run.problem is None and RunFolder(run.path).events_path.is_file()
+        ]
+        trained = [run for run in runs if run.state in ("training", "paused")]
+        found = next(iter(trained or runs), None)
+        self.post_message(NewestFound(RunFolder(found.path) if found else None))
+
+    @on(NewestFound)
+    def _show_newest(self, message: NewestFound) -> None:
+        self.is_looking = False
+        run = message.run
+        if run is not None and self._is_free_to_choose and run.name != self.view.name:
+            self._read(run, None)
+            self.is_newest_shown = True
+        else:
+            self.view_changed()
 
     def open_run(self, run: RunFolder, *, speed: float | None = None) -> None:
         """Show a run: followed while another process trains it, else its end or a replay.
@@ -115,20 +167,25 @@ class ShowingScreen(SteeringScreen):
         if training.is_active and training.run_name == run.name:
             self.show_live()
             return
+        self.is_newest_shown = False
+        self._read(run, speed)
+
+    def _read(self, run: RunFolder, speed: float | None) -> None:
+        self._requests += 1
         self.reading = run.name
         self.view_changed()
-        self._open(run, speed)
+        self._open(run, speed, self._requests)
 
     @work(thread=True, exclusive=True, group="open")
-    def _open(self, run: RunFolder, speed: float | None) -> None:
+    def _open(self, run: RunFolder, speed: float | None, request: int) -> None:
         try:
-            self.post_message(ViewOpened(open_view(run, speed)))
+            self.post_message(ViewOpened(open_view(run, speed), request))
         except OSError as error:
             self.post_message(ReadingFailed(f"{run.events_path}: {error.strerror or error}"))
 
     @on(ViewOpened)
     def _show_opened(self, message: ViewOpened) -> None:
-        if self.reading == message.view.name:
+        if message.request == self._requests:
             self._show(message.view)
         else:
             message.view.close()

@@ -58,6 +58,8 @@ class SteeringScreen(LabScreen):
         Binding("f", "fork", "Fork", id="train.fork"),
     ]
 
+    is_newest_shown = False
+
     @property
     def view(self) -> RunView:
         """The run that is shown."""
@@ -82,14 +84,16 @@ class SteeringScreen(LabScreen):
         if action in _NEEDS_CHECKPOINT:
             return is_ended
         is_free = not takes_commands and not training.is_active
+        # What is shown only because nobody chose a run does not change what the keys start.
+        is_resumable = is_ended and not self.is_newest_shown
         match action:
             case "start_run":
                 # Where a run has ended, its key resumes it: a second press starts no other one.
-                return is_free and not is_ended
+                return is_free and not is_resumable
             case "new_run":
-                return is_free and is_ended
+                return is_free and is_resumable
             case "resume_ended":
-                return is_ended and not training.is_active
+                return is_resumable and not training.is_active
             case "stop_run":
                 is_starting = isinstance(view, LiveView) and view.state == "starting"
                 return takes_commands or is_starting

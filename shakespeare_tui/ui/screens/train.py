@@ -16,7 +16,7 @@ from shakespeare_tui.core.run_figures import run_figures
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.replay_view import ReplayView
-from shakespeare_tui.ui.run_view import LiveView
+from shakespeare_tui.ui.run_view import AttachedView, LiveView
 from shakespeare_tui.ui.screens.viewing import ViewingScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.doctor_pane import DoctorPane
@@ -40,6 +40,7 @@ _KEYS_AFTER = (
     ("f", "fork"),
     ("S", "new run"),
 )
+_KEYS_OF_NEWEST = (("g", "generate"), ("5", "compare"), ("f", "fork"), ("s", "new run"))
 _WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
 
 
@@ -124,6 +125,7 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         if self._timer is not None:
             self._timer.resume()
         self._follow_starts()
+        self.show_newest()
         self.view_changed()
 
     def on_resize(self) -> None:
@@ -179,6 +181,9 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         if not self._is_there:
             return
         view, self._drawn = self.view, self._state()
+        is_elsewhere = isinstance(view, AttachedView) and view.takes_commands
+        self.lab.services.training.elsewhere = view.name if is_elsewhere else ""
+        self.refresh_frame()
         is_empty = self.reading is not None or view.history.started is None
         was_ended = self.has_class("-ended")
         self.set_class(is_empty, "-empty")
@@ -214,7 +219,9 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
         self.query_one(SamplesPane).show_run(history, can_ask=view.takes_commands)
         self.query_one(DoctorPane).show_run(history)
         if self.has_class("-ended"):
-            keys = _KEYS_AFTER if view.folder is not None else ()
+            keys: tuple[tuple[str, str], ...] = ()
+            if view.folder is not None:
+                keys = _KEYS_OF_NEWEST if self.is_newest_shown else _KEYS_AFTER
             self.query_one(ResultCard).show_run(history, figures, self.standing, keys)
         if isinstance(view, ReplayView):
             source = view.source
@@ -233,6 +240,8 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
             advice.show_reading(self.reading)
         elif isinstance(self.view, LiveView) and training.is_active:
             advice.show_preparing(training.setup)
+        elif self.is_looking:
+            advice.show_looking()
         else:
             problem = training.message if training.state == "failed" else ""
             advice.show_first_steps(self.lab.services.draft.stem or DEFAULT_PRESET, problem)

@@ -35,6 +35,10 @@ class TrainAdvice(Static):
         """The log of a run is being read."""
         self.update(Content.styled(f"Reading the log of {name} …", "$text-muted"))
 
+    def show_looking(self) -> None:
+        """The runs' folders are being looked through."""
+        self.update(Content.styled("Looking for runs …", "$text-muted"))
+
     def show_preparing(self, setup: Progressed | None) -> None:
         """A run is about to begin."""
         what = "loading torch and the corpus"
