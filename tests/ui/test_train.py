@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from checkpoint_trees import add_checkpoint
 from lab_harness import NOW, MakeApp, ScriptedTrainer, until
 from streams import (
     START,
@@ -203,7 +204,7 @@ class TestLive:
                 "training",
                 "step 1,100 / 2,000",
                 "55 %",
-                "1.852",  # validation loss
+                "~1.8517",  # validation loss, of a subset
                 "6.37",  # its perplexity
                 "bigram 2.49",
                 "And let the world upon my heart be done.",
@@ -372,14 +373,14 @@ class TestChart:
             at.chart.focus()
             await at.press("home")
             loss = at.chart.history.series("loss").window(1, 1).values[0]
-            await at.sees("step 1 ", f"train {loss:.3f}")
+            await at.sees("step 1 ", f"batch {loss:.4f}")
             await at.press("end")
             loss = at.chart.history.series("loss").window(1100, 1100).values[0]
-            await at.sees("step 1,100", f"train {loss:.3f}", "val 1.852", "lr 4.8e-4")
+            await at.sees("step 1,100", f"batch {loss:.4f}", "val ~1.8517", "lr 4.8e-4")
             await at.press("left")
             assert 1000 < at.chart.cursor < 1100
             await at.press("escape")
-            await at.sees("train, mean of 10")
+            await at.sees("train, mean of 25")
 
     async def test_the_cursor_tells_what_happened_there(self, lab):
         async with lab(busy_run(1100)) as at:
@@ -405,8 +406,8 @@ class TestChart:
     async def test_smoothing_and_axes_are_remembered(self, lab):
         async with lab(healthy_run(300)) as at:
             await at.press("plus", "plus", "x", "v")
-            await at.sees("mean of 50")
-            assert at.app.settings.get("train.smoothing", 0) == 50
+            await at.sees("mean of 100")
+            assert at.app.settings.get("train.smoothing", 0) == 100
             assert at.app.settings.get("train.log_steps", False)
             assert at.app.settings.get("train.log_loss", False)
             await at.press(*["minus"] * 9)
@@ -480,16 +481,18 @@ class TestSamples:
             await at.press("y")
             assert at.app.clipboard.startswith("ROMEO:\nWhat is the his")
             await at.press("Y")
-            assert "val loss\t2.061" in at.app.clipboard
+            assert "val loss\t~2.061" in at.app.clipboard
 
 
 class TestEnd:
     async def test_a_finished_run_shows_its_result_and_place(self, lab, runs_root: Path):
-        make_run(runs_root, "quick-1", finished_run(2000))
-        make_run(runs_root, "better", finished_run(4000, run="better"))
+        for name, loss in (("quick-1", 1.7034), ("better", 1.6)):
+            run = make_run(runs_root, name, finished_run(2000, run=name))
+            add_checkpoint(run, 2000, loss, protocol="exact")
+            run.write_index(2000, 2000)
         async with lab(finished_run(2000), is_over=True) as at:
-            await at.sees("✓ finished", "2,000 steps in 1m 40s", "1.7034", "(exact)")
-            await at.sees("2nd of 2 on this text; best better")
+            await at.sees("✓ finished", "2,000 steps in 1m 40s", "1.7034  exact")
+            await at.sees("2nd of 2 on this text; best better 1.6000, exact")
             await at.sees("g generate", "5 compare", "s resume", "f fork", "S new run")
 
     async def test_the_keys_of_the_card_lead_on(self, lab, runs_root: Path):
@@ -570,7 +573,7 @@ class TestZeroLosses:
             await at.press("v", "x")
             await at.sees("step 60", "0.2", "0.000")
             await at.press("down", "up", "end", "left")
-            await at.sees("step 59", "train 0.000")
+            await at.sees("step 59", "batch 0.000")
 
     @pytest.mark.parametrize("is_trained", [False, True])
     async def test_replayed_and_followed(self, make_app: MakeApp, runs_root: Path, is_trained):

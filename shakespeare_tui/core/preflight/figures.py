@@ -7,6 +7,7 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.parameters import parameter_counts
 from shakespeare_tui.core.preflight.corpus import CorpusFigures
 from shakespeare_tui.core.preflight.memory import MemoryEstimate, estimate_memory
+from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, evaluation_seconds
 
 EVALUATION_SHARE = 0.05
 """Time of evaluations as a share of the training between them; the trainer keeps them below it."""
@@ -24,7 +25,7 @@ class Preflight:
         tokens: Tokens seen in all, with repetitions.
         epochs: How often the training text is seen.
         tokens_per_second: Training speed.
-        seconds: The whole run, evaluations included.
+        seconds: The whole run, evaluations included, the exact one at the end, too.
         is_budget: The time is given, and what can be done in it follows.
         problem: Why training could not begin; empty where nothing is in the way.
     """
@@ -71,14 +72,18 @@ def preflight(
     training = config.training
     tokens_per_step = training.batch_size * training.grad_accumulation * config.seq_len
     seconds = steps = None
+    val_tokens = config.data.val_fraction * (corpus.characters or 0)
+    exact = evaluation_seconds(val_tokens, tokens_per_second or 0.0, is_rounded=is_half)
     if training.minutes is None:
         steps = float(training.max_steps)
         if tokens_per_second:
-            seconds = steps * tokens_per_step / tokens_per_second * (1 + EVALUATION_SHARE)
+            seconds = steps * tokens_per_step / tokens_per_second * (1 + EVALUATION_SHARE) + exact
     else:
         seconds = training.minutes * 60
         if tokens_per_second:
-            steps = seconds / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
+            # Where the exact evaluation does not fit, it is left to eval.
+            left = seconds - exact if exact <= MOST_OF_BUDGET * seconds else seconds
+            steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
     training_text = int((1 - config.data.val_fraction) * (corpus.characters or 0))
     return Preflight(
