@@ -176,8 +176,9 @@ class TrainingController:
     @property
     def shown_message(self) -> str:
         """The last notice or error without what the doctor says already."""
-        if self.state == "failed" and self._history is not None:
-            return self._history.failure or self.message
+        history = self._history
+        if history is not None and history.failed and history.failed.error == self.message:
+            return history.failure
         return self.message
 
     @property

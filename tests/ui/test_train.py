@@ -492,7 +492,7 @@ class TestEnd:
             run.write_index(2000, 2000)
         async with lab(finished_run(2000), is_over=True) as at:
             await at.sees("✓ finished", "2,000 steps in 1m 40s", "1.7034  exact")
-            await at.sees("2nd of 2 on this text; best better 1.6000, exact")
+            await at.sees("2nd of 2 on this text; best better")
             await at.sees("g generate", "5 compare", "s resume", "f fork", "S new run")
 
     async def test_the_keys_of_the_card_lead_on(self, lab, runs_root: Path):

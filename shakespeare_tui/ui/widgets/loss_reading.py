@@ -65,7 +65,7 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
     add("batch", _value(history, "loss", step, 1), bold)
     if spec.smoothing_steps > 1:
         smoothed = _value(history, "loss", step, spec.smoothing_steps)
-        add(f"mean of {spec.smoothing_steps}", smoothed, styles.get("smoothed"))
+        add("mean", smoothed, styles.get("smoothed"))
     val = _value(history, "val_loss", step, 1)
     stands_for = "" if val is None or history.usual_protocol == EXACT else "~"
     add("val", val and f"{stands_for}{val}", styles.get("validation"))

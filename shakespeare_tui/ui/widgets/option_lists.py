@@ -18,5 +18,5 @@ class Options(OptionList):
             super().action_page_down()  # type: ignore[no-untyped-call]
 
 
-class Selections(Options, SelectionList[SelectionType]):
-    """The same where several may be chosen."""
+class Selections(SelectionList[SelectionType], Options):
+    """The same where several may be chosen; styles come from the first base."""
