@@ -44,13 +44,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_stop(parser)
     parser.add_argument(
-        "--seed", type=whole_number, default=42, metavar="S", help="same seed, same texts (42)"
+        "--seed",
+        type=whole_number,
+        default=42,
+        metavar="S",
+        help="the same seed gives the same texts (42)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto computes what the model does; bfloat16 and int8 are faster and approximate",
+        help="auto computes in the model's own precision; bfloat16 and int8 round the weights",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

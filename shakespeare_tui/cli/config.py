@@ -32,7 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completes(shown, config_names)
     add_overrides(show)
     show.set_defaults(run=run_show)
-    check = actions.add_parser("check", help="check YAML files; all problems at once")
+    check = actions.add_parser("check", help="check YAML files and report all problems at once")
     files = check.add_argument("files", metavar="FILE", nargs="+", help="a YAML file or a preset")
     completes(files, config_names)
     check.set_defaults(run=run_check)
@@ -44,7 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "# yaml-language-server: $schema=schema.json",
     )
     schema.set_defaults(run=run_schema)
-    guide = actions.add_parser("guide", help="what to change when training disappoints")
+    guide = actions.add_parser("guide", help="what to change when training goes badly")
     guide.set_defaults(run=run_guide)
     for action in (listing, show, check, schema, guide):
         action.add_argument("--json", action="store_true", help="print JSON")
@@ -58,7 +58,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override any setting; may be given many times",
+        help="override any setting; repeatable",
     )
     completes(overrides, setting_names)
 

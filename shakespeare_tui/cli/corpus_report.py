@@ -201,7 +201,7 @@ def _play(play: PlayStatistics, characters: int, page: _Page) -> Iterator[str]:
 
 
 def _baselines(baselines: Baselines, page: _Page) -> Iterator[str]:
-    yield from page.heading("reference losses on the validation split, nats per character")
+    yield from page.heading("n-gram baselines on the validation split, nats per character")
     if not baselines.losses:
         yield from page.paragraph("the text is too short for any", indent="  ")
         return

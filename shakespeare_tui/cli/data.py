@@ -28,23 +28,25 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser(
         "list",
-        help="list the corpora that have a name, and the text files in data/",
-        description="List the corpora that have a name, and the text files in data/.",
+        help="list the named corpora and the text files in data/",
+        description="List the named corpora and the text files in data/.",
     )
     listing.set_defaults(run=run_list)
     fetching = actions.add_parser(
         "fetch",
-        help="bring a corpus into the cache, verified by its SHA-256",
-        description="Bring a corpus into the cache, verified by its SHA-256, and print its path.",
+        help="download a corpus into the cache, verified by its SHA-256",
+        description="Download a corpus into the cache, verify its SHA-256, and print its path.",
         epilog="SHAKESPEARE_TUI_CACHE moves the cache.",
     )
     name = fetching.add_argument("name", metavar="NAME", help="a name from the list")
     completes(name, corpus_names)
-    fetching.add_argument("--force", action="store_true", help="fetch it even where it is at hand")
+    fetching.add_argument(
+        "--force", action="store_true", help="download it even if it is in the cache"
+    )
     fetching.set_defaults(run=run_fetch)
     inspecting = actions.add_parser(
         "inspect",
-        help="measure a corpus: characters, speeches, split, reference losses",
+        help="measure a corpus: characters, speeches, split, n-gram baselines",
         description="Measure a corpus: size, vocabulary, character distribution, speeches of a "
         "play, split sizes, and the losses of n-gram models on the validation split.",
     )

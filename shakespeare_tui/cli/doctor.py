@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.reconfigure(errors="replace")
         print_result(_table(checks, shutil.get_terminal_size().columns))
         print_result()
-        print_result("ready to train" if can_train else "not ready: mend what fails above")
+        print_result("ready to train" if can_train else "not ready: fix what fails above")
     return 0 if can_train else 1
 
 

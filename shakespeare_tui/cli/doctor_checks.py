@@ -74,7 +74,7 @@ def torch_checks(report: dict[str, Any] | None, problem: str, cores: int) -> lis
         install = f"{sys.executable} -m pip install --force-reinstall {_torch_requirement()}"
         return [
             Check("torch", "fail", problem, install),
-            Check("device", "warn", "unknown until torch works", "mend torch first"),
+            Check("device", "warn", "unknown until torch works", "fix torch first"),
         ]
     checks = [_version_check(report["version"])]
     checks += [_device_check(device, report) for device in report["devices"]]

@@ -63,7 +63,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--sweep",
         metavar="STEP=A:B:BY",
-        help="a text for each value from A to B, measured: temperature=0.3:1.5:0.2",
+        help="one text for each value from A to B, with measures: temperature=0.3:1.5:0.2",
     )
     add_stop(parser)
     parser.add_argument(
@@ -74,7 +74,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="continuations, made together",
     )
     parser.add_argument(
-        "--seed", type=whole_number, default=42, metavar="S", help="same seed, same text (42)"
+        "--seed",
+        type=whole_number,
+        default=42,
+        metavar="S",
+        help="the same seed gives the same text (42)",
     )
     draft = parser.add_argument(
         "--draft",
@@ -84,13 +88,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     completes(draft, lambda prefix: ["lookup", *checkpoint_names(prefix)])
     parser.add_argument(
-        "--no-cache", action="store_true", help="read the context anew for every token (slow)"
+        "--no-cache", action="store_true", help="re-read the whole context for every token (slow)"
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto computes what the model does; bfloat16 and int8 are faster and approximate",
+        help="auto computes in the model's own precision; bfloat16 and int8 round the weights",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add_output(parser)

@@ -65,7 +65,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
             is_saved = not app.leaving.is_given_up and _is_saved(services.training)
     code = result if result is not None else (app.return_code or 0)
     if result is None and code:
-        say(f"the lab broke off; what happened is at the end of {log_path()}")
+        say(f"the lab crashed; the error is at the end of {log_path()}")
     if not is_saved:
         say("left without saving; what was learned since the last save is lost")
         code = ABANDONED

@@ -77,12 +77,19 @@ def _help_of(kind: "StepKind") -> str:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The plain settings, and ``--strategy`` for everything beyond them."""
     parser.add_argument("--temperature", type=float, metavar="T", help="0.8; 0: greedy")
-    parser.add_argument("--top-k", type=whole_number, metavar="K", help="keep the K likeliest")
-    parser.add_argument("--top-p", type=float, metavar="P", help="keep the likeliest with mass P")
     parser.add_argument(
-        "--repetition-penalty", type=float, metavar="R", help="above 1: repeat less"
+        "--top-k", type=whole_number, metavar="K", help="keep the K most likely tokens"
     )
-    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        metavar="P",
+        help="keep the most likely tokens with cumulative probability P",
+    )
+    parser.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1 repeats less"
+    )
+    parser.add_argument("--greedy", action="store_true", help="always take the most likely token")
     parser.add_argument(
         "--strategy",
         metavar="STEPS",
@@ -98,7 +105,7 @@ def add_stop(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=read_line,
         metavar="TEXT",
-        help=r"end a text after TEXT, which is part of it; \n is a new line; may be repeated",
+        help=r"end a text after TEXT, which is part of it; \n is a new line; repeatable",
     )
 
 

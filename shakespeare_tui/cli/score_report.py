@@ -77,7 +77,7 @@ def _passage(text: str, passage: Passage, digits: int) -> str:
 
 
 def _surprising(text: str, surprise: "Surprise", tokenizer: Tokenizer) -> Iterator[str]:
-    yield "most surprising places: nats, rank, what was expected"
+    yield "most surprising tokens: nats, rank, what was expected"
     for place in _most_surprising(surprise):
         (best,) = surprise.top_candidates(place, 1)
         expected = f"'{visible(tokenizer.decode([best.token]))}' {best.probability:.0%}"

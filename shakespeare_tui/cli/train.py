@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "train",
         help="train a model, or resume a run",
-        description="Train a model on a corpus, or go on with a run exactly where it stopped.",
+        description="Train a model on a corpus, or resume a run exactly where it stopped.",
         epilog="Example: shakespeare-tui train --no-ui --config tiny --max-steps 100",
     )
     parser.add_argument("--no-ui", action="store_true", help="print instead of opening the lab")
@@ -50,7 +50,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     length.add_argument("--max-steps", metavar="N", help="train for N steps")
     length.add_argument("--minutes", metavar="TIME", help="time budget: 100s, 1m 40s, or minutes")
     parser.add_argument(
-        "--seed", metavar="N", help="same seed, same losses; short for --set training.seed=N"
+        "--seed",
+        metavar="N",
+        help="the same seed gives the same losses; short for --set training.seed=N",
     )
     parser.add_argument("--name", help="the run's name; default: the config's name and a number")
     start = parser.add_mutually_exclusive_group()
@@ -67,7 +69,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Train in the lab, or without screens; 0 when done, 130 when interrupted (state saved)."""
     if arguments.resume is not None and (arguments.config or arguments.name):
-        raise UserError("--resume goes on with the run's own config and name; use --set to change")
+        raise UserError("--resume keeps the run's own config and name; use --set to change")
     overrides = list(arguments.overrides)
     if arguments.corpus is not None:
         overrides.append(f"data.corpus={_quoted(arguments.corpus)}")

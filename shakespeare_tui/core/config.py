@@ -137,7 +137,7 @@ class TrainingConfig(Section):
     name: ClassVar[str] = "training"
 
     learning_rate: Number = Field(default=1e-3, gt=0, le=100)
-    """Peak learning rate (of AdamW, Adam or SGD; with Muon, of what is not a matrix)."""
+    """Peak learning rate (AdamW, Adam, SGD; with Muon, of everything but matrices)."""
     batch_size: Integer = Field(default=16, ge=1, le=65536)
     """Sequences in one forward pass."""
     max_steps: Integer = Field(default=2000, ge=1, le=_MOST_STEPS)
@@ -145,15 +145,15 @@ class TrainingConfig(Section):
     minutes: Minutes | None = Field(default=None, gt=0, le=100_000)
     """Time budget, as 100s, 1m 40s, 2h, or a number of minutes; the schedule then follows it."""
     warmup_steps: Integer = Field(default=100, ge=0, le=_MOST_STEPS)
-    """Steps over which the rate rises linearly from zero."""
+    """Steps over which the LR rises linearly from zero."""
     scheduler: Literal["cosine", "linear", "one_cycle", "wsd", "constant"] = "cosine"
-    """Course of the rate after warm-up; wsd is warm-up, stable, decay."""
+    """Course of the LR after warm-up; wsd is warm-up, stable, decay."""
     min_lr: Number | None = Field(default=None, ge=0, le=100)
-    """The rate at the end of the schedule; empty means a tenth of learning_rate."""
+    """The LR at the end of the schedule; empty means a tenth of learning_rate."""
     decay_fraction: Number = Field(default=0.4, gt=0, le=1)
     """Share of the run over which wsd decays linearly."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
-    """The optimiser; adam is adamw by its older name, and muon gives what is no matrix to AdamW."""
+    """The optimiser; adam is an alias of adamw, and muon leaves all but matrices to AdamW."""
     beta1: Number = Field(default=0.9, ge=0, lt=1)
     """Decay of the gradient's running mean."""
     beta2: Number = Field(default=0.99, ge=0, lt=1)
@@ -163,7 +163,7 @@ class TrainingConfig(Section):
     weight_decay: Number = Field(default=0.1, ge=0, le=100)
     """Decoupled weight decay of matrices (times the LR), with every optimiser."""
     muon_learning_rate: Number = Field(default=0.03, gt=0, le=10)
-    """Peak rate of the matrices under Muon."""
+    """Peak LR of the matrices under Muon."""
     muon_momentum: Number = Field(default=0.95, ge=0, lt=1)
     """Momentum of Muon."""
     muon_steps: Integer = Field(default=5, ge=1, le=20)
@@ -183,7 +183,7 @@ class TrainingConfig(Section):
     target_loss: Number | None = Field(default=None, gt=0, le=100)
     """Stop when the validation loss is at or below this; empty never."""
     on_nan: Literal["stop", "rollback"] = "stop"
-    """At a non-finite loss: stop, or go back to the last evaluated checkpoint and halve the LR."""
+    """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
     seed: Integer = Field(default=1337, ge=0, lt=2**63)
     """Seed of weights, batches and dropout."""
     device: str = Field(

@@ -80,7 +80,7 @@ class DraftState:
         for path in self._unlike_the_weights():
             theirs = self.origin.texts[path] or "empty"
             found.setdefault(path, []).append(
-                f"the weights of {self.origin.start_from} need {theirs}; put it back, or start "
+                f"the weights of {self.origin.start_from} need {theirs}; restore it, or start "
                 "from new weights"
             )
         return {path: tuple(messages) for path, messages in found.items()}

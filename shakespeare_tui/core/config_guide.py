@@ -84,7 +84,7 @@ TUNING_GUIDE: tuple[Symptom, ...] = (
                 ("training.patience=5",),
                 "Stop when it no longer helps; the best checkpoint is kept in any case.",
             ),
-            Remedy(("model.dropout=0.2",), "Makes it hard to learn the text by heart."),
+            Remedy(("model.dropout=0.2",), "Makes it hard to memorise the text."),
             Remedy(
                 ("training.weight_decay=1.0",),
                 "Small corpora bear ten times the usual weight decay, and more.",

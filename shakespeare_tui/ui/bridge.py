@@ -74,7 +74,7 @@ def _map_libraries() -> None:
 
 def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
     """Train to the end; runs in the trainer thread and sends ``Ended`` as its last message."""
-    ended = Ended(error="the trainer broke off; the log of the lab says more")
+    ended = Ended(error="the trainer crashed; see the lab's log")
     try:
         _train(request, channel)
         ended = Ended()
@@ -85,7 +85,7 @@ def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
     except OSError as error:
         ended = Ended(error=f"{error.filename or 'a file'}: {error.strerror or error}")
     except BaseException:
-        _log.exception("the trainer broke off")
+        _log.exception("the trainer crashed")
         raise
     finally:
         channel.send(ended)
@@ -211,7 +211,7 @@ def measure_throughput(
     started = 0.0
     while True:
         if cancelled():
-            raise CancelledError("the measurement was called off")
+            raise CancelledError("the measurement was cancelled")
         learner.step(windows, 1.0)
         synchronise(device)
         now = time.perf_counter()

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
     """Continue a prompt with every strategy; runs in the job's thread and ends the job."""
     state: GenerationState = "failed"
-    error = "the generation broke off; the log of the lab says more"
+    error = "generation crashed; see the lab's log"
     try:
         from shakespeare_tui.engine.threads import SharedThreads
 
@@ -36,7 +36,7 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
     except UserError as problem:
         error = in_lab(str(problem))
     except BaseException:
-        _log.exception("the generation broke off")
+        _log.exception("generation crashed")
         raise
     finally:
         job.end(state, error)

@@ -37,10 +37,10 @@ def parse_learning_rate(text: str, peak: float | None) -> SetLearningRate:
     try:
         rate = float(text[1:] if is_factor else text)
     except ValueError:
-        raise UserError("write a rate such as 5e-4, or a factor such as x0.5") from None
+        raise UserError("write an LR such as 5e-4, or a factor such as x0.5") from None
     if is_factor:
         if peak is None:
-            raise UserError("the present rate is not known: write a rate such as 5e-4")
+            raise UserError("the current LR is unknown: write an LR such as 5e-4")
         rate *= peak
     if not math.isfinite(rate) or not 0 < rate <= _HIGHEST_RATE:
         raise UserError(f"a learning rate is above 0 and at most {_HIGHEST_RATE:g}")

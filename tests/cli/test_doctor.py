@@ -119,7 +119,7 @@ class TestWithoutTorch:
         assert main(["doctor"]) == 1
         out = capsys.readouterr().out
         assert out.isascii()
-        assert out.endswith("not ready: mend what fails above\n")
+        assert out.endswith("not ready: fix what fails above\n")
         # Paths are never broken, so that they can be copied.
         words = [line for line in out.splitlines() if "/" not in line]
         assert max(map(len, words)) <= columns

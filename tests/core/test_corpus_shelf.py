@@ -72,7 +72,7 @@ def test_ones_own_that_is_gone_or_empty_stays_with_its_problem(empty_folder):
     gone, empty = str(empty_folder / "gone.txt"), str(empty_folder / "empty.txt")
     items = {item.spec: item for item in list_shelf([gone, empty])}
     assert items[gone].standing == items[empty].standing == "damaged"
-    assert "not there any more" in items[gone].problem
+    assert "no longer exists" in items[gone].problem
     assert "empty" in items[empty].problem
 
 

@@ -44,7 +44,7 @@ def test_size_decides_how_fit_a_text_is(n_characters, level):
 def test_a_good_text_is_ready():
     verdict = verdict_of(SENTENCE * 20_000)
     assert {item.level for item in verdict.findings} == {"good"}
-    assert verdict.summary == "ready to train on"
+    assert verdict.summary == "ready for training"
     assert finding(verdict, "encoding").text == "ASCII"
 
 
@@ -53,7 +53,7 @@ def test_one_character_repeated_has_nothing_to_teach():
     assert (
         finding(verdict, "characters").text == "one character repeated: there is nothing to learn"
     )
-    assert verdict.summary == "cannot be trained on as it is"
+    assert verdict.summary == "not usable as it is"
 
 
 def test_rare_characters_are_named():

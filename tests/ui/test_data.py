@@ -329,7 +329,7 @@ class TestLargeFiles:
             await until(lambda: "reading long.txt" in shown(app))
             await pilot.press("x")
             gate.opened.set()
-            await until(lambda: "reading was called off" in shown(app))
+            await until(lambda: "reading was cancelled" in shown(app))
             await pilot.press("r")
             await until(lambda: is_measured(app))
             assert f"{len(CONTENT):,}" in page(app, "overview")
@@ -490,7 +490,7 @@ class TestImport:
             path = bare_folder / "texts" / "my novel.txt"
             assert app.screen.query_one(CorpusList).highlighted_spec == str(path)
             text = page(app, "overview")
-            assert "ready to train on" in text and "ASCII" in text and "840,000" in text
+            assert "ready for training" in text and "ASCII" in text and "840,000" in text
             assert app.settings.get(OWN, "") == str(path)
 
     @pytest.mark.parametrize("typed", ["nov", "novel.tx", "novel.txt"])

@@ -144,7 +144,7 @@ def _received(
     heard = time.monotonic()
     while True:
         if cancelled.is_set():
-            raise CancelledError("the download was called off")
+            raise CancelledError("the download was cancelled")
         now = time.monotonic()
         if now - heard > timeout_seconds:
             raise SourceError(f"nothing received for {timeout_seconds:g} seconds")

@@ -175,7 +175,7 @@ def _turn(target: Path, cancelled: threading.Event) -> Iterator[None]:
     lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
     while True:
         if cancelled.is_set():
-            raise CancelledError("the download was called off")
+            raise CancelledError("the download was cancelled")
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=_LOCK_POLL_SECONDS)
             break

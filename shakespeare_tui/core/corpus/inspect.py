@@ -184,4 +184,4 @@ def _part_of(report: Report, size_bytes: int, begun: float, share: float) -> Rep
 
 def _check(cancelled: Event) -> None:
     if cancelled.is_set():
-        raise CancelledError("the inspection was called off")
+        raise CancelledError("the inspection was cancelled")

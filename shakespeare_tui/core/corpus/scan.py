@@ -171,4 +171,4 @@ def _token_ids(text: str, vocabulary: str) -> npt.NDArray[np.int64]:
 
 def _check(cancelled: Event) -> None:
     if cancelled.is_set():
-        raise CancelledError("the scan was called off")
+        raise CancelledError("the scan was cancelled")

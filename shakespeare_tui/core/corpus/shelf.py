@@ -126,7 +126,7 @@ def _own_item(path: Path) -> ShelfItem:
 
     spec = str(path)
     if not path.exists():
-        problem = f"{path} is not there any more; put it back or take it off the list"
+        problem = f"{path} no longer exists; restore it or remove it from the list"
         return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=problem)
     try:
         source = locate_corpus(spec)

@@ -59,10 +59,10 @@ class Verdict:
     def summary(self) -> str:
         """One line for the user."""
         return {
-            "good": "ready to train on",
-            "note": "ready to train on",
-            "warning": "can be trained on, with reservations",
-            "bad": "cannot be trained on as it is",
+            "good": "ready for training",
+            "note": "ready for training",
+            "warning": "usable, with reservations",
+            "bad": "not usable as it is",
         }[self.level]
 
 
@@ -129,14 +129,14 @@ def _encoding(statistics: TextStatistics) -> Finding:
     vocabulary = statistics.vocabulary
     name = "ASCII" if vocabulary.isascii() else "UTF-8"
     if _REPLACEMENT in vocabulary:
-        text = f"{name}, but with U+FFFD: it was decoded wrongly before"
+        text = f"{name}, but with U+FFFD: it was decoded wrongly once before"
         return Finding("warning", "encoding", text)
     controls = [c for c in vocabulary if unicodedata.category(c) == "Cc"]
     strange = [c for c in controls if c not in _USUAL_CONTROLS]
     if strange:
         return Finding("warning", "encoding", f"{name}, with control characters {names(strange)}")
     if "\r" in vocabulary:
-        text = f"{name}, with carriage returns (\\r): they are learned as characters"
+        text = f"{name}, with carriage returns (\\r): the model learns them as characters"
         return Finding("note", "encoding", text)
     return Finding("good", "encoding", name)
 
@@ -147,9 +147,9 @@ def _size(statistics: TextStatistics) -> Finding:
     if n < TOO_SHORT_CHARACTERS:
         return Finding("bad", "size", f"too short to split and train on: {amount}")
     if n < SHORT_CHARACTERS:
-        return Finding("warning", "size", f"{amount}: a model learns them by heart within minutes")
+        return Finding("warning", "size", f"{amount}: a model memorises them within minutes")
     if n < SMALL_CHARACTERS:
-        return Finding("note", "size", f"{amount}: enough for a small model; watch overfitting")
+        return Finding("note", "size", f"{amount}: enough for a small model; watch for overfitting")
     return Finding("good", "size", f"{amount}: enough for a character model")
 
 
@@ -183,7 +183,7 @@ def _characters(statistics: TextStatistics) -> Iterator[Finding]:
         yield Finding("good", "rare", f"every character occurs more than {RARE_OCCURRENCES} times")
     if statistics.longest_line_characters > _LONG_LINE_CHARACTERS:
         n = statistics.longest_line_characters
-        yield Finding("note", "lines", f"the longest line has {n:,} characters: is that meant?")
+        yield Finding("note", "lines", f"the longest line has {n:,} characters: is that intended?")
 
 
 def names(characters: list[str]) -> str:

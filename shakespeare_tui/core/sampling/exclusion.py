@@ -19,8 +19,10 @@ class Xtc(Step):
     that draw tokens.
     """
 
-    probability: float = real(0.1, 0, 1, 0.05, "How often it acts.")
-    threshold: float = real(0.2, 0, 0.5, 0.02, "From which probability a token is a top choice.")
+    probability: float = real(0.1, 0, 1, 0.05, "Probability that it is applied.")
+    threshold: float = real(
+        0.2, 0, 0.5, 0.02, "Probability from which a token counts as a top choice."
+    )
 
     def note(self, situation: Situation, vocab_size: int) -> str:
         """Whether it acts, and the number that decided."""

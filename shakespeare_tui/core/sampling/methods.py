@@ -31,14 +31,16 @@ class SearchStep(Step):
 @register("beam", title="Beam search", paper="arXiv:1609.08144", method="beam")
 @dataclass(frozen=True)
 class Beam(SearchStep):
-    """Follow the likeliest beginnings side by side and take the likeliest whole text.
+    """Keep the most likely beams and take the most likely whole text.
 
     The score of a text is its log-probability divided by its length to the power of
     ``length_penalty``.
     """
 
-    width: int = whole(4, 1, 256, 1, "How many beginnings are followed.")
-    length_penalty: float = real(1, -10, 10, 0.1, "Above 0 favours long texts, below 0 short ones.")
+    width: int = whole(4, 1, 256, 1, "How many beams are kept.")
+    length_penalty: float = real(
+        1, -10, 10, 0.1, "Length penalty: above 0 favours long texts, below 0 short ones."
+    )
 
 
 @register("contrastive", title="Contrastive search", paper="arXiv:2202.06417", method="contrastive")
@@ -50,5 +52,5 @@ class Contrastive(SearchStep):
     state to an earlier one. Characters' hidden states are much alike, so that alpha stays low.
     """
 
-    k: int = whole(6, 1, 1000, 1, "How many candidates are compared.")
-    alpha: float = real(0.4, 0, 1, 0.05, "Weight of being different; 0 is greedy.")
+    k: int = whole(6, 1, 1000, 1, "How many candidate tokens are compared.")
+    alpha: float = real(0.4, 0, 1, 0.05, "Weight of the degeneration penalty; 0 is greedy.")

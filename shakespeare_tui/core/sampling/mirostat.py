@@ -82,7 +82,7 @@ class Mirostat(MirostatStep):
     """
 
     target: float = real(1.25, 0, 20, 0.05, _TARGET, unit=_UNIT)
-    rate: float = real(0.1, 0, 1, 0.02, "How fast the limit follows.")
+    rate: float = real(0.1, 0, 1, 0.02, "Learning rate of the surprise limit mu.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep those of ``logits`` [B, V] whose surprise is within their stream's limit."""
@@ -101,8 +101,10 @@ class Mirostat1(MirostatStep):
     """
 
     target: float = real(1.25, 0, 20, 0.05, _TARGET, unit=_UNIT)
-    rate: float = real(0.1, 0, 1, 0.02, "How fast the limit follows.")
-    m: int = whole(100, 2, 100_000, 1, "How many of the likeliest tokens the law is fitted to.")
+    rate: float = real(0.1, 0, 1, 0.02, "Learning rate of the surprise limit mu.")
+    m: int = whole(
+        100, 2, 100_000, 1, "How many of the most likely tokens Zipf's law is fitted to."
+    )
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep the k likeliest of each row of ``logits`` [B, V], each with its own k."""

@@ -15,7 +15,7 @@ from shakespeare_tui.core.sampling.situation import Situation
 
 _LARGEST_PENALTY = 1e20
 _LONGEST = 1_000_000
-_LAST = "How many of the last tokens count, the prompt's too; 0 is the whole text."
+_LAST = "How many of the last tokens count, prompt included; 0 is the whole text."
 
 
 class CountingStep(Step):
@@ -67,7 +67,7 @@ class PresencePenalty(CountingStep):
     The last 64 characters hold about 20 different ones, so that the others gain by it.
     """
 
-    penalty: float = real(0.5, -10, 10, 0.1, "What is taken from the logit.")
+    penalty: float = real(0.5, -10, 10, 0.1, "Subtracted from the logit of tokens already seen.")
     last: int = whole(64, 0, _LONGEST, 16, _LAST)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
@@ -84,7 +84,7 @@ class FrequencyPenalty(CountingStep):
     Blanks and e stand some ten times in 64 characters: 0.1 already takes 1 from their logits.
     """
 
-    penalty: float = real(0.1, -10, 10, 0.02, "What is taken from the logit for each time.")
+    penalty: float = real(0.1, -10, 10, 0.02, "Subtracted from the logit once per occurrence.")
     last: int = whole(64, 0, _LONGEST, 16, _LAST)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:

@@ -44,10 +44,10 @@ class Dry(Step):
     nothing (such as a line's end) breaks a repeat.
     """
 
-    multiplier: float = real(0.8, 0, 100, 0.1, "What is lost where a repeat reaches allowed.")
-    base: float = real(1.75, 1, 10, 0.05, "How much faster for each token more.")
-    allowed: int = whole(20, 1, 10_000, 1, "How long a repeat may be without any loss.")
-    last: int = whole(1024, 0, 1_000_000, 64, "How far back to look; 0 is the whole text.")
+    multiplier: float = real(0.8, 0, 100, 0.1, "Penalty where a repeat reaches the allowed length.")
+    base: float = real(1.75, 1, 10, 0.05, "Growth of the penalty with each further token.")
+    allowed: int = whole(20, 1, 10_000, 1, "Longest repeat without penalty.")
+    last: int = whole(1024, 0, 1_000_000, 64, "How many tokens to look back; 0 is the whole text.")
 
     @property
     def _largest_exponent(self) -> int:
@@ -82,7 +82,7 @@ class NoRepeatNgram(Step):
     ``BOLINGBROKE:`` is 12. Where nothing else would be left, the step does nothing.
     """
 
-    n: int = whole(24, 1, 10_000, 1, "How long a run may not come again.")
+    n: int = whole(24, 1, 10_000, 1, "Length of the n-grams that may not repeat.")
 
     def start(self, streams: int) -> EndMatches:
         """Nothing is read yet."""

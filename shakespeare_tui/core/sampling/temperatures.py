@@ -22,7 +22,7 @@ class Temperature(Step):
     spelling breaks first.
     """
 
-    temperature: float = real(0.8, 0, 1000, 0.1, "What the logits are divided by.")
+    temperature: float = real(0.8, 0, 1000, 0.1, "The logits are divided by it.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Divide ``logits`` [B, V]; equals ``transformers``' TemperatureLogitsWarper."""
@@ -46,9 +46,15 @@ class DynamicTemperature(Step):
     about a third of that, so that most are drawn below ``temperature``.
     """
 
-    temperature: float = real(0.9, 0, 1000, 0.1, "The middle of the range.")
-    spread: float = real(0.5, 0, 1000, 0.1, "How far the range goes to both sides.")
-    exponent: float = real(1.0, 0, 100, 0.1, "Above 1 stays low for longer, below 1 rises at once.")
+    temperature: float = real(0.9, 0, 1000, 0.1, "Centre of the temperature range.")
+    spread: float = real(0.5, 0, 1000, 0.1, "Half the width of the temperature range.")
+    exponent: float = real(
+        1.0,
+        0,
+        100,
+        0.1,
+        "Exponent on the normalised entropy: above 1 stays low longer, below 1 rises sooner.",
+    )
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Divide each row of ``logits`` [B, V] by its own temperature."""

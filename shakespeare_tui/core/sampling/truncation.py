@@ -22,7 +22,7 @@ class TopK(Step):
     20 are nearly all that ever fit.
     """
 
-    k: int = whole(20, 1, 1_000_000, 1, "How many tokens stay.")
+    k: int = whole(20, 1, 1_000_000, 1, "How many tokens to keep.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep the ``k`` largest of each row of ``logits`` [B, V]."""
@@ -41,7 +41,7 @@ class TopP(Step):
     Where equals stand at the edge of the set, those with the lower ids stay.
     """
 
-    p: float = real(0.95, 0, 1, 0.05, "The probability that the set reaches.", excludes_low=True)
+    p: float = real(0.95, 0, 1, 0.05, "Cumulative probability to keep.", excludes_low=True)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep each row's smallest set of ``logits`` [B, V] with mass ``p`` or more."""
@@ -66,7 +66,7 @@ class TopP(Step):
 class MinP(Step):
     """Keep tokens at least min_p times as likely as the likeliest; 0 keeps all."""
 
-    share: float = real(0.1, 0, 1, 0.02, "The least share of the likeliest token's probability.")
+    share: float = real(0.1, 0, 1, 0.02, "Minimum probability, as a fraction of the top token's.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep those of ``logits`` [B, V] within ``log(share)`` of their row's largest."""
@@ -85,7 +85,7 @@ class TopNSigma(Step):
     over the tokens that are left, each counted once, as in llama.cpp.
     """
 
-    n: float = real(1.0, 0, 100, 0.1, "How many standard deviations.")
+    n: float = real(1.0, 0, 100, 0.1, "Number of standard deviations below the largest logit.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep those of ``logits`` [B, V] at or above their row's largest − n · σ."""

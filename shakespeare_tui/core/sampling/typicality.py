@@ -19,7 +19,7 @@ class Typical(Step):
     certain; then the likeliest is the typical one, and this differs little from top-p.
     """
 
-    mass: float = real(0.9, 0, 1, 0.05, "The probability that the set reaches.", excludes_low=True)
+    mass: float = real(0.9, 0, 1, 0.05, "Cumulative probability to keep.", excludes_low=True)
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep each row's most typical of ``logits`` [B, V]."""
@@ -45,7 +45,7 @@ class Epsilon(Step):
     fits has more.
     """
 
-    probability: float = real(0.01, 0, 1, 0.005, "The least probability.")
+    probability: float = real(0.01, 0, 1, 0.005, "Minimum probability.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep those of ``logits`` [B, V] with ``probability`` or more, and the likeliest."""
@@ -63,7 +63,7 @@ class Eta(Step):
     from ε ≈ 0.05 on: e^−1.5 is 0.22, and √0.05 too.
     """
 
-    epsilon: float = real(0.05, 0, 1, 0.01, "The least probability where the model is sure.")
+    epsilon: float = real(0.05, 0, 1, 0.01, "Minimum probability where the entropy is low.")
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Keep those of ``logits`` [B, V] above their row's cut-off, and the likeliest."""

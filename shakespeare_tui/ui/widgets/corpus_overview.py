@@ -205,7 +205,7 @@ def _baselines(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Conte
     yield heading("What counting alone predicts")
     losses = state.baselines.losses
     if state.phase == "done" and not losses:
-        yield muted("the text is too short for reference losses")
+        yield muted("the text is too short for n-gram baselines")
         return
     if not losses:
         yield muted("comes when the whole text has been read")
