@@ -191,11 +191,12 @@ def test_wrong_input(
     assert fingerprints(tmp_path) == before
 
 
-def test_a_broken_model_has_no_surprise(cli: CommandLine, trained: RunFolder) -> None:
+def test_a_checkpoint_without_finite_weights_is_refused(
+    cli: CommandLine, trained: RunFolder
+) -> None:
     path = trained.checkpoint(20).weights_path
     tensors = {name: torch.full_like(t, math.nan) for name, t in load_file(path).items()}
     save_file(tensors, path)
-    broken, sound = compare(cli, "alpha@20", "alpha@30")
-    assert broken["measures"]["mean_surprise"] is None
-    assert sound["measures"]["mean_surprise"] > 0
-    assert cli("compare", "alpha@20", "alpha@30").code == 0
+    outcome = cli("compare", "alpha@20", "alpha@30")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "use another checkpoint" in outcome.err

@@ -118,12 +118,14 @@ def test_without_the_corpus_the_rest_is_measured(cli: CommandLine, tmp_path: Pat
         assert cli("score", "mine", "--text=not all").code == 0
 
 
-def test_a_broken_model_has_no_figure(cli: CommandLine, trained: RunFolder) -> None:
+def test_a_checkpoint_without_finite_weights_is_refused(
+    cli: CommandLine, trained: RunFolder
+) -> None:
     from safetensors.torch import load_file, save_file
 
     path = trained.checkpoint(30).weights_path
     tensors = {name: torch.full_like(t, math.nan) for name, t in load_file(path).items()}
     save_file(tensors, path)
-    figures = score(cli, "alpha@30", "--text=To be")
-    assert figures["mean_surprise"] is figures["perplexity"] is None
-    assert cli("score", "alpha@30", "--text=To be").code == 0
+    outcome = cli("score", "alpha@30", "--text=To be")
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "use another checkpoint" in outcome.err
