@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.ui.training import TrainingController
 
 _POLL_SECONDS = 0.1
+_MOST_LOADING_SECONDS = 1.0
 
 
 def is_terminal() -> bool:
@@ -99,12 +100,17 @@ def _is_saved(training: "TrainingController") -> bool:
     """Wait until the run is saved, and say how to go on; False where a Ctrl-C gave up."""
     # The terminal may be gone: there is nobody to tell then, but the run is saved all the same.
     with contextlib.suppress(OSError):
-        if training.is_alive:
+        if training.is_alive and not training.is_loading:
             say(f"saving {training.run_name or 'the run'}; press Ctrl-C to leave without")
     try:
         training.ask_to_stop("interrupted")
+        waited = 0.0
         while not training.join(_POLL_SECONDS):
-            continue
+            training.drain()
+            waited += _POLL_SECONDS
+            if training.is_loading and waited >= _MOST_LOADING_SECONDS:
+                # A library that is still loading: nothing there is worth a wait.
+                return True
     except KeyboardInterrupt:
         return False
     training.drain()

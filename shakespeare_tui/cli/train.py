@@ -249,7 +249,11 @@ def _setup_bar() -> "Iterator[Hooks]":
                 stack.close()
                 shown.clear()
 
-        yield Hooks(report=report, notice=lambda text: say(f"note: {text}"))
+        def warn(question: str) -> bool:
+            say(f"warning: {question}; Ctrl-C stops")
+            return True
+
+        yield Hooks(report=report, notice=lambda text: say(f"note: {text}"), confirm=warn)
 
 
 @contextlib.contextmanager

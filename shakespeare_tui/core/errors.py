@@ -1,5 +1,7 @@
 """The error that a user can mend: one line that says what is wrong and what to do."""
 
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """What the user gave is wrong; the message is complete, one line a problem, fix included.
@@ -16,4 +18,19 @@ class RunFailedError(Exception):
 
 
 class CancelledError(Exception):
-    """The user called off a long operation; nothing partial is left behind."""
+    """The user cancelled a long operation; nothing partial is left behind."""
+
+
+def check_cancelled(cancelled: Callable[[], bool], what: str) -> None:
+    """Give up where ``cancelled`` says so: to be called between pieces of long work.
+
+    Raises:
+        CancelledError: ``what``, such as "loading", was cancelled.
+    """
+    if cancelled():
+        raise CancelledError(f"{what} was cancelled")
+
+
+def never() -> bool:
+    """The answer of what cannot be cancelled."""
+    return False

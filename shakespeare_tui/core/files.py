@@ -7,11 +7,14 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
+from shakespeare_tui.core.errors import check_cancelled, never
+
+_HASHED_BYTES = 4_000_000
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _DISK_ERRORS = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | _BINARY
@@ -110,14 +113,19 @@ def _open_regular(path: Path | str) -> int:
     return descriptor
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, cancelled: Callable[[], bool] = never) -> str:
     """Hexadecimal SHA-256 of a file's bytes.
 
     Raises:
         OSError: The file cannot be read.
+        CancelledError: ``cancelled``, polled between pieces, became true.
     """
+    digest = hashlib.sha256()
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_HASHED_BYTES):
+            check_cancelled(cancelled, "reading")
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -20,13 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shakespeare_tui.core.config import CheckpointConfig, ModelConfig
-from shakespeare_tui.core.errors import RunFailedError, UserError
+from shakespeare_tui.core.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.core.files import (
     atomic_folder,
     file_sha256,
     open_regular,
     write_json_atomically,
 )
+from shakespeare_tui.core.formatting import format_bytes
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.runs import (
     STATE,
@@ -38,6 +39,7 @@ from shakespeare_tui.core.runs import (
     rank_checkpoints,
 )
 from shakespeare_tui.core.tokenizers import Tokenizer
+from shakespeare_tui.engine.device import free_memory
 from shakespeare_tui.engine.fingerprint import Fingerprint
 from shakespeare_tui.engine.learner import SGDW, Learner
 from shakespeare_tui.engine.model import Transformer
@@ -196,17 +198,23 @@ def _state_tensors(learner: Learner) -> dict[str, Tensor]:
     return tensors
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, cancelled: Callable[[], bool] = never
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; its format cannot carry code.
 
     Raises:
         UserError: The file is missing, cut short or not of this format.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
+    tensors = {}
     try:
         # The library would wait for a FIFO.
         with open_regular(path), safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+            for name in file.keys():  # noqa: SIM118
+                check_cancelled(cancelled, "loading")
+                tensors[name] = file.get_tensor(name)
+            return tensors, file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path} is missing; use another checkpoint of the run") from None
     except (SafetensorError, OSError, ValueError) as error:
@@ -217,17 +225,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _verified(path: Path, sha256: str | None) -> Iterator[None]:
+def _verified(
+    path: Path, sha256: str | None, cancelled: Callable[[], bool] = never
+) -> Iterator[None]:
     """Compare a file's digest on a thread of its own, while the block uses what it holds.
 
     Raises:
         UserError: The content is not what was saved; it comes before what the block says of it.
+        CancelledError: ``cancelled`` became true.
     """
     if sha256 is None:
         yield
         return
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(file_sha256, path)
+        found = pool.submit(file_sha256, path, cancelled)
         try:
             yield
         finally:
@@ -238,34 +249,64 @@ def _verified(path: Path, sha256: str | None) -> Iterator[None]:
                 )
 
 
-def load_model(checkpoint: Checkpoint, device: torch.device) -> tuple[Transformer, Tokenizer]:
+def load_model(
+    checkpoint: Checkpoint, device: torch.device, cancelled: Callable[[], bool] = never
+) -> tuple[Transformer, Tokenizer]:
     """The model of a checkpoint, in evaluation mode, with its tokenizer.
 
     Raises:
-        UserError: The checkpoint is damaged, foreign or does not fit its config.
+        UserError: The checkpoint is damaged, foreign, does not fit its config or not into memory.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
-    tensors, _ = read_tensors(checkpoint.weights_path)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256):
+    check_room(checkpoint, device, free_memory(device))
+    tensors, _ = read_tensors(checkpoint.weights_path, cancelled)
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
         check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
         model = Transformer(
             config.model,
             tokenizer.vocab_size,
             context=config.seq_len,
             embedding_scale=checkpoint.run.info().embedding_scale,
+            cancelled=cancelled,
         )
-        load_weights(model, tensors, str(checkpoint.weights_path))
+        load_weights(model, tensors, str(checkpoint.weights_path), cancelled)
     return model.to(device).eval(), tokenizer
 
 
-def read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def check_room(checkpoint: Checkpoint, device: torch.device, available: int | None) -> None:
+    """Refuse weights that do not fit into memory, before any of it is taken.
+
+    Args:
+        checkpoint: What would be loaded.
+        device: Where to.
+        available: Bytes that are free there, where that is known.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    path = checkpoint.weights_path
+    size = path.stat().st_size if path.is_file() else 0
+    # As they are read, in the model, and on the CPU rearranged for decoding.
+    needed = (3 if device.type == "cpu" else 1) * size
+    if available is not None and needed > available:
+        raise UserError(
+            f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
+            f"{format_bytes(available)} are free; end other programs, or take a smaller model"
+        )
+
+
+def read_weights(
+    checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+) -> dict[str, Tensor]:
     """A checkpoint's weights by name, as they were saved.
 
     Raises:
         UserError: They are missing or damaged.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
-    tensors, _ = read_tensors(checkpoint.weights_path)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256):
+    tensors, _ = read_tensors(checkpoint.weights_path, cancelled)
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
         return tensors
 
 
@@ -286,23 +327,33 @@ def check_size(
         )
 
 
-def load_weights(model: Transformer, tensors: dict[str, Tensor], origin: str) -> None:
+def load_weights(
+    model: Transformer,
+    tensors: dict[str, Tensor],
+    origin: str,
+    cancelled: Callable[[], bool] = never,
+) -> None:
     """Copy weights into a model by name.
 
     Raises:
         UserError: Names, shapes or types do not fit, or a weight is not finite; ``origin`` says
             where the tensors are from.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
     parameters = dict(model.named_parameters())
     _check_fit(tensors, parameters, origin)
-    _check_finite(tensors, origin)
+    _check_finite(tensors, origin, cancelled)
     with torch.no_grad():
         for name, parameter in parameters.items():
+            check_cancelled(cancelled, "loading")
             parameter.copy_(tensors[name])
 
 
-def _check_finite(tensors: dict[str, Tensor], origin: str) -> None:
+def _check_finite(
+    tensors: dict[str, Tensor], origin: str, cancelled: Callable[[], bool] = never
+) -> None:
     for name, tensor in tensors.items():
+        check_cancelled(cancelled, "loading")
         # The sum costs a hundredth of looking at each; only an overflow makes it cry wolf.
         if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
             raise UserError(
@@ -325,16 +376,17 @@ def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) ->
             )
 
 
-def read_state(checkpoint: Checkpoint) -> SavedState:
+def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> SavedState:
     """All that a checkpoint holds, verified against its digests; nothing is put anywhere.
 
     Raises:
         UserError: The checkpoint is damaged or foreign.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
     path = checkpoint.state_path
-    tensors, metadata = read_tensors(path)
-    with _verified(path, checkpoint.info.state_sha256):
-        weights = read_weights(checkpoint)
+    tensors, metadata = read_tensors(path, cancelled)
+    with _verified(path, checkpoint.info.state_sha256, cancelled):
+        weights = read_weights(checkpoint, cancelled)
     try:
         progress = _PROGRESS.validate_json(metadata["progress"], strict=True)
         ema_updates = _COUNT.validate_json(metadata["ema_updates"], strict=True)
@@ -371,18 +423,19 @@ def _unreadable(path: Path, reason: str) -> UserError:
     )
 
 
-def restore(saved: SavedState, learner: Learner) -> Progress:
+def restore(saved: SavedState, learner: Learner, cancelled: Callable[[], bool] = never) -> Progress:
     """Put a learner and the generators back exactly where a checkpoint was saved.
 
     Raises:
         UserError: The checkpoint does not fit, or holds weights that are not finite.
+        CancelledError: ``cancelled``, polled between tensors, became true.
     """
     weights, state = saved.weights, saved.tensors
     origin, weights_origin = str(saved.checkpoint.state_path), str(saved.checkpoint.weights_path)
     raw = {n.removeprefix("raw."): t for n, t in state.items() if n.startswith("raw.")}
     if bool(raw) != bool(learner.ema):
         raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
-    load_weights(learner.model, raw or weights, weights_origin)
+    load_weights(learner.model, raw or weights, weights_origin, cancelled)
     if raw:
         named = dict(learner.model.named_parameters())
         _check_fit(weights, named, weights_origin)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 
 from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.machine import memory
 
 # A gain must be clear before the less exact arithmetic is taken.
-_LEAST_GAIN = 1.15
+LEAST_GAIN = 1.15
 _PROBE_SIZE = 256
 
 
@@ -39,6 +40,14 @@ def allow_tf32() -> None:
     changes on other devices.
     """
     torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free where a device's tensors live; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = memory()
+    return found.total if found.available is None else found.available
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -89,7 +98,7 @@ def measured_precision(
     if bf16_product_speedup(device) < 1:
         return torch.float32
     gain = speedup(lambda: work(torch.float32), lambda: work(torch.bfloat16), device, rounds)
-    return torch.bfloat16 if gain > _LEAST_GAIN else torch.float32
+    return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
 
 
 def bf16_product_speedup(device: torch.device) -> float:

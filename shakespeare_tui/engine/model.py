@@ -7,12 +7,14 @@ F feed-forward width, V vocabulary, S cached tokens.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shakespeare_tui.core.config import ModelConfig
+from shakespeare_tui.core.errors import check_cancelled, never
 from shakespeare_tui.engine.functions import relu_squared, rms_norm, rotate
 
 
@@ -204,6 +206,21 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
+# Of one fill: some 50 ms.
+_PIECE_ELEMENTS = 2**22
+# PyTorch draws normal numbers in groups of so many.
+_DRAWN_TOGETHER = 16
+
+
+def _pieces(parameter: Tensor) -> Iterator[Tensor]:
+    """Flat views that make up ``parameter``; drawn one by one, they are what it is drawn whole."""
+    flat = parameter.view(-1)
+    while len(flat) >= _PIECE_ELEMENTS + _DRAWN_TOGETHER:
+        yield flat[:_PIECE_ELEMENTS]
+        flat = flat[_PIECE_ELEMENTS:]
+    yield flat
+
+
 class Transformer(nn.Module):
     """Token ids to logits of the next token.
 
@@ -216,6 +233,10 @@ class Transformer(nn.Module):
             Less where training saw no more.
         embedding_scale: What token embeddings are multiplied by; None takes the config's. Weights
             that were trained with another keep theirs.
+        cancelled: Polled while the weights are filled in.
+
+    Raises:
+        CancelledError: ``cancelled`` became true.
     """
 
     def __init__(
@@ -226,6 +247,7 @@ class Transformer(nn.Module):
         *,
         context: int | None = None,
         embedding_scale: float | None = None,
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         super().__init__()
         self.config = config
@@ -248,7 +270,7 @@ class Transformer(nn.Module):
         if config.tie_weights:
             self.head.weight = self.embedding.weight
         self._add_tables()
-        self._initialise(generator)
+        self._initialise(generator, cancelled)
 
     def _add_tables(self) -> None:
         cosines = sines = table = None
@@ -261,17 +283,20 @@ class Transformer(nn.Module):
         self.register_buffer("position_table", table, persistent=False)
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator | None) -> None:
+    def _initialise(self, generator: torch.Generator | None, cancelled: Callable[[], bool]) -> None:
         """GPT-2's scheme: N(0, 0.02), narrower by √(2 · layers) where the residual is added to."""
         residual_std = 0.02 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
                 parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-            elif generator is None:
-                parameter.zero_()
-            else:
-                is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
-                parameter.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
+                continue
+            is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
+            for piece in _pieces(parameter):
+                check_cancelled(cancelled, "making the model")
+                if generator is None:
+                    piece.zero_()
+                else:
+                    piece.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
 
     def embed(self, tokens: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """What the first block reads, [B, T, C], and the rotary table's rows where there is one.

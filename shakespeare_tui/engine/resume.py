@@ -12,7 +12,7 @@ import torch
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
 from shakespeare_tui.core.corpus.source import open_corpus
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import UserError, never
 from shakespeare_tui.core.event_log import truncate_after
 from shakespeare_tui.core.events import DiagnosisRaised, EvalCompleted, SampleGenerated
 from shakespeare_tui.core.files import write_atomically
@@ -26,7 +26,7 @@ from shakespeare_tui.engine.checkpoints import (
     read_state,
     restore,
 )
-from shakespeare_tui.engine.device import allow_tf32, resolve_device
+from shakespeare_tui.engine.device import allow_tf32, free_memory, resolve_device
 from shakespeare_tui.engine.fingerprint import (
     Fingerprint,
     differences,
@@ -92,8 +92,11 @@ def resumed_session(
         steps = _resume_points(run, step_text, hooks)
         before = run.config()
         config = _changed(run, before, overrides)
-        source = open_corpus(config.data.corpus, notice=hooks.notice)
+        source = open_corpus(config.data.corpus, notice=hooks.notice, cancelled=hooks.cancelled)
         tokenizer = run.tokenizer()
+        if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
+            device = resolve_device(config.training.device)
+            check_memory(config, tokenizer.vocab_size, device, free_memory(device), hooks)
         conditions = Conditions.of(run, before, config, source.sha256())
         learner, progress = _restored(run, steps, conditions, hooks)
         if config.context_note:
@@ -109,7 +112,7 @@ def resumed_session(
             fingerprint=conditions.now,
             progress=progress,
             prompts=encode_prompts(config, tokenizer, val, hooks.notice),
-            baselines=load_baselines(source, tokenizer, config, train, val),
+            baselines=load_baselines(source, tokenizer, config, train, val, hooks.cancelled.is_set),
             is_new=False,
         )
         if config != before:
@@ -214,14 +217,15 @@ def _restored(
     run: RunFolder, steps: Sequence[int], conditions: Conditions, hooks: Hooks
 ) -> tuple[Learner, Progress]:
     """A learner as it was at the first of ``steps`` whose checkpoint can be used."""
+    cancelled = hooks.cancelled.is_set
     learner: Learner | None = None
     problems: list[str] = []
     for step in steps:
         try:
-            saved = read_state(run.checkpoint(step))
+            saved = read_state(run.checkpoint(step), cancelled)
             conditions.check(saved)
-            learner = learner or make_learner(run, conditions.config)
-            progress = restore(saved, learner)
+            learner = learner or make_learner(run, conditions.config, cancelled)
+            progress = restore(saved, learner, cancelled)
         except (ChangedRunError, NewerFormatError):
             raise
         except UserError as error:
@@ -243,12 +247,12 @@ def _restored(
     raise UserError(f"no checkpoint of run {run.name} can be used; {problems[0]}")
 
 
-def make_learner(run: RunFolder, config: Config) -> Learner:
+def make_learner(run: RunFolder, config: Config, cancelled: Callable[[], bool] = never) -> Learner:
     """A learner of a run's shape, its weights still to be put in place.
 
     Raises:
         ChangedRunError: The run's folder holds files of different runs.
-        UserError: It cannot fit in memory.
+        CancelledError: ``cancelled`` became true.
     """
     info, vocab_size = run.info(), run.tokenizer().vocab_size
     # Before anything is allocated: a config that was tampered with may name any size.
@@ -258,9 +262,12 @@ def make_learner(run: RunFolder, config: Config) -> Learner:
             f"{info.parameters:,} parameters; the run folder mixes files of different runs"
         )
     device = resolve_device(config.training.device)
-    check_memory(config, vocab_size, device)
     model = Transformer(
-        config.model, vocab_size, context=config.seq_len, embedding_scale=info.embedding_scale
+        config.model,
+        vocab_size,
+        context=config.seq_len,
+        embedding_scale=info.embedding_scale,
+        cancelled=cancelled,
     )
     return Learner(
         model.to(device).train(),

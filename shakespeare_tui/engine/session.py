@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,12 @@ from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.corpus.catalogue import CATALOGUE
 from shakespeare_tui.core.corpus.ngrams import baselines
 from shakespeare_tui.core.corpus.source import TextSource, open_corpus
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import CancelledError, UserError, check_cancelled
 from shakespeare_tui.core.files import write_json_atomically
-from shakespeare_tui.core.formatting import format_bytes, format_count
 from shakespeare_tui.core.loose_values import as_number
-from shakespeare_tui.core.machine import memory
 from shakespeare_tui.core.parameters import count_parameters
 from shakespeare_tui.core.paths import cache_folder
+from shakespeare_tui.core.preflight.memory import TIGHT_SHARE, estimate_memory
 from shakespeare_tui.core.runs import (
     Checkpoint,
     RunFolder,
@@ -37,25 +37,32 @@ from shakespeare_tui.core.tokens import (
 )
 from shakespeare_tui.engine.checkpoints import Progress, load_weights, read_weights
 from shakespeare_tui.engine.device import (
+    LEAST_GAIN,
     allow_tf32,
     cuda_has_bf16,
+    free_memory,
     measured_precision,
     resolve_device,
 )
 from shakespeare_tui.engine.fingerprint import Fingerprint, fingerprint_of
 from shakespeare_tui.engine.learner import Learner
+from shakespeare_tui.engine.machine import measure_bf16_speedup
 from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
 from shakespeare_tui.engine.precision_memory import PRECISIONS, remembered_precision
 
+# Parameters times tokens of a pass that is timed: about a second.
+_MOST_MEASURED = 3e10
+
 
 @dataclass
 class Hooks:
-    """How setting up tells the user what goes on, and learns that it is no longer wanted."""
+    """How setting up tells the user what goes on, asks, and learns that it is no longer wanted."""
 
     report: Callable[[str, int, int | None], None] = lambda what, done, total: None
     notice: Callable[[str], None] = lambda text: None
-    cancelled: Callable[[], bool] = lambda: False
+    confirm: Callable[[str], bool] = lambda question: True
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -127,19 +134,20 @@ def new_session(
         report=lambda done, total: hooks.report("fetching the corpus", done, total),
         notice=hooks.notice,
         fallback_to_sample=fallback_to_sample,
+        cancelled=hooks.cancelled,
     )
     if config.data.corpus in CATALOGUE and source.name != config.data.corpus:
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name})
         config = config.model_copy(update={"data": data})
-    fitted, characters = fit_char_tokenizer(source, hooks.cancelled)
+    fitted, characters = fit_char_tokenizer(source, hooks.cancelled.is_set)
     tokenizer = start_from.run.tokenizer() if start_from else fitted
     check_length(characters, config.data.val_fraction, config.seq_len)
     if config.context_note:
         hooks.notice(config.context_note)
     check_vocabulary(fitted.vocab_size)
-    check_memory(config, tokenizer.vocab_size, device)
-    weights = _starting_weights(start_from, config, tokenizer) if start_from else None
+    check_memory(config, tokenizer.vocab_size, device, free_memory(device), hooks)
+    weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)
     run = begin_in or create_run_folder(root, name, stem)
     with run.locked():
@@ -159,9 +167,11 @@ def new_session(
                 ).embedding_scale,
             )
             run.write_definition(info, config, tokenizer)
-            learner, progress = _new_learner(config, info, device)
+            learner, progress = _new_learner(config, info, device, hooks.cancelled.is_set)
             if weights is not None and start_from is not None:
-                load_weights(learner.model, weights, str(start_from.weights_path))
+                load_weights(
+                    learner.model, weights, str(start_from.weights_path), hooks.cancelled.is_set
+                )
             yield Session(
                 run=run,
                 config=config,
@@ -174,7 +184,9 @@ def new_session(
                 ),
                 progress=progress,
                 prompts=encode_prompts(config, tokenizer, val, hooks.notice),
-                baselines=load_baselines(source, tokenizer, config, train, val),
+                baselines=load_baselines(
+                    source, tokenizer, config, train, val, hooks.cancelled.is_set
+                ),
             )
         except BaseException:
             if begin_in is None and not run.events_path.exists():
@@ -183,7 +195,7 @@ def new_session(
 
 
 def _starting_weights(
-    start_from: Checkpoint, config: Config, tokenizer: Tokenizer
+    start_from: Checkpoint, config: Config, tokenizer: Tokenizer, hooks: Hooks
 ) -> dict[str, torch.Tensor]:
     parent = start_from.run.config().model
     if parent.model_copy(update={"dropout": config.model.dropout}) != config.model:
@@ -191,27 +203,43 @@ def _starting_weights(
             f"the model of {start_from.reference} has another shape; use its config: "
             f"--config {start_from.run.path / 'config.yaml'}"
         )
-    weights = read_weights(start_from)
+    weights = read_weights(start_from, hooks.cancelled.is_set)
     if sum(w.numel() for w in weights.values()) != count_parameters(parent, tokenizer.vocab_size):
         raise UserError(f"{start_from.weights_path} does not fit its run's config")
     return weights
 
 
-def check_memory(config: Config, vocab_size: int, device: torch.device) -> None:
-    """Refuse a model that cannot fit, before a system short of memory ends other programs."""
-    parameters = count_parameters(config.model, vocab_size)
-    # Weights, gradients and two optimiser moments in float32; activations come on top.
-    needed = 16 * parameters
-    if device.type == "cuda":
-        available = torch.cuda.get_device_properties(device).total_memory
-    else:
-        available = memory().total or needed
-    if needed > available:
+def check_memory(
+    config: Config, vocab_size: int, device: torch.device, available: int | None, hooks: Hooks
+) -> None:
+    """Refuse what does not fit into memory, and ask where it is tight, before any of it is taken.
+
+    Args:
+        config: What would be trained.
+        vocab_size: Number of token ids.
+        device: Where.
+        available: Bytes that are free there, where that is known.
+        hooks: Asked where it is tight.
+
+    Raises:
+        UserError: It does not fit.
+        CancelledError: It is tight, and the answer was no.
+    """
+    need = estimate_memory(
+        config,
+        vocab_size,
+        is_half=config.training.precision == "bfloat16",
+        is_fused=device.type == "cuda",
+    )
+    if available is None or need.total <= available * TIGHT_SHARE:
+        return
+    if need.total > available:
         raise UserError(
-            f"the model has {format_count(parameters)} parameters and needs "
-            f"{format_bytes(needed)} to train, but there are {format_bytes(available)} of memory; "
-            "lower model.d_model or model.n_layers"
+            f"{need.words(available)} ({need.parts()}); lower model.d_model, model.n_layers or "
+            "training.batch_size"
         )
+    if not hooks.confirm(f"{need.words(available)}: other programs may be slowed down or ended"):
+        raise CancelledError("the run was not started")
 
 
 def load_tokens(
@@ -223,12 +251,14 @@ def load_tokens(
         tokenizer,
         cache_folder() / "tokens",
         report=lambda done, total: hooks.report("encoding the corpus", done, total),
-        cancelled=hooks.cancelled,
+        cancelled=hooks.cancelled.is_set,
     )
     return split_tokens(tokens, config.data.val_fraction, config.seq_len)
 
 
-def _new_learner(config: Config, info: RunInfo, device: torch.device) -> tuple[Learner, Progress]:
+def _new_learner(
+    config: Config, info: RunInfo, device: torch.device, cancelled: Callable[[], bool]
+) -> tuple[Learner, Progress]:
     generator = torch.Generator().manual_seed(config.training.seed)
     model = Transformer(
         config.model,
@@ -236,17 +266,31 @@ def _new_learner(config: Config, info: RunInfo, device: torch.device) -> tuple[L
         generator,
         context=config.seq_len,
         embedding_scale=info.embedding_scale,
+        cancelled=cancelled,
     )
     learner = Learner(model.to(device).train(), config.training, device, torch.float32)
+
+    def gradient_pass(dtype: torch.dtype) -> None:
+        check_cancelled(cancelled, "measuring the precision")
+        learner.gradient_pass(window, dtype)
+
     if config.training.precision == "auto" and device.type == "cuda":
         learner.precision = torch.bfloat16 if cuda_has_bf16(device) else torch.float32
     elif config.training.precision == "auto":
         rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
         window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=device)
+
+        def measure() -> torch.dtype:
+            if info.parameters * window.numel() <= _MOST_MEASURED:
+                return measured_precision(device, gradient_pass)
+            # A pass of a large model takes seconds, most of it in products like these.
+            gain = measure_bf16_speedup(device)
+            return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
+
         learner.precision = remembered_precision(
             device,
             [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size],
-            lambda: measured_precision(device, lambda dtype: learner.gradient_pass(window, dtype)),
+            measure,
         )
     else:
         learner.precision = PRECISIONS[config.training.precision]
@@ -272,14 +316,19 @@ def encode_prompts(
 
 
 def load_baselines(
-    source: TextSource, tokenizer: Tokenizer, config: Config, train: TokenArray, val: TokenArray
+    source: TextSource,
+    tokenizer: Tokenizer,
+    config: Config,
+    train: TokenArray,
+    val: TokenArray,
+    cancelled: Callable[[], bool],
 ) -> dict[str, float]:
     """N-gram losses, measured once for a corpus and split."""
     key = f"{source.sha256()[:24]}-{tokenizer.fingerprint[:8]}-{config.data.val_fraction:g}"
     path = cache_folder() / "baselines" / f"{key}.json"
     if known := _known_baselines(path):
         return known
-    measured = baselines(train, val, tokenizer.vocab_size)
+    measured = baselines(train, val, tokenizer.vocab_size, cancelled=cancelled)
     # A cache that cannot be written is no reason not to train.
     with contextlib.suppress(OSError):
         write_json_atomically(path, measured)

@@ -29,6 +29,7 @@ from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.status import status_content
 from shakespeare_tui.ui.terminal import TerminalGuard
 from shakespeare_tui.ui.themes import series_colors
+from shakespeare_tui.ui.training import Asked
 from shakespeare_tui.ui.widgets.place_bar import PLACES
 
 if TYPE_CHECKING:
@@ -223,6 +224,24 @@ class LabApp(App[int]):
                 self.say(training.shown_message, is_error=training.state == "failed")
         if screen:
             screen.on_training_changed()
+        if training.asked is not None:
+            self._ask(training.asked)
+            training.asked = None
+
+    def _ask(self, asked: Asked) -> None:
+        from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
+
+        def answer(is_yes: bool | None) -> None:
+            asked.answer(bool(is_yes))
+
+        dialog = ConfirmDialog("Train all the same?", asked.question, "Train", no="Cancel")
+        self.push_screen(dialog, answer)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a place waits for a checkpoint to be loaded."""
+        screens = (screen for stack in self._screen_stacks.values() for screen in stack)
+        return any(isinstance(screen, LabScreen) and screen.is_loading for screen in screens)
 
     def _shown_place(self) -> LabScreen | None:
         """The place in view; None under a dialog, while it is being mounted, and while leaving."""

@@ -132,17 +132,18 @@ def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Se
     from shakespeare_tui.engine.session import Hooks, new_session
 
     def report(what: str, done: int, total: int | None) -> None:
-        if channel.stop_requested():
-            raise CancelledError("called off")
+        if channel.stop.is_set():
+            raise CancelledError("the start was cancelled")
         channel.send(Progressed(what, done, total))
 
     hooks = Hooks(
         report=report,
         notice=lambda text: channel.send(Noticed(text)),
-        cancelled=channel.stop_requested,
+        confirm=channel.ask,
+        cancelled=channel.stop,
     )
-    if channel.stop_requested():
-        raise CancelledError("called off")
+    if channel.stop.is_set():
+        raise CancelledError("the start was cancelled")
     if request.resume is not None:
         with resumed_session(
             request.resume, root=request.root, overrides=request.overrides, hooks=hooks
@@ -161,8 +162,8 @@ def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Se
         fallback_to_sample=request.fallback_to_sample,
         hooks=hooks,
     ) as session:
-        if channel.stop_requested():
-            raise CancelledError("called off")
+        if channel.stop.is_set():
+            raise CancelledError("the start was cancelled")
         yield session
 
 

@@ -4,10 +4,11 @@ import contextlib
 import functools
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.errors import CancelledError, UserError, never
 from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.live_measures import LiveMeasures
 
@@ -53,7 +54,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     run = find_checkpoint(request.reference, request.runs_root).run
     # The prompt is checked before the model is loaded: a wrong one fails at once.
     prompt = run.tokenizer().encode(request.prompt)
-    model, tokenizer = load_model_of(request.reference, request.runs_root)
+    model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
     characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     written: list[list[str]] = [[] for _ in strategies]
     started = time.perf_counter()
@@ -102,28 +103,34 @@ def _measure(
             job.measure(column, measures.with_surprise(surprise.mean(len(request.prompt))))
 
 
-def load_model_of(reference: str, runs_root: Path) -> "tuple[Transformer, Tokenizer]":
-    """A checkpoint's model and tokenizer, from memory where it was used before.
+_MOST_MODELS = 2
+_models: "dict[tuple[Path, int, int], tuple[Transformer, Tokenizer]]" = {}
+
+
+def load_model_of(
+    reference: str, runs_root: Path, cancelled: Callable[[], bool] = never
+) -> "tuple[Transformer, Tokenizer]":
+    """A checkpoint's model and tokenizer, from memory where it was used lately and is the same.
 
     Raises:
-        UserError: There is no such checkpoint, or it is damaged.
+        UserError: There is no such checkpoint, it is damaged, or it does not fit into memory.
+        CancelledError: ``cancelled`` became true.
     """
     from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.engine.checkpoints import load_model
+    from shakespeare_tui.engine.device import resolve_device
 
     checkpoint = find_checkpoint(reference, runs_root)
     weights = checkpoint.weights_path
     modified = weights.stat().st_mtime_ns if weights.is_file() else 0
-    return _loaded_model(checkpoint.run.path, checkpoint.info.step, modified)
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded_model(run_path: Path, step: int, modified_ns: int) -> "tuple[Transformer, Tokenizer]":
-    """A checkpoint's model; loaded again only where its file has changed (``modified_ns``)."""
-    from shakespeare_tui.core.runs import RunFolder
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.device import resolve_device
-
-    return load_model(RunFolder(run_path).checkpoint(step), resolve_device("auto"))
+    key = (checkpoint.run.path, checkpoint.info.step, modified)
+    loaded = _models.pop(key, None)
+    if loaded is None:
+        while len(_models) >= _MOST_MODELS:
+            del _models[next(iter(_models))]
+        loaded = load_model(checkpoint, resolve_device("auto"), cancelled)
+    _models[key] = loaded
+    return loaded
 
 
 @functools.lru_cache(maxsize=4)

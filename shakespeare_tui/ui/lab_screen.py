@@ -61,6 +61,11 @@ class LabScreen(Screen[None]):
         assert isinstance(self.app, LabApp)
         return self.app
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the place waits for a checkpoint to be loaded."""
+        return False
+
     def on_training_changed(self) -> None:
         """News from training; called on the place that is shown, at most ten times a second."""
 

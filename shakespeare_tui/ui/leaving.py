@@ -29,10 +29,15 @@ class Leaving:
         self.is_given_up = False
 
     def ask(self) -> None:
-        """Quit; with a trainer at work, ask, save, and only then."""
+        """Quit; with a trainer at work, ask, save, and only then. A start is cancelled unasked."""
         from shakespeare_tui.ui.dialogs.leave import LeaveDialog
 
-        if not self._app.services.training.is_alive:
+        training = self._app.services.training
+        self._app.follow_training()
+        if training.is_loading:
+            training.ask_to_stop()
+            self._exit(0)
+        elif not training.is_alive:
             self._exit(0)
         elif not isinstance(self._app.screen, LeaveDialog):
             self._app.push_screen(LeaveDialog(self._app.services.training), self._answered)
@@ -45,9 +50,9 @@ class Leaving:
             self._exit(ABANDONED)
 
     def interrupt(self) -> None:
-        """Ctrl+C: ask where a run is at work; else quit when it comes twice."""
+        """Ctrl+C: as ``ask`` where a run is at work or something loads; else it takes two."""
         now = time.monotonic()
-        if self._app.services.training.is_alive:
+        if self._app.services.training.is_alive or self._app.is_loading:
             self.ask()
         elif now - self._interrupted_at < _SECOND_INTERRUPT_SECONDS:
             self._exit(0)

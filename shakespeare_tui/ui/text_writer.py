@@ -48,6 +48,11 @@ class TextWriter:
         """Whether something is being written or waits to be."""
         return self._job is not None or bool(self._queue)
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether a checkpoint is being loaded."""
+        return self._job is not None and self._job.state == "loading"
+
     def want(self, requests: Iterable[GenerationRequest]) -> None:
         """Write these texts and no others; what is whole or has failed is left as it is."""
         self._queue = [

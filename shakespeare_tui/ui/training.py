@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TrainingState = Literal["idle", "starting", "running", "paused", "stopping", "finished", "failed"]
 _ACTIVE = ("starting", "running", "paused", "stopping")
 _MOST_AT_ONCE = 20_000
+_POLL_SECONDS = 0.05
 _STOP = "Stop"
 
 
@@ -58,15 +59,29 @@ class Noticed:
     text: str
 
 
+@dataclass(eq=False)
+class Asked:
+    """A question that must be answered before the run begins; the trainer waits for it."""
+
+    question: str
+    is_yes: bool = False
+    is_answered: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, is_yes: bool) -> None:
+        """Let the trainer go on, one way or the other."""
+        self.is_yes = is_yes
+        self.is_answered.set()
+
+
 @dataclass(frozen=True)
 class Ended:
-    """The thread is done; ``error`` is one line where it failed, ``is_cancelled`` if called off."""
+    """The thread is done; ``error`` is one line where it failed."""
 
     error: str = ""
     is_cancelled: bool = False
 
 
-Message: TypeAlias = "Event | Opened | Progressed | Noticed | Ended"
+Message: TypeAlias = "Event | Opened | Progressed | Noticed | Asked | Ended"
 
 
 class TrainingChannel:
@@ -77,7 +92,7 @@ class TrainingChannel:
         self._early: list[Command] = []
         self._inbox: CommandInbox | None = None
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self.stop = threading.Event()
 
     def send(self, message: Message) -> None:
         """Trainer to screens; never blocks."""
@@ -96,7 +111,7 @@ class TrainingChannel:
     def post(self, command: "Command") -> None:
         """Screens to trainer; commands given before the run is open wait for it."""
         if type(command).__name__ == _STOP:
-            self._stop.set()
+            self.stop.set()
         with self._lock:
             if self._inbox is None:
                 self._early.append(command)
@@ -111,9 +126,14 @@ class TrainingChannel:
                 inbox.post(command)
             self._early.clear()
 
-    def stop_requested(self) -> bool:
-        """Whether a stop was asked for: setting up polls this."""
-        return self._stop.is_set()
+    def ask(self, question: str) -> bool:
+        """Trainer to screens; blocks until there is an answer, or a stop, which is a no."""
+        asked = Asked(question)
+        self.send(asked)
+        while not asked.is_answered.wait(_POLL_SECONDS):
+            if self.stop.is_set():
+                return False
+        return asked.is_yes
 
 
 def _run_in_bridge(request: TrainingRequest, channel: TrainingChannel) -> None:
@@ -134,6 +154,7 @@ class TrainingController:
         run_name: The run being trained, or the last one.
         run_path: Its folder.
         setup: What setting up is doing, while ``state`` is ``starting``.
+        asked: The question that the trainer waits with, if any.
         changes: Grows with every change of state or message.
         checkpoints_saved: Grows with every checkpoint that the trainer has written.
         elsewhere: The run that another process trains, as far as a place knows of one.
@@ -147,6 +168,7 @@ class TrainingController:
     run_name: str | None = None
     run_path: Path | None = None
     setup: Progressed | None = None
+    asked: Asked | None = None
     changes: int = 0
     checkpoints_saved: int = 0
     stopped_at: int | None = None
@@ -196,6 +218,11 @@ class TrainingController:
         """Whether the thread has not ended yet."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether a start is under way that has not come to a run: nothing is lost with it."""
+        return self.is_alive and self.run_path is None
+
     def start(
         self,
         config: "Config | None" = None,
@@ -221,7 +248,7 @@ class TrainingController:
             overrides=overrides,
             fallback_to_sample=fallback_to_sample,
         )
-        self._history, self.setup, self.stopped_at = None, None, None
+        self._history, self.setup, self.asked, self.stopped_at = None, None, None, None
         self.run_name, self.run_path = resume or name, None
         self._channel = TrainingChannel()
         self._change("starting", "")
@@ -254,6 +281,9 @@ class TrainingController:
                 self.setup = message
             elif isinstance(message, Noticed):
                 self._tell(message.text)
+            elif isinstance(message, Asked):
+                self.asked = message
+                self._change(self.state, self.message)
             elif isinstance(message, Ended):
                 self._end(message)
             else:

@@ -140,17 +140,25 @@ def test_sampled_tokens_follow_the_distribution() -> None:
 
 
 def test_it_yields_each_token_as_it_is_made() -> None:
-    polls = []
+    polls: list[int] = []
+    is_unwanted = False
+
+    def cancelled() -> bool:
+        polls.append(1)
+        return is_unwanted
+
     stream = generate_columns(
         make_model(),
         [1],
         [Column(strategy=parse_strategy("temperature=0.8"))],
         max_tokens=5,
-        cancelled=lambda: bool(polls.append(1)) or len(polls) > 2,
+        cancelled=cancelled,
     )
     assert len(next(stream)) == 1
-    assert len(polls) == 1
+    first = len(polls)
     next(stream)
+    assert len(polls) == first + 1
+    is_unwanted = True
     with pytest.raises(CancelledError):
         next(stream)
 

@@ -1,10 +1,13 @@
 """Reference losses: how well n-gram statistics alone predict the validation split."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from shakespeare_tui.core.errors import check_cancelled, never
 
 _Integers = npt.NDArray[np.integer]
 _Ids = npt.NDArray[np.int64]
@@ -25,7 +28,11 @@ _DENSE_CELLS_PER_KEY = 8
 
 
 def baselines(
-    train: _Integers, val: _Integers, vocab_size: int, max_tokens: int = MAX_TOKENS
+    train: _Integers,
+    val: _Integers,
+    vocab_size: int,
+    max_tokens: int = MAX_TOKENS,
+    cancelled: Callable[[], bool] = never,
 ) -> dict[str, float]:
     """Reference losses in nats per token, keyed ``uniform``, ``unigram``, ``bigram``, ``5-gram``.
 
@@ -35,15 +42,24 @@ def baselines(
 
     Raises:
         ValueError: As ``ngram_loss``.
+        CancelledError: ``cancelled``, polled between passes, became true.
     """
     n_train, n_val = capped_split(len(train), len(val), max_tokens)
     nearest = train[len(train) - n_train :], val[:n_val]
     orders = {"unigram": 1, "bigram": 2, "5-gram": HIGHEST_BASELINE_ORDER}
-    losses = {name: ngram_loss(*nearest, vocab_size, order) for name, order in orders.items()}
+    losses = {
+        name: ngram_loss(*nearest, vocab_size, order, cancelled) for name, order in orders.items()
+    }
     return {"uniform": math.log(vocab_size), **losses}
 
 
-def ngram_loss(train: _Integers, val: _Integers, vocab_size: int, order: int) -> float:
+def ngram_loss(
+    train: _Integers,
+    val: _Integers,
+    vocab_size: int,
+    order: int,
+    cancelled: Callable[[], bool] = never,
+) -> float:
     """Mean negative log-likelihood of ``val`` under an n-gram model counted on ``train``.
 
     Orders 1 and 2 are the plain textbook models with ``ADDITIVE_COUNT`` added to every count.
@@ -58,14 +74,16 @@ def ngram_loss(train: _Integers, val: _Integers, vocab_size: int, order: int) ->
         val: (n_val,) token ids below ``vocab_size``.
         vocab_size: Number of distinct tokens; no array has this size squared.
         order: Length of the n-gram, its predicted token included; at least 1.
+        cancelled: Polled between passes.
 
     Returns:
         Nats per token.
 
     Raises:
         ValueError: An array is empty or shorter than a context, or ``order`` is below 1.
+        CancelledError: ``cancelled`` became true.
     """
-    probabilities = ngram_probabilities(train, val, vocab_size, order)
+    probabilities = ngram_probabilities(train, val, vocab_size, order, cancelled)
     return -float(np.log(probabilities).mean()) + 0.0
 
 
@@ -82,11 +100,18 @@ def capped_split(n_train: int, n_val: int, max_tokens: int = MAX_TOKENS) -> tupl
     return min(n_train, max_tokens - n_val_kept), n_val_kept
 
 
-def ngram_probabilities(train: _Integers, val: _Integers, vocab_size: int, order: int) -> _Reals:
+def ngram_probabilities(
+    train: _Integers,
+    val: _Integers,
+    vocab_size: int,
+    order: int,
+    cancelled: Callable[[], bool] = never,
+) -> _Reals:
     """Probability of each token of ``val`` under the model of ``ngram_loss``, shape (n_val,).
 
     Raises:
         ValueError: As ``ngram_loss``.
+        CancelledError: As ``ngram_loss``.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, not {order}")
@@ -95,10 +120,12 @@ def ngram_probabilities(train: _Integers, val: _Integers, vocab_size: int, order
     grams = _Grams.of_order_one(train, val, vocab_size)
     if order <= _HIGHEST_ADDITIVE_ORDER:
         for _ in range(1, order):
+            check_cancelled(cancelled, "measuring the n-gram baselines")
             grams = grams.next_order()
         return _additive(grams)
     probabilities = np.full(len(val), 1 / vocab_size)
     for level in range(1, order + 1):
+        check_cancelled(cancelled, "measuring the n-gram baselines")
         longer = grams.next_order() if level < order else None
         counts = grams.counts if longer is None else grams.continuation_counts(longer)
         probabilities = _interpolate(grams, counts, probabilities)

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.formatting import format_bytes, format_count, format_duration
+from shakespeare_tui.core.formatting import format_count, format_duration
 from shakespeare_tui.core.preflight.figures import Preflight
+from shakespeare_tui.core.preflight.memory import TIGHT_SHARE
 
 _LONG_SECONDS = 30 * 60
 _MANY_EPOCHS = 20
@@ -13,7 +14,6 @@ _FEW_EPOCHS = 3
 _STABLE_ADAM_RATE = 0.01
 _STABLE_MUON_RATE = 0.1
 _LOOPING_TEMPERATURE = 0.5
-_MOST_OF_MEMORY = 0.9
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,15 @@ def advise(config: Config, figures: Preflight, machine: Machine) -> list[Advice]
 
 def _memory(config: Config, figures: Preflight, machine: Machine) -> Iterator[Advice]:
     memory, free = figures.memory, machine.available_bytes
-    if free is None or memory.total <= free * _MOST_OF_MEMORY:
+    if free is None or memory.total <= free * TIGHT_SHARE:
         return
-    text = (
-        f"training takes about {format_bytes(memory.total)} of memory, and "
-        f"{format_bytes(free)} are free"
-    )
+    text = memory.words(free)
     batch_size = config.training.batch_size
     parts = 1
     fixed = memory.total - memory.activations
-    while parts < batch_size and fixed + memory.activations / parts > free * _MOST_OF_MEMORY:
+    while parts < batch_size and fixed + memory.activations / parts > free * TIGHT_SHARE:
         parts *= 2
-    if batch_size % parts or fixed + memory.activations / parts > free * _MOST_OF_MEMORY:
+    if batch_size % parts or fixed + memory.activations / parts > free * TIGHT_SHARE:
         yield Advice("out of memory", f"{text}; use a smaller model or context", is_grave=True)
         return
     accumulation = config.training.grad_accumulation * parts

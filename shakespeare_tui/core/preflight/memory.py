@@ -30,7 +30,11 @@ given up. Under bfloat16 on a CPU attention computes in float32, and is counted 
 from dataclasses import dataclass
 
 from shakespeare_tui.core.config import Config, ModelConfig
+from shakespeare_tui.core.formatting import format_bytes
 from shakespeare_tui.core.parameters import count_parameters, parameter_counts
+
+TIGHT_SHARE = 0.8
+"""Of the free memory; what takes more may push other programs, or itself, out."""
 
 _FULL_BYTES = 4
 _TOKEN_ID_BYTES = 8
@@ -50,6 +54,21 @@ class MemoryEstimate:
     def total(self) -> int:
         """All together: an upper bound, as gradients grow while activations are given up."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+    def words(self, available: int) -> str:
+        """What training takes, and what there is."""
+        return (
+            f"training takes about {format_bytes(self.total)} of memory, and "
+            f"{format_bytes(available)} are free"
+        )
+
+    def parts(self) -> str:
+        """What the memory is for."""
+        return (
+            f"weights {format_bytes(self.weights)}, gradients {format_bytes(self.gradients)}, "
+            f"optimiser {format_bytes(self.optimizer)}, activations "
+            f"{format_bytes(self.activations)}"
+        )
 
 
 def estimate_memory(

@@ -92,7 +92,7 @@ def generate_columns(
         _make_chooser(column, stops, recordings[start : start + column.samples])
         for column, start in zip(columns, starts, strict=False)
     ]
-    decoder = make_decoder(model, 1, precision=precision, use_cache=use_cache)
+    decoder = make_decoder(model, 1, precision=precision, use_cache=use_cache, cancelled=cancelled)
     alone = choosers[0] if len(choosers) == 1 and choosers[0].rows == 1 else None
     if (
         precision == "auto"

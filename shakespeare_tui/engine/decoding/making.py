@@ -1,8 +1,10 @@
 """Choose the decoder for a model."""
 
+from collections.abc import Callable
+
 import torch
 
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.core.errors import UserError, never
 from shakespeare_tui.engine.decoding.decoder import PRECISIONS, Decoder, Precision
 from shakespeare_tui.engine.decoding.fast import FastDecoder
 from shakespeare_tui.engine.decoding.packing import can_pack, packed
@@ -11,7 +13,12 @@ from shakespeare_tui.engine.model import Transformer
 
 
 def make_decoder(
-    model: Transformer, streams: int, *, precision: Precision = "auto", use_cache: bool = True
+    model: Transformer,
+    streams: int,
+    *,
+    precision: Precision = "auto",
+    use_cache: bool = True,
+    cancelled: Callable[[], bool] = never,
 ) -> Decoder:
     """A decoder of ``streams`` streams: the fast one on the CPU, the plain one elsewhere.
 
@@ -22,15 +29,17 @@ def make_decoder(
             round the weights of the layers to 8 and about 7 significant bits: faster, and
             approximate.
         use_cache: Remember what was read; without, every read begins anew, with the same result.
+        cancelled: Polled while weights are copied.
 
     Raises:
         UserError: There is no such precision, or not on the model's device.
+        CancelledError: ``cancelled`` became true.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     decoder: Decoder
     if can_pack(model):
-        decoder = FastDecoder(packed(model, precision), streams)
+        decoder = FastDecoder(packed(model, precision, cancelled), streams)
     elif precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")

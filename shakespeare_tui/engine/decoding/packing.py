@@ -13,6 +13,7 @@ What can be done once is done here, exactly but for rounding:
 
 import math
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shakespeare_tui.core.config import ModelConfig
+from shakespeare_tui.core.errors import check_cancelled, never
 from shakespeare_tui.engine.decoding.decoder import FloatArray, Precision
 from shakespeare_tui.engine.decoding.products import Product, make_product
 from shakespeare_tui.engine.model import Block, Norm, Transformer
@@ -78,12 +80,17 @@ _Kept = dict[Precision, tuple[_Checksums, PackedModel]]
 _kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
 
 
-def packed(model: Transformer, precision: Precision) -> PackedModel:
+def packed(
+    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
+) -> PackedModel:
     """What ``pack`` makes of the model as it is now, from memory where it has not changed.
 
     Looking whether it has takes a tenth of packing it, so that every text of a loaded checkpoint
     but the first begins sooner. What was packed is kept as long as the model is; the largest
     models, whose copies would be a burden, are packed for each text.
+
+    Raises:
+        CancelledError: ``cancelled``, polled between layers, became true.
     """
     parameters = list(model.parameters())
     if precision == "auto":
@@ -91,21 +98,26 @@ def packed(model: Transformer, precision: Precision) -> PackedModel:
     # An autocast is of a training under way, not of the text.
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
-            return pack(model, precision)
+            return pack(model, precision, cancelled)
         # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
         checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
         kept = _kept.setdefault(model, {})
         if precision not in kept or kept[precision][0] != checksums:
-            kept[precision] = checksums, pack(model, precision)
+            kept[precision] = checksums, pack(model, precision, cancelled)
         return kept[precision][1]
 
 
 @torch.inference_mode()
-def pack(model: Transformer, precision: Precision) -> PackedModel:
+def pack(
+    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
+) -> PackedModel:
     """Rearrange the weights of ``model``; later changes to it are not seen.
 
     The last layer stays in float32 whatever the precision of the others: it is small beside them,
     and its rounding would show in every probability.
+
+    Raises:
+        CancelledError: ``cancelled``, polled between layers, became true.
     """
     config = model.config
     embedding, positions, rotation = model.embedding.weight * model.embedding_scale, None, None
@@ -127,15 +139,20 @@ def pack(model: Transformer, precision: Precision) -> PackedModel:
         embedding=embedding.numpy(),
         positions=None if positions is None else positions.clone().numpy(),
         rotation=rotation,
-        layers=tuple(
-            _pack_layer(block, config, precision)
-            for block in model.blocks
-            if isinstance(block, Block)
-        ),
+        layers=tuple(_packed_layers(model, precision, cancelled)),
         head=make_product(head_weight, head_bias, "float32"),
         last_scale=(model.norm.weight * math.sqrt(config.d_model)).numpy(),
         last_shift=None if model.norm.bias is None else model.norm.bias.clone().numpy(),
     )
+
+
+def _packed_layers(
+    model: Transformer, precision: Precision, cancelled: Callable[[], bool]
+) -> Iterator[PackedLayer]:
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        check_cancelled(cancelled, "loading")
+        yield _pack_layer(block, model.config, precision)
 
 
 def _pack_layer(block: Block, config: ModelConfig, precision: Precision) -> PackedLayer:

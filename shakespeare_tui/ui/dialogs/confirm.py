@@ -18,6 +18,7 @@ class ConfirmDialog(Dialog[bool]):
         title: What is about to be done.
         text: What is lost, in lines.
         verb: What the answer that goes on is called.
+        no: What the other one is called.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
@@ -45,9 +46,9 @@ class ConfirmDialog(Dialog[bool]):
         Binding("left,right", "app.focus_next", "Other answer", show=False, id="confirm.other"),
     ]
 
-    def __init__(self, title: str, text: str, verb: str) -> None:
+    def __init__(self, title: str, text: str, verb: str, *, no: str = "Keep") -> None:
         super().__init__()
-        self._title, self._text, self._verb = title, text, verb
+        self._title, self._text, self._verb, self._no = title, text, verb, no
 
     def compose(self) -> ComposeResult:
         """The text and two buttons; the one that loses nothing has the focus."""
@@ -55,7 +56,7 @@ class ConfirmDialog(Dialog[bool]):
             frame.border_title = Content(self._title)
             yield Static(Content(self._text), markup=False)
             with Horizontal():
-                yield Button("Keep (esc)", id="keep", compact=True)
+                yield Button(f"{self._no} (esc)", id="keep", compact=True)
                 yield Button(f"{self._verb} (y)", id="go", variant="error", compact=True)
 
     def on_mount(self) -> None:

@@ -91,6 +91,11 @@ class WritingScreen(LabScreen):
         """The texts are no longer wanted."""
         self.writer.stop()
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the checkpoint of the next text is being loaded."""
+        return self.writer.is_loading
+
     def on_training_changed(self) -> None:
         """A run that begins or ends changes who has the cores."""
         self.show_head()

@@ -93,6 +93,11 @@ class WritingColumns(ChoosingCheckpoint):
         self._show_head()
 
     @property
+    def is_loading(self) -> bool:
+        """Whether the checkpoint of the texts is being loaded."""
+        return self._job is not None and self._job.state == "loading"
+
+    @property
     def strip(self) -> ColumnsStrip:
         """The columns."""
         return self.query_one(ColumnsStrip)
