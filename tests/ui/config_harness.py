@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from checkpoint_trees import weights
 from lab_harness import press, shown
 from textual.pilot import Pilot
 
@@ -71,4 +72,5 @@ def add_run(root: Path, name: str, config: Config, val_loss: float) -> None:
         '{"format": 1, "step": 5, "train_loss": null, "protocol": "exact", "time": 0, '
         f'"elapsed_seconds": 1, "val_loss": {val_loss}}}'
     )
+    (step / "weights.safetensors").write_bytes(weights())
     folder.write_index(5, 5)

@@ -218,6 +218,22 @@ class TestDiff:
             assert "1 changed" in shown(app)
             assert f" {LAYERS} " in row(app, "n_layers")
 
+    async def test_a_damaged_run_is_offered_with_its_reason_and_not_taken(
+        self, make_app: MakeApp, runs_root: Path
+    ) -> None:
+        add_run(runs_root, "old-3", load_config("quick", ["model.n_layers=2"]), 1.75)
+        add_run(runs_root, "bad-1", load_config("tiny"), 1.9)
+        (runs_root / "bad-1" / "config.yaml").write_text("model: [")
+        app = make_app("config")
+        async with app.run_test(size=(100, 40)) as pilot:
+            await until(lambda: len(place(app).card.runs) == 2)
+            await press(pilot, "p", *"bad-1")
+            assert "bad-1  config.yaml:1:" in shown(app)
+            await press(pilot, "enter")
+            assert "bad-1  config.yaml:1:" in shown(app)
+            await press(pilot, *["backspace"] * 5, *"old-3", "enter")
+            assert place(app).draft.text("model.n_layers") == "2"
+
     async def test_another_preset_or_any_run_can_be_compared_with(
         self, make_app: MakeApp, runs_root: Path
     ) -> None:
@@ -357,7 +373,7 @@ class TestDraft:
         app = make_app("config", settings=keep_settings(tmp_path))
         async with app.run_test(size=TALL, notifications=True):
             await until(lambda: "damaged" in shown(app))
-            assert (tmp_path / "lab" / "config-draft.damaged").exists()
+            assert (tmp_path / "lab" / "config-draft.json.damaged").exists()
 
 
 class TestOtherPlaces:

@@ -318,6 +318,26 @@ async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp
         await until(lambda: "quick-1@1500" in shown(app))
 
 
+async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
+    scripted_place: Callable[..., LabApp], runs_root: Path
+) -> None:
+    app = scripted_place()
+    path = RunFolder(runs_root / "quick-1").checkpoint_folder(1500) / "weights.safetensors"
+    path.write_bytes(b"")
+    (runs_root / "quick-1-fork-1" / "config.yaml").unlink()
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: place(app).chosen)
+        before = place(app).chosen
+        await pilot.press("c")
+        await until(lambda: "type to narrow" in shown(app))
+        assert "quick-1@1500  weights.safetensors is damaged" in shown(app)
+        assert "quick-1-fork-1  config.yaml is missing" in shown(app)
+        await pilot.press(*"quick-1@1500", "enter")
+        assert not isinstance(app.screen, PlaygroundScreen)
+        await pilot.press("escape")
+        assert place(app).chosen == before
+
+
 async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
     scripted_place: Callable[..., LabApp],
     scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
