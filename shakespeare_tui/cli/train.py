@@ -16,7 +16,7 @@ from shakespeare_tui.cli.completion import (
     corpus_names,
 )
 from shakespeare_tui.cli.config import add_overrides
-from shakespeare_tui.cli.console import discard, print_json, progress, say
+from shakespeare_tui.cli.console import discard, print_json, progress, reader_may_leave, say
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -160,10 +160,11 @@ def _train(session: "Session", as_json: bool) -> int:
     else:
         prompt = shlex.quote(write_line(session.prompts[0][0])) if session.prompts else "..."
         command = f"shakespeare-tui generate {run.name} --prompt {prompt}"
-    if as_json:
-        print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
-    else:
-        console.print_summary(finished, run.best(), str(run.path), command)
+    with reader_may_leave():
+        if as_json:
+            print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
+        else:
+            console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
 
 

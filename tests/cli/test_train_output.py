@@ -6,13 +6,14 @@ import operator
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from real_cli import TINY, CommandLine, Outcome
+from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.cli.train_console import fit_line
@@ -193,6 +194,27 @@ class TestPipesAndEncodings:
         if not both:
             assert "Traceback" not in done.stderr
             assert len(LINE.findall(done.stderr)) == 2
+
+    def test_ctrl_c_is_code_130_though_nobody_reads(self, tmp_path: Path, runs_root: Path) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shakespeare_tui", *TRAIN, "--max-steps=1000000"],
+            stdout=writing,
+            stderr=writing,
+            cwd=tmp_path,
+        )
+        os.close(writing)
+        try:
+            log = runs_root / "alpha" / "events.jsonl"
+            wait_until(
+                lambda: log.is_file() and "StepCompleted" in log.read_text(), "a step", seconds=120
+            )
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert events(runs_root, "RunFinished")[0]["reason"] == "interrupted"
 
 
 class _Terminal(io.StringIO):
