@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
-from streams import healthy_run
+from streams import healthy_run, make_run
 from textual import events
 from textual.widget import Widget
 from textual.widgets import Input, Label, OptionList
@@ -20,6 +20,7 @@ from textual.widgets import Input, Label, OptionList
 from shakespeare_tui.core.commands import GenerateSample, Stop
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.dialogs.choose_runs import ChooseRuns
 from shakespeare_tui.ui.dialogs.leave import LeaveDialog
 from shakespeare_tui.ui.keymap_file import is_key, load_keymap
 from shakespeare_tui.ui.lab_screen import LabScreen
@@ -765,3 +766,17 @@ async def test_what_fails_while_leaving_does_not_change_how_the_lab_ends(
         app.exit(130, return_code=130)
         await app.push_screen(Late())
     assert (app.return_value, app.return_code) == (130, 130)
+
+
+async def test_runs_to_overlay_are_chosen_from_a_list(make_app: MakeApp, runs_root: Path) -> None:
+    for name in ("one", "two", "three"):
+        make_run(runs_root, name, healthy_run(10))
+    app = make_app()
+    chosen: list[object] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(ChooseRuns("Overlay runs", runs_root, chosen=()), chosen.append)
+        await until(lambda: "three" in shown(app))
+        await pilot.press("space", "pagedown", "space", "enter")
+        await until(lambda: chosen)
+    (names,) = chosen
+    assert isinstance(names, tuple) and len(names) == 2
