@@ -36,7 +36,7 @@ def _theme(
             "block-cursor-background": roles["cursor"],
             "block-cursor-foreground": foreground,
             "block-cursor-text-style": "none",
-            "block-cursor-blurred-background": roles["rule"],
+            "block-cursor-blurred-background": roles["resting_cursor"],
             "block-cursor-blurred-foreground": foreground,
             "input-cursor-background": foreground,
             "input-cursor-foreground": background,
@@ -64,7 +64,8 @@ THEMES = (
         error="#f07178",
         muted="#8b95a5",
         rule="#343c49",
-        cursor="#243b57",
+        cursor="#1b2b40",
+        resting_cursor="#252b35",
     ),
     _theme(
         LIGHT,
@@ -77,7 +78,8 @@ THEMES = (
         error="#b3261e",
         muted="#5c6470",
         rule="#c9c5ba",
-        cursor="#d3e2f6",
+        cursor="#dce8f8",
+        resting_cursor="#e8e5dc",
     ),
     _theme(
         CONTRAST,
@@ -91,6 +93,7 @@ THEMES = (
         muted="#d0d0d0",
         rule="#8f8f8f",
         cursor="#00407f",
+        resting_cursor="#383838",
     ),
     _theme(
         CONTRAST_LIGHT,
@@ -104,6 +107,7 @@ THEMES = (
         muted="#303030",
         rule="#707070",
         cursor="#ffe480",
+        resting_cursor="#d8d8d8",
     ),
 )
 

@@ -32,6 +32,7 @@ from shakespeare_tui.ui.messages import CorpusChosen
 from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.widgets.corpus_detail import CorpusDetail
 from shakespeare_tui.ui.widgets.corpus_list import CorpusList
+from shakespeare_tui.ui.widgets.corpus_overview import overview_lines
 from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
 from shakespeare_tui.ui.widgets.corpus_tabs import TABS, CorpusTabs
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
@@ -472,6 +473,25 @@ class TestFetch:
             assert "Press f to fetch it" in shown(app)
 
 
+@pytest.mark.parametrize(
+    "text", ["a" * 5000, "To be or not to be.\n" * 999], ids=["one letter", "a sentence"]
+)
+def test_no_bar_is_cut_at_any_width(tmp_path: Path, text: str) -> None:
+    from shakespeare_tui.core.corpus.shelf import ShelfItem
+
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    source = locate_corpus(str(path))
+    assert source is not None
+    states: list[scan.ScanState] = []
+    scan.scan_corpus(source, states.append, threading.Event(), 0.1)
+    item = ShelfItem(spec="a", title="a", licence="", origin="a", standing="own")
+    for width in range(40, 200):
+        for line in overview_lines(item, states[-1], width, is_ascii=False):
+            if "█" in line.plain:
+                assert "…" not in line.plain and line.cell_length <= width
+
+
 class TestImport:
     async def test_a_path_is_completed_imported_judged_and_remembered(
         self, open_app: OpenApp, bare_folder: Path
@@ -581,6 +601,26 @@ class TestImport:
             assert "refused" in shown(app)
             await pilot.press("u")
             assert app.services.draft.corpus is None
+
+    async def test_refused_corpora_stay_refused_however_many_are_looked_at(
+        self, open_app: OpenApp, bare_folder: Path
+    ) -> None:
+        bad = bare_folder / "bad.txt"
+        bad.write_bytes(bytes(range(256)) * 10)
+        good = [bare_folder / f"good-{number}.txt" for number in range(8)]
+        for path in good:
+            path.write_text("To be or not to be.\n" * 99)
+        app = open_app(bad, *good)
+        async with app.run_test(size=WIDE) as pilot:
+            await look_at(app, str(bad))
+            await until(lambda: "refused" in shown(app))
+            for path in good:
+                await measure(app, str(path))
+            assert "refused" in shown(app)
+            await pilot.press("2")
+            await pilot.press("1")
+            await pilot.pause()
+            assert "refused" in shown(app)
 
     async def test_delete_takes_it_off_the_list_and_leaves_the_file(
         self, open_app: OpenApp, long_text: Path

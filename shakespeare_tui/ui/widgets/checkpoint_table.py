@@ -60,13 +60,13 @@ class CheckpointTable(ScrollView, can_focus=True):
     CheckpointTable > .checkpoint-table--muted { color: $text-muted; }
     CheckpointTable > .checkpoint-table--best { color: $success; text-style: bold; }
     CheckpointTable > .checkpoint-table--note { color: $warning; }
-    CheckpointTable > .checkpoint-table--damaged { color: $text-muted 70%; text-style: italic; }
+    CheckpointTable > .checkpoint-table--damaged { color: $text-muted; text-style: italic; }
     CheckpointTable > .checkpoint-table--success { color: $success; }
     CheckpointTable > .checkpoint-table--warning { color: $warning; }
     CheckpointTable > .checkpoint-table--error { color: $error; }
     CheckpointTable > .checkpoint-table--mark { color: $warning; text-style: bold; }
-    CheckpointTable > .checkpoint-table--cursor { background: $panel; }
-    CheckpointTable:focus > .checkpoint-table--cursor { background: $accent 22%; }
+    CheckpointTable > .checkpoint-table--cursor { background: $block-cursor-blurred-background; }
+    CheckpointTable:focus > .checkpoint-table--cursor { background: $block-cursor-background; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False, id="checkpoints.up"),

@@ -48,8 +48,8 @@ class ConfigLines(ScrollView, can_focus=True):
     ConfigLines > .config-lines--value { color: $foreground; text-style: bold; }
     ConfigLines > .config-lines--changed { color: $accent; text-style: bold; }
     ConfigLines > .config-lines--error { color: $error; }
-    ConfigLines > .config-lines--cursor { background: $panel; }
-    ConfigLines:focus > .config-lines--cursor { background: $accent 22%; }
+    ConfigLines > .config-lines--cursor { background: $block-cursor-blurred-background; }
+    ConfigLines:focus > .config-lines--cursor { background: $block-cursor-background; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "config-lines--title",

@@ -110,7 +110,7 @@ class ScanJob(Job):
 
 
 class KeptScans:
-    """The scans of this session by corpus, the latest few."""
+    """The scans of this session by corpus: the latest few, and all that came to nothing."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, ScanJob] = {}
@@ -120,10 +120,11 @@ class KeptScans:
         return self._jobs.get(spec)
 
     def keep(self, job: ScanJob) -> None:
-        """Keep a scan, and let go of the oldest where there are too many."""
+        """Keep a scan, and let go of the oldest where there are too many; refusals stay."""
         self._jobs[job.spec] = job
-        while len(self._jobs) > _KEPT_SCANS:
-            self.drop(next(iter(self._jobs)))
+        read = [spec for spec, other in self._jobs.items() if not other.error]
+        for spec in read[:-_KEPT_SCANS]:
+            self.drop(spec)
 
     def drop(self, spec: str) -> None:
         """Call a scan off and forget it: the corpus is read anew when it is looked at."""

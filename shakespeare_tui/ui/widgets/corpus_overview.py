@@ -155,7 +155,7 @@ def _kinds(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
     n = state.statistics.characters
     rows = [(label, getattr(shares, name)) for name, label in _KINDS]
     cells = max(len(f"{n:,}"), 6)
-    room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 10))
+    room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 11))
     yield heading("Kinds of characters")
     for label, share in rows:
         yield Content.assemble(
@@ -173,7 +173,7 @@ def _split(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
     split = state.split
     n = split.train + split.validation
     cells = len(f"{n:,}")
-    room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 10))
+    room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 11))
     for label, size, style in (
         ("training", split.train, "$accent"),
         ("validation", split.validation, "$warning"),

@@ -47,7 +47,7 @@ class TextView(ScrollView, can_focus=True):
         overflow-x: hidden;
         overflow-y: scroll;
     }
-    TextView > .text-view--number { color: $text-muted 70%; }
+    TextView > .text-view--number { color: $text-muted; }
     TextView > .text-view--training { color: $border-blurred; }
     TextView > .text-view--validation { color: $warning; }
     TextView > .text-view--sign { color: $accent; }
