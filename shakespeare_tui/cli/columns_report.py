@@ -1,13 +1,15 @@
 """Lay out texts that continue one prompt, with their measures side by side."""
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from rich.cells import chop_cells, set_cell_size
+from rich.table import Table
 
 from shakespeare_tui.cli.columns import TextColumn
-from shakespeare_tui.cli.console import rule
+from shakespeare_tui.cli.console import rule, table_lines
 from shakespeare_tui.core.measures import MEASURES, best_measures
 from shakespeare_tui.core.text_changes import first_difference
 from shakespeare_tui.core.visible_text import visible
@@ -77,15 +79,18 @@ def _table(columns: Sequence[TextColumn], width: int) -> Iterator[str]:
         shown = range(first, min(first + fitting, len(columns)))
         if first:
             yield ""
-        heads = "".join(f"{number + 1:>{_CELL - 1}} " for number in shown)
-        yield f"{'':<{_LABEL}}{heads}".rstrip()
+        table = Table(box=None, pad_edge=False, padding=0)
+        table.add_column(width=_LABEL, no_wrap=True)
+        for number in shown:
+            table.add_column(str(number + 1), width=_CELL - 1, justify="right", no_wrap=True)
+            table.add_column(width=1)  # for the star
         for name, kind in MEASURES.items():
-            values = [column.measures.value(name) for column in columns]
             cells = (
-                f"{kind.format(values[place]):>{_CELL - 1}}{_BEST if name in best[place] else ' '}"
+                (kind.format(columns[place].measures.value(name)), _BEST * (name in best[place]))
                 for place in shown
             )
-            yield f"{kind.label:<{_LABEL}}{''.join(cells)}".rstrip()
+            table.add_row(kind.label, *itertools.chain.from_iterable(cells))
+        yield from table_lines(table, _LABEL + _CELL * len(shown))
     yield f"{_BEST} best of its row; none for a tie, or for a text caught in a loop"
 
 
