@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.console import progress, rule
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
+from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
 from shakespeare_tui.core.errors import UserError
@@ -97,6 +98,7 @@ def _write_all(
             tokens += sum(map(len, written.streams))
             seconds += written.seconds
             report(len(texts), len(prompts))
+    say_if_precision_is_slower(limits.precision, written.steady, model, ids, [column])
     return texts, per_second(tokens, seconds)
 
 

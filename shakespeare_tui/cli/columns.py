@@ -10,6 +10,7 @@ from shakespeare_tui.cli.console import progress
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.measuring import reference_of
 from shakespeare_tui.cli.sampling_options import encode_stops
+from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import Limits, encode_prompt, write
 from shakespeare_tui.core.errors import UserError
 
@@ -139,6 +140,7 @@ def _write_one(
     written = write(
         model, tokens, columns, limits, lambda row: report(next(passes), order.max_tokens)
     )
+    say_if_precision_is_slower(order.precision, written.steady, model, tokens, columns)
     surprises = [
         score_tokens(model, tokens + stream).mean(start=len(tokens)) for stream in written.streams
     ]

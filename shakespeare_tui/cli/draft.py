@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.cli.speed import SteadySpeed
 from shakespeare_tui.cli.writing import Limits, Written
 from shakespeare_tui.core.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.runs import Checkpoint
     from shakespeare_tui.core.sampling import Strategy
-    from shakespeare_tui.engine.decoding import Proposer
+    from shakespeare_tui.engine.decoding import Acceptance, Proposer
     from shakespeare_tui.engine.model import Transformer
 
 LOOK_UP = "lookup"
@@ -68,8 +69,8 @@ def write_drafted(
     limits: Limits,
     draft: "Checkpoint | None",
     each_row: Callable[[list[int]], None],
-) -> Written:
-    """Continue a prompt; the distribution is that of the model alone.
+) -> "tuple[Written, Acceptance]":
+    """Continue a prompt; the distribution is that of the model alone. Also counts proposals.
 
     Args:
         model: In evaluation mode.
@@ -80,8 +81,9 @@ def write_drafted(
         draft: Makes the proposals; None looks them up in the text.
         each_row: Told each token, in a row of its own.
     """
-    from shakespeare_tui.engine.decoding import generate_speculatively
+    from shakespeare_tui.engine.decoding import Acceptance, generate_speculatively
 
+    acceptance, speed = Acceptance(), SteadySpeed()
     proposer = _proposer(model, strategy, seed, draft)
     stream: list[int] = []
     started = time.perf_counter()
@@ -94,11 +96,14 @@ def write_drafted(
         seed=seed,
         stop=limits.stop,
         precision=limits.precision,
+        acceptance=acceptance,
     ):
         stream += tokens
         for token in tokens:
+            speed.count(1)
             each_row([token])
-    return Written([stream], time.perf_counter() - started)
+    written = Written([stream], time.perf_counter() - started, speed.tokens_per_second)
+    return written, acceptance
 
 
 def _proposer(

@@ -15,6 +15,7 @@ from shakespeare_tui.cli.sampling_options import (
     chosen_strategy,
     encode_stops,
 )
+from shakespeare_tui.cli.speed import default_speed, say_if_slower
 from shakespeare_tui.cli.writing import (
     PRECISIONS,
     Limits,
@@ -146,16 +147,30 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         if is_streamed and row[0] >= 0:
             write_text(tokenizer.decode(row[:1]))
 
+    figures: dict[str, object] = {}
     if arguments.draft is None:
         written = write(model, tokens, [column], limits, show)
     else:
-        written = write_drafted(model, tokens, strategy, arguments.seed, limits, draft, show)
+        written, acceptance = write_drafted(
+            model, tokens, strategy, arguments.seed, limits, draft, show
+        )
+        figures["draft_acceptance"] = acceptance.rate
+    option = _speed_option(arguments)
+    default = default_speed(model, tokens, [column]) if option else 0.0
+    if option:
+        figures["steady_tokens_per_second"] = written.steady
+        figures["default_tokens_per_second"] = default
     texts = [tokenizer.decode(stream) for stream in written.streams]
     if is_streamed:
         write_text("\n")
         for number, text in enumerate(texts[1:], start=2):
             write_text(_heading(number, len(texts)) + prompt + text + "\n")
         say(f"{written.tokens_per_second:,.0f} tokens/s")
+    if not arguments.json:
+        if arguments.draft is not None and acceptance.rate is not None:
+            say(f"{acceptance.rate:.0%} of {acceptance.proposed:,} proposed tokens were accepted")
+        say_if_slower(option, written.steady, default)
+    if is_streamed:
         return 0
     result = {
         "checkpoint": checkpoint.reference,
@@ -163,6 +178,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         "settings": all_settings(arguments, strategy) | _draft_setting(arguments, draft),
         "samples": [{"text": text} for text in texts],
         "tokens_per_second": written.tokens_per_second,
+        **figures,
     }
     deliver(result, lambda: _pages(prompt, texts), count_of(len(texts), "sample"), arguments)
     return 0
@@ -175,6 +191,14 @@ def _check(arguments: argparse.Namespace) -> None:
     check_amount(arguments.max_tokens, samples)
     check_device(arguments.device)
     check_output(arguments)
+
+
+def _speed_option(arguments: argparse.Namespace) -> str:
+    """The options that were given to write faster, as they were given."""
+    given = [] if arguments.draft is None else [f"--draft {arguments.draft}"]
+    if arguments.precision in ("bfloat16", "int8"):
+        given.append(f"--precision {arguments.precision}")
+    return " with ".join(given)
 
 
 def _draft_setting(arguments: argparse.Namespace, draft: "Checkpoint | None") -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import json_text, print_json, say, write_text
+from shakespeare_tui.cli.speed import SteadySpeed
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.formatting import per_second
@@ -48,10 +49,12 @@ class Written:
     Attributes:
         streams: The new tokens of every sample, column by column.
         seconds: How long it took.
+        steady: Tokens by the second, once all was loaded; 0 where there were too few to tell.
     """
 
     streams: list[list[int]]
     seconds: float
+    steady: float
 
     @property
     def tokens_per_second(self) -> float:
@@ -78,6 +81,7 @@ def write(
     from shakespeare_tui.engine.decoding import generate_columns
 
     streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
+    speed = SteadySpeed()
     started = time.perf_counter()
     for row in generate_columns(
         model,
@@ -91,8 +95,9 @@ def write(
         for stream, token in zip(streams, row, strict=True):
             if token >= 0:
                 stream.append(token)
+        speed.count(sum(token >= 0 for token in row))
         each_row(row)
-    return Written(streams, time.perf_counter() - started)
+    return Written(streams, time.perf_counter() - started, speed.tokens_per_second)
 
 
 def check_amount(max_tokens: int, texts: int) -> None:

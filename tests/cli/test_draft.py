@@ -1,6 +1,7 @@
 """``generate --draft``: proposals change the speed, never what may be written."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
+from shakespeare_tui.cli.speed import is_clearly_slower
 from shakespeare_tui.core.runs import RunFolder
 
 __all__ = ["trained"]
@@ -73,3 +75,48 @@ def test_wrong_input(
     for word in words:
         assert word in outcome.err
     assert fingerprints(tmp_path) == before
+
+
+def test_a_model_that_drafts_for_itself_is_always_right(cli: CommandLine) -> None:
+    drafted = generate(cli, "--greedy", "--draft=alpha@best")
+    assert drafted["draft_acceptance"] == 1.0
+    outcome = cli(
+        "generate", "alpha@best", "--prompt=ROMEO:", "--max-tokens=50", "--greedy",
+        "--draft=alpha@best",
+    )  # fmt: skip
+    assert "100% of " in outcome.err and " proposed tokens were accepted" in outcome.err
+
+
+def test_chance_accepts_a_share(cli: CommandLine) -> None:
+    assert 0 < generate(cli, "--draft=alpha@10")["draft_acceptance"] < 1
+    assert "draft_acceptance" not in generate(cli)
+
+
+@pytest.mark.parametrize(
+    "options", [("--draft=alpha@10",), ("--precision=int8",), ("--precision=bfloat16",)]
+)
+def test_what_an_option_costs_is_measured(options: tuple[str, ...], cli: CommandLine) -> None:
+    figures = generate(cli, *options)
+    assert figures["steady_tokens_per_second"] > 0
+    assert figures["default_tokens_per_second"] > 0
+    assert "default_tokens_per_second" not in generate(cli)
+
+
+def test_what_does_not_pay_is_said_with_both_figures(cli: CommandLine) -> None:
+    """Two models of the same size: the draft can only be slower than the model alone."""
+    outcome = cli("generate", "alpha", "--prompt=ROMEO:", "--max-tokens=90", "--draft=alpha@10")
+    said = re.search(
+        r"--draft alpha@10 does not pay on this model: ([\d,]+) tokens/s, ([\d,]+) without it",
+        outcome.err,
+    )
+    assert said
+    slow, fast = (int(number.replace(",", "")) for number in said.groups())
+    assert slow < fast
+
+
+@pytest.mark.parametrize(
+    ("found", "default", "expected"),
+    [(289.0, 3107.0, True), (3000.0, 3107.0, False), (5000.0, 3107.0, False), (0.0, 3.0, False)],
+)
+def test_only_what_is_clearly_slower_is_said(found: float, default: float, expected: bool) -> None:
+    assert is_clearly_slower(found, default) is expected

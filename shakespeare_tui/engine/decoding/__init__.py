@@ -6,6 +6,7 @@ from shakespeare_tui.engine.decoding.decoder import PRECISIONS, Decoder, Precisi
 from shakespeare_tui.engine.decoding.making import make_decoder
 from shakespeare_tui.engine.decoding.plain import PlainDecoder
 from shakespeare_tui.engine.decoding.speculative import (
+    Acceptance,
     LookUpProposer,
     ModelProposer,
     Proposer,
@@ -17,6 +18,7 @@ __all__ = [
     "ENDED",
     "PRECISIONS",
     "WAITING",
+    "Acceptance",
     "Column",
     "Decoder",
     "LookUpProposer",

@@ -6,6 +6,7 @@ from max(p − q, 0), scaled to the sum 1. What comes out is distributed by p, w
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,19 @@ from shakespeare_tui.engine.model import Transformer
 
 # Streams of random numbers of their own, beside those of (seed, stream).
 _TO_ACCEPT, _TO_PROPOSE = 2**62, 2**62 + 1
+
+
+@dataclass
+class Acceptance:
+    """How many tokens were proposed, and how many of them accepted."""
+
+    proposed: int = 0
+    accepted: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        """The share that was accepted; None where nothing was proposed."""
+        return self.accepted / self.proposed if self.proposed else None
 
 
 class Proposer(Protocol):
@@ -120,6 +134,7 @@ def generate_speculatively(
     stop: Sequence[Sequence[int]] = (),
     cancelled: Callable[[], bool] = lambda: False,
     precision: Precision = "float32",
+    acceptance: Acceptance | None = None,
 ) -> Iterator[list[int]]:
     """Yield the tokens of each pass of the model: one more than were accepted.
 
@@ -134,6 +149,7 @@ def generate_speculatively(
         stop: Token sequences that end the text; they are part of it.
         cancelled: Polled before each pass.
         precision: Of the model.
+        acceptance: Counts what is proposed and accepted.
 
     Raises:
         UserError: The prompt is empty, or the strategy searches instead of drawing.
@@ -143,6 +159,7 @@ def generate_speculatively(
         raise UserError("the prompt is empty; give at least one character, a newline for example")
     if strategy.method not in ("sample", "greedy"):
         raise UserError(f"speculative decoding draws tokens; take a strategy without {strategy}")
+    acceptance = acceptance or Acceptance()
     stops = tuple(tuple(sequence) for sequence in stop if sequence)
     reader = WindowReader(make_decoder(model, 1, precision=precision))
     sampler = Sampler(strategy, 1, seed)
@@ -157,6 +174,7 @@ def generate_speculatively(
         proposed, drawn_from = proposer.propose(text, count)
         whole = np.concatenate((text, proposed[None]), axis=1)
         logits = reader.read_all(whole, len(proposed) + 1)
+        acceptance.proposed += len(proposed)
         written: list[int] = []
         for place in range(len(proposed) + 1):
             beginning = whole[:, : length + place]
@@ -168,6 +186,7 @@ def generate_speculatively(
                 token, is_accepted = accept(
                     probabilities, drawn_from[place], int(proposed[place]), chance
                 )
+            acceptance.accepted += is_accepted
             sampler.observe(token)
             written.append(int(token[0]))
             if not is_accepted or ends_in([*text[0].tolist()[len(prompt) :], *written], stops):
