@@ -113,7 +113,11 @@ def print_table(table: "Table") -> None:
     console = _console()
     if not console.is_terminal:
         console.width = _width_of(table, console)
-    console.print(table)
+    # Not printed by rich itself, which would end the program where the reader has left.
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write(captured.get())
+    sys.stdout.flush()
 
 
 def table_lines(table: "Table", width: int) -> list[str]:

@@ -1,6 +1,9 @@
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -279,3 +282,15 @@ def test_a_shorter_trained_length_is_said_beside_every_figure(
         assert f"note: short@2: {note}" in cli(*command).err
     assert json.loads(cli("eval", "short", "--json").out)["context"] == 8
     assert "note" not in cli("train", "--no-ui", *TINY, "--max-steps=2", "--name=whole").err
+
+
+@pytest.mark.parametrize("command", [("runs",), ("config", "list"), ("config", "schema")])
+def test_a_reader_that_has_left_is_no_error(
+    command: tuple[str, ...], tmp_path: Path, trained: RunFolder
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "shakespeare_tui", *command]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
