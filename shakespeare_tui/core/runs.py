@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import IO, Any, TypeVar, get_args
 
 import filelock
 
@@ -141,7 +141,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock_inode: int | None = None
+        self._lock_file: IO[bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -361,10 +361,10 @@ class RunFolder:
                 "new run"
             ) from None
         try:
-            self._lock_inode = self._lock_path.stat().st_ino
-            yield
+            with self._lock_path.open("rb") as self._lock_file:
+                yield
         finally:
-            self._lock_inode = None
+            self._lock_file = None
             lock.release()
 
     def check_lock(self) -> None:
@@ -374,7 +374,9 @@ class RunFolder:
             RunFailedError: The lock file was deleted or replaced since ``locked`` took it.
         """
         with contextlib.suppress(FileNotFoundError):
-            if self._lock_path.stat().st_ino == self._lock_inode:
+            # By the open file: on some mounts a path's inode changes by itself.
+            mine = self._lock_file and os.fstat(self._lock_file.fileno())
+            if mine and os.path.samestat(mine, self._lock_path.stat()):
                 return
         raise RunFailedError(
             f"{self._lock_path} was deleted while the run was trained, so another trainer may have "
