@@ -136,7 +136,8 @@ def _write_one(
 
     columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]
     model, tokenizer = open_model(checkpoint, order.device)
-    passes = itertools.count(1)
+    # A search passes once more or hands over at the end what it found: no more than is asked for.
+    passes = map(min, itertools.count(1), itertools.repeat(order.max_tokens))
     written = write(
         model, tokens, columns, limits, lambda row: report(next(passes), order.max_tokens)
     )

@@ -1,7 +1,9 @@
 """``compare`` against ``generate`` and ``score``, which write and measure one text."""
 
+import contextlib
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,18 @@ def test_a_checkpoint_without_finite_weights_is_refused(
     outcome = cli("compare", "alpha@20", "alpha@30")
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert "use another checkpoint" in outcome.err
+
+
+@pytest.mark.parametrize("strategies", ["beam=3", "contrastive=4", "beam=3;contrastive=4;greedy"])
+def test_a_search_tells_no_more_progress_than_it_writes(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, strategies: str
+) -> None:
+    told: list[tuple[int, int | None]] = []
+
+    @contextlib.contextmanager
+    def bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: told.append((done, total))
+
+    monkeypatch.setattr("shakespeare_tui.cli.columns.progress", bar)
+    compare(cli, "alpha", "alpha@10", f"--strategies={strategies}")
+    assert max(told) == (40, 40)

@@ -82,7 +82,7 @@ def test_the_coin_of_xtc_is_the_streams_own_and_is_told() -> None:
         assert draw.chance == chances[place]
         (_, stage) = trace(draw, tokens[: len(PROMPT) + place])
         word = "acts" if chances[place] < 0.5 else "idle"
-        assert stage.note == f"{word}: drew {chances[place]:.2f}"
+        assert stage.note == f"{word} {chances[place]:.2f}"
         told.add(word)
     assert told == {"acts", "idle"}
 
@@ -114,7 +114,7 @@ def test_where_nothing_was_drawn_all_steps_act_as_at_their_beginning() -> None:
     strategy = parse_strategy("xtc=0.1,threshold=0.05 mirostat=0.9")
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     stages = trace(Draw.imagined(strategy, logits), np.array([0]))
-    assert stages[1].note == "acts: drew 0.00"
+    assert stages[1].note == "acts 0.00"
     assert stages[2].note == "μ 1.80 nats"
     np.testing.assert_allclose(stages[1].probabilities, [0, 0, 0, 1], atol=1e-6)
 

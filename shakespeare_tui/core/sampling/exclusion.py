@@ -27,7 +27,7 @@ class Xtc(Step):
     def note(self, situation: Situation, vocab_size: int) -> str:
         """Whether it acts, and the number that decided."""
         number = float(situation.uniforms()[0])
-        return f"{'acts' if number < self.probability else 'idle'}: drew {number:.2f}"
+        return f"{'acts' if number < self.probability else 'idle'} {number:.2f}"
 
     def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
         """Drop the top choices of those rows of ``logits`` [B, V] where it acts."""

@@ -35,7 +35,7 @@ class CountingStep(Step):
     def note(self, situation: Situation, vocab_size: int) -> str:
         """How much of the text was counted."""
         counts = situation.state.of(situation, vocab_size)
-        return f"{int((counts > 0).sum())} different in {int(counts.sum()):,}"
+        return f"{int(counts.sum()):,} counted"
 
 
 @register("repetition_penalty", title="Repetition penalty", paper="arXiv:1909.05858")

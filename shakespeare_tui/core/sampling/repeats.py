@@ -30,7 +30,7 @@ def _continuations(logits: FloatArray, situation: Situation, least: int) -> Cont
 def _longest_repeat(situation: Situation, vocab_size: int) -> str:
     matches, length = situation.state, situation.tokens.shape[1]
     lengths = matches.of(situation, vocab_size)[:, : matches.distances(length)]
-    return f"repeats the last {int(lengths.max(initial=0)):,}"
+    return f"repeats {int(lengths.max(initial=0)):,}"
 
 
 @register("dry", title="DRY (don't repeat yourself)", paper="llama.cpp")
