@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import shlex
 import sys
@@ -59,7 +60,7 @@ class TestJson:
     def test_speed_counts_the_new_tokens_of_all_samples(
         self, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ticks = iter((100.0, 104.0))
+        ticks = itertools.chain((100.0,), itertools.repeat(104.0))
         monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
         assert generate(cli, "--num-samples=3")["tokens_per_second"] == 3 * 40 / 4
 
