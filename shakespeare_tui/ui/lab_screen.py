@@ -14,6 +14,7 @@ from shakespeare_tui.ui.dialogs.closing import is_on_top, nothing_to_await
 from shakespeare_tui.ui.widgets.key_line import KeyLine
 from shakespeare_tui.ui.widgets.place_bar import PlaceBar
 from shakespeare_tui.ui.widgets.status_line import StatusLine
+from shakespeare_tui.ui.widgets.too_small import TooSmall
 
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp
@@ -36,13 +37,14 @@ class LabScreen(Screen[None]):
         (110, "-wide"),
         (180, "-very-wide"),
     ]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-short"), (34, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave_field", "Unfocus", show=False, id="lab.leave_field"),
     ]
 
     def compose(self) -> ComposeResult:
         """The frame around the place's own widgets."""
+        yield TooSmall()
         yield PlaceBar(self.PLACE)
         yield from self.compose_body()
         with Vertical(id="frame-foot"):
@@ -66,11 +68,20 @@ class LabScreen(Screen[None]):
         """Whether the place waits for a checkpoint to be loaded."""
         return False
 
+    def key_rank(self, action: str) -> int:
+        """Where an action stands among the keys in the last line: the lowest first."""
+        return 0
+
     def on_training_changed(self) -> None:
         """News from training; called on the place that is shown, at most ten times a second."""
 
     def on_place_shown(self) -> None:
         """The place came into view, also the first time."""
+
+    def on_resize(self) -> None:
+        """Say so where the terminal has no room for the place."""
+        for note in self.query(TooSmall):
+            note.fit(self.app.size)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         """Bring the frame up to date before the place itself."""

@@ -109,6 +109,10 @@ class ShowingScreen(SteeringScreen):
             return not isinstance(self.view, LiveView) and not self.is_newest_shown
         return super().check_action(action, parameters)
 
+    def key_rank(self, action: str) -> int:
+        """The keys of a replay come first while there is one."""
+        return -1 if action.startswith("replay_") or action == "go_live" else 0
+
     # --- which run -----------------------------------------------------------------------------
 
     def show_live(self) -> None:

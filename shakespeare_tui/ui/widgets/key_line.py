@@ -1,6 +1,6 @@
 """The line that names the keys which do something here: the place's own, and those of the app."""
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual import events
 from textual.app import App
@@ -9,6 +9,8 @@ from textual.widget import Widget
 
 if TYPE_CHECKING:
     from textual.screen import Screen
+
+    from shakespeare_tui.ui.lab_screen import LabScreen
 
 _GAP = 2
 
@@ -67,7 +69,8 @@ class KeyLine(Widget):
             )
             # Of several keys for one action, the first is shown.
             (everywhere if isinstance(node, App) else here).setdefault(binding.action, key)
-        found = list(here.values()), list(everywhere.values())
+        ranked = sorted(here, key=cast("LabScreen", screen).key_rank)
+        found = [here[action] for action in ranked], list(everywhere.values())
         if found != (self._here, self._everywhere):
             self._here, self._everywhere = found
             self.refresh()

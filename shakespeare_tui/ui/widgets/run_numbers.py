@@ -10,7 +10,9 @@ from shakespeare_tui.core.formatting import format_count, format_duration, forma
 from shakespeare_tui.core.run_figures import RunFigures
 
 Figure = tuple[str, str, str]
-_NARROWEST_ROW = 12 * 10
+_GAP = "  "
+_MOST_IMPORTANT = ("train", "val", "left", "tok/s", "best", "lr", "time", "ppl")
+"""Short labels: what is shown where there is no room for all."""
 
 
 def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
@@ -59,8 +61,8 @@ class RunNumbers(Widget):
         width = self.content_size.width
         if not self.figures or width < 2:
             return Content("")
-        if width >= _NARROWEST_ROW:
-            cell = width // len(self.figures)
+        cell = width // len(self.figures)
+        if cell > max(len(text) for _, label, value in self.figures for text in (label, value)):
             labels = "".join(f"{label:>{cell}}" for _, label, _ in self.figures)
             values = "".join(f"{value:>{cell}}" for _, _, value in self.figures)
             # The first figure is flush with what stands above and below.
@@ -68,18 +70,29 @@ class RunNumbers(Widget):
             return Content.assemble(
                 (labels[cut:], "$text-muted"), "\n", (values[cut:], "bold $foreground")
             )
-        half = len(self.figures) // 2
-        rows = (self.figures[:half], self.figures[half:])
-        return Content("\n").join(self._row(row, width // half) for row in rows)
+        across = self._across(width)
+        kept = sorted(range(len(self.figures)), key=self._importance)[: 2 * across]
+        figures = [self.figures[index] for index in sorted(kept)]
+        rows = (figures[:across], figures[across:])
+        return Content("\n").join(self._row(row, width // across) for row in rows)
+
+    def _across(self, width: int) -> int:
+        """How many figures fit into a row, each with its label, a blank and a gap."""
+        widest = max(len(label) + 1 + len(value) for label, _, value in self.figures)
+        return max(1, min(len(self.figures) // 2, width // (widest + len(_GAP))))
+
+    def _importance(self, index: int) -> int:
+        label = self.figures[index][0]
+        return _MOST_IMPORTANT.index(label) if label in _MOST_IMPORTANT else len(_MOST_IMPORTANT)
 
     def _row(self, figures: list[Figure], cell: int) -> Content:
         parts: list[Content] = []
         for label, _, value in figures:
-            room = max(0, cell - 2 - len(label))
+            room = max(0, cell - len(_GAP) - len(label))
             parts += [
                 Content.styled(label, "$text-muted"),
                 Content.styled(f"{value:>{room}}", "bold $foreground"),
-                Content("  "),
+                Content(_GAP),
             ]
         return Content("").join(parts)
 

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from shakespeare_tui.core.events import SampleGenerated
+from shakespeare_tui.core.loose_values import as_number
 from shakespeare_tui.core.run_history import RunHistory
 from shakespeare_tui.core.text_changes import Changes, changed_words
 from shakespeare_tui.core.visible_text import LINES, visible
@@ -136,13 +137,22 @@ class SamplesPane(VerticalScroll):
         ]
         self.query_one(Static).update(Content("\n\n").join(shown))
 
+    @property
+    def _first_step(self) -> int:
+        """When the config's first sample is due; 0 where that is only at the end."""
+        section = self._history.config.get("sampling")
+        every = as_number(section.get("every")) if isinstance(section, dict) else None
+        return int(every or 0)
+
     def _advice(self) -> Content:
         if self._history.phase == "empty":
             text = "What the model writes while it learns appears here."
         elif self._history.phase in ("finished", "failed"):
             text = "The run ended before its first sample."
         elif self._can_ask:
-            text = "No sample yet. Press g for one now, G for one with a prompt of your own."
+            text = "Press g for a sample now, G for one with a prompt of your own."
+            if first := self._first_step:
+                text = f"The first sample comes at step {first:,}. {text}"
         else:
             text = "No sample yet."
         return Content.styled(text, "$text-muted")
