@@ -53,6 +53,8 @@ def _lines(check: "RunCheck") -> list[str]:
 
 
 def _verdict(checkpoint: "CheckpointCheck") -> str:
+    if checkpoint.problem is None and not checkpoint.resumes:
+        return "generates text"
     if checkpoint.problem is None:
         return "good" if checkpoint.has_digests else "good, as far as can be told without digests"
     use = "generates text, cannot be resumed" if checkpoint.generates else "cannot be used"

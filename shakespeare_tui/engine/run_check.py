@@ -1,6 +1,5 @@
 """Verify all that a run's folder holds, and say what can be used."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from shakespeare_tui.core.corpus.source import locate_corpus
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.engine.checkpoints import load_model, read_state, restore
-from shakespeare_tui.engine.resume import Conditions, make_learner
+from shakespeare_tui.engine.resume import ChangedRunError, Conditions, make_learner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +69,14 @@ def check_run(run: RunFolder) -> RunCheck:
         last = run.index().get("last")
     except UserError as error:
         problem = str(error)
-    checkpoints = tuple(_checkpoints(run, conditions))
+    checkpoints, changed = _checkpoints(run, conditions)
     resumable = [c.step for c in checkpoints if c.resumes and (last is None or c.step <= last)]
     return RunCheck(
         name=name,
         path=path,
-        problem=problem,
+        problem=problem or changed,
         resumes_from=max(resumable, default=None),
-        checkpoints=checkpoints,
+        checkpoints=tuple(checkpoints),
     )
 
 
@@ -89,7 +88,12 @@ def _conditions(run: RunFolder) -> Conditions:
     return Conditions.of(run, config, config, sha256)
 
 
-def _checkpoints(run: RunFolder, conditions: Conditions) -> Iterator[CheckpointCheck]:
+def _checkpoints(
+    run: RunFolder, conditions: Conditions
+) -> tuple[list[CheckpointCheck], str | None]:
+    """Each checkpoint, and what has changed since the last one: that is the run's problem."""
+    checks: list[CheckpointCheck] = []
+    changed = None
     for step in run.steps():
         generates = resumes = has_digests = False
         problem = None
@@ -102,15 +106,20 @@ def _checkpoints(run: RunFolder, conditions: Conditions) -> Iterator[CheckpointC
             conditions.check(saved)
             restore(saved, make_learner(run, conditions.config))
             resumes = True
+        except ChangedRunError as error:
+            changed = str(error)
         except UserError as error:
             if not run.checkpoint_folder(step).exists():
                 continue  # its trainer has just removed it
             problem = str(error)
-        yield CheckpointCheck(
-            reference=f"{run.name}@{step}",
-            step=step,
-            generates=generates,
-            resumes=resumes,
-            has_digests=has_digests,
-            problem=problem,
+        checks.append(
+            CheckpointCheck(
+                reference=f"{run.name}@{step}",
+                step=step,
+                generates=generates,
+                resumes=resumes,
+                has_digests=has_digests,
+                problem=problem,
+            )
         )
+    return checks, changed

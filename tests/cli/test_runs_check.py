@@ -102,7 +102,8 @@ def test_an_edited_setting_is_named(cli: CommandLine, trained: RunFolder) -> Non
     edit_config(trained, "  dropout: 0.1", "  dropout: 0.3")
     outcome = cli("runs", "check", "alpha")
     assert outcome.code == 1
-    assert "model.dropout is 0.3, was 0.1" in outcome.out
+    assert outcome.out.count("model.dropout is 0.3, was 0.1") == 1
+    assert outcome.out.count("generates text") == 3
     assert outcome.out.splitlines()[-1] == "  cannot be resumed"
 
 
