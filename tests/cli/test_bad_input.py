@@ -538,3 +538,24 @@ def test_a_fifo_in_the_place_of_any_file_of_a_run_is_never_waited_for(
         outcome = cli(*arguments)
         assert outcome.code in (0, 1, 2), outcome
         assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '{"uniform": NaN}', f'{{"a": {"9" * 400}}}', " " * 5_000_000, "[1]", None],
+    ids=["deep", "nan", "digits", "huge", "list", "fifo"],
+)
+def test_a_damaged_cache_is_measured_anew(
+    content: str | None, cli: CommandLine, trained: RunFolder, runs_root: Path
+) -> None:
+    cache = runs_root.parent / "cache"
+    paths = [*(cache / "baselines").iterdir(), cache / "precisions.json"]
+    assert len(paths) == 2
+    for path in paths:
+        path.unlink(missing_ok=True)
+        os.mkfifo(path) if content is None else path.write_text(content)
+    outcome = cli("train", "--no-ui", *TINY, "--max-steps=1", "--name=fresh", "--json")
+    assert outcome.code == 0, outcome.err
+    started = json.loads((runs_root / "fresh" / "events.jsonl").read_text().splitlines()[0])
+    first = json.loads(trained.events_path.read_text().splitlines()[0])
+    assert started["baselines"] == first["baselines"]
