@@ -11,8 +11,8 @@ MOST_OF_BUDGET = 0.2
 
 _TRAINING_PASS = 3.0
 """A training pass over a forward pass: the backward pass costs twice the forward one."""
-_FLOAT32_PASS = 4.0
-"""At most: a pass in float32 over one in half the precision."""
+_FLOAT32_PASS = 2.0
+"""A pass in float32 over one in half the precision: from 1.2 on a plain CPU to 4 with AMX."""
 
 
 def mean_speed(speeds: Iterable[float]) -> float | None:

@@ -161,13 +161,9 @@ class Boundary:
         run.write_index(best_step(run.checkpoints()), last)
 
     def seconds_at_end(self, tokens_per_second: float) -> float:
-        """About how long everything takes that comes after the last step, if all is measured."""
+        """About how long what comes after the last step takes, the exact evaluation left out."""
         tokens = 2 * min(self._windows, self._windows_in_val) * self._context
-        return (
-            evaluation_seconds(tokens, tokens_per_second)
-            + self.exact_seconds(tokens_per_second)
-            + self._sample_seconds
-        )
+        return evaluation_seconds(tokens, tokens_per_second) + self._sample_seconds
 
     def exact_seconds(self, tokens_per_second: float) -> float:
         """About how long the exact evaluation at the end takes; 0 where each one is exact."""

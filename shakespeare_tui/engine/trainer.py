@@ -101,6 +101,7 @@ class Trainer:
         self._generators = generators_of(session.learner.device)
         self._speed = Speed()
         self._end_seconds = 0.0
+        self._is_exact_planned = True
         self._stop_reason: str | None = None
         self._clock = time.perf_counter()
 
@@ -225,11 +226,18 @@ class Trainer:
 
     def _is_exact_due(self) -> bool:
         """Whether the final weights are still to be measured exactly, and there is time to."""
-        if self._boundary.is_exact():
-            return False
-        if self._training.minutes is None:
-            return True
-        return self._boundary.exact_seconds(self._speed.tokens_per_second) <= self._longest_end()
+        return not self._boundary.is_exact() and self._is_exact_planned
+
+    def _plan_end(self, tokens_per_second: float) -> None:
+        """Keep time for what comes after the last step, if it may take as long as that."""
+        exact = self._boundary.exact_seconds(tokens_per_second)
+        self._is_exact_planned = exact <= self._longest_end()
+        if self._speed.is_steady:
+            seconds = self._boundary.seconds_at_end(tokens_per_second)
+            # It never falls, so that the rate never rises.
+            self._end_seconds = max(
+                self._end_seconds, seconds + (exact if self._is_exact_planned else 0.0)
+            )
 
     def _longest_end(self) -> float:
         """How many seconds of a time budget may go to what comes after the last step."""
@@ -295,10 +303,8 @@ class Trainer:
         tokens = len(windows) * self._training.batch_size * session.config.seq_len
         speed = per_second(tokens, self._clock - started)
         self._speed.observe(speed)
-        if self._speed.is_steady:
-            # It never falls, so that the rate never rises.
-            estimate = self._boundary.seconds_at_end(self._speed.tokens_per_second)
-            self._end_seconds = max(self._end_seconds, estimate)
+        if self._training.minutes is not None:
+            self._plan_end(self._speed.tokens_per_second)
         self._emit(
             StepCompleted(
                 step=progress.step,
