@@ -156,7 +156,7 @@ async def test_texts_of_a_model_in_the_playground(
 
     def write(request: GenerationRequest, job: GenerationJob) -> None:
         n_columns = len(request.strategies)
-        job.add([f"written {HOSTILE}\n"] * n_columns, 10, 0.1)
+        job.add([f"written {HOSTILE}\n"] * n_columns, 0.1)
         job.end("failed", f"it broke {HOSTILE}")
 
     monkeypatch.setattr(bridge_generation, "write_columns", write)
