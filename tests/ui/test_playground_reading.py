@@ -12,14 +12,14 @@ from trained_run import trained
 
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.sampling import parse_strategy
+from shakespeare_tui.core.sampling import Draw, parse_strategy
 from shakespeare_tui.ui import bridge_generation, bridge_reading
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.screens.playground import PlaygroundScreen
 from shakespeare_tui.ui.widgets.reading_text import surprise_levels
 from shakespeare_tui.ui.widgets.reading_view import ReadingView
-from shakespeare_tui.ui.widgets.xray import nudged
+from shakespeare_tui.ui.widgets.xray import XRay, nudged, xray_lines
 
 __all__ = ["trained"]
 
@@ -363,3 +363,15 @@ async def test_a_long_error_of_the_reading_is_shown_in_full(
         monkeypatch.setattr(bridge_reading, "expectation_at", fail)
         await pilot.press("right")
         await until(lambda: words in " ".join(shown(app).split()))
+
+
+def test_a_number_takes_the_candidate_that_stands_beside_it() -> None:
+    logits = -np.arange(20, dtype=np.float32)
+    characters = tuple("abcdefghijklmnopqrst")
+    strategy = parse_strategy("temperature=1")
+    known = Draw.imagined(strategy, logits)
+    xray = XRay(characters, np.array([0]), known, strategy, chosen="q")
+    rows = xray_lines(xray, 40, 6, is_focused=True, ascii=True).plain.splitlines()[1:]
+    beside = [row[1:4].split() for row in rows]
+    assert beside == [["1", "a"], ["2", "b"], ["3", "c"], ["4", "d"], ["5", "q"]]
+    assert xray.candidates(7) == ["a", "b", "c", "d", "q", "e", "f"]

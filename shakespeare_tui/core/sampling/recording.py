@@ -6,7 +6,7 @@ from typing import Self
 from shakespeare_tui.core.sampling.arrays import FloatArray, sound
 from shakespeare_tui.core.sampling.strategy import Strategy
 
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from shakespeare_tui.ui.widgets.text_column import ColumnState, TextColumn
 
 _POLLS_A_SECOND = 20
 _SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
-_MOST_UNDONE = 20
+_MOST_UNDONE = 10
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
     "There is no checkpoint yet.\n\nPress 3, then s, to train a model: two minutes make a small "

@@ -1,7 +1,7 @@
 """The sampler X-ray: the likeliest candidates before and after each step of a strategy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,7 @@ class XRay:
         candidate: Which candidate is selected.
         chosen: The character that stands there; empty behind the end.
         is_drawn: Whether it was drawn from what is ``known``.
+        shown: The tokens that have a line, as they were drawn last.
     """
 
     characters: Sequence[str]
@@ -42,6 +43,7 @@ class XRay:
     candidate: int = 0
     chosen: str = ""
     is_drawn: bool = False
+    shown: list[int] = field(default_factory=list)
 
     @property
     def stages(self) -> "list[TraceStage]":
@@ -58,8 +60,9 @@ class XRay:
         return "As it was drawn" if self.strategy == self.known.strategy else "As it could be drawn"
 
     def candidates(self, n: int) -> list[str]:
-        """The likeliest characters of the model, in order."""
-        return [self.characters[token] for token in self._order()[:n]]
+        """The characters line by line, and below them those that found no line."""
+        tokens = self.shown + [token for token in self._order() if token not in self.shown]
+        return [self.characters[token] for token in tokens[:n]]
 
     def rows(self, n: int) -> list[int]:
         """The tokens of the likeliest characters, the one that stands there among them."""
@@ -107,7 +110,8 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
     notes = "".join(stages[number].note[: cells - 1].ljust(cells) for number in shown)
     if notes.strip():
         lines.append(Content.styled(" " * _LABEL_CELLS + notes, "$text-muted"))
-    for row, token in enumerate(xray.rows(max(1, height - len(lines)))):
+    xray.shown = xray.rows(max(1, height - len(lines)))
+    for row, token in enumerate(xray.shown):
         character = xray.characters[token]
         is_here = is_focused and row == xray.candidate
         mark = ("▸" if is_here else " ") + (str(row + 1) if row < 9 else " ")
