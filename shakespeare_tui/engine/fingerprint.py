@@ -88,8 +88,9 @@ def exact_settings(config: Config) -> dict[str, Any]:
 
 def differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
     """What forbids an exact resume, one phrase for each."""
-    for key in sorted(then.settings.keys() | now.settings.keys()):
-        was, is_now = then.settings.get(key), now.settings.get(key)
+    # A setting that only one of two versions of the program knows cannot have been changed.
+    for key in sorted(then.settings.keys() & now.settings.keys()):
+        was, is_now = then.settings[key], now.settings[key]
         if was != is_now:
             yield f"{key} is {_shown(is_now)}, was {_shown(was)}"
     if then.corpus_sha256 != now.corpus_sha256:

@@ -632,6 +632,17 @@ def test_a_corpus_that_moved_is_the_same_corpus(tmp_path: Path) -> None:
     assert what_was_learned(resumed.run) == what_was_learned(reference.run)
 
 
+def test_a_setting_of_a_later_version_does_not_forbid_a_resume(stopped: RunFolder) -> None:
+    path = stopped.checkpoint(9).state_path
+    tensors, metadata = read_tensors(path)
+    fingerprint = json.loads(metadata["fingerprint"])
+    del fingerprint["settings"]["training.momentum"]
+    save_file(tensors, path, metadata | {"fingerprint": json.dumps(fingerprint)})
+    forget_digests(stopped.checkpoint(9))
+    with resumed_session("run@9", root=stopped.path.parent) as session:
+        assert session.progress.step == 9
+
+
 @pytest.fixture
 def threads() -> Iterator[int]:
     before = torch.get_num_threads()
