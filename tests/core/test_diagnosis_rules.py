@@ -305,6 +305,12 @@ def test_what_has_stopped_falling_is_measured_against_counting(
     assert kinds(observe(doctor, noisy(level, range(1, steps)))) == expected
 
 
+def test_a_small_model_that_has_converged_is_not_accused():
+    doctor = doctor_with(ALL_BASELINES)
+    events = [*noisy(2.3, range(1, 3000)), *noisy(2.3, range(3000, 9000), rate=1e-4)]
+    assert kinds(observe(doctor, events)) == ["plateau"]
+
+
 def test_a_slow_run_that_still_falls_is_not_accused():
     doctor = doctor_with(ALL_BASELINES)
     slow = [step_event(step, 4.1 - 0.0008 * step) for step in range(1, 2500)]

@@ -71,7 +71,7 @@ def is_not_learning(signs: Signs, holds: bool) -> bool:
     """Worse than counting, well after the rate has reached its peak.
 
     The bigram baseline counts at 300 steps past the peak where the loss has all but stopped
-    falling, the 5-gram baseline at 5,000 where it has stopped.
+    falling, the 5-gram baseline at 5,000 where it has stopped at the full rate.
     """
     train, steps = signs.train, signs.settled_steps
     name, limit = baseline_not_reached(signs)
@@ -80,7 +80,8 @@ def is_not_learning(signs: Signs, holds: bool) -> bool:
     if steps < LEARNING_STEPS or train.lowest <= limit:
         return False
     if "5-gram" in name:
-        fall = train.long_fall()
+        # Under a rate that has decayed, a small model has simply converged.
+        fall = None if signs.is_rate_decayed else train.long_fall()
         return steps >= NGRAM_STEPS and fall is not None and fall < SLOW_FALL / 2
     fall = train.fall_over(200)
     return fall is not None and fall < SLOW_FALL
