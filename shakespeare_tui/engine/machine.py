@@ -1,10 +1,12 @@
 """Ask torch what it can compute on, and measure instead of trusting a flag."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from shakespeare_tui.core.errors import check_cancelled, never
 from shakespeare_tui.engine.device import bf16_product_speedup, describe_device, speedup
 
 _HOPELESS = 0.25
@@ -48,18 +50,25 @@ def describe_torch() -> TorchReport:
     )
 
 
-def measure_bf16_speedup(device: torch.device | None = None, rounds: int = 5) -> float:
+def measure_bf16_speedup(
+    device: torch.device | None = None,
+    rounds: int = 5,
+    cancelled: Callable[[], bool] = never,
+) -> float:
     """How many times faster bfloat16 autocast makes a feed-forward layer than float32.
 
     Args:
         device: Where to measure; the CPU where None.
         rounds: Timed forward and backward passes of each type, in turn; their medians count.
 
+        cancelled: Polled between passes.
+
     Returns:
         Time with float32 over time with bfloat16: above 1 where bfloat16 is faster.
 
     Raises:
         RuntimeError: The device cannot compute, or its memory is full.
+        CancelledError: ``cancelled`` became true.
     """
     device = device or torch.device("cpu")
     # A device without the instructions is told apart by a product small enough to wait for.
@@ -72,6 +81,7 @@ def measure_bf16_speedup(device: torch.device | None = None, rounds: int = 5) ->
     batch = torch.ones(2048, 384, device=device)
 
     def train(enabled: bool) -> None:
+        check_cancelled(cancelled, "measuring the precision")
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
             hidden = functional.linear(batch, inner).relu()
             loss = functional.linear(hidden, outer).sum()

@@ -51,8 +51,8 @@ from shakespeare_tui.engine.memory import keep_freed_memory
 from shakespeare_tui.engine.model import Transformer
 from shakespeare_tui.engine.precision_memory import PRECISIONS, remembered_precision
 
-# Parameters times tokens of a pass that is timed: about a second.
-_MOST_MEASURED = 3e10
+# Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
+_MOST_MEASURED = 4e9
 
 
 @dataclass
@@ -284,7 +284,7 @@ def _new_learner(
             if info.parameters * window.numel() <= _MOST_MEASURED:
                 return measured_precision(device, gradient_pass)
             # A pass of a large model takes seconds, most of it in products like these.
-            gain = measure_bf16_speedup(device)
+            gain = measure_bf16_speedup(device, cancelled=cancelled)
             return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
 
         learner.precision = remembered_precision(
