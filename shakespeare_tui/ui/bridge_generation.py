@@ -59,7 +59,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     written: list[list[str]] = [[] for _ in strategies]
     started = time.perf_counter()
     is_whole = False
-    live = LiveMeasures(job, written, lambda: reference_of(request.reference, request.runs_root))
+    live = LiveMeasures(job, written, lambda: reference_of(run.path))
     stream = generate_columns(
         model,
         prompt,
@@ -80,13 +80,15 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
             job.add(pieces, time.perf_counter() - started, is_searching)
         is_whole = True
     job.state = "measuring"
-    _measure(request, job, model, tokenizer, ["".join(column) for column in written])
+    # Of the run, not of the checkpoint: training may have removed that one meanwhile.
+    reference = reference_of(run.path)
+    _measure(job, reference, model, tokenizer, ["".join(column) for column in written])
     return is_whole
 
 
 def _measure(
-    request: "GenerationRequest",
     job: "GenerationJob",
+    reference: "CorpusReference | None",
     model: "Transformer",
     tokenizer: "Tokenizer",
     written: list[str],
@@ -94,13 +96,13 @@ def _measure(
     from shakespeare_tui.core.measures import measure_text
     from shakespeare_tui.engine.scoring import score_tokens
 
-    reference = reference_of(request.reference, request.runs_root)
+    prompt = job.request.prompt
     for column, text in enumerate(written):
         if text:
-            whole = request.prompt + text
+            whole = prompt + text
             surprise = score_tokens(model, tokenizer.encode_array(whole))
-            measures = measure_text(whole, reference, len(request.prompt))
-            job.measure(column, measures.with_surprise(surprise.mean(len(request.prompt))))
+            measures = measure_text(whole, reference, len(prompt))
+            job.measure(column, measures.with_surprise(surprise.mean(len(prompt))))
 
 
 _MOST_MODELS = 2
@@ -134,13 +136,15 @@ def load_model_of(
 
 
 @functools.lru_cache(maxsize=4)
-def reference_of(reference: str, runs_root: Path) -> "CorpusReference | None":
-    """The training split that a checkpoint's texts are compared with; None where it is gone."""
+def reference_of(run_path: Path) -> "CorpusReference | None":
+    """The training split that a run's texts are compared with; None where it is gone."""
     from shakespeare_tui.core.measures import reference_for_run
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.core.runs import RunFolder
 
     try:
-        return reference_for_run(find_checkpoint(reference, runs_root).run)
+        return reference_for_run(RunFolder(run_path))
+    except UserError:  # the run was deleted or renamed meanwhile
+        return None
     except OSError:
         _log.exception("the corpus could not be indexed")
         return None

@@ -55,13 +55,15 @@ def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -
         UserError: There is no such checkpoint, or the text has characters it does not know.
     """
     from shakespeare_tui.core.measures import measure_text
+    from shakespeare_tui.core.runs import find_checkpoint
     from shakespeare_tui.engine.scoring import score_tokens
     from shakespeare_tui.engine.threads import SharedThreads
 
+    run = find_checkpoint(reference, runs_root).run
     model, tokenizer = load_model_of(reference, runs_root)
     with SharedThreads():
         surprise = score_tokens(model, tokenizer.encode_array(text))
-    measures = measure_text(text, reference_of(reference, runs_root), prompt_length)
+    measures = measure_text(text, reference_of(run.path), prompt_length)
     return Scored(
         surprise.nats,
         surprise.entropy,

@@ -9,11 +9,15 @@ import pytest
 from lab_harness import MakeApp, shown, until
 from playground_script import measures, write
 from test_checkpoints_snapshots import runs
+from trained_run import trained
 
 from shakespeare_tui.core.measures import Measures, measure_text
+from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui import bridge_generation, live_measures
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.live_measures import MOST_CHARACTERS, LiveMeasures, pause_after
+
+__all__ = ["trained"]
 
 
 @pytest.fixture
@@ -100,3 +104,23 @@ async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
         await until(lambda: "★" in shown(app))
         await pilot.press("n")
         await until(lambda: "★" in shown(app))
+
+
+async def test_training_may_remove_the_checkpoint_that_writes(
+    trained: RunFolder, runs_root: Path
+) -> None:
+    """Only a few checkpoints of a live run are kept."""
+    request = GenerationRequest(
+        runs_root=runs_root,
+        reference=f"{trained.name}@20",
+        prompt="A",
+        strategies=("temperature=1",),
+        max_tokens=500,
+    )
+    job = GenerationJob(request)
+    await until(lambda: job.characters[0] or job.is_over)
+    trained.remove_checkpoint(20)
+    await until(lambda: job.is_over)
+    job.join(10)
+    assert (job.state, job.error) == ("done", "")
+    assert job.measures[0] is not None
