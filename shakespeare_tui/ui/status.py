@@ -61,9 +61,9 @@ def _figures(training: TrainingController) -> list[tuple[str, str]]:
     total = f"/{figures.total_steps:,}" if figures.total_steps else ""
     found = [("step", f"{figures.step:,}{total}")]
     if figures.train_loss is not None:
-        found.append(("train loss", format_loss(figures.train_loss)))
+        found.append(("train", format_loss(figures.train_loss)))
     if figures.val is not None:
-        found.append(("val loss", figures.val.short))
+        found.append(("val", figures.val.short))
     evaluating = training.history.evaluating
     if evaluating is not None:
         found.append(("measuring", f"{evaluating.done / max(1, evaluating.total):.0%}"))

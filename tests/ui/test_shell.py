@@ -356,7 +356,7 @@ class TestTraining:
             training.start(Config())
             for place in PLACES:
                 app.show_place(place)
-                await until(lambda: _status(app, "[red]x[/red]", "500/2,000", "val loss ~2.06"))
+                await until(lambda: _status(app, "[red]x[/red]", "500/2,000", "val ~2.06"))
 
     async def test_a_second_run_is_refused_while_one_is_trained(
         self, make_app: MakeApp, scripted: Scripted
