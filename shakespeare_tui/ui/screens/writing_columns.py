@@ -54,6 +54,8 @@ class WritingColumns(ChoosingCheckpoint):
         """What the texts that are shown were asked for with."""
         self._undo: list[_Shown] = []
         self._batch: Batch | None = None
+        self._outcome = ""
+        """What came of the last batch; it stays until texts are written."""
         self._written: list[TextColumn] = []
         self._poll: Timer | None = None
 
@@ -162,7 +164,7 @@ class WritingColumns(ChoosingCheckpoint):
         elif self._job is not None and self._job.state == "failed":
             self._note(self._job.error, is_error=True)
         else:
-            self._note("")
+            self._note(self._outcome)
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class WritingColumns(ChoosingCheckpoint):
         self.action_stop()
         request = self.request(self.prompt.prompt, self.strip.strategies)
         self._written = list(self.strip.columns)
-        self.written = request
+        self.written, self._outcome = request, ""
         self._job = GenerationJob(request)
         self.strip.begin(self._job)
         self._show_head()
@@ -226,7 +228,7 @@ class WritingColumns(ChoosingCheckpoint):
         if job is not None:
             self.strip.follow(job, self._written)
         if batch is not None and batch.follow():
-            self._batch = None
+            self._batch, self._outcome = None, "" if batch.is_failed else batch.outcome
             self._note(batch.outcome, is_error=batch.is_failed)
         elif batch is not None:
             self._note(batch.progress)
