@@ -91,7 +91,7 @@ async def test_a_batch_writes_every_speaker_into_one_file(
         await until(lambda: place(app).chosen)
         await pilot.press("f", *["backspace"] * 20, *"ROMEO, LADY\\nX:,", "enter")
         await pilot.press(*["backspace"] * 20, *"all.json", "enter")
-        await until(lambda: "2 texts are in all.json" in shown(app))
+        await until(lambda: "all.json holds 2 texts" in shown(app))
     columns = json.loads((tmp_path / "all.json").read_text())["columns"]
     assert [column["prompt"] for column in columns] == ["ROMEO:", "LADY\nX:"]
     assert columns[1]["text"].startswith(TEXT)
