@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import logging
 import random
+import re
 import string
 import threading
 import time
@@ -36,6 +37,107 @@ WORDS = (
 )
 PASTES = (*WORDS, "two\nlines\r\nand three", "\x1b[31mred\x1b]0;title\x07", "x" * 5000, "\x00", "")
 _CHARACTERS = {_character_to_key(character): character for character in " " + string.punctuation}
+JOURNEYS = tuple(
+    f"escape escape {journey}"
+    for journey in (
+        # Data: every tab, with what one can do on it; a text of one's own.
+        *(
+            "1 ~ down ~~ ]",
+            "1 ~ down ~~ ] ] ~ o l o",
+            "1 ~ down ~~ ] ] ] ~~ plus minus left right",
+            "1 ~ down ~~ [ ~~ j G t",
+            "1 u",
+        ),
+        *(
+            "1 ~ down ~~ [ [ ~~ down end",
+            "1 ~ end ~~ tab ] ~ ] ~ ] ~ ] ~",
+            "1 i ~ 'play.txt' ~ enter ~",
+            "1 f ~ x",
+        ),
+        *("1 i ~ 'one' tab ~ enter", "1 i ~ '/' tab ~ down enter", "1 ~ down down enter ~ u 2 ~"),
+        # Config: fields, filter, problems, presets, files, the editor, the measurement.
+        *(
+            "2 ~ enter '3' enter",
+            "2 ~ down down enter 'x' enter ~ n",
+            "2 / 'seed' enter ~",
+            "2 p ~",
+        ),
+        *(
+            "2 ~ m ~",
+            "2 w ~ 'mine.yaml' enter ~",
+            "2 o ~ 'mine.yaml' enter ~",
+            "2 e ~",
+            "2 ~ space",
+        ),
+        *("2 ~ d ~ u ~", "2 ~ s ~ 3", "2 ~ x"),
+        # Train: pause, steer, samples, overlays, other runs, replays.
+        *("3 p ~ p", "3 l ~ '1e-3' enter ~", "3 n ~ 'a note' enter", "3 e ~ '50' enter", "3 g ~ ~"),
+        *("3 G ~ 'the ' enter ~", "3 o ~ space down space enter ~", "3 w ~ down enter ~ space ~"),
+        *("3 w ~ end enter ~ full_stop comma", "3 m ~ v x z Z 0", "3 tab tab tab m ~", "3 f ~ 3"),
+        *("3 w ~ 'elsewhere' enter ~", "3 c ~ b", "3 s ~ enter ~ s ~", "3 S ~", "3 b [ ] i y"),
+        # The Playground: write, columns, surprise, the X-ray, attention, branches, files.
+        *("4 ~~ g ~~", "4 ~ k ~ g ~ right d u ~", "4 ~ t ~ 'temperature=0.5:1.5:0.5' enter g ~"),
+        *(
+            "4 ~ p 'the ' enter ~ ~",
+            "4 ~ e ctrl+u 'top_k=5' enter ~ g ~",
+            "4 ~ c ~ down enter ~ g ~",
+        ),
+        *(
+            "4 ~~ g ~~ s ~~ right right w ~ down enter ~",
+            "4 ~~ g ~~ s ~~ end a ~~ plus ] [ m y",
+            "4 x n g",
+        ),
+        *(
+            "4 ~~ g ~~ s ~~ right enter ~ down enter ~~ b ~ plus",
+            "4 ~~ v ~ 'To be' tab enter ~~ right w ~ a ~",
+            "4 h ~ down enter",
+        ),
+        *(
+            "4 ~~ g ~~ s ~~ w ~ plus ] c ~ 3 4 ~ escape",
+            "4 o ~ 'out' enter ~",
+            "4 ~ f ~ enter ~",
+            "4 l '50' enter g ~",
+        ),
+        # Checkpoints: compare, taste, time-lapse, filter, sort, rename, delete, notes, forks.
+        *(
+            "5 ~ space down space c ~ ~",
+            "5 ~ space down space down space c ~ tab ~ tab ~ right",
+            "5 b g ~",
+        ),
+        *(
+            "5 ~ space down space v ~ ~ left ~ right t",
+            "5 ~ l ~ ~ space ~",
+            "5 ~ l ~ right left end home",
+        ),
+        *(
+            "5 / 'val<4' enter ~",
+            "5 / 'corpus:sample or lr>0' enter ~ S s",
+            "5 ~ n ~ 'other' enter ~",
+        ),
+        *(
+            "5 ~ a ~ 'good' enter ~",
+            "5 ~ down d ~ enter ~",
+            "5 ~ f ~ 2",
+            "5 ~ t ~ 3",
+            "5 ~ enter ~ space",
+        ),
+        *("5 ~ space down space c ~ p 'A' enter ~ n ~ o '20' enter g ~",),
+        # Everywhere: help, the palette, themes, ASCII.
+        *(
+            "? ~ down",
+            "ctrl+p ~ 'ascii' ~ enter ~",
+            "ctrl+p ~ 'theme' ~ down enter ~",
+            "ctrl+p ~ 'help' ~",
+        ),
+        *(
+            "ctrl+p ~ 'more' ~ enter ~ down enter ~",
+            "ctrl+p ~ 'picture' ~ enter ~",
+            "ctrl+p ~ 'key' ~ enter",
+        ),
+    )
+)
+"""Ways into rooms that single keys seldom find: keys, 'typed words', ~ or ~~ for a moment."""
+
 STUCK_SECONDS = 60.0
 """So long may an action wait for its turn before the lab counts as stuck."""
 
@@ -78,14 +180,30 @@ def draw_actions(seed: int, count: int) -> list[Action]:
     """The walk of a seed."""
     dice = random.Random(seed)
     keys = bound_keys()
-    return [_draw(dice, keys) for _ in range(count)]
+    actions: list[Action] = []
+    while len(actions) < count:
+        if dice.random() < 0.04:
+            actions += _journey(dice.choice(JOURNEYS), dice)
+        else:
+            actions.append(_draw(dice, keys))
+    return actions[:count]
+
+
+def _journey(journey: str, dice: random.Random) -> Iterator[Action]:
+    for quoted, word in re.findall(r"'([^']*)'|(\S+)", journey):
+        if quoted:
+            yield Action("type", quoted)
+        elif word in ("~", "~~"):
+            yield Action("wait", seconds=(0.1 + dice.random() / 3) * (1 if word == "~" else 4))
+        else:
+            yield Action("key", _character_to_key(word) if len(word) == 1 else word)
 
 
 def _draw(dice: random.Random, keys: Sequence[str]) -> Action:
     at = (dice.random(), dice.random())
     kinds = ("bound", "move", "place", "click", "drag", "scroll", "type", "paste", "resize")
     kind = dice.choices(
-        (*kinds, "blur", "wait", "leave"), (42, 15, 8, 16, 2, 4, 4, 1, 3, 0.5, 4, 0.3)
+        (*kinds, "blur", "wait", "leave"), (44, 15, 3, 16, 2, 4, 4, 1, 3, 0.5, 4, 0.2)
     )[0]
     match kind:
         case "bound":
