@@ -124,13 +124,16 @@ def load_model_of(
 
     checkpoint = find_checkpoint(reference, runs_root)
     weights = checkpoint.weights_path
-    modified = weights.stat().st_mtime_ns if weights.is_file() else 0
-    key = (checkpoint.run.path, checkpoint.info.step, modified)
-    loaded = _models.pop(key, None)
-    if loaded is None:
-        while len(_models) >= _MOST_MODELS:
-            del _models[next(iter(_models))]
-        loaded = load_model(checkpoint, resolve_device("auto"), cancelled)
+    try:
+        key = (checkpoint.run.path, checkpoint.info.step, weights.stat().st_mtime_ns)
+        loaded = _models.pop(key, None)
+        if loaded is None:
+            while len(_models) >= _MOST_MODELS:
+                del _models[next(iter(_models))]
+            loaded = load_model(checkpoint, resolve_device("auto"), cancelled)
+    except FileNotFoundError:
+        # Training keeps only a few, and may remove one while it is being read.
+        raise UserError(f"{weights} is missing; choose another checkpoint") from None
     _models[key] = loaded
     return loaded
 

@@ -11,6 +11,7 @@ from playground_script import measures, write
 from test_checkpoints_snapshots import runs
 from trained_run import trained
 
+from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.measures import Measures, measure_text
 from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.ui import bridge_generation, live_measures
@@ -124,3 +125,15 @@ async def test_training_may_remove_the_checkpoint_that_writes(
     job.join(10)
     assert (job.state, job.error) == ("done", "")
     assert job.measures[0] is not None
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_said_to_be_missing(
+    trained: RunFolder, runs_root: Path
+) -> None:
+    def remove() -> bool:
+        if 20 in trained.steps():
+            trained.remove_checkpoint(20)
+        return False
+
+    with pytest.raises(UserError, match="missing; choose another"):
+        bridge_generation.load_model_of(f"{trained.name}@20", runs_root, remove)
