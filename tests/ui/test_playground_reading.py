@@ -1,6 +1,8 @@
 """The surprise view of the Playground: cursor, X-ray, attention, branches, texts of one's own."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from shakespeare_tui.core.runs import RunFolder
 from shakespeare_tui.core.sampling import Draw, parse_strategy
 from shakespeare_tui.ui import bridge_generation, bridge_reading
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.bridge_reading import Expectation
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.screens.playground import PlaygroundScreen
 from shakespeare_tui.ui.widgets.reading_text import surprise_levels
@@ -158,6 +161,30 @@ async def test_attention_by_layer_and_head(reading_app: LabApp) -> None:
         assert "-4" in row
         await pilot.press("a")
         await until(lambda: "Expected" in shown(app))
+
+
+async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaited(
+    reading_app: LabApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    answers.set()
+
+    def expectation_when_told(*arguments: Any) -> Expectation:
+        answers.wait(20)
+        return expectation_at(*arguments)
+
+    monkeypatch.setattr(bridge_reading, "expectation_at", expectation_when_told)
+    app = reading_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_reading(app, pilot)
+        await pilot.press("end", "a")
+        await until(lambda: "head mean of 2" in shown(app))
+        answers.clear()
+        # What was looked at most lies behind this place.
+        await pilot.press("home", "right")
+        assert "reading …" in shown(app)
+        answers.set()
+        await until(lambda: "head mean of 2" in shown(app))
 
 
 async def test_a_pasted_text_is_read(reading_app: LabApp) -> None:

@@ -267,7 +267,10 @@ class ReadingDesk(Horizontal):
         position, text = self.reading.position, self.reading.text
         ascii_only = bool(getattr(self.app, "ascii", False))
         side = self.query_one(ReadingSide)
-        xray = self.xray if self._looked == self._before else None
+        # While an answer is awaited, they are of the place before.
+        is_present = self._looked == self._before
+        xray = self.xray if is_present else None
+        attention = self.attention if is_present else None
         if xray is not None:
             xray.chosen = text[position : position + 1]
         if self.side == "branches":
@@ -276,8 +279,8 @@ class ReadingDesk(Horizontal):
                 "up and down walk",
                 lambda w, h, _: branch_lines(self.branches, self.number, w, h, ascii_only),
             )
-        elif self.side == "attention" and self.attention is not None:
-            chosen, n = self.choice.of(self.attention), self.attention.shape
+        elif self.side == "attention" and attention is not None:
+            chosen, n = self.choice.of(attention), attention.shape
             before = self._before
             side.show(
                 "Attention",
