@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterable, Iterator
@@ -119,7 +120,7 @@ def attack(cases: Iterable[tuple[Case, tuple[str, ...]]], run: RunFolder, cli: C
         if command[0] == "runs":
             assert outcome.code == 0, (case, outcome)
         elif outcome.code:
-            assert outcome.err.splitlines()[-1].startswith(("error: ", "failed: ")), (case, outcome)
+            assert re.search(r"^(error|failed): .", outcome.err, re.MULTILINE), (case, outcome)
         if command[0] == "generate" and file == TENSORS[0] and words in ("NaN", "infinite"):
             assert outcome.code == 2, (case, outcome)
         FAULTS["hostile files of a run"] += 1
