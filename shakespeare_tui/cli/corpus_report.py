@@ -68,7 +68,7 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
         yield from page.paragraph(shown, indent="  ")
     if statistics.play is not None:
         yield from _play(statistics.play, statistics.characters, page)
-    yield from page.heading("split, in time order")
+    yield from page.heading("train/validation split")
     yield from page.pairs(
         ("training", f"{report.split.train:,} characters"),
         ("validation", f"{report.split.validation:,} characters"),

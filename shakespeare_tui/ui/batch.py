@@ -34,7 +34,7 @@ def read_speakers(text: str) -> list[str]:
     lines = text.split(",") if listed is None else listed.splitlines()
     names = [line.strip().replace("\\n", "\n") for line in lines if line.strip()]
     if not names:
-        raise UserError("name at least one speaker, ROMEO for example")
+        raise UserError("name at least one speaker, for example ROMEO")
     if len(names) > _MOST_SPEAKERS:
         raise UserError(f"{len(names):,} speakers are too many; give {_MOST_SPEAKERS:,} at most")
     return [name if ":" in name else f"{name}:" for name in names]

@@ -151,7 +151,7 @@ def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Se
             yield session
         return
     if request.config is None:
-        raise UserError("there is no config to train; choose one in the Config place")
+        raise UserError("there is no config to train; choose one on the Config screen")
     start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
     with new_session(
         request.config,

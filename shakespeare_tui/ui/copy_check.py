@@ -62,7 +62,7 @@ class CopyCheck:
         elif written.error:
             self.note = written.error
         elif written.is_whole:
-            self.note = "looking for copies needs the run's corpus: fetch it in the Data place (1)"
+            self.note = "looking for copies needs the run's corpus: fetch it on the Data screen (1)"
         else:
             self.note = ""
         return True

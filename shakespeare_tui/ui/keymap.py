@@ -34,7 +34,11 @@ def check_keymap(keys: dict[str, str], bindings: dict[type[DOMNode], list[Bindin
     for action in keys:
         if action not in known:
             near = difflib.get_close_matches(action, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; see the palette: Write a key map"
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else "; the palette writes a key map with all of them"
+            )
             problems.append(f"keys.yaml: there is no action {action}{hint}")
     for group in bindings.values():
         problems += _clashes(group, keys)

@@ -6,15 +6,15 @@ goes through ``in_lab``; a test reads all of them and fails where one still name
 
 import re
 
-_RESUME = r"resume \1 in the Checkpoints place (5, then t)"
+_RESUME = r"resume \1 on the Checkpoints screen (5, then t)"
 _WORDS = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"train it with: shakespeare-tui train --no-ui --resume (\S+)", _RESUME),
         (r"resume it with --resume (\S+), or choose another --name", _RESUME + ", or another name"),
         (r": --resume (\S+)", ": " + _RESUME),
-        (r"train it again with --name (\S+)", r"train it again as \1 in the Config place (2)"),
-        (r"give it a --name", "give it a name in the Config place (2)"),
+        (r"train it again with --name (\S+)", r"train it again as \1 on the Config screen (2)"),
+        (r"give it a --name", "give it a name on the Config screen (2)"),
         (
             r"fetch it with: shakespeare-tui data fetch \S+",
             "fetch it in Data (1, then f)",

@@ -59,27 +59,27 @@ def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
         if name != app.theme:
             yield SystemCommand(
                 f"Theme: {title}",
-                "Colours of the lab",
+                "Colour theme",
                 lambda name=name: app.looks.choose_theme(name),
             )
-    yield SystemCommand("Theme: more …", "All themes there are", lambda: choose_theme(app))
+    yield SystemCommand("Theme: more …", "All themes", lambda: choose_theme(app))
     yield SystemCommand(
         "ASCII characters: " + ("off" if app.ascii else "on"),
-        "Draw with characters that every terminal has",
+        "Use ASCII characters only",
         lambda: app.looks.choose_ascii(not app.ascii),
     )
     yield SystemCommand(
         "Write a key map",
-        "Make keys.yaml, where every key can be changed",
+        "Create keys.yaml, where every key can be changed",
         lambda: write_keymap(app),
     )
     yield SystemCommand(
-        "Save a picture of the screen",
-        "An SVG file in the working folder",
+        "Save a screenshot",
+        "SVG, into the working folder",
         lambda: save_picture(app),
     )
-    yield SystemCommand("Help", "What one can do here, and the keys", app.action_show_help)
-    yield SystemCommand("Quit", "A run at work is saved first", app.action_leave)
+    yield SystemCommand("Help", "Help and keys for this screen", app.action_show_help)
+    yield SystemCommand("Quit", "A run in progress is saved first", app.action_leave)
 
 
 def _actions(app: "LabApp", screen: LabScreen) -> Iterable[SystemCommand]:
@@ -121,7 +121,7 @@ def write_keymap(app: "LabApp") -> None:
         app.say(f"{path} cannot be written: {error}", is_error=True)
         return
     app.say(
-        f"{'wrote' if is_new else 'there is already'} {path}; a change counts at the next start"
+        f"{'wrote' if is_new else 'there is already'} {path}; changes take effect at the next start"
     )
 
 

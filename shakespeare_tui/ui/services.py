@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.core.paths import runs_folder
 from shakespeare_tui.ui.training import TrainingController
 
 if TYPE_CHECKING:
     from shakespeare_tui.core.config import Config
+
+
+_CORPUS = "data.corpus"
 
 
 @dataclass
@@ -35,6 +40,10 @@ class Draft:
 
         return self.start_from is None and self.resolved() == load_config(DEFAULT_PRESET)
 
+    def described(self) -> str:
+        """``quick (2 settings changed) on tiny_shakespeare``: what a start would train."""
+        return _described(self.resolved(), self.stem)
+
     def resolved(self) -> "Config":
         """The config with the chosen corpus in it.
 
@@ -49,6 +58,20 @@ class Draft:
             return self.config
         data = self.config.data.model_copy(update={"corpus": self.corpus})
         return self.config.model_copy(update={"data": data})
+
+
+@lru_cache(maxsize=1)
+def _described(config: "Config", stem: str) -> str:
+    from shakespeare_tui.core.config_loading import load_config, preset_names
+
+    text = stem
+    if stem in preset_names():
+        preset = load_config(stem).by_path()
+        changed = sum(
+            value != preset[path] for path, value in config.by_path().items() if path != _CORPUS
+        )
+        text += f" ({counted(changed, 'setting')} changed)" if changed else ""
+    return f"{text} on {Path(config.data.corpus).name}"
 
 
 @dataclass

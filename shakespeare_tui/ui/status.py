@@ -27,10 +27,10 @@ def status_content(training: TrainingController) -> Content:
     """What training is doing: the run, its step, loss and time left; a hint where nothing runs."""
     if training.state == "idle":
         if training.elsewhere and not training.message:
-            text = f"{training.elsewhere} is being trained by another process · ? helps"
+            text = f"{training.elsewhere} is being trained by another process · ? for help"
             return Content.styled(text, "$text-muted")
-        what = training.message or "nothing is being trained"
-        return Content.styled(f"{what} · 3 then s starts a run · ? helps", "$text-muted")
+        what = training.message or "no run in training"
+        return Content.styled(f"{what} · 3 then s starts a run · ? for help", "$text-muted")
     mark, style = STATE_MARKS[training.shown_state]
     parts = [Content.styled(mark, style)]
     if training.run_name:

@@ -84,7 +84,7 @@ async def test_marked_ones_are_compared_side_by_side(
         assert len({(r.prompt, r.seed, r.max_tokens) for r in writing.calls}) == 1
         assert texts(app)[0] == "ROMEO:" + GROWING[2]
         assert texts(app)[2] == "ROMEO:↵" + GROWING[0][1:] or "[b]wour[/b]" in texts(app)[2]
-        assert "differs from character 14 on" in shown(app)
+        assert "starting at character 14" in shown(app)
         await pilot.press("tab")
         await until(lambda: "distinct-1" in shown(app))
         measured = measure_text("ROMEO:" + GROWING[2], None, 6)

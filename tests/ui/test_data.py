@@ -450,7 +450,7 @@ class TestFetch:
             await until(lambda: "Press f" in shown(app))
             await pilot.press("enter")
             await until(lambda: re.search(r"fetching lines .* [1-4]\d% .* of 488.9 kB", shown(app)))
-            assert "Call off" in shown(app).splitlines()[-1]
+            assert "Cancel" in shown(app).splitlines()[-1]
             # The fetch belongs to the place: going elsewhere and back leaves it alone.
             await pilot.press("4", "1")
             await until(lambda: "fetching lines" in shown(app))

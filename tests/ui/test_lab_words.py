@@ -57,7 +57,7 @@ def test_no_message_of_core_or_engine_names_a_command_in_the_lab() -> None:
     ("message", "shown"),
     [
         ("tiny is not at hand; fetch it with: shakespeare-tui data fetch tiny", "(1, then f)"),
-        ("it is saved: --resume quick-1", "resume quick-1 in the Checkpoints place (5, then t)"),
+        ("it is saved: --resume quick-1", "resume quick-1 on the Checkpoints screen (5, then t)"),
         ("there is no run x; runs here: a, b", "there is no run x; runs here: a, b"),
     ],
 )

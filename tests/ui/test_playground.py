@@ -212,7 +212,7 @@ async def test_a_step_is_chosen_from_the_list(scripted_place: Callable[..., LabA
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: place(app).chosen)
         await pilot.press("e", "f2")
-        await until(lambda: "type to narrow" in shown(app))
+        await until(lambda: "type to filter" in shown(app))
         await pilot.press(*"mirostat", "enter")
         await until(lambda: place(app).strip.strategies[0].startswith("temperature=0.8 mirostat="))
         assert place(app).strip.columns[0].field.problem == ""
@@ -311,7 +311,7 @@ async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp
         await until(lambda: place(app).chosen)
         before = place(app).chosen
         await pilot.press("c")
-        await until(lambda: "type to narrow" in shown(app))
+        await until(lambda: "type to filter" in shown(app))
         await pilot.press(*"quick-1@1500", "enter")
         await until(lambda: isinstance(app.screen, PlaygroundScreen))
         assert place(app).chosen == "quick-1@1500" != before
@@ -329,7 +329,7 @@ async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
         await until(lambda: place(app).chosen)
         before = place(app).chosen
         await pilot.press("c")
-        await until(lambda: "type to narrow" in shown(app))
+        await until(lambda: "type to filter" in shown(app))
         assert "quick-1@1500  weights.safetensors is damaged" in shown(app)
         assert "quick-1-fork-1  config.yaml is missing" in shown(app)
         await pilot.press(*"quick-1@1500", "enter")

@@ -177,7 +177,7 @@ class TestNewest:
                 at = Lab(app, pilot, ScriptedTrainer())
                 await at.press("3")
                 await at.sees("training elsewhere", "far-1 is being trained by another process")
-                assert "nothing is being trained" not in at.text
+                assert "no run in training" not in at.text
 
     async def test_back_from_a_chosen_run_leads_to_the_newest(
         self, make_app: MakeApp, runs_root: Path
@@ -426,13 +426,13 @@ class TestChart:
             make_run(runs_root, name, finished_run(500, run=name))
         async with lab(healthy_run(300)) as at:
             await at.press("o")
-            await at.sees("Lay over the chart", "tiny-1", "tiny-2")
+            await at.sees("Overlay on the chart", "tiny-1", "tiny-2")
             await at.press("space", "down", "space", "enter")
             await until(lambda: len(at.chart.overlays) == 2)
             await at.sees("━ tiny-1", "━ tiny-2")
             assert at.chart.span == (1, 500)
             await at.press("o")
-            await at.sees("Lay over the chart", "tiny-1")
+            await at.sees("Overlay on the chart", "tiny-1")
             await at.press("space", "enter")
             await until(lambda: len(at.chart.overlays) == 1)
 

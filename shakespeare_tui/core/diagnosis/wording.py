@@ -143,8 +143,8 @@ def memorising(signs: Signs) -> Finding:
     evidence = f"{_gap(evaluation)}{_risen(evaluation)}"
     use = "Use" if signs.is_over else "Stop and use"
     advice = (
-        f"{use} the best checkpoint (step {evaluation.best_step:,}): from there on the model "
-        f"learned the corpus by heart. Next time {_regularise(signs)}"
+        f"{use} the best checkpoint (step {evaluation.best_step:,}): after it the model "
+        f"memorised the corpus. Next time {_regularise(signs)}"
     )
     if signs.config is None or not signs.config.training.patience:
         advice += "; training.patience stops such a run"

@@ -99,7 +99,7 @@ def _time(config: Config, figures: Preflight, machine: Machine) -> Iterator[Advi
         yield Advice(
             "too slow",
             f"{format_count(figures.parameter_count)} parameters on {machine.name}: about "
-            f"{_rough_duration(figures.seconds)}; press F for the fast preset",
+            f"{_rough_duration(figures.seconds)}; press F to load the quick preset",
             (("training.minutes", "10"),),
         )
 

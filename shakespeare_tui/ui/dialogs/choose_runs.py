@@ -22,7 +22,7 @@ from shakespeare_tui.ui.dialogs.closing import Dialog
 from shakespeare_tui.ui.status import state_content
 from shakespeare_tui.ui.widgets.option_lists import Options, Selections
 
-_EMPTY = "There are no runs yet: escape, then s, trains one."
+_EMPTY = "There are no runs yet: press escape, then s, to train one."
 
 
 class ChooseRuns(Dialog[tuple[str, ...] | None]):
@@ -91,7 +91,7 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         with Vertical() as frame:
             frame.border_title = Content(self._title)
             several = "space marks · " if self._chosen is not None else ""
-            frame.border_subtitle = Content(f"{several}enter takes · esc leaves")
+            frame.border_subtitle = Content(f"{several}enter selects · esc closes")
             yield Static("reading …", markup=False)
             if self._chosen is None:
                 yield Options(compact=True)

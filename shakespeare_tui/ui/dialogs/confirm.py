@@ -43,7 +43,7 @@ class ConfirmDialog(Dialog[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n,q", "answer(False)", "Keep", id="confirm.no"),
         Binding("y", "answer(True)", "Go on", id="confirm.yes"),
-        Binding("left,right", "app.focus_next", "Other answer", show=False, id="confirm.other"),
+        Binding("left,right", "app.focus_next", "Switch", show=False, id="confirm.other"),
     ]
 
     def __init__(self, title: str, text: str, verb: str, *, no: str = "Keep") -> None:

@@ -62,7 +62,7 @@ def help_content(place: LabScreen) -> Content:
     """The place's text, its keys, those of the part in focus, and those that work everywhere."""
     groups: dict[str, list[tuple[str, str]]] = {
         "Keys here": [],
-        "Keys of the part in focus": [],
+        "Keys of the focused pane": [],
         "Keys everywhere": [],
     }
     for keys, active in _live_bindings(place):
@@ -71,7 +71,7 @@ def help_content(place: LabScreen) -> Content:
         elif active.node is place and active.binding.id:
             title = "Keys here"
         else:
-            title = "Keys of the part in focus"
+            title = "Keys of the focused pane"
         groups[title].append((keys, active.binding.description))
     # The source's line ends are not the dialog's: a paragraph flows to the width there is.
     paragraphs = [" ".join(text.split()) for text in place.HELP.split("\n\n")]

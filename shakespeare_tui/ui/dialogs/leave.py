@@ -44,9 +44,9 @@ class LeaveDialog(Dialog[Leave]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s,y,enter", "stop", "Save and stop", id="leave.stop"),
         Binding("escape,n,q", "stay", "Keep training", id="leave.stay"),
-        Binding("ctrl+c", "hurry", "Hurry", show=False, id="leave.hurry"),
-        Binding("x", "abandon", "Leave without saving", show=False, id="leave.abandon"),
-        Binding("left,right", "app.focus_next", "Other answer", show=False, id="leave.other"),
+        Binding("ctrl+c", "hurry", "Quit now", show=False, id="leave.hurry"),
+        Binding("x", "abandon", "Quit without saving", show=False, id="leave.abandon"),
+        Binding("left,right", "app.focus_next", "Switch", show=False, id="leave.other"),
     ]
 
     def __init__(self, training: TrainingController) -> None:
@@ -66,7 +66,7 @@ class LeaveDialog(Dialog[Leave]):
     def _question(self) -> str:
         return (
             f"{self._training.run_name or 'A run'} is being trained.\n"
-            "Stopping saves a checkpoint; the run goes on exactly there when it is resumed."
+            "Stopping saves a checkpoint; the run continues exactly there when it is resumed."
         )
 
     def on_mount(self) -> None:
@@ -84,8 +84,8 @@ class LeaveDialog(Dialog[Leave]):
         text = f"Saving {self._training.run_name or 'the run'} … {format_duration(waited)}"
         if waited > _PATIENCE_SECONDS:
             text += (
-                "\nThe trainer has not come to the end of its step. x leaves at once: what came "
-                "after the last checkpoint is lost, the run stays resumable."
+                "\nThe trainer is still busy with its current step. x quits at once: "
+                "progress since the last checkpoint is lost, but the run can be resumed."
             )
         self.query_one("#question", Static).update(text)
 

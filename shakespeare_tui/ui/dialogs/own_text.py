@@ -28,15 +28,15 @@ class OwnTextDialog(Dialog[str | None]):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", priority=True, id="own_text.leave"),
-        Binding("ctrl+s,f2", "take", "Read it", priority=True, id="own_text.take"),
-        Binding("tab", "next", "To the file", priority=True, show=False, id="own_text.next"),
+        Binding("ctrl+s,f2", "take", "Score it", priority=True, id="own_text.take"),
+        Binding("tab", "next", "To the path", priority=True, show=False, id="own_text.next"),
     ]
 
     def compose(self) -> ComposeResult:
         """Text above file."""
         with Vertical() as frame:
-            frame.border_title = Content("A text of your own")
-            frame.border_subtitle = Content("ctrl+s reads it · tab to a file · esc leaves")
+            frame.border_title = Content("Paste a text")
+            frame.border_subtitle = Content("ctrl+s scores it · tab goes to the path · esc closes")
             yield TextArea()
             yield Input(placeholder="or the path of a text file, then enter", compact=True)
             yield Static("", markup=False)
@@ -58,7 +58,7 @@ class OwnTextDialog(Dialog[str | None]):
         elif self.query_one(Input).value.strip():
             self._take_file()
         else:
-            self._tell("type or paste two characters at least, or name a file")
+            self._tell("type or paste at least two characters, or name a file")
 
     @on(Input.Submitted)
     def _take_file(self) -> None:

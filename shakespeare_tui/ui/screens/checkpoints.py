@@ -29,33 +29,33 @@ class CheckpointsScreen(EditingScreen):
     PLACE: ClassVar[str] = "checkpoints"
     CSS_PATH = "checkpoints.tcss"
     HELP: ClassVar[str] = """\
-All runs, newest first, and their checkpoints. On a run's own line keys mean its best checkpoint.
-Losses are in nats per token: exact ones, and with ~ those of a subset of the validation split.
-Losses under different protocols or on different texts do not compare; a column of losses is sorted
-within a protocol, and the line on top names what it leaves out.
+All runs, newest first, with their checkpoints. On a run's own row, keys act on its best
+checkpoint. Losses are in nats per token; a ~ marks a loss on a subset of the validation split.
+Losses under different protocols or on different texts are not comparable: a loss column is sorted
+within one protocol, and the line at the top names what it leaves out.
 
-/ narrows the list: val<1.6 d_model=384 corpus:tiny, words of a run's name or note, -is:damaged; or
-between two conditions takes either.
-Names are run, step, val, train, gap, ppl, elo, size (10MB), age (2h), params, corpus, parent, note,
-state, protocol, is (best, last, damaged), and every setting. Escape shows everything again.
+/ filters: val<1.6 d_model=384 corpus:tiny, words from a run's name or note, -is:damaged; put "or"
+between two conditions to accept either. Fields are run, step, val, train, gap, ppl, elo, size
+(10MB), age (2h), params, corpus, parent, note, state, protocol, is (best, last, damaged), and
+every setting. Escape clears the filter.
 
-Space marks checkpoints: c lets them write side by side, v shows their texts without their names, so
-that you judge by taste (Elo). l walks through a run's steps with one sample. s sorts by the next
-column, S turns the order round, u takes all marks away. b goes to the best and looks whether a
-sample of it is copied from the training text.
+Space marks checkpoints. c compares their texts side by side; v is a blind test that hides which
+checkpoint wrote what (Elo); l steps through a run's checkpoints with one prompt. s sorts by the
+next column, S reverses the order, u clears the marks. b jumps to the best checkpoint and checks
+whether a sample of it is copied from the training text.
 
-Enter shows the run in the Train place. t goes on training exactly where the run stopped; f opens
-its config for a new run that starts from the checkpoint's weights. n gives a run another name
-(forks still find it), a a note, d deletes. Grey lines cannot be used; the line below says why."""
+Enter shows the run on the Train screen. t resumes training exactly where the run stopped; f opens
+its config for a new run that starts from the checkpoint's weights. n renames a run (forks still
+find it), a adds a note, d deletes. Grey rows cannot be used; the line below says why."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "compare", "Compare", id="checkpoints.compare"),
         Binding("l", "lapse", "Time-lapse", id="checkpoints.lapse"),
-        Binding("v", "taste", "Taste test", id="checkpoints.taste"),
+        Binding("v", "taste", "Blind test", id="checkpoints.taste"),
         Binding("enter", "open_run", "Show run", show=False, id="checkpoints.open"),
         Binding("g", "generate", "Generate", id="checkpoints.generate"),
-        Binding("t", "resume", "Train on", show=False, id="checkpoints.resume"),
+        Binding("t", "resume", "Resume", show=False, id="checkpoints.resume"),
         Binding("f", "fork", "Fork", show=False, id="checkpoints.fork"),
-        Binding("y", "copy_reference", "Copy its name", show=False, id="checkpoints.copy"),
+        Binding("y", "copy_reference", "Copy name", show=False, id="checkpoints.copy"),
     ]
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ its config for a new run that starts from the checkpoint's weights. n gives a ru
             usable = [item for item in self.shown if item.is_usable]
             items = sort_items(usable, "val", is_descending=False, now=0.0)
         if len(items) < 2:
-            self.lab.say("a taste test needs two checkpoints that can write", is_error=True)
+            self.lab.say("a blind test needs two usable checkpoints", is_error=True)
             return
         names = RunNames(self.runs)
         self._show_over(TastingScreen(self.writer, items[:MOST_TASTED], names))

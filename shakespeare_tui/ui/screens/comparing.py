@@ -29,7 +29,7 @@ from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 
 PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
 _NARROWEST = 24
-_NO_CORPUS = "Real words and copies need the corpus of the run: fetch it in the Data place (1)."
+_NO_CORPUS = "Word and copy measures need the corpus of the run: fetch it on the Data screen (1)."
 
 
 class CurvesRead(Message):
@@ -50,13 +50,13 @@ class ComparingScreen(WritingScreen):
     """
 
     HELP: ClassVar[str] = """\
-The marked checkpoints go on from the same prompt with the same seed. Words that the first one did
-not write stand out; the first character that differs is reversed.
+The marked checkpoints continue the same prompt with the same seed. Words that the first one did
+not write are highlighted; the first character that differs is shown in reverse.
 
-Tab leads from the texts to their measures, to the loss curves of the runs, and to the settings that
-differ. Of each measure the best is marked where one is better. Up and down scroll the texts
-together, left and right bring columns that have no room. p changes the prompt, n the seed, o the
-length; escape leads back."""
+Tab switches between the texts, their measures, the runs' loss curves, and the settings that
+differ. The best value of each measure is marked. Up and down scroll all texts together; left and
+right show columns that do not fit. p changes the prompt, n the seed, o the length; escape goes
+back."""
     DEFAULT_CSS: ClassVar[str] = """
     ComparingScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
     ComparingScreen #texts > .text { width: 1fr; min-width: 26; height: 1fr; }
@@ -66,7 +66,7 @@ length; escape leads back."""
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "pane(1)", "Next view", id="comparing.next"),
-        Binding("shift+tab", "pane(-1)", "View before", show=False, id="comparing.before"),
+        Binding("shift+tab", "pane(-1)", "Previous view", show=False, id="comparing.before"),
         Binding("left", "columns(-1)", "Columns to the left", show=False, id="comparing.left"),
         Binding("right", "columns(1)", "Columns to the right", show=False, id="comparing.right"),
     ]
@@ -199,7 +199,7 @@ length; escape leads back."""
         table = self._table(rows, "", "★")
         left = sum(text.measures is None and text.state != "failed" for text in written)
         if left and self.writer.is_busy:
-            table = table + Content.styled(f"\n\n{left} still to be written …", "$text-muted")
+            table = table + Content.styled(f"\n\n{left} not generated yet …", "$text-muted")
         elif any(text.measures and text.measures.memorisation is None for text in written):
             table = table + Content.styled(f"\n\n{_NO_CORPUS}", "$text-muted")
         self.query_one("#measures-table", Static).update(table)

@@ -32,15 +32,15 @@ class ConfigScreen(LabScreen):
 
     PLACE: ClassVar[str] = "config"
     HELP: ClassVar[str] = """\
-Every setting of the next run, with its range, its default and what it was in the preset. A dot
-marks what you changed, a cross what is wrong. Enter edits a row; space takes the next choice.
+Every setting of the next run, with its range, default and preset value. A dot marks what you
+changed, a cross what is invalid. Enter edits a row; space selects the next choice.
 
-The card beside it works out what the config costs: parameters, memory, tokens and time. The speed
-is measured on this machine for a second, when you press m or pause. Advice comes from the tuning
-guide (shakespeare-tui config guide).
+The card beside the form estimates what the config costs: parameters, memory, tokens and time.
+Speed is measured on this machine for a second when you press m or pause typing. Advice comes from
+the tuning guide (shakespeare-tui config guide).
 
-Nothing is lost: undo goes back through presets and files too, and the draft is kept on disk
-as you type, mistakes and all."""
+Nothing is lost: undo also reverts loading a preset or a file, and the draft is saved to disk as
+you type, errors included."""
     CSS_PATH = "config.tcss"
     HORIZONTAL_BREAKPOINTS = [
         (0, "-narrow"),
@@ -57,9 +57,9 @@ as you type, mistakes and all."""
         Binding("w", "save", "Save", id="config.save"),
         Binding("o", "open", "Open a file", show=False, id="config.open"),
         Binding("e", "editor", "Edit in $EDITOR", show=False, id="config.editor"),
-        Binding("m", "measure", "Measure the speed", show=False, id="config.measure"),
+        Binding("m", "measure", "Measure speed", show=False, id="config.measure"),
         Binding("a", "advice", "Follow advice", show=False, id="config.advice"),
-        Binding("F", "fast", "Fast preset", show=False, id="config.fast"),
+        Binding("F", "fast", f"Load {DEFAULT_PRESET}", show=False, id="config.fast"),
         Binding("y", "copy", "Copy as YAML", show=False, id="config.copy"),
         Binding("x", "forget", "New weights", show=False, id="config.new_weights"),
         # The same while a text field has the focus.
@@ -305,7 +305,7 @@ as you type, mistakes and all."""
         if training.is_active:
             self.lab.say(f"{training.run_name or 'a run'} is being trained: its speed is in Train")
         elif not self._card.measure_speed():
-            self.lab.say("mend the mistakes first: n goes to the next one", is_error=True)
+            self.lab.say("fix the errors first: n goes to the next one", is_error=True)
 
     def action_advice(self) -> None:
         """List all advice; what is chosen is followed."""

@@ -51,26 +51,26 @@ class DataScreen(LabScreen):
     PLACE: ClassVar[str] = "data"
     CSS_PATH = "data.tcss"
     HELP: ClassVar[str] = """\
-Corpora to learn from: named ones, text files in data/, and those you import. The one under the
-highlight is read and measured while you watch; [ and ] go through the tabs, escape comes back.
+Corpora to train on: named ones, text files in data/, and files you import. The selected one is
+read and analysed as you watch; [ and ] switch tabs, escape returns to the list.
 
-u takes it for training: Config and Train then use it. f fetches a named corpus and verifies its
-SHA-256. i imports a file or a folder of text files of your own; the Overview then says whether it
-is fit for training: encoding, size, rare characters.
+u selects it for training: Config and Train then use it. f downloads a named corpus and verifies
+its SHA-256. i imports a text file or a folder of text files; Overview then says whether it is
+suitable for training: encoding, size, rare characters.
 
-Losses of counting models (nats per character on the validation part) are what a trained model has
-to beat. The text shows where the validation part begins, and the token ids (t). Windows shows how
-seq_len and stride cut the training part, and how targets follow inputs by one character."""
+The n-gram baselines (nats per character on the validation split) are what a trained model has to
+beat. Text shows where the validation split begins, and token ids (t). Windows shows how seq_len
+and stride cut the training split, and how targets are shifted from inputs by one character."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "use", "Use", tooltip="train on this corpus", id="data.use"),
         Binding("f", "fetch", "Fetch", id="data.fetch"),
         Binding("i", "import_text", "Import", id="data.import"),
-        Binding("x", "cancel", "Call off", id="data.cancel"),
-        Binding("left_square_bracket", "tab(-1)", "Tab before", show=False, id="data.tab_before"),
+        Binding("x", "cancel", "Cancel", id="data.cancel"),
+        Binding("left_square_bracket", "tab(-1)", "Previous tab", show=False, id="data.tab_before"),
         Binding("right_square_bracket", "tab(1)", "Tabs", key_display="[ ]", id="data.tab_after"),
         Binding("y", "copy_figures", "Copy figures", show=False, id="data.copy"),
-        Binding("r", "read_again", "Read again", show=False, id="data.read_again"),
-        Binding("delete", "forget", "Take off the list", show=False, id="data.forget"),
+        Binding("r", "read_again", "Refresh", show=False, id="data.read_again"),
+        Binding("delete", "forget", "Remove from list", show=False, id="data.forget"),
     ]
 
     def __init__(self) -> None:

@@ -30,8 +30,8 @@ class EditingScreen(ListingScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d,delete", "delete", "Delete", show=False, id="checkpoints.delete"),
-        Binding("n", "rename", "Rename the run", show=False, id="checkpoints.rename"),
-        Binding("a", "annotate", "Note on the run", show=False, id="checkpoints.annotate"),
+        Binding("n", "rename", "Rename run", show=False, id="checkpoints.rename"),
+        Binding("a", "annotate", "Add a note", show=False, id="checkpoints.annotate"),
     ]
 
     @work(thread=True, group="change")
@@ -116,7 +116,7 @@ class EditingScreen(ListingScreen):
         entry, checkpoint = line.item.run, line.item.checkpoint
         run = RunFolder(entry.path)
         if entry.info is None:
-            text = f"{entry.path}\nis damaged, or no run of this program; all that is in it goes."
+            text = f"{entry.path}\nis damaged or not a run of this program; all of it is deleted."
             return f"Delete {entry.name}", text, lambda: delete_foreign(entry.path)
         if line.kind == "run" or checkpoint is None:
             return f"Delete {entry.name}", self._lost_with_run(line), lambda: delete_run(run)
@@ -135,7 +135,7 @@ class EditingScreen(ListingScreen):
                 "another one takes its place." if left else "the run then has none."
             )
         if checkpoint.is_last:
-            text += "\nTraining on then begins at an earlier step."
+            text += "\nResuming then starts from an earlier step."
         step = checkpoint.step
         return f"Delete {checkpoint.reference}", text, lambda: delete_checkpoint(run, step)
 

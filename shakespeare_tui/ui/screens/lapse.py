@@ -32,15 +32,15 @@ class LapseScreen(WritingScreen):
     """
 
     HELP: ClassVar[str] = """\
-What one and the same prompt and seed come to at each checkpoint of a run. Left and right walk from
-step to step, home and end go to the first and the last, space plays. Words that the checkpoint
-before did not write stand out, the first character that differs is reversed.
+One prompt and one seed, continued by each checkpoint of a run. Left and right step through the
+checkpoints, home and end jump to the first and last, space plays. Words that the previous
+checkpoint did not write are highlighted; the first character that differs is shown in reverse.
 
-Texts are written once and kept. p changes the prompt, n the seed, o the length; escape
-leads back."""
+Texts are generated once and kept. p changes the prompt, n the seed, o the length; escape goes
+back."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "walk(-1)", "Steps", key_display="←→", id="lapse.earlier"),
-        Binding("right", "walk(1)", "Later step", show=False, id="lapse.later"),
+        Binding("right", "walk(1)", "Next step", show=False, id="lapse.later"),
         Binding("space", "play", "Play", id="lapse.play"),
         Binding("home", "go_to(0)", "First step", show=False, id="lapse.first"),
         Binding("end", "go_to(-1)", "Last step", show=False, id="lapse.last"),
@@ -108,8 +108,8 @@ leads back."""
             note = state_note(written)
             if not note and other is not None and self.index:
                 step = self.items[self.index - 1].checkpoint
-                note = difference_note(written.text, other, is_whole=True)
-                note += f" since {step.step:,}" if step else ""
+                than = f"step {step.step:,}" if step else "the one before"
+                note = difference_note(written.text, other, is_whole=True, than=than)
             pane.border_subtitle = Content(note)
         for text in self.query("#lapse").results(Static):
             if written.error:

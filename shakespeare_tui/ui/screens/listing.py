@@ -30,8 +30,8 @@ from shakespeare_tui.ui.widgets.filter_bar import FilterBar
 SORTS: tuple[str | None, ...] = (None, "val", "train", "gap", "elo", "step", "size", "age", "run")
 """None is by run, newest first. Losses, sizes and ages begin with the smallest."""
 _EMPTY = (
-    "There are no runs yet.\n\nPress 3, then s, to train a first model: two minutes make a small "
-    "Shakespeare. Its checkpoints are then listed here."
+    "There are no runs yet.\n\nPress 3, then s, to train a first model in about two minutes. "
+    "Its checkpoints will be listed here."
 )
 _EXAMPLE = "val<1.6 d_model=384 corpus:tiny"
 _DONE_WITH_CHECKPOINTS = frozenset(("mark", "filter", "compare", "lapse", "taste", "generate"))
@@ -53,11 +53,11 @@ class ListingScreen(LabScreen):
         Binding("space", "mark", "Mark", id="checkpoints.mark"),
         Binding("slash", "filter", "Filter", id="checkpoints.filter"),
         Binding("s", "sort", "Sort", show=False, id="checkpoints.sort"),
-        Binding("S", "reverse", "Sort the other way", show=False, id="checkpoints.reverse"),
-        Binding("u", "unmark", "Unmark all", show=False, id="checkpoints.unmark"),
-        Binding("b", "go_to_best", "Go to the best", show=False, id="checkpoints.best"),
-        Binding("r", "reload", "Read again", show=False, id="checkpoints.reload"),
-        Binding("escape", "leave_filter", "Take the filter away", show=False, id="checkpoints.all"),
+        Binding("S", "reverse", "Reverse the order", show=False, id="checkpoints.reverse"),
+        Binding("u", "unmark", "Clear marks", show=False, id="checkpoints.unmark"),
+        Binding("b", "go_to_best", "Go to best", show=False, id="checkpoints.best"),
+        Binding("r", "reload", "Refresh", show=False, id="checkpoints.reload"),
+        Binding("escape", "leave_filter", "Clear filter", show=False, id="checkpoints.all"),
     ]
 
     def __init__(self) -> None:

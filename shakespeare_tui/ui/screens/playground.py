@@ -50,19 +50,19 @@ class PlaygroundScreen(WritingColumns):
         Binding("p", "edit_prompt", "Prompt", id="playground.prompt"),
         Binding("u", "undo_columns", "Undo", id="playground.undo"),
         Binding("n", "next_seed", "Next seed", id="playground.next_seed"),
-        Binding("v", "paste_text", "Read a text of your own", show=False, id="playground.paste"),
+        Binding("v", "paste_text", "Paste a text", show=False, id="playground.paste"),
         Binding("h,f2", "list_steps", "Steps", show=False, id="playground.steps"),
-        Binding("left", "move(-1)", "Column before", show=False, id="playground.left"),
-        Binding("right", "move(1)", "Column after", show=False, id="playground.right"),
-        Binding("a", "add_column", "Add a column", show=False, id="playground.add"),
-        Binding("d", "remove_column", "Remove the column", show=False, id="playground.remove"),
+        Binding("left", "move(-1)", "Previous column", show=False, id="playground.left"),
+        Binding("right", "move(1)", "Next column", show=False, id="playground.right"),
+        Binding("a", "add_column", "Add column", show=False, id="playground.add"),
+        Binding("d", "remove_column", "Remove column", show=False, id="playground.remove"),
         Binding("c", "choose_checkpoint", "Checkpoint", show=False, id="playground.checkpoint"),
-        Binding("l", "ask_length", "Characters to write", show=False, id="playground.length"),
-        Binding("number_sign", "ask_seed", "Set the seed", show=False, id="playground.seed"),
-        Binding("y", "copy_written", "Copy the text", show=False, id="playground.copy"),
+        Binding("l", "ask_length", "Length", show=False, id="playground.length"),
+        Binding("number_sign", "ask_seed", "Seed", show=False, id="playground.seed"),
+        Binding("y", "copy_written", "Copy text", show=False, id="playground.copy"),
         Binding("o", "export", "Export", show=False, id="playground.export"),
-        Binding("f", "batch", "Many speakers to a file", show=False, id="playground.batch"),
-        Binding("r", "reload", "Look for checkpoints", show=False, id="playground.reload"),
+        Binding("f", "batch", "Batch to a file", show=False, id="playground.batch"),
+        Binding("r", "reload", "Find new checkpoints", show=False, id="playground.reload"),
     ]
 
     def compose_body(self) -> ComposeResult:
@@ -136,7 +136,7 @@ class PlaygroundScreen(WritingColumns):
         if self.chosen is None:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
         elif len(text) < 2:
-            self.lab.say("the text is too short: two characters at least", is_error=True)
+            self.lab.say("the text is too short: at least two characters", is_error=True)
         else:
             self.add_class("-reading")
             self.query_one(ReadingView).open_text(

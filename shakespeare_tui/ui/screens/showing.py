@@ -71,7 +71,7 @@ class ShowingScreen(SteeringScreen):
             key_display="< >",
             id="replay.faster",
         ),
-        Binding("o", "choose_overlays", "Lay runs over", show=False, id="train.overlay"),
+        Binding("o", "choose_overlays", "Overlay runs", show=False, id="train.overlay"),
         Binding("w", "choose_run", "Show a run", show=False, id="train.watch"),
         Binding("b", "go_live", "Back", id="train.live"),
     ]
@@ -228,7 +228,7 @@ class ShowingScreen(SteeringScreen):
     def action_choose_overlays(self) -> None:
         """Choose runs to lay behind the curve."""
         dialog = ChooseRuns(
-            "Lay over the chart",
+            "Overlay on the chart",
             self.lab.services.runs_root,
             chosen=self.overlays,
             left_out=[self.view.name],

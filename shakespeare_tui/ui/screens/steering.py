@@ -52,7 +52,7 @@ class SteeringScreen(LabScreen):
         Binding("g", "sample_now", "Sample", id="train.sample"),
         Binding("g", "generate", "Generate", id="train.sample"),
         Binding("G", "ask_prompt", "Sample from a prompt", show=False, id="train.prompt"),
-        Binding("l", "ask_learning_rate", "Rate", id="train.rate"),
+        Binding("l", "ask_learning_rate", "LR", id="train.rate"),
         Binding("e", "ask_extension", "Extend", show=False, id="train.extend"),
         Binding("n", "ask_note", "Note", show=False, id="train.note"),
         Binding("f", "fork", "Fork", id="train.fork"),
@@ -115,7 +115,7 @@ class SteeringScreen(LabScreen):
             )
             return
         if not is_heard:
-            self.lab.say("no trainer is at work on this run", is_error=True)
+            self.lab.say("no process is training this run", is_error=True)
         elif told:
             self.lab.say(told)
 
@@ -186,7 +186,7 @@ class SteeringScreen(LabScreen):
         def answer(text: str) -> None:
             command = questions.parse_learning_rate(text, peak)
             rate = format_rate(command.learning_rate, 3)
-            self._post(command, f"the schedule's peak becomes {rate} after this step")
+            self._post(command, f"the peak LR becomes {rate} after this step")
 
         value = "" if peak is None else format_rate(peak, 3)
         self._ask("Peak learning rate", "5e-4, or x0.5", value, answer)
@@ -196,7 +196,7 @@ class SteeringScreen(LabScreen):
         timed = questions.is_timed(self.view.history)
 
         def answer(text: str) -> None:
-            self._post(questions.parse_extension(text, timed=timed), "the run becomes longer")
+            self._post(questions.parse_extension(text, timed=timed), "the run is extended")
 
         self._ask(*self._length_question("Extend by", timed), answer)
 

@@ -39,22 +39,22 @@ class TastingScreen(WritingScreen):
     """
 
     HELP: ClassVar[str] = """\
-Two checkpoints go on from the same prompt with the same seed. Which is which is hidden until you
+Two checkpoints continue the same prompt with the same seed. Which is which stays hidden until you
 press left or right for the better text, or t for a tie. s skips a pair without a verdict.
 
-The verdicts are kept beside the runs. From all of them each checkpoint gets a rating on Elo's
-scale, where 400 points are odds of ten to one, and how sure it is: 1540±80 means that it most
-likely lies within 80 points. The pair shown next is the one whose verdict tells the most."""
+Verdicts are saved beside the runs and give each checkpoint an Elo rating, where 400 points mean
+odds of ten to one, with its uncertainty: 1540±80 means that the rating most likely lies within 80
+points. The next pair is always the one whose verdict is most informative."""
     DEFAULT_CSS: ClassVar[str] = """
     TastingScreen #pair { height: 1fr; }
     TastingScreen #pair > .text { width: 1fr; height: 1fr; }
     TastingScreen #told { height: auto; max-height: 4; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "judge(1.0)", "Left better", key_display="←", id="tasting.left"),
-        Binding("right", "judge(0.0)", "Right better", key_display="→", id="tasting.right"),
-        Binding("t,equals_sign", "judge(0.5)", "Tie", id="tasting.tie"),
-        Binding("s", "skip", "Skip", show=False, id="tasting.skip"),
+        Binding("left", "judge(1.0)", "Left better", key_display="←", id="blind_test.left"),
+        Binding("right", "judge(0.0)", "Right better", key_display="→", id="blind_test.right"),
+        Binding("t,equals_sign", "judge(0.5)", "Tie", id="blind_test.tie"),
+        Binding("s", "skip", "Skip", show=False, id="blind_test.skip"),
     ]
 
     def __init__(
@@ -131,10 +131,10 @@ likely lies within 80 points. The pair shown next is the one whose verdict tells
         """Keep the verdict, tell where the texts came from, and go on to the next pair."""
         written = [self.written(item) for item in self._two]
         if any(text.state == "failed" for text in written):
-            self.lab.say("one of them cannot write: s goes on to the next pair", is_error=True)
+            self.lab.say("one of them cannot generate: s skips to the next pair", is_error=True)
             return
         if not all(text.is_whole for text in written):
-            self.lab.say("both are to be read to their end first")
+            self.lab.say("read both to the end first")
             return
         first, second = self.pair
         verdict = Verdict(
@@ -148,7 +148,7 @@ likely lies within 80 points. The pair shown next is the one whose verdict tells
         try:
             append_verdict(self.lab.services.runs_root, verdict)
         except OSError as error:
-            self.lab.say(f"the verdict cannot be kept: {error.strerror or error}", is_error=True)
+            self.lab.say(f"the verdict cannot be saved: {error.strerror or error}", is_error=True)
             return
         self.games.append(Game(first, second, score))
         self.told = self._tell(first, second, score)
@@ -161,7 +161,7 @@ likely lies within 80 points. The pair shown next is the one whose verdict tells
         for side, key in (("Left", first), ("right", second)):
             parts += [(f"{side} was ", "$text-muted"), (key, "bold"), (f" {ratings[key]}, ", "")]
         best = max(ratings, key=lambda key: ratings[key].points)
-        parts.append((f"ahead of all is {best}.", "$text-muted"))
+        parts.append((f"in the lead:{best}.", "$text-muted"))
         return Content.assemble(*parts)
 
     def action_skip(self) -> None:

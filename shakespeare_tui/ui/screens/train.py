@@ -10,7 +10,6 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
-from shakespeare_tui.core.config_loading import DEFAULT_PRESET
 from shakespeare_tui.core.process_memory import resident_bytes
 from shakespeare_tui.core.run_figures import run_figures
 from shakespeare_tui.core.run_history import RunHistory
@@ -32,7 +31,7 @@ from shakespeare_tui.ui.widgets.samples_pane import SamplesPane
 from shakespeare_tui.ui.widgets.train_advice import TrainAdvice
 
 _TICKS_A_SECOND = 4
-_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Rates", "result": "Result"}
+_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "LR", "result": "Result"}
 _KEYS_AFTER = (
     ("g", "generate"),
     ("5", "compare"),
@@ -50,21 +49,21 @@ class TrainScreen(ViewingScreen):
     PLACE: ClassVar[str] = "train"
     CSS_PATH = "train.tcss"
     HELP: ClassVar[str] = """\
-The chart shows the training loss of each step and its running mean, validation losses as dots, and
-what the n-gram baselines reach. Marks on its lower edge are checkpoints, samples, diagnoses and
+The chart shows the training loss of each step and its running mean, validation losses as dots,
+and the n-gram baselines. Marks on the lower edge are checkpoints, samples, diagnoses and
 commands. Losses are in nats per token.
 
-Arrows read values in the chart (left, right) and zoom (up, down); in the samples they go from one
-step to the next; on the bar of a replay they jump. Tab moves between the parts.
+In the chart, left and right read values, up and down zoom; in the samples, left and right step
+through time; on the replay bar they jump. Tab moves between the panes.
 
-s starts what the Config place holds, asks before it stops a run, and resumes one that has ended; S
-starts another. A run belongs to the lab, not to this place: look around as you like. Commands take
-effect at the end of a step and are recorded in the run. w shows another run: live while another
-process trains it, replayed when it is over; o lays finished runs behind the curve."""
+s starts a run with the config from the Config screen, asks before it stops a run, and resumes one
+that has ended; S starts a new one. A run keeps training while you visit other screens. Commands
+take effect at the end of a step and are recorded in the run. w shows another run: live while
+another process trains it, otherwise as a replay; o overlays finished runs on the chart."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "next_pane(1)", "Next part", show=False, id="train.next_pane"),
-        Binding("shift+tab", "next_pane(-1)", "Part before", show=False, id="train.pane_before"),
-        Binding("m", "enlarge", "Enlarge the part", show=False, id="train.enlarge"),
+        Binding("tab", "next_pane(1)", "Next pane", show=False, id="train.next_pane"),
+        Binding("shift+tab", "next_pane(-1)", "Previous pane", show=False, id="train.pane_before"),
+        Binding("m", "enlarge", "Maximise pane", show=False, id="train.enlarge"),
     ]
     memory_bytes: ClassVar[Callable[[], int | None]] = staticmethod(resident_bytes)
 
@@ -244,7 +243,7 @@ process trains it, replayed when it is over; o lays finished runs behind the cur
             advice.show_looking()
         else:
             problem = training.message if training.state == "failed" else ""
-            advice.show_first_steps(self.lab.services.draft.stem or DEFAULT_PRESET, problem)
+            advice.show_first_steps(self.lab.services.draft.described(), problem)
 
     # --- parts ---------------------------------------------------------------------------------
 

@@ -14,18 +14,20 @@ class ViewingScreen(ShowingScreen):
     """Keys of the chart and the samples that work wherever the focus is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus,equals_sign", "smooth(1)", "Smoother", show=False, id="chart.smoother"),
-        Binding("minus", "smooth(-1)", "Less smooth", show=False, id="chart.rougher"),
-        Binding("x", "log_steps", "Log or linear steps", show=False, id="chart.log_steps"),
-        Binding("v", "log_loss", "Log or linear loss", show=False, id="chart.log_loss"),
+        Binding("plus,equals_sign", "smooth(1)", "More smoothing", show=False, id="chart.smoother"),
+        Binding("minus", "smooth(-1)", "Less smoothing", show=False, id="chart.rougher"),
+        Binding("x", "log_steps", "Log/linear steps", show=False, id="chart.log_steps"),
+        Binding("v", "log_loss", "Log/linear loss", show=False, id="chart.log_loss"),
         Binding("z", "zoom(0.5)", "Zoom in", show=False, id="train.zoom_in"),
         Binding("Z", "zoom(2.0)", "Zoom out", show=False, id="train.zoom_out"),
         Binding("0", "show_all", "Show all steps", show=False, id="train.show_all"),
-        Binding("i", "pin", "Pin the prompt", show=False, id="samples.pin"),
-        Binding("left_square_bracket", "scrub(-1)", "Earlier sample", show=False, id="train.older"),
-        Binding("right_square_bracket", "scrub(1)", "Later sample", show=False, id="train.newer"),
-        Binding("y", "copy_sample", "Copy the sample", show=False, id="train.copy_sample"),
-        Binding("Y", "copy_figures", "Copy the figures", show=False, id="train.copy_figures"),
+        Binding("i", "pin", "Pin prompt", show=False, id="samples.pin"),
+        Binding(
+            "left_square_bracket", "scrub(-1)", "Previous sample", show=False, id="train.older"
+        ),
+        Binding("right_square_bracket", "scrub(1)", "Next sample", show=False, id="train.newer"),
+        Binding("y", "copy_sample", "Copy sample", show=False, id="train.copy_sample"),
+        Binding("Y", "copy_figures", "Copy figures", show=False, id="train.copy_figures"),
     ]
 
     # --- chart ---------------------------------------------------------------------------------

@@ -52,9 +52,9 @@ class WritingScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask_prompt", "Prompt", id="writing.prompt"),
         Binding("n", "next_seed", "Next seed", id="writing.next_seed"),
-        Binding("o", "ask_tokens", "How long", show=False, id="writing.tokens"),
+        Binding("o", "ask_tokens", "Length", show=False, id="writing.tokens"),
         Binding("x", "stop", "Stop", show=False, id="writing.stop"),
-        Binding("g", "again", "Write again", show=False, id="writing.again"),
+        Binding("g", "again", "Rewrite", show=False, id="writing.again"),
         Binding("escape", "back", "Back", id="writing.back"),
         Binding("up,k", "scroll(-1)", "Up", show=False, id="writing.up"),
         Binding("down,j", "scroll(1)", "Down", show=False, id="writing.down"),

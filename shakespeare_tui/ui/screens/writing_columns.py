@@ -28,8 +28,7 @@ _SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
 _MOST_UNDONE = 10
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
-    "There is no checkpoint yet.\n\nPress 3, then s, to train a model: two minutes make a small "
-    "Shakespeare."
+    "There is no checkpoint yet.\n\nPress 3, then s, to train a model in about two minutes."
 )
 
 
@@ -264,7 +263,7 @@ class WritingColumns(ChoosingCheckpoint):
         if await self.strip.add():
             self._can_undo(before)
         else:
-            self.lab.say("there are six columns, which is all that fit")
+            self.lab.say("there are already six columns, the maximum")
         self.show_advice()
 
     async def action_remove_column(self) -> None:
@@ -335,7 +334,7 @@ class WritingColumns(ChoosingCheckpoint):
             self._show_head()
 
         bar = self.query_one(AskBar)
-        bar.ask(label, "enter takes it · esc leaves", str(value), answer)
+        bar.ask(label, "enter accepts · esc cancels", str(value), answer)
 
 
 def _remembered(text: str) -> tuple[str, ...]:

@@ -45,9 +45,12 @@ def _pieces(text: str, other: str) -> list[tuple[str, str]]:
     ]
 
 
-def difference_note(text: str, other: str, *, is_whole: bool) -> str:
-    """Where two texts part, and how much of ``text`` is new; in words."""
+def difference_note(text: str, other: str, *, is_whole: bool, than: str = "") -> str:
+    """Where two texts part, and how much of ``text`` is not in the other; ``than`` names that."""
     at = first_difference(text, other)
     if at is None:
         return "the same text" if is_whole and text == other else "no difference yet"
-    return f"differs from character {at + 1:,} on, {_compared(other, text).share:.0%} new"
+    share = f"{_compared(other, text).share:.0%}"
+    if than:
+        return f"{share} differs from {than}, starting at character {at + 1:,}"
+    return f"{share} differs, starting at character {at + 1:,}"

@@ -40,13 +40,13 @@ class ConfigChooser:
 
     def begin_with(self) -> None:
         """Ask for a preset or a past run, and load it."""
-        self._ask("Begin with", self._draft.origin.name, self.load)
+        self._ask("Start from", self._draft.origin.name, self.load)
 
     def load(self, origin: Origin) -> None:
         """Replace the draft, as one step."""
         had_changes = bool(self._draft.changed_paths)
         if self._draft.load(origin) and had_changes:
-            self._screen.lab.say(f"loaded {origin.name}; u brings your changes back")
+            self._screen.lab.say(f"loaded {origin.name}; u undoes this")
         self._changed(None)
 
     def compare_with(self, current: str, then: Callable[[Origin], None]) -> None:
@@ -73,10 +73,10 @@ class ConfigChooser:
         def follow(choice: Choice | None) -> None:
             changes = dict(advice[int(choice.name) - 1].overrides) if choice else {}
             if choice and not changes:
-                self._screen.lab.say("this advice leaves the choice to you")
+                self._screen.lab.say("this advice names no single value")
             elif self._draft.set_texts(changes):
                 told = ", ".join(f"{path} {text}" for path, text in changes.items())
-                self._screen.lab.say(f"{told}; u takes it back")
+                self._screen.lab.say(f"{told}; u undoes this")
                 self._changed(next(iter(changes)))
 
         dialog = ChoiceDialog("Follow advice", advice_choices(advice))

@@ -98,8 +98,8 @@ class ChoiceDialog(Dialog[Choice | None]):
         """A filter above the list."""
         with Vertical() as frame:
             frame.border_title = Content(self._title)
-            frame.border_subtitle = Content("type to narrow · enter chooses · esc closes")
-            yield OrderedInput(placeholder="type to narrow", compact=True)
+            frame.border_subtitle = Content("type to filter · enter selects · esc closes")
+            yield OrderedInput(placeholder="type to filter", compact=True)
             options = Options(markup=False, compact=True)
             options.can_focus = False
             yield options
@@ -195,7 +195,7 @@ class ProblemsDialog(Dialog[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e,enter", "answer('again')", "Edit again", id="config.edit_again"),
         Binding("x", "answer('discard')", "Discard it", id="config.edit_discard"),
-        Binding("escape,q", "answer('leave')", "Leave it", id="config.problems_close"),
+        Binding("escape,q", "answer('leave')", "Keep for later", id="config.problems_close"),
     ]
 
     def __init__(self, title: str, text: str, *, can_edit: bool) -> None:

@@ -30,7 +30,7 @@ def editor_command() -> list[str]:
     for name in _USUAL:
         if found := shutil.which(name):
             return [found]
-    raise UserError("no editor was found; set $EDITOR, or save the config (w) and edit the file")
+    raise UserError("no editor found; set $EDITOR, or save the config (w) and edit the file")
 
 
 def edit_file(app: App[Any], path: Path) -> str:

@@ -11,6 +11,7 @@ from shakespeare_tui.core.config_loading import ConfigError, load_config
 from shakespeare_tui.core.config_text import config_to_yaml
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.files import write_atomically
+from shakespeare_tui.core.formatting import counted
 from shakespeare_tui.core.output_file import write_output_file
 from shakespeare_tui.ui.widgets.config_dialogs import Answer, ProblemsDialog
 from shakespeare_tui.ui.widgets.config_editor import edit_file
@@ -55,11 +56,11 @@ class ConfigFiles:
         try:
             config = load_config(path)
         except UserError as error:
-            dialog = ProblemsDialog("The file cannot be used", str(error), can_edit=False)
+            dialog = ProblemsDialog("The file has errors", str(error), can_edit=False)
             self._screen.app.push_screen(dialog)
             return
         self._draft.load(Origin("file", str(path), config, stem=path.stem))
-        self._screen.lab.say(f"loaded {path}; u takes it back")
+        self._screen.lab.say(f"loaded {path}; u undoes this")
         self._changed()
 
     def ask_and_save(self) -> None:
@@ -67,8 +68,7 @@ class ConfigFiles:
         if self._draft.config is None:
             count = sum(map(len, self._draft.problems.values()))
             self._screen.lab.say(
-                f"mend {count} mistake{'s' * (count > 1)} first: n goes to the next one; until "
-                "then the draft is kept as it is",
+                f"fix {counted(count, 'error')} first: n goes to the next one; the draft is kept",
                 is_error=True,
             )
             return
@@ -118,12 +118,12 @@ class ConfigFiles:
         try:
             is_changed = self._draft.load_yaml(text, "your edit")
         except ConfigError as error:
-            dialog = ProblemsDialog("What you wrote cannot be used yet", str(error), can_edit=True)
+            dialog = ProblemsDialog("Your edit has errors", str(error), can_edit=True)
             self._screen.app.push_screen(dialog, self._answered)
             return
         self._forget_edited()
         if is_changed:
-            self._screen.lab.say("took your edit; u takes it back")
+            self._screen.lab.say("took your edit; u undoes this")
             self._changed()
 
     def _answered(self, answer: Answer | None) -> None:
@@ -132,7 +132,7 @@ class ConfigFiles:
         elif answer == "discard":
             self._forget_edited()
         else:
-            self._screen.lab.say("your text is kept; e goes on with it")
+            self._screen.lab.say("your text is kept; e edits it again")
 
     def _forget_edited(self) -> None:
         if self._edit_path is not None:

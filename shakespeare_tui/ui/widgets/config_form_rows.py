@@ -20,7 +20,7 @@ class ConfigRows(ConfigLines):
         Binding("enter", "edit", "Edit", id="config.edit"),
         Binding("space,right,l", "turn(1)", "Next choice", show=False, id="config.next_choice"),
         Binding("left,h", "turn(-1)", "Previous choice", show=False, id="config.previous_choice"),
-        Binding("r,backspace", "reset", "Put back", show=False, id="config.reset"),
+        Binding("r,backspace", "reset", "Reset", show=False, id="config.reset"),
         Binding(
             "right_square_bracket,shift+down",
             "section(1)",
@@ -35,10 +35,10 @@ class ConfigRows(ConfigLines):
             show=False,
             id="config.previous_section",
         ),
-        Binding("n", "problem(1)", "Next mistake", show=False, id="config.next_mistake"),
-        Binding("N", "problem(-1)", "Last mistake", show=False, id="config.last_mistake"),
+        Binding("n", "problem(1)", "Next error", show=False, id="config.next_mistake"),
+        Binding("N", "problem(-1)", "Previous error", show=False, id="config.last_mistake"),
         Binding("slash", "filter", "Filter", key_display="/", id="config.filter"),
-        Binding("c", "only_changed", "Only changes", show=False, id="config.only_changed"),
+        Binding("c", "only_changed", "Changes only", show=False, id="config.only_changed"),
     ]
 
     @dataclass

@@ -37,7 +37,9 @@ class ValueInput(OrderedInput):
         Binding("escape", "leave(False, 0)", "Cancel", id="config.cancel"),
         Binding("enter", "leave(True, 0)", "Done", id="config.done"),
         Binding("down,tab", "leave(True, 1)", "Done, next", show=False, id="config.done_down"),
-        Binding("up,shift+tab", "leave(True, -1)", "Done, last", show=False, id="config.done_up"),
+        Binding(
+            "up,shift+tab", "leave(True, -1)", "Done, previous", show=False, id="config.done_up"
+        ),
     ]
 
     def __init__(self, leave: Callable[[bool, int], None], *, id: str) -> None:  # noqa: A002

@@ -66,4 +66,4 @@ class DraftKeeper:
                 self._store.save(draft_record(history))
                 self.problem = ""
             except OSError as error:
-                self.problem = f"edits of the config cannot be kept: {error.strerror or error}"
+                self.problem = f"edits of the config cannot be saved: {error.strerror or error}"

@@ -90,7 +90,7 @@ class PathDialog(Dialog[Path | None]):
         """The field, and a line for what is in the way."""
         with Vertical() as frame:
             frame.border_title = Content(self._title)
-            frame.border_subtitle = Content("tab completes · enter takes it · esc closes")
+            frame.border_subtitle = Content("tab completes · enter accepts · esc closes")
             yield OrderedInput(
                 self._value,
                 placeholder=self._placeholder,

@@ -120,8 +120,8 @@ class CorpusDetail(Vertical):
 
 def _advice(item: ShelfItem, is_coming: bool) -> str:
     if item.standing == "unchecked":
-        return "Looking for it …"
+        return "Searching …"
     if is_coming:
-        return "It is being fetched; x calls that off."
+        return "Downloading; x cancels it."
     size = "" if item.size_bytes is None else f" ({format_bytes(item.size_bytes)})"
-    return f"It is not on this machine yet. Press f to fetch it{size}."
+    return f"It is not on this machine yet. Press f to download it{size}."

@@ -23,7 +23,7 @@ from shakespeare_tui.ui.widgets.config_inputs import OrderedInput
 if TYPE_CHECKING:
     from shakespeare_tui.core.corpus.completion import PathSuggestion
 
-_HINT = "tab completes · ↓↑ choose · enter takes a file, or a folder of text files"
+_HINT = "tab completes · ↓↑ choose · enter accepts a file, or a folder of text files"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class CorpusImport(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         """The field, what it may become, and a line of advice."""
         with Vertical() as frame:
-            frame.border_title = "Import a text of your own"
+            frame.border_title = "Import a text"
             frame.border_subtitle = "esc closes"
             yield PathField(placeholder="path of a text file or folder", id="path", compact=True)
             suggestions = OptionList(id="suggestions")

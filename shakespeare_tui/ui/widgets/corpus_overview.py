@@ -128,7 +128,7 @@ def _hash_words(item: ShelfItem) -> str:
         "own": "your own file, nothing to compare with",
         "absent": "will be verified when it is fetched",
         "damaged": "not verified",
-        "unchecked": "not looked at yet",
+        "unchecked": "not checked yet",
     }[item.standing]
 
 
@@ -139,7 +139,7 @@ def _sizes(state: "ScanState", width: int) -> Iterable[Content]:
         ("bytes", f"{size:,}", f"{format_bytes(size)}"),
         ("characters", f"{statistics.characters:,}", ""),
         ("lines", f"{statistics.lines:,}", f"longest {statistics.longest_line_characters:,}"),
-        ("vocabulary", f"{statistics.vocab_size:,}", "different characters"),
+        ("vocabulary", f"{statistics.vocab_size:,}", "distinct characters"),
     ]
     if len(state.source.paths) > 1:
         rows.insert(0, ("files", f"{len(state.source.paths):,}", ""))
@@ -156,7 +156,7 @@ def _kinds(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
     rows = [(label, getattr(shares, name)) for name, label in _KINDS]
     cells = max(len(f"{n:,}"), 6)
     room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 11))
-    yield heading("Kinds of characters")
+    yield heading("Character classes")
     for label, share in rows:
         yield Content.assemble(
             (label.ljust(14), "$text-muted"),
@@ -166,9 +166,9 @@ def _kinds(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
 
 
 def _split(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
-    yield heading("Split, in time order")
+    yield heading("Train/validation split")
     if state.split is None:
-        yield muted("comes when the whole text has been read")
+        yield muted("available once the whole text has been read")
         return
     split = state.split
     n = split.train + split.validation
@@ -202,13 +202,13 @@ def _first_lines(state: "ScanState") -> Iterable[Content]:
 
 
 def _baselines(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
-    yield heading("What counting alone predicts")
+    yield heading("N-gram baselines")
     losses = state.baselines.losses
     if state.phase == "done" and not losses:
         yield muted("the text is too short for n-gram baselines")
         return
     if not losses:
-        yield muted("comes when the whole text has been read")
+        yield muted("available once the whole text has been read")
         return
     largest = max(losses.values()) or 1.0
     room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - 8 - 12 - 2))

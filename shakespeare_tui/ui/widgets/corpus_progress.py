@@ -66,7 +66,7 @@ class CorpusProgress(Static):
         elif job.is_over or job.cancelled.is_set():
             self.display = True
             self.update(
-                Content.assemble("reading was cancelled  ", ("r reads it anew", "$text-muted"))
+                Content.assemble("reading was cancelled  ", ("r reads it again", "$text-muted"))
             )
         elif is_read:
             self.show("counting n-grams", 0, None)

@@ -39,7 +39,7 @@ class CharactersPage(TextPage):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "change_order", "Order", id="characters.order"),
-        Binding("l", "change_scale", "Log bars", id="characters.log"),
+        Binding("l", "change_scale", "Log scale", id="characters.log"),
     ]
     by_code_point = False
     is_log = False

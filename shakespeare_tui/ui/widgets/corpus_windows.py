@@ -26,8 +26,8 @@ class WindowPage(TextPage):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Window", key_display="←→", id="windows.previous"),
         Binding("right", "move(1)", "Next window", show=False, id="windows.next"),
-        Binding("less_than_sign", "skip(-1)", "A tenth back", show=False, id="windows.skip_back"),
-        Binding("greater_than_sign", "skip(1)", "A tenth on", show=False, id="windows.skip_on"),
+        Binding("less_than_sign", "skip(-1)", "Back 10 %", show=False, id="windows.skip_back"),
+        Binding("greater_than_sign", "skip(1)", "Forward 10 %", show=False, id="windows.skip_on"),
         Binding(
             "plus,equals_sign", "scale_seq_len(2)", "seq_len", key_display="+-", id="windows.longer"
         ),

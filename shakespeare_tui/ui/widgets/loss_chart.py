@@ -61,7 +61,7 @@ class LossChart(Chart, can_focus=True):
         Binding("right", "move_cursor(1)", "Read to the right", show=False, id="chart.right"),
         Binding("up", "zoom(0.5)", "Zoom in", show=False, id="chart.zoom_in"),
         Binding("down", "zoom(2.0)", "Zoom out", show=False, id="chart.zoom_out"),
-        Binding("shift+left", "pan(-1)", "Earlier", show=False, id="chart.earlier"),
+        Binding("shift+left", "pan(-1)", "Previous", show=False, id="chart.earlier"),
         Binding("shift+right", "pan(1)", "Later", show=False, id="chart.later"),
         Binding("pageup", "move_cursor(-10)", "Read ten back", show=False, id="chart.page_left"),
         Binding("pagedown", "move_cursor(10)", "Read ten on", show=False, id="chart.page_right"),

@@ -19,9 +19,9 @@ class PromptField(OrderedInput):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Write", key_display="enter", id="prompt.write"),
-        Binding("up", "earlier", "Prompt before", id="prompt.earlier"),
-        Binding("down", "later", "Prompt after", show=False, id="prompt.later"),
-        Binding("escape", "leave", "Leave the prompt", id="prompt.leave"),
+        Binding("up", "earlier", "Previous prompt", id="prompt.earlier"),
+        Binding("down", "later", "Next prompt", show=False, id="prompt.later"),
+        Binding("escape", "leave", "Unfocus", id="prompt.leave"),
     ]
 
     class Left(Message):

@@ -27,7 +27,7 @@ class ReadingView(ReadingDesk):
         Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="reading.more"),
         Binding("plus,equals_sign", "head(1)", "Head", key_display="+-", id="reading.more"),
         Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="reading.less"),
-        Binding("minus", "head(-1)", "Head before", show=False, id="reading.less"),
+        Binding("minus", "head(-1)", "Previous head", show=False, id="reading.less"),
         Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="reading.step"),
         Binding("right_square_bracket", "layer(1)", "Layer", key_display="[]", id="reading.step"),
         Binding("left_square_bracket", "step(-1)", _BEFORE, show=False, id="reading.step_before"),
@@ -38,7 +38,7 @@ class ReadingView(ReadingDesk):
         Binding("b", "show_side('branches')", "Branches", id="reading.branches"),
         Binding("m", "next_copy", "Next copy", show=False, id="reading.next_copy"),
         Binding("x", "stop", "Stop", show=False, id="reading.stop"),
-        Binding("y", "copy_reading", "Copy the text", show=False, id="reading.copy"),
+        Binding("y", "copy_reading", "Copy text", show=False, id="reading.copy"),
     ]
 
     class Left(Message):

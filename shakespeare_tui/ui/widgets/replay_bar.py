@@ -20,7 +20,7 @@ class ReplayBar(Widget, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "jump(-0.02)", "Jump", key_display="←→", id="replay.back"),
-        Binding("right", "jump(0.02)", "Jump on", show=False, id="replay.on"),
+        Binding("right", "jump(0.02)", "Jump ahead", show=False, id="replay.on"),
         Binding("home", "jump(-1.0)", "To the beginning", show=False, id="replay.home"),
         Binding("end", "jump(1.0)", "To the end", show=False, id="replay.end"),
     ]

@@ -36,7 +36,7 @@ class SamplesPane(VerticalScroll):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "scrub(-1)", "Samples", key_display="←→", id="samples.earlier"),
-        Binding("right", "scrub(1)", "Later sample", show=False, id="samples.later"),
+        Binding("right", "scrub(1)", "Next sample", show=False, id="samples.later"),
     ]
 
     class StepChosen(Message):

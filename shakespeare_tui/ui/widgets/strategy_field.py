@@ -24,8 +24,8 @@ class StrategyField(OrderedInput):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Write", key_display="enter", id="strategy.write"),
-        Binding("escape", "leave", "Leave the line", id="strategy.leave"),
-        Binding("down,up", "leave", "Leave the line", show=False, id="strategy.leave_down"),
+        Binding("escape", "leave", "Unfocus", id="strategy.leave"),
+        Binding("down,up", "leave", "Unfocus", show=False, id="strategy.leave_down"),
     ]
 
     class Told(Message):

@@ -61,9 +61,9 @@ class TextView(ScrollView, can_focus=True):
         Binding("k", "scroll_up", "Up", show=False, id="text.up"),
         Binding("j", "scroll_down", "Down", show=False, id="text.down"),
         Binding("space", "page_down", "Next page", show=False, id="text.page_down"),
-        Binding("b", "page_up", "Page before", show=False, id="text.page_up"),
-        Binding("less_than_sign", "skip(-1)", "A tenth back", show=False, id="text.skip_back"),
-        Binding("greater_than_sign", "skip(1)", "A tenth on", show=False, id="text.skip_on"),
+        Binding("b", "page_up", "Previous page", show=False, id="text.page_up"),
+        Binding("less_than_sign", "skip(-1)", "Back 10 %", show=False, id="text.skip_back"),
+        Binding("greater_than_sign", "skip(1)", "Forward 10 %", show=False, id="text.skip_on"),
         Binding("g", "scroll_home", "First line", show=False, id="text.first"),
         Binding("G", "scroll_end", "Last line", show=False, id="text.last"),
     ]

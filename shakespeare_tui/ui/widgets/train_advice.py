@@ -9,15 +9,14 @@ from shakespeare_tui.core.formatting import format_bytes
 from shakespeare_tui.ui.training import Progressed
 
 _KEYS = (
-    ("s", "train {stem}"),
-    ("2", "look at its config first, or choose another"),
-    ("w", "show a run: live while another process trains it, or replayed"),
-    ("?", "all keys, and what this place can do"),
+    ("s", "train {draft}"),
+    ("2", "review its config first, or choose another"),
+    ("w", "show a run: live while another process trains it, otherwise replayed"),
+    ("?", "all keys, and help for this screen"),
 )
 _PROMISE = (
-    "While it trains you see here: the loss as it falls, what the model writes every few hundred "
-    "steps, and what the doctor makes of it. You can pause, save, ask for a sample or change the "
-    "learning rate at any time."
+    "During training this screen shows the loss curve, samples every few hundred steps, and the "
+    "doctor's diagnosis. You can pause, save, draw a sample or change the LR at any time."
 )
 
 
@@ -51,15 +50,20 @@ class TrainAdvice(Static):
             Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns cancels", "$text-muted"))
         )
 
-    def show_first_steps(self, stem: str, problem: str) -> None:
-        """Nothing runs; ``problem`` is why the last start came to nothing, if it did."""
+    def show_first_steps(self, draft: str, problem: str) -> None:
+        """Nothing runs.
+
+        Args:
+            draft: What a start would train.
+            problem: Why the last start came to nothing, if it did.
+        """
         parts: list[Content] = []
         if problem:
             parts.append(Content.assemble(("✕ ", "bold $error"), problem))
         parts.append(Content.styled("No run yet", "bold"))
         parts.append(
             Content("\n").join(
-                Content.assemble((f"{key:>3}  ", "bold $accent"), text.format(stem=stem))
+                Content.assemble((f"{key:>3}  ", "bold $accent"), text.format(draft=draft))
                 for key, text in _KEYS
             )
         )
