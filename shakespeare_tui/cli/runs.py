@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "be used; it exits with 1 where anything is damaged.",
         epilog="Example: shakespeare-tui runs 'val<1.6 d_model=384 corpus:tiny' --sort val. QUERY "
         "is what the filter of the Checkpoints screen accepts: NAME<VALUE, NAME=VALUE, NAME:TEXT "
-        "or a word, all of which must hold; 'or' between alternatives, '!' before a term negates it.",
+        "or a word, all of which must hold; 'or' separates alternatives, '!' negates a term.",
     )
     query = parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
     completes(query, lambda prefix: ["check", *run_names(prefix)])
