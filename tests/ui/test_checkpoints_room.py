@@ -185,7 +185,7 @@ async def test_the_time_lapse_walks_through_a_run(
         assert isinstance(screen, LapseScreen)
         assert screen.item.key == "quick-1-fork-1@1000"
         assert "step 1,000  2 of 3" in shown(app)
-        assert "since 500" in shown(app)
+        assert "differs from step 500" in shown(app)
         await pilot.press("right")
         await pilot.pause()
         assert "step 1,500  3 of 3" in shown(app)
@@ -245,7 +245,7 @@ async def test_a_verdict_waits_for_both_texts(
         await until(lambda: "characters …" in shown(app))
         await pilot.press("left")
         await pilot.pause()
-        assert "read to their end first" in shown(app)
+        assert "read both to the end first" in shown(app)
         assert read_verdicts(runs_root) == []
         writing.go_on.set()
         await until(lambda: whole(app))

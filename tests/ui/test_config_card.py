@@ -90,7 +90,8 @@ async def test_m_measures_the_speed_and_the_rest_follows(
         assert figures is not None
         minutes = load_config("quick").training.minutes
         assert minutes is not None
-        assert figures.tokens == pytest.approx(20_000 * minutes * 60 / 1.05)
+        # Evaluations, and the exact one at the end, lie inside the budget.
+        assert 0.9 < figures.tokens / (20_000 * minutes * 60) < 1 / 1.05
         # Of another shape the speed is an estimate, and says so.
         await edit_row(pilot, "n_layers", "8")
         assert "≈" in card_text(app)
@@ -195,7 +196,7 @@ async def test_advice_is_shown_and_followed_by_key(
         await press(pilot, "p", *"shakespeare", "enter")
         await edit_row(pilot, "dropout", "0")
         await press(pilot, "m")
-        await until(lambda: "press F for the fast preset" in " ".join(card_text(app).split()))
+        await until(lambda: "press F to load the quick preset" in " ".join(card_text(app).split()))
         text = " ".join(card_text(app).split())
         assert "10.65M parameters on" in text
         assert "without dropout" in text

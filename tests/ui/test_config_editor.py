@@ -37,7 +37,7 @@ def test_the_editor_gets_the_terminal_and_the_form_its_text(
         terminal.press("2", "Pre-flight")
         terminal.press("e", "(?s)EDITOR HERE.*took your edit")
         assert not kept.exists()
-        terminal.press("e", "(?s)cannot be used yet.*got 'many'")
+        terminal.press("e", "(?s)Your edit has errors.*got 'many'")
         terminal.press("\x1b", "your text is kept")
         assert "n_layers: many" in kept.read_text()
         terminal.send("q")

@@ -73,7 +73,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def is_listed(app: LabApp) -> bool:
-    return "Looking" not in shown(app) and "…" not in shown(app).splitlines()[2]
+    return "Searching" not in shown(app) and "…" not in shown(app).splitlines()[2]
 
 
 def is_measured(app: LabApp) -> bool:
@@ -113,7 +113,7 @@ class TestList:
             await until(lambda: "not fetched" in shown(app))
             await pilot.pause()
             screen = shown(app)
-            assert "Press f to fetch it (1.1 MB)" in screen
+            assert "Press f to download it (1.1 MB)" in screen
             assert "karpathy/char-rnn" in screen and "public domain" in screen
             assert "86c4e6aa" in screen
             assert "Fetch" in screen.splitlines()[-1]
@@ -470,7 +470,7 @@ class TestFetch:
             await until(lambda: "Press f" in shown(app))
             await pilot.press("f")
             await until(lambda: "404" in shown(app))
-            assert "Press f to fetch it" in shown(app)
+            assert "Press f to download it" in shown(app)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ class TestImport:
         app = open_app(path)
         async with app.run_test(size=WIDE) as pilot:
             await look_at(app, str(path))
-            await until(lambda: "cannot be trained on" in shown(app))
+            await until(lambda: "not usable as it is" in shown(app))
             verdict = " ".join(page(app, "waiting").split())
             assert all(word in verdict for word in words)
             assert "refused" in shown(app)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_trees import add_run_with_losses
-from lab_harness import MakeApp, press, until
+from lab_harness import MakeApp, press, shown, until
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -31,7 +31,7 @@ def place_of(app: LabApp) -> LabScreen:
 async def arrows_move_the_list(pilot: Pilot[int]) -> None:
     corpora = pilot.app.screen.query_one(CorpusList)
     before = corpora.highlighted
-    await press(pilot, "down")
+    await press(pilot, "up" if before else "down")
     await until(lambda: corpora.highlighted != before)
 
 
@@ -153,6 +153,10 @@ async def test_escape_leads_from_the_fields_of_the_windows_to_the_list(
 ) -> None:
     app = make_app("data")
     async with app.run_test(size=SIZE) as pilot:
+        corpora = app.screen.query_one(CorpusList)
+        await until(lambda: "sample" in [option.id for option in corpora.options])
+        await until(lambda: "Searching" not in shown(app))
+        corpora.highlight("sample")
         await until(lambda: app.screen.query("CorpusTabs"))
         await press(pilot, "left_square_bracket")
         await until(lambda: app.screen.query_one("#windows").region)

@@ -176,7 +176,7 @@ async def test_an_error_in_the_lab_advises_keys_and_no_commands(
         (trained.path / "index.json").unlink()
         place(app).chosen = "alpha"
         await pilot.press("g")
-        await until(lambda: "resume alpha in the Checkpoints place" in shown(app), 60)
+        await until(lambda: "resume alpha on the Checkpoints screen" in shown(app), 60)
         assert "--resume" not in shown(app)
 
 

@@ -78,7 +78,7 @@ def test_a_first_visit_from_start_to_a_saved_run(
     assert terminal.wait() == 0
 
     terminal = lab(*long_run("first"))
-    terminal.wait_for(r"step \d{2,}", 60)
+    terminal.wait_for(r"step \d{2,} ?/", 60)
     for key, seen in (("1", "Corpora"), ("2", "d_model"), ("4", "Strategy"), ("5", "first")):
         terminal.press(key, seen)
     terminal.press("q", "Save and stop")
@@ -113,7 +113,7 @@ def test_however_the_process_is_told_to_end_the_run_is_saved(
     lab: Open, cli: CommandLine, runs_root: Path, how: str
 ) -> None:
     terminal = lab(*long_run("told"))
-    terminal.wait_for(r"step \d{2,}", 60)
+    terminal.wait_for(r"step \d{2,} ?/", 60)
     if how == "hang-up":
         terminal.hang_up()
     else:

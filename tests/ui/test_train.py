@@ -119,7 +119,7 @@ class TestEmpty:
     @pytest.mark.parametrize("size", [WIDE, NARROW])
     async def test_it_says_what_to_press(self, lab, size):
         async with lab(size=size) as at:
-            await at.sees("No run yet", "train quick", "look at its config", "show a run")
+            await at.sees("No run yet", "train quick", "review its config", "show a run")
 
     async def test_s_trains_the_draft(self, lab):
         async with lab() as at:
@@ -244,7 +244,7 @@ class TestLive:
             await at.press("tab", "tab")
             await at.sees("[Doctor]", "Still improving", "Advice")
             await at.press("tab")
-            await at.sees("[Rates]", "learning rate", "gradient norm", "tok/s")
+            await at.sees("[Metrics]", "learning rate", "gradient norm", "tok/s")
             await at.press("shift+tab", "shift+tab")
             await at.sees("[Samples]", "ROMEO:")
 
@@ -347,7 +347,7 @@ class TestCommands:
         async with lab(healthy_run(300)) as at:
             await at.press("l")
             await at.types("fast")
-            await at.sees("write a rate such as 5e-4")
+            await at.sees("write an LR such as 5e-4")
             await at.types("1e-4")
             await until(lambda: at.trainer.commands)
             assert at.trainer.commands == [SetLearningRate(learning_rate=1e-4)]

@@ -31,7 +31,7 @@ from shakespeare_tui.ui.widgets.samples_pane import SamplesPane
 from shakespeare_tui.ui.widgets.train_advice import TrainAdvice
 
 _TICKS_A_SECOND = 4
-_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "LR", "result": "Result"}
+_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Metrics", "result": "Result"}
 _KEYS_AFTER = (
     ("g", "generate"),
     ("5", "compare"),
