@@ -208,7 +208,7 @@ class TestLive:
                 "6.37",  # its perplexity
                 "bigram 2.49",
                 "And let the world upon my heart be done.",
-                "22% new since 750",
+                "22% differs from step 750",
                 "Still improving",
                 "exploding",
                 "804.1K parameters",
@@ -376,7 +376,7 @@ class TestChart:
             await at.sees("step 1 ", f"batch {loss:.4f}")
             await at.press("end")
             loss = at.chart.history.series("loss").window(1100, 1100).values[0]
-            await at.sees("step 1,100", f"batch {loss:.4f}", "val ~1.8517", "lr 4.8e-4")
+            await at.sees("step 1,100", f"batch {loss:.4f}", "val ~1.8517", "LR 4.8e-4")
             await at.press("left")
             assert 1000 < at.chart.cursor < 1100
             await at.press("escape")

@@ -21,8 +21,8 @@ _WINDOWS_DRAWN = 5
 _LABEL_CELLS = 9
 _MOST_PLACES = 2048
 _GRID_NOTE = (
-    "The target is the input one character later: at every place the model reads the input up to "
-    "there and is asked for the character below it."
+    "The target is the input one character later: at every position the model reads the input "
+    "up to there and is asked for the character below it."
 )
 
 
@@ -148,7 +148,7 @@ def _picture(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
     span = (len(cut.drawn) - 1) * cut.stride + cut.seq_len + 1
     scale = math.ceil(span / columns)
     base = cut.drawn[0] * cut.stride
-    title = "How the training part is cut"
+    title = "How the training split is cut"
     if scale > 1:
         title += f", {scale:,} characters a column"
     yield heading(title)
@@ -189,7 +189,7 @@ def _grid(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
         places = range(start, min(start + per_line, n_places))
         if start:
             yield Content("")
-        yield _row("place", (str(place) for place in places), cells, "$text-muted")
+        yield _row("position", (str(place) for place in places), cells, "$text-muted")
         for label, ids, style in (
             ("input", cut.inputs, "$accent"),
             ("target", cut.targets, "$warning"),
@@ -198,7 +198,7 @@ def _grid(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
             yield _row(label, shown, cells, f"bold {style}")
             yield _row("  id", (str(ids[place]) for place in places), cells, "$text-muted")
     if n_places < cut.seq_len:
-        yield muted(f"and {counted(cut.seq_len - n_places, 'place')} more")
+        yield muted(f"and {counted(cut.seq_len - n_places, 'position')} more")
 
 
 def _row(label: str, items: Iterable[str], cells: int, style: str) -> Content:

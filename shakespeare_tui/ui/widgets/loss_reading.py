@@ -82,7 +82,7 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         add(overlay.name, _value(overlay.history, "loss", step, smoothing_steps), overlay.style)
     rates = history.series("learning_rate").window(0, step).values
     if len(rates) and math.isfinite(rates[-1]) and rates[-1] > 0:
-        add("lr", format_rate(float(rates[-1]), 2), None)
+        add("LR", format_rate(float(rates[-1]), 2), None)
     return groups
 
 

@@ -11,7 +11,7 @@ from shakespeare_tui.core.run_figures import RunFigures
 
 Figure = tuple[str, str, str]
 _GAP = "  "
-_MOST_IMPORTANT = ("train", "val", "left", "tok/s", "best", "lr", "time", "ppl")
+_MOST_IMPORTANT = ("train", "val", "left", "tok/s", "best", "LR", "time", "ppl")
 """Short labels: what is shown where there is no room for all."""
 
 
@@ -25,7 +25,7 @@ def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
         ("ppl", "perplexity", _number(figures.perplexity, 2)),
         ("bits", "bits/char", _number(figures.bits_per_token, 3)),
         ("epoch", "epoch", _number(figures.epoch, 2)),
-        ("lr", "lr", _rate(figures.learning_rate)),
+        ("LR", "LR", _rate(figures.learning_rate)),
         ("grad", "grad norm", _number(figures.grad_norm, 2)),
         ("tok/s", "tokens/s", _count(figures.tokens_per_second)),
         ("time", "elapsed", format_duration(figures.elapsed_seconds)),

@@ -169,8 +169,8 @@ class SamplesPane(VerticalScroll):
             if self.pinned is not None:
                 notes.append("pinned")
             if before is not None and changes is not None:
-                share = f"{changes.share:.0%} new" if changes.share else "unchanged"
-                notes.append(f"{share} since {before.step:,}")
+                share = f"{changes.share:.0%} differs from" if changes.share else "same as"
+                notes.append(f"{share} step {before.step:,}")
             head.append(Content.styled(" · ".join(notes), "$text-muted"))
         text = _marked(changes) if changes else Content(written)
         prompt = Content.styled(prompt_text, "$accent")
