@@ -168,6 +168,9 @@ class Trainer:
                 baselines=session.baselines,
             )
         )
+        if session.config.sampling.every:
+            # What the model writes before it has learned anything: the samples begin with it.
+            self._boundary.sample()
         # So that a run that dies before its first evaluation, or diverges, has a way back.
         self._boundary.save()
 

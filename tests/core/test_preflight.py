@@ -278,7 +278,7 @@ def test_a_long_run_on_a_laptop_is_told_with_the_way_out() -> None:
     config = load_config("shakespeare", ["training.batch_size=16", "training.max_steps=20000"])
     [advice] = advise(config, figures_of(config, 4780), LAPTOP)
     assert advice.text == (
-        "10.65M parameters on 2 cores: about 5 hours; press F for the fast preset"
+        "10.65M parameters on 2 cores: about 5 hours; press F to load the quick preset"
     )
     assert advice.overrides == (("training.minutes", "10"),)
 

@@ -116,7 +116,7 @@ def write_beside(writer: RunFolder, done: threading.Event, tokens: list[int]) ->
         job = GenerationJob(request)
         job.join(60)
         assert job.state == "done", job.error
-        tokens.append(job.tokens)
+        tokens.append(job.characters)
 
 
 def test_losses_beside_generations_equal_those_without(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_log_tells_the_whole_run_in_order(tmp_path: Path) -> None:
     evaluated = [event.step for event in trained.of(EvalCompleted)]
     assert sorted(set(evaluated)) == [8, 16, 20]
     sampled = [(event.step, event.prompt) for event in trained.of(SampleGenerated)]
-    assert sampled == [(step, prompt) for step in (8, 16, 20) for prompt in ("A", "the ")]
+    assert sampled == [(step, prompt) for step in (0, 8, 16, 20) for prompt in ("A", "the ")]
 
 
 def test_the_header_says_what_is_trained(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_logging_every_thins_the_steps_of_the_file_only(tmp_path: Path) -> None:
     assert len(trained.of(StepCompleted)) == 12
     lines = read_lines(trained.run)
     assert [line["step"] for line in lines if line["type"] == "StepCompleted"] == [5, 10]
-    assert sum(line["type"] == "SampleGenerated" for line in lines) == 4
+    assert sum(line["type"] == "SampleGenerated" for line in lines) == 6
 
 
 def test_samples_do_not_disturb_training(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_samples_do_not_disturb_training(tmp_path: Path) -> None:
         make_config(model__dropout=0.3, sampling__every=1, training__max_steps=24),
         name="o",
     )
-    assert len(often.of(SampleGenerated)) == 48
+    assert len(often.of(SampleGenerated)) == 50
     assert losses(without.of(StepCompleted)) == losses(often.of(StepCompleted))
 
 
@@ -907,5 +907,5 @@ def test_samples_are_the_same_in_every_precision_of_training_that_learns_nothing
         )
         trained = train(tmp_path / precision, config)
         texts[precision] = [event.text for event in trained.of(SampleGenerated)]
-    assert len(texts["float32"]) == 1
+    assert len(texts["float32"]) == 2
     assert texts["float32"] == texts["bfloat16"]
