@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
@@ -73,6 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size = config.training.batch_size
         result = evaluate_nanogpt(
             model, split, batches=arguments.batches, batch_size=batch_size, seed=1337
+        )
+    if not math.isfinite(result.loss):
+        raise UserError(
+            f"{checkpoint.reference} has no loss: its weights are so large that the model computes "
+            "no numbers; use an earlier checkpoint of the run"
         )
     if result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result.loss)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 from real_cli import TINY, CommandLine
+from safetensors.torch import load_file, save_file
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.core.config import Config, ModelConfig
@@ -105,6 +107,19 @@ def test_evaluating_changes_nothing(cli: CommandLine, trained: RunFolder, tmp_pa
     before = fingerprints(tmp_path)
     evaluate(cli, "alpha")
     assert fingerprints(tmp_path) == before
+
+
+def test_weights_that_compute_no_numbers_have_no_loss(cli: CommandLine, trained: RunFolder) -> None:
+    checkpoint = trained.checkpoint(20)
+    weights = load_file(checkpoint.weights_path)
+    save_file({n: torch.full_like(w, 3e38) for n, w in weights.items()}, checkpoint.weights_path)
+    info = checkpoint.folder / "info.json"
+    digest = hashlib.sha256(checkpoint.weights_path.read_bytes()).hexdigest()
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"weights_sha256": digest}))
+    for arguments in ((), ("--json",), ("--protocol=nanogpt", "--batches=1")):
+        outcome = cli("eval", "alpha@20", *arguments)
+        assert outcome.code == 2
+        assert "alpha@20 has no loss" in outcome.err
 
 
 def test_a_validation_split_shorter_than_the_context(cli: CommandLine, tmp_path: Path) -> None:
