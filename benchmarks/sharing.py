@@ -58,7 +58,7 @@ def start_writing(root: Path, columns: int) -> GenerationJob:
         max_tokens=_MOST_TOKENS,
     )
     job = GenerationJob(request)
-    while job.tokens < _FIRST_TOKENS:
+    while job.characters < _FIRST_TOKENS:
         time.sleep(0.01)
     return job
 
@@ -68,11 +68,11 @@ def speeds(
 ) -> tuple[float, float]:
     """Steps and tokens a second over so many seconds."""
     first_step = steps_done(training) if training else 0
-    first_token = job.tokens if job else 0
+    first_token = job.characters if job else 0
     began = time.perf_counter()
     time.sleep(seconds)
     steps = steps_done(training) - first_step if training else 0
-    tokens = job.tokens - first_token if job else 0
+    tokens = job.characters - first_token if job else 0
     took = time.perf_counter() - began
     return steps / took, tokens / took
 

@@ -42,7 +42,7 @@ def test_within_a_run_the_next_step_is_named(tmp_path: Path) -> None:
 
 def test_one_alone_and_a_tie(tmp_path: Path) -> None:
     add_run_with_losses(tmp_path, "a", {10: 2.0})
-    assert advice(tmp_path).reason.startswith("the only checkpoint that was evaluated so: 2.0000")
+    assert advice(tmp_path).reason.startswith("the only checkpoint evaluated this way: 2.0000")
     add_run_with_losses(tmp_path, "b", {10: 2.004})
     assert "b@10 is as good (0.0040 behind, within noise)" in advice(tmp_path).reason
 

@@ -112,7 +112,7 @@ def _behind(item: CheckpointItem, best: CheckpointItem) -> float | None:
 
 def _reason(best: CheckpointItem, others: list[CheckpointItem]) -> str:
     if not others:
-        return f"the only checkpoint that was evaluated so: {best.loss}"
+        return f"the only checkpoint evaluated this way: {best.loss}"
     text = f"lowest validation loss of {len(others) + 1:,}: {best.loss}"
     of_others = [item for item in others if item.run.name != best.run.name]
     second, whose = (of_others[0], "the next run's best") if of_others else (others[0], "the next")
