@@ -16,8 +16,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from shakespeare_tui.core.run_summary import summarise_runs
-
 from shakespeare_tui.core.commands import CommandInbox, Stop
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.events import StepCompleted
@@ -162,7 +160,7 @@ async def checkpoints(shot: Shot) -> None:
 
 async def take_all(root: Path, folder: Path) -> None:
     """Every picture in turn."""
-    assert any(summary.name == RUN for summary in summarise_runs(root))
+    assert find_run(RUN, root).info()
     wide, small = (132, 40), (80, 24)
     for name, place, theme, size, prepare in (
         ("train", "train", "lab-dark", wide, train),

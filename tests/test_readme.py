@@ -1,6 +1,7 @@
 """The README promises commands, presets and files: all of them are there."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -61,3 +62,9 @@ def test_the_keys_it_changes_are_there(tmp_path: Path) -> None:
     assert len(keymap.keys) == block.count("\n")
     assert keymap.problems == ()
     assert check_keymap(keymap.keys, known_bindings()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_every_benchmark_finds_what_it_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(path.parent))
+    runpy.run_path(str(path), run_name="loaded")
