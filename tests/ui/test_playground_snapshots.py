@@ -14,6 +14,7 @@ from shakespeare_tui.ui import bridge_generation, bridge_reading
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.widgets.reading_desk import ReadingDesk
+from shakespeare_tui.ui.widgets.text_column import TextColumn
 
 Taking = Callable[..., Awaitable[None]]
 
@@ -62,6 +63,9 @@ def take(
                 else:
                     await press(pilot, key)
             await until(lambda: has(until_shown))
+            if until_shown == "★":  # the first star comes before the last text is measured
+                columns = app.screen.query(TextColumn)
+                await until(lambda: all(column.measures is not None for column in columns))
 
         await pictured(app, prepare)
 
