@@ -1,4 +1,4 @@
-"""One line that shows how far a fetch or a scan has come, and how to call it off."""
+"""One line that shows how far a fetch or a scan has come, and how to cancel it."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +16,7 @@ _BAR_SHARE = 0.3
 
 
 class CorpusProgress(Static):
-    """Hidden while nothing is under way; a click calls it off."""
+    """Hidden while nothing is under way; a click cancels it."""
 
     DEFAULT_CSS: ClassVar[str] = """
     CorpusProgress {
@@ -30,6 +30,12 @@ class CorpusProgress(Static):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(markup=False, id=id)
+        self._progress: tuple[str, int, int | None] | None = None
+
+    def on_resize(self) -> None:
+        """The bar follows the width at once, not with the next news."""
+        if self._progress is not None:
+            self.show(*self._progress)
 
     def show(self, what: str, done: int, total: int | None) -> None:
         """Show how far something has come.
@@ -40,6 +46,7 @@ class CorpusProgress(Static):
             total: Bytes in all; None where nobody knows.
         """
         self.display = True
+        self._progress = (what, done, total)
         parts: list[Content | str | tuple[str, str]] = [what, "  "]
         if total:
             cells = max(8, min(_LONGEST_BAR_CELLS, int(self.app.size.width * _BAR_SHARE)))
@@ -64,7 +71,7 @@ class CorpusProgress(Static):
         if job is None or job.error or (job.is_over and is_read):
             self.hide()
         elif job.is_over or job.cancelled.is_set():
-            self.display = True
+            self.display, self._progress = True, None
             self.update(
                 Content.assemble("reading was cancelled  ", ("r reads it again", "$text-muted"))
             )
@@ -75,8 +82,8 @@ class CorpusProgress(Static):
 
     def hide(self) -> None:
         """Nothing is under way any more."""
-        self.display = False
+        self.display, self._progress = False, None
 
     async def on_click(self) -> None:
-        """Call it off."""
+        """Cancel it."""
         await self.run_action("screen.cancel")
