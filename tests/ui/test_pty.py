@@ -129,7 +129,7 @@ def test_told_again_while_it_saves_the_lab_goes_on_saving(
 ) -> None:
     # Steps so long that the second signal comes before the first step's end.
     terminal = lab(*long_run("told"), "--set=training.batch_size=2048", "--set=model.n_layers=4")
-    terminal.wait_for(r"step \d+", 60)
+    terminal.wait_for(r"step [1-9]\d* ?/", 60)
     terminal.process.send_signal(signal.SIGTERM)
     terminal.wait_for("saving told")
     for number in (signal.SIGHUP, signal.SIGTERM):
