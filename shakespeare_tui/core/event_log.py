@@ -168,15 +168,6 @@ def last_events(path: Path) -> Iterator[Event]:
         yield from found
 
 
-def last_event(path: Path) -> Event | None:
-    """The last complete event of a log; None where there is none.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    return next(last_events(path), None)
-
-
 def truncate_after(
     path: Path, step: int, is_undone: Callable[[dict[str, Any]], bool] = lambda record: False
 ) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from shakespeare_tui.core.event_log import (
     EventLog,
-    last_event,
     last_events,
     read_events,
     truncate_after,
@@ -59,7 +58,7 @@ def test_events_read_back_in_order(path: Path) -> None:
     events = [START, step(1), step(2), evaluation(2), RunFinished(step=2, reason="x", val_loss=1.0)]
     write(path, *events)
     assert list(read_events(path)) == events
-    assert last_event(path) == events[-1]
+    assert next(last_events(path), None) == events[-1]
 
 
 def test_opening_again_appends(path: Path) -> None:
@@ -127,7 +126,7 @@ def test_a_line_cut_short_by_a_crash_is_not_read(path: Path) -> None:
         path.write_bytes(whole[:length])
         complete = whole[:length].count(b"\n")
         assert len(list(read_events(path))) == complete
-        last = last_event(path)
+        last = next(last_events(path), None)
         assert (last is None) == (complete == 0)
 
 
@@ -143,17 +142,17 @@ def test_damaged_and_foreign_lines_are_passed_over(path: Path) -> None:
     ]
     with path.open("ab") as file:
         file.write(b'{"type": ["a"]}\nnot json\n')
-    assert last_event(path) == list(read_events(path))[-1]
+    assert next(last_events(path), None) == list(read_events(path))[-1]
 
 
 def test_no_file_has_no_events(path: Path) -> None:
     assert list(read_events(path)) == []
-    assert last_event(path) is None
+    assert next(last_events(path), None) is None
 
 
 def test_the_last_event_of_a_long_log_is_found_from_its_end(path: Path) -> None:
     write(path, START, *(step(n) for n in range(1, 1500)))
-    assert last_event(path) == list(read_events(path))[-1]
+    assert next(last_events(path), None) == list(read_events(path))[-1]
     assert [e.step for e in islice(last_events(path), 3)] == [1499, 1498, 1497]
 
 
