@@ -30,6 +30,8 @@ def place_of(app: LabApp) -> LabScreen:
 
 async def arrows_move_the_list(pilot: Pilot[int]) -> None:
     corpora = pilot.app.screen.query_one(CorpusList)
+    # Before the list is complete there may be nowhere to go.
+    await until(lambda: "sample" in [option.id for option in corpora.options])
     before = corpora.highlighted
     await press(pilot, "up" if before else "down")
     await until(lambda: corpora.highlighted != before)
