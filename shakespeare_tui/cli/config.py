@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from shakespeare_tui.cli.completion import completes, config_names, setting_names
-from shakespeare_tui.cli.console import print_json, print_result, write_text
+from shakespeare_tui.cli.console import print_grid, print_json, print_result, write_text
 from shakespeare_tui.core.errors import UserError
 
 
@@ -79,11 +79,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"presets": presets})
         return 0
-    indent = max(len(str(preset["name"])) for preset in presets) + 2
-    for preset in presets:
-        print_result(
-            _wrapped(str(preset["description"]), str(preset["name"]).ljust(indent), indent)
-        )
+    print_grid((str(preset["name"]), str(preset["description"])) for preset in presets)
     return 0
 
 

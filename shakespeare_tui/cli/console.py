@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from shakespeare_tui.core.config_problems import show_value
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PIPE_WIDTH = 100
+_LEAST_FOLDED = 30  # columns that a folded cell needs to be read easily
 
 
 def say(text: str = "") -> None:
@@ -117,6 +118,35 @@ def print_table(table: "Table") -> None:
     with console.capture() as captured:
         console.print(table)
     sys.stdout.write(captured.get())
+    sys.stdout.flush()
+
+
+def print_grid(rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of cells to stdout, the last cell folded at the terminal's width.
+
+    On a narrow terminal the last cell stands below the one before it; in a pipe every row is one
+    line.
+    """
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[visible(cell, keep=LINES) for cell in row] for row in rows]
+    width = min(terminal_width(), _PIPE_WIDTH)
+    is_pipe = "COLUMNS" not in os.environ and not sys.stdout.isatty()
+    before = sum(max(len(row[n]) for row in cells) + 2 for n in range(len(cells[0]) - 1))
+    is_narrow = not is_pipe and width < before + _LEAST_FOLDED
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in cells:
+        *first, last = (Text(cell, overflow="fold") for cell in row)
+        if is_narrow:
+            table.add_row(*first[:-1], Group(first[-1], Padding(last, (0, 0, 0, 2))))
+        else:
+            table.add_row(*first, last)
+    console = _console()
+    for line in table_lines(table, _width_of(table, console) if is_pipe else width):
+        print(line)
     sys.stdout.flush()
 
 

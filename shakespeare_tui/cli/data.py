@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.completion import completes, corpus_names
 from shakespeare_tui.cli.console import (
+    print_grid,
     print_json,
     print_result,
     progress,
@@ -68,7 +69,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue and what of it is at hand."""
-    import textwrap
     from pathlib import Path
 
     from shakespeare_tui.core.corpus.catalogue import CATALOGUE
@@ -84,17 +84,14 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"corpora": corpora, "files": files})
         return 0
-    width = terminal_width()
+    rows = []
     for corpus in corpora:
-        size = "" if corpus["size_bytes"] is None else f", {format_bytes(corpus['size_bytes'])}"
-        print_result(f"{corpus['name']}{size}, {corpus['licence']}")
-        print_result(textwrap.indent(textwrap.fill(corpus["title"], max(20, width - 2)), "  "))
-        if corpus["path"]:
-            print_result(f"  at hand: {corpus['path']}")
-        else:
-            print_result(f"  {corpus['problem'] or 'not fetched yet'}")
-    for file in files:
-        print_result(f"{file['path']}, {format_bytes(file['size_bytes'])}")
+        size = "" if corpus["size_bytes"] is None else format_bytes(corpus["size_bytes"])
+        where = f"at hand: {corpus['path']}" if corpus["path"] else corpus["problem"]
+        about = f"{corpus['title']}\n{corpus['licence']}\n{where or 'not fetched yet'}"
+        rows.append((corpus["name"], size, about))
+    rows += [(file["path"], format_bytes(file["size_bytes"]), "") for file in files]
+    print_grid(rows)
     return 0
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
-from shakespeare_tui.cli.console import check_device, print_json, print_result, whole_number
+from shakespeare_tui.cli.console import check_device, print_grid, print_json, whole_number
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.core.errors import UserError
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result.loss)
-    figures = {
+    figures: dict[str, str | int | float | None] = {
         "checkpoint": checkpoint.reference,
         "split": arguments.split,
         "protocol": result.protocol,
@@ -96,11 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(figures)
         return 0
-    for name, value in figures.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value
-        shown = f"{value:,}" if isinstance(value, int) else shown
-        print_result(f"{name.replace('_', ' '):<20}{shown}")
+    print_grid((name.replace("_", " "), _shown(value)) for name, value in figures.items())
     return 0
+
+
+def _shown(value: str | int | float | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _write_down(checkpoint: "Checkpoint", loss: float) -> None:
