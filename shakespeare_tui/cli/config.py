@@ -85,7 +85,8 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Print a resolved config."""
-    from shakespeare_tui.core.config_loading import config_to_yaml, load_config
+    from shakespeare_tui.core.config_loading import load_config
+    from shakespeare_tui.core.config_text import config_to_yaml
 
     config = load_config(arguments.config, arguments.overrides)
     if arguments.json:

@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.core.run_catalog import RunCatalog
 
     if arguments.query[:1] == ["check"]:
-        from shakespeare_tui.cli import runs_check
+        from shakespeare_tui.cli.runs_check import check_runs
 
-        return runs_check.run(arguments.query[1:], as_json=arguments.json)
+        return check_runs(arguments.query[1:], as_json=arguments.json)
     query, now = parse_query(" ".join(arguments.query)), time.time()
     sort = None if arguments.sort is None else sort_name(arguments.sort)
     runs = RunCatalog(runs_folder()).entries()

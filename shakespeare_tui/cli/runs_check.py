@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.engine.run_check import CheckpointCheck, RunCheck
 
 
-def run(names: list[str], *, as_json: bool) -> int:
+def check_runs(names: list[str], *, as_json: bool) -> int:
     """Check the named runs, or all; 1 where anything is wrong."""
     from shakespeare_tui.core.paths import runs_folder
     from shakespeare_tui.core.run_catalog import RunCatalog
@@ -32,13 +32,13 @@ def run(names: list[str], *, as_json: bool) -> int:
         print_json({"runs": runs, "is_good": is_good})
     else:
         for check in checks:
-            print_result("\n".join(_lines(check)))
+            print_result("\n".join(_check_lines(check)))
         if not checks:
             say(f"no runs in {root} yet; make one with: shakespeare-tui train --no-ui")
     return 0 if is_good else 1
 
 
-def _lines(check: "RunCheck") -> list[str]:
+def _check_lines(check: "RunCheck") -> list[str]:
     lines = [check.name if check.problem is None else f"{check.name}: {check.problem}"]
     lines += [
         f"  {checkpoint.reference}  {_verdict(checkpoint)}" for checkpoint in check.checkpoints

@@ -31,7 +31,7 @@ from shakespeare_tui.core.formatting import (
 from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.run_state import state_after
 from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS, RunningMean
-from shakespeare_tui.core.training_speed import Speed, evaluation_seconds
+from shakespeare_tui.core.training_speed import SpeedMeter, evaluation_seconds
 from shakespeare_tui.core.visible_text import visible
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TrainConsole:
         self._mean_loss = RunningMean(TRAIN_LOSS_STEPS)
         self._train_loss = math.nan
         self._evaluated_step = -1
-        self._speed = Speed()
+        self._speed = SpeedMeter()
         self._exact_tokens = 0.0
         self._is_rounded = False
         self._said_at = time.monotonic()

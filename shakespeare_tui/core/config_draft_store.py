@@ -9,7 +9,8 @@ import filelock
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_draft import ConfigDraft
 from shakespeare_tui.core.config_draft_state import DraftState, Origin, OriginKind, config_texts
-from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
+from shakespeare_tui.core.config_loading import parse_config
+from shakespeare_tui.core.config_text import config_to_yaml
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import write_json_atomically
 from shakespeare_tui.core.settings_files import read_json_file, set_aside

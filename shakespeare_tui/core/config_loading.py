@@ -28,7 +28,7 @@ from shakespeare_tui.core.config_problems import (
 from shakespeare_tui.core.config_rules import RULES
 from shakespeare_tui.core.config_syntax import Mapping, Node, Scalar, plain, read_tree
 from shakespeare_tui.core.config_syntax import Sequence as ListNode
-from shakespeare_tui.core.config_text import config_to_yaml, write_scalar
+from shakespeare_tui.core.config_text import write_scalar
 from shakespeare_tui.core.errors import UserError
 from shakespeare_tui.core.files import read_bounded, reason
 from shakespeare_tui.core.shipped import shipped_folder
@@ -37,7 +37,6 @@ __all__ = [
     "DEFAULT_PRESET",
     "ConfigError",
     "Problem",
-    "config_to_yaml",
     "load_config",
     "parse_config",
     "preset_description",

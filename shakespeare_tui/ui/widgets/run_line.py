@@ -19,7 +19,7 @@ STATES: dict[str, tuple[str, str]] = {
     "reading": ("… reading the log", "$warning"),
     "replay": ("▷ replay", "$accent"),
 }
-_GAP = "   "
+_SPACE = "   "
 _LONGEST_BAR = 30
 _SHORTEST_BAR = 8
 
@@ -69,22 +69,25 @@ class RunLine(Widget):
         if figures is not None:
             total = f" / {figures.total_steps:,}" if figures.total_steps else ""
             parts.append(Content.assemble(("step ", "$text-muted"), f"{figures.step:,}{total}"))
-        line = Content(_GAP).join(parts)
+        line = Content(_SPACE).join(parts)
         width = self.content_size.width
         if figures is not None and figures.share is not None:
             line = line + self._bar(figures.share, min(_LONGEST_BAR, width - len(line) - 10))
-        room = width - len(line) - len(_GAP)
+        room = width - len(line) - len(_SPACE)
         if about and room >= len(about):
-            line = Content.assemble(line, " " * (room + len(_GAP) - len(about)) if parts else "")
+            line = Content.assemble(line, " " * (room + len(_SPACE) - len(about)) if parts else "")
             line = line + Content.styled(about, "$text-muted")
         return line
 
     def _bar(self, share: float, length: int) -> Content:
         percent = Content(f"{100 * share:4.0f} %")
         if length < _SHORTEST_BAR:
-            return Content(_GAP) + percent
+            return Content(_SPACE) + percent
         full = round(share * length)
         heavy, light = ("#", "-") if getattr(self.app, "ascii", False) else ("━", "─")
         return Content.assemble(
-            _GAP, (heavy * full, "$accent"), (light * (length - full), "$border-blurred"), percent
+            _SPACE,
+            (heavy * full, "$accent"),
+            (light * (length - full), "$border-blurred"),
+            percent,
         )
