@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from shakespeare_tui.core.config_loading import load_config
-from shakespeare_tui.core.sampling import parse_strategy
-from shakespeare_tui.engine.decoding import Column, generate_columns
-from shakespeare_tui.engine.model import Transformer
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.decoding import Column, generate_columns
+from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.sampling import parse_strategy
 
 VOCAB_SIZE = 65
 TEMPERATURE = 0.8

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shakespeare_tui.core.corpus.source import TextSource, open_corpus
-from shakespeare_tui.core.measures import CorpusReference, measure_text, open_reference
-from shakespeare_tui.core.measures.copies import find_copies
+from shakespeare_tui.data.source import TextSource, open_corpus
+from shakespeare_tui.measures import CorpusReference, measure_text, open_reference
+from shakespeare_tui.measures.copies import find_copies
 
 CHARACTERS = 1000
 

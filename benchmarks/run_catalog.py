@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from checkpoint_trees import add_run_with_losses
 
-from shakespeare_tui.core.run_catalog import RunCatalog
+from shakespeare_tui.runs.catalog import RunCatalog
 
 
 def seconds(work: Callable[[], object]) -> float:

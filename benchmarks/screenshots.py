@@ -16,20 +16,20 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from shakespeare_tui.core.commands import CommandInbox, Stop
-from shakespeare_tui.core.event_log import read_events
-from shakespeare_tui.core.events import StepCompleted
-from shakespeare_tui.core.runs import RunFolder, find_run
+from shakespeare_tui.runs.commands import CommandInbox, Stop
+from shakespeare_tui.runs.event_log import read_events
+from shakespeare_tui.runs.events import StepCompleted
+from shakespeare_tui.runs.folder import RunFolder, find_run
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.services import Services
-from shakespeare_tui.ui.settings import memory_settings
-from shakespeare_tui.ui.training import (
+from shakespeare_tui.ui.engine.training import (
     Ended,
     Opened,
     TrainingChannel,
     TrainingController,
     TrainingRequest,
 )
+from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.settings import memory_settings
 
 RUN = "quick-1"
 # Where the picture of the Train place stands in the run.
@@ -136,7 +136,7 @@ async def config(shot: Shot) -> None:
 
 async def playground(shot: Shot) -> None:
     """The Playground with the classic strategies, written by the run's best checkpoint."""
-    from shakespeare_tui.ui.widgets.text_column import TextColumn
+    from shakespeare_tui.ui.playground.text_column import TextColumn
 
     await shot.until(lambda: shot.app.screen.chosen)  # type: ignore[attr-defined]
     await shot.pilot.press("k", "g")

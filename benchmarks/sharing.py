@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from shakespeare_tui.core.commands import Stop
-from shakespeare_tui.core.config_loading import load_config
-from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.cli.waiting_threads import let_threads_sleep_soon
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.runs.commands import Stop
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.training import TrainingController
 
 STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy", "top_p=0.9", "min_p=0.1")
 _FIRST_STEPS, _FIRST_TOKENS = 10, 50

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shakespeare_tui.core.config import Config, ModelConfig
-from shakespeare_tui.core.config_loading import load_config
-from shakespeare_tui.core.tokens import WindowSampler, gather_windows
-from shakespeare_tui.engine.learner import Learner
-from shakespeare_tui.engine.memory import keep_freed_memory
-from shakespeare_tui.engine.model import Transformer
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.data.windows import WindowSampler, gather_windows
+from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.training.memory import keep_freed_memory
+from shakespeare_tui.training.torch_state import Learner
 
 VOCAB_SIZE = 65
 

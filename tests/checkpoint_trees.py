@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.runs import RunFolder, RunInfo
-from shakespeare_tui.core.tokenizers import CharTokenizer
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.runs.folder import RunFolder, RunInfo
 
 NOW = 1_760_000_000.0
 CHARACTERS = "\n !',-.:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -59,7 +59,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     # What the first step of an optimiser imports, too.
     [
-        "shakespeare_tui.engine.trainer",
+        "shakespeare_tui.training.loop",
         "shakespeare_tui.cli.train_console",
         "torch._dynamo",
         "real_cli",

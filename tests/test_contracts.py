@@ -106,7 +106,7 @@ from pathlib import Path
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import memory_settings
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.ui.engine.training import TrainingController
 
 async def walk():
     root = Path("runs")
@@ -125,25 +125,25 @@ asyncio.run(walk())
     assert "torch" not in loaded
 
 
-@pytest.mark.parametrize("layer", ["core", "engine"])
-def test_lower_layers_load_no_screens(layer: str, tmp_path: Path) -> None:
+WITHOUT_TORCH = ("config", "data", "runs", "diagnosis", "sampling", "measures")
+WITH_TORCH = ("models", "training", "decoding")
+
+
+@pytest.mark.parametrize("packages", [WITHOUT_TORCH, WITH_TORCH], ids=["light", "torch"])
+def test_lower_layers_load_no_screens(packages: tuple[str, ...], tmp_path: Path) -> None:
     program = f"""
-import importlib, pkgutil, shakespeare_tui.{layer} as layer
-for module in pkgutil.walk_packages(layer.__path__, layer.__name__ + "."):
-    importlib.import_module(module.name)
+import importlib, pkgutil
+for package in {packages!r}:
+    layer = importlib.import_module("shakespeare_tui." + package)
+    for module in pkgutil.walk_packages(layer.__path__, layer.__name__ + "."):
+        importlib.import_module(module.name)
 """
     loaded = modules_after(program, tmp_path)
     assert loaded & {"textual", "rich", "plotext"} == set()
-    if layer == "core":
-        assert "torch" not in loaded
+    assert ("torch" in loaded) == (packages == WITH_TORCH)
 
 
-def test_screens_reach_the_engine_in_bridges_only_and_never_call_from_a_thread() -> None:
+def test_screens_never_call_from_a_thread() -> None:
     folder = Path(__file__).parents[1] / "shakespeare_tui" / "ui"
     sources = {path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
-    assert {name for name, text in sources.items() if "shakespeare_tui.engine" in text} == {
-        "bridge.py",
-        "bridge_generation.py",
-        "bridge_reading.py",
-    }
     assert {name for name, text in sources.items() if "call_from_thread" in text} == set()

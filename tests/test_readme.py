@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shakespeare_tui.cli.main import build_parser
-from shakespeare_tui.core.config_loading import preset_names
+from shakespeare_tui.config.load import preset_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,8 +52,8 @@ def test_presets_and_files_are_there() -> None:
 
 def test_the_keys_it_changes_are_there(tmp_path: Path) -> None:
     import shakespeare_tui.ui.app  # noqa: F401
-    from shakespeare_tui.ui.keymap import check_keymap, known_bindings
     from shakespeare_tui.ui.keymap_file import load_keymap
+    from shakespeare_tui.ui.keys import check_keymap, known_bindings
 
     (block,) = re.findall(r"```yaml\n(.*?)```", README.partition("## Keys")[2], re.DOTALL)
     path = tmp_path / "keys.yaml"

@@ -9,7 +9,7 @@ import pytest
 from real_cli import TINY
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 NAME = "alpha"
 STEPS = (10, 20, 30)

@@ -9,13 +9,13 @@ from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.formatting import per_second
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import per_second
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint
-    from shakespeare_tui.core.sampling import Strategy
-    from shakespeare_tui.core.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.sampling import Strategy
 
 
 def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
@@ -32,8 +32,8 @@ def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     if arguments.batch != STDIN and output.exists() and output.samefile(arguments.batch):
         raise UserError("--output would replace the prompts of --batch; name another file")
     check_amount(arguments.max_tokens, len(lines) * arguments.num_samples)
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # All lines are checked before the model is loaded: a wrong one fails at once.
@@ -85,7 +85,7 @@ def _write_all(
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
     """The texts of each prompt, and new tokens by the second."""
-    from shakespeare_tui.engine.decoding import Column
+    from shakespeare_tui.decoding import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

@@ -12,13 +12,13 @@ from shakespeare_tui.cli.measuring import reference_of
 from shakespeare_tui.cli.sampling_options import encode_stops
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import Limits, encode_prompt, write
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.measures import CorpusReference, Measures
-    from shakespeare_tui.core.runs import Checkpoint
-    from shakespeare_tui.core.sampling import Strategy
-    from shakespeare_tui.engine.decoding import Precision
+    from shakespeare_tui.decoding import Precision
+    from shakespeare_tui.measures import CorpusReference, Measures
+    from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.sampling import Strategy
 
 MOST_COLUMNS = 64
 
@@ -131,8 +131,8 @@ def _write_one(
     report: Callable[[int, int | None], None],
 ) -> tuple[list[str], list[float | None]]:
     """What one checkpoint writes, and its mean surprise at each of its texts."""
-    from shakespeare_tui.engine.decoding import Column
-    from shakespeare_tui.engine.scoring import score_tokens
+    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.score import score_tokens
 
     columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]
     model, tokenizer = open_model(checkpoint, order.device)
@@ -155,7 +155,7 @@ def _measured(
     surprises: list[float | None],
     reference: "CorpusReference | None",
 ) -> Iterator[TextColumn]:
-    from shakespeare_tui.core.measures import measure_text
+    from shakespeare_tui.measures import measure_text
 
     for strategy, text, surprise in zip(order.strategies, texts, surprises, strict=True):
         measures = measure_text(order.prompt + text, reference, len(order.prompt))

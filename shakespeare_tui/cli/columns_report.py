@@ -10,9 +10,9 @@ from rich.table import Table
 
 from shakespeare_tui.cli.columns import TextColumn
 from shakespeare_tui.cli.console import rule, table_lines
-from shakespeare_tui.core.measures import MEASURES, best_measures
-from shakespeare_tui.core.text_changes import first_difference
-from shakespeare_tui.core.visible_text import visible
+from shakespeare_tui.measures import MEASURES, best_measures
+from shakespeare_tui.measures.changes import first_difference
+from shakespeare_tui.visible_text import visible
 
 _WIDE = 120
 _MOST_BESIDE = 3

@@ -12,7 +12,7 @@ from shakespeare_tui.cli.console import (
 )
 from shakespeare_tui.cli.sampling_options import StepsHelp, add_stop
 from shakespeare_tui.cli.writing import PRECISIONS, add_prompt, check_amount, chosen_prompt
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("there is nothing to compare with; name another RUN or give --strategies")
     check_device(arguments.device)
     from shakespeare_tui.cli.columns import Order, check_columns, write_columns
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
-    from shakespeare_tui.core.sampling import parse_strategies
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.sampling import parse_strategies
 
     text = "temperature=0.8" if arguments.strategies is None else arguments.strategies
     strategies = parse_strategies(text)

@@ -58,16 +58,16 @@ def completes(action: _Action, words: Callable[[str], Iterable[str]]) -> _Action
 
 def run_names(prefix: str) -> Iterable[str]:
     """All runs."""
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import list_runs
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import list_runs
 
     return [run.name for run in list_runs(runs_folder())]
 
 
 def checkpoint_names(prefix: str) -> Iterable[str]:
     """All runs; after ``RUN@`` what can follow."""
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import RunFolder
 
     name, at, _ = prefix.rpartition("@")
     if not at:
@@ -78,21 +78,21 @@ def checkpoint_names(prefix: str) -> Iterable[str]:
 
 def config_names(prefix: str) -> Iterable[str]:
     """Presets, and YAML files."""
-    from shakespeare_tui.core.config_loading import preset_names
+    from shakespeare_tui.config.load import preset_names
 
     return [*preset_names(), *_files(prefix, (".yaml", ".yml"))]
 
 
 def corpus_names(prefix: str) -> Iterable[str]:
     """Corpora of the catalogue, and text files."""
-    from shakespeare_tui.core.corpus.catalogue import CATALOGUE
+    from shakespeare_tui.data.catalogue import CATALOGUE
 
     return [*CATALOGUE, *_files(prefix, (".txt",))]
 
 
 def setting_names(prefix: str) -> Iterable[str]:
     """Settings with their ``=``; after that, the values that a choice may have."""
-    from shakespeare_tui.core.config_fields import config_fields
+    from shakespeare_tui.config.fields import config_fields
 
     path, has_value, _ = prefix.partition("=")
     if not has_value:

@@ -7,7 +7,7 @@ from typing import Any
 
 from shakespeare_tui.cli.completion import completes, config_names, setting_names
 from shakespeare_tui.cli.console import print_grid, print_json, print_result, write_text
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -65,7 +65,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the presets, a line each."""
-    from shakespeare_tui.core import config_loading
+    from shakespeare_tui.config import load as config_loading
 
     presets = [
         {
@@ -85,8 +85,8 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Print a resolved config."""
-    from shakespeare_tui.core.config_loading import load_config
-    from shakespeare_tui.core.config_text import config_to_yaml
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.config.write import config_to_yaml
 
     config = load_config(arguments.config, arguments.overrides)
     if arguments.json:
@@ -98,7 +98,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Check every file; 2 where one is wrong."""
-    from shakespeare_tui.core.config_loading import load_config
+    from shakespeare_tui.config.load import load_config
 
     errors: dict[str, UserError] = {}
     for file in arguments.files:
@@ -118,7 +118,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_schema(arguments: argparse.Namespace) -> int:
     """Print the JSON Schema; it is JSON with and without ``--json``."""
-    from shakespeare_tui.core.config_schema import config_schema
+    from shakespeare_tui.config.config_schema import config_schema
 
     print_json(config_schema())
     return 0
@@ -128,7 +128,7 @@ def run_guide(arguments: argparse.Namespace) -> int:
     """Print the tuning guide."""
     from dataclasses import asdict
 
-    from shakespeare_tui.core.config_guide import TUNING_GUIDE
+    from shakespeare_tui.config.guide import TUNING_GUIDE
 
     if arguments.json:
         print_json({"symptoms": [asdict(symptom) for symptom in TUNING_GUIDE]})
@@ -146,7 +146,7 @@ def run_guide(arguments: argparse.Namespace) -> int:
 
 
 def _check_result(file: str, error: UserError | None) -> dict[str, Any]:
-    from shakespeare_tui.core.config_problems import ConfigError
+    from shakespeare_tui.config.problems import ConfigError
 
     problems: list[dict[str, Any]] = []
     if isinstance(error, ConfigError):

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from shakespeare_tui.core.config_problems import show_value
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.formatting import parse_integer, ungrouped
-from shakespeare_tui.core.visible_text import LINES, is_harmless, visible
+from shakespeare_tui.config.problems import show_value
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import parse_integer, ungrouped
+from shakespeare_tui.visible_text import LINES, is_harmless, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -191,7 +191,7 @@ def check_device(spec: str) -> None:
     Raises:
         UserError: It does not look like a device.
     """
-    from shakespeare_tui.core.config_fields import find_field, read_value
+    from shakespeare_tui.config.fields import find_field, read_value
 
     field = find_field("training.device")
     assert field is not None

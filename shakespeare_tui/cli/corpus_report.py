@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shakespeare_tui.cli.console import table_lines
-from shakespeare_tui.core.corpus.inspect import Baselines, CorpusReport
-from shakespeare_tui.core.corpus.speeches import MAX_NAMES, PlayStatistics
-from shakespeare_tui.core.corpus.statistics import CharacterShares, TextStatistics
-from shakespeare_tui.core.formatting import counted, format_bytes
-from shakespeare_tui.core.visible_text import visible
+from shakespeare_tui.data.inspect.characters import CharacterShares, TextStatistics
+from shakespeare_tui.data.inspect.inspect import Baselines, CorpusReport
+from shakespeare_tui.data.inspect.speeches import MAX_NAMES, PlayStatistics
+from shakespeare_tui.formatting import counted, format_bytes
+from shakespeare_tui.visible_text import visible
 
 _LONGEST_BAR = 30
 _BLOCKS = "▏▎▍▌▋▊▉█"

@@ -16,7 +16,7 @@ from shakespeare_tui.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.corpus.catalogue import CorpusEntry
+    from shakespeare_tui.data.catalogue import CorpusEntry
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -71,8 +71,8 @@ def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue and what of it is at hand."""
     from pathlib import Path
 
-    from shakespeare_tui.core.corpus.catalogue import CATALOGUE
-    from shakespeare_tui.core.formatting import format_bytes
+    from shakespeare_tui.data.catalogue import CATALOGUE
+    from shakespeare_tui.formatting import format_bytes
 
     corpora = [_describe(entry) for entry in CATALOGUE.values()]
     named = {entry.file_name for entry in CATALOGUE.values()}
@@ -97,9 +97,9 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_fetch(arguments: argparse.Namespace) -> int:
     """Fetch a named corpus unless it is at hand, and print its path."""
-    from shakespeare_tui.core.corpus.catalogue import find_entry
-    from shakespeare_tui.core.corpus.fetch import fetch
-    from shakespeare_tui.core.corpus.source import locate_corpus
+    from shakespeare_tui.data.catalogue import find_entry
+    from shakespeare_tui.data.fetch import fetch
+    from shakespeare_tui.data.source import locate_corpus
 
     entry = find_entry(arguments.name)
     source = locate_corpus(entry.name)
@@ -121,8 +121,8 @@ def run_fetch(arguments: argparse.Namespace) -> int:
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Measure a corpus, fetching it where it has to be, and print what was found."""
     from shakespeare_tui.cli.corpus_report import report_lines
-    from shakespeare_tui.core.corpus.inspect import check_val_fraction, inspect_corpus
-    from shakespeare_tui.core.corpus.source import locate_corpus, open_corpus
+    from shakespeare_tui.data.inspect.inspect import check_val_fraction, inspect_corpus
+    from shakespeare_tui.data.source import locate_corpus, open_corpus
 
     check_val_fraction(arguments.val_fraction)
     source = locate_corpus(arguments.corpus)
@@ -140,8 +140,8 @@ def run_inspect(arguments: argparse.Namespace) -> int:
 
 
 def _describe(entry: "CorpusEntry") -> dict[str, Any]:
-    from shakespeare_tui.core.corpus.source import locate_corpus
-    from shakespeare_tui.core.errors import UserError
+    from shakespeare_tui.data.source import locate_corpus
+    from shakespeare_tui.errors import UserError
 
     problem = None
     try:

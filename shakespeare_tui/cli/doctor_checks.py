@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE
-from shakespeare_tui.core.corpus.source import locate_corpus
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.formatting import format_bytes
-from shakespeare_tui.core.machine import (
+from shakespeare_tui.data.catalogue import CATALOGUE
+from shakespeare_tui.data.source import locate_corpus
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.machine import (
     Memory,
     Terminal,
     free_bytes,
@@ -26,12 +26,12 @@ from shakespeare_tui.core.machine import (
     usable_cores,
     write_problem,
 )
-from shakespeare_tui.core.paths import cache_folder, runs_folder
+from shakespeare_tui.paths import cache_folder, runs_folder
 
 _PROBE_SECONDS = 120
 _PROBE = """
 import dataclasses, json
-from shakespeare_tui.engine.machine import describe_torch
+from shakespeare_tui.training.machine import describe_torch
 print(json.dumps(dataclasses.asdict(describe_torch())))
 """
 _LEAST_DISK = 50_000_000
@@ -66,7 +66,7 @@ def torch_checks(report: dict[str, Any] | None, problem: str, cores: int) -> lis
     """Judge torch and its devices.
 
     Args:
-        report: ``engine.machine.TorchReport`` as a dictionary; None where torch does not work.
+        report: ``training.machine.TorchReport`` as a dictionary; None where torch does not work.
         problem: Why it does not.
         cores: Processor cores that may be used.
     """

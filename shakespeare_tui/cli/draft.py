@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.speed import SteadySpeed
 from shakespeare_tui.cli.writing import Limits, Written
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint
-    from shakespeare_tui.core.sampling import Strategy
-    from shakespeare_tui.engine.decoding import Acceptance, Proposer
-    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.decoding import Acceptance, Proposer
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.sampling import Strategy
 
 LOOK_UP = "lookup"
 
@@ -47,8 +47,8 @@ def find_draft(name: str, checkpoint: "Checkpoint") -> "Checkpoint | None":
     Raises:
         UserError: There is none, or its vocabulary is another.
     """
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     if name == LOOK_UP:
         return None
@@ -81,7 +81,7 @@ def write_drafted(
         draft: Makes the proposals; None looks them up in the text.
         each_row: Told each token, in a row of its own.
     """
-    from shakespeare_tui.engine.decoding import Acceptance, generate_speculatively
+    from shakespeare_tui.decoding import Acceptance, generate_speculatively
 
     acceptance, speed = Acceptance(), SteadySpeed()
     proposer = _proposer(model, strategy, seed, draft)
@@ -109,8 +109,8 @@ def write_drafted(
 def _proposer(
     model: "Transformer", strategy: "Strategy", seed: int, draft: "Checkpoint | None"
 ) -> "Proposer":
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.decoding import LookUpProposer, ModelProposer
+    from shakespeare_tui.decoding import LookUpProposer, ModelProposer
+    from shakespeare_tui.training.checkpoints import load_model
 
     if draft is None:
         return LookUpProposer(len(model.embedding.weight))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_grid, print_json, whole_number
 from shakespeare_tui.cli.loading import open_model
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint
+    from shakespeare_tui.runs.folder import Checkpoint
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -46,13 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batches < 1:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
-    from shakespeare_tui.core.corpus.source import open_corpus
-    from shakespeare_tui.core.formatting import perplexity
-    from shakespeare_tui.core.losses import EXACT
-    from shakespeare_tui.core.paths import cache_folder, runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
-    from shakespeare_tui.core.token_cache import tokenize_corpus
-    from shakespeare_tui.core.tokens import split_tokens
+    from shakespeare_tui.data.source import open_corpus
+    from shakespeare_tui.data.tokens import tokenize_corpus
+    from shakespeare_tui.data.windows import split_tokens
+    from shakespeare_tui.formatting import perplexity
+    from shakespeare_tui.paths import cache_folder, runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.runs.losses import EXACT
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
             "it; put the old text back to compare losses"
         )
-    from shakespeare_tui.engine.evaluation import evaluate, evaluate_nanogpt
+    from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt
 
     model, tokenizer = open_model(checkpoint, arguments.device)
     tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
@@ -110,7 +110,7 @@ def _shown(value: str | int | float | None) -> str:
 
 def _write_down(checkpoint: "Checkpoint", loss: float) -> None:
     """Let the exact loss count where checkpoints are compared; a run in training keeps its own."""
-    from shakespeare_tui.core.runs import best_step
+    from shakespeare_tui.runs.folder import best_step
 
     run = checkpoint.run
     with contextlib.suppress(UserError, OSError), run.locked(patience_seconds=0.2):

@@ -29,11 +29,11 @@ from shakespeare_tui.cli.writing import (
     encode_prompt,
     write,
 )
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint
-    from shakespeare_tui.core.sampling import Strategy
+    from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.sampling import Strategy
 
 _MOST_SAMPLES = 10_000
 
@@ -120,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The prompt is checked before the model is loaded: a wrong one fails at once.
@@ -135,7 +135,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         not arguments.no_cache,
     )
     draft = None if arguments.draft is None else find_draft(arguments.draft, checkpoint)
-    from shakespeare_tui.engine.decoding import Column
+    from shakespeare_tui.decoding import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

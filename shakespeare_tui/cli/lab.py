@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from shakespeare_tui.ui.app import LabApp
-    from shakespeare_tui.ui.training import TrainingController
+    from shakespeare_tui.ui.engine.training import TrainingController
 
 _POLL_SECONDS = 0.1
 _MOST_LOADING_SECONDS = 1.0

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.console import say
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint
-    from shakespeare_tui.core.tokenizers import Tokenizer
-    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.runs.folder import Checkpoint
 
 
 def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tokenizer]":
@@ -16,8 +16,8 @@ def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tok
     Raises:
         UserError: The checkpoint is damaged, or the device is not there.
     """
-    from shakespeare_tui.engine.checkpoints import load_model
-    from shakespeare_tui.engine.device import resolve_device
+    from shakespeare_tui.training.checkpoints import load_model
+    from shakespeare_tui.training.device import resolve_device
 
     if note := checkpoint.run.config().context_note:
         say(f"note: {checkpoint.reference}: {note}")

@@ -10,15 +10,9 @@ from typing import Any, NoReturn
 
 from shakespeare_tui import __version__
 from shakespeare_tui.cli.console import reader_may_leave, say
-from shakespeare_tui.core.config_problems import (
-    join_words,
-    nearest,
-    show_name,
-    show_value,
-    suggestion,
-)
-from shakespeare_tui.core.errors import CancelledError, RunFailedError, UserError
-from shakespeare_tui.core.waiting_threads import let_threads_sleep_soon
+from shakespeare_tui.cli.waiting_threads import let_threads_sleep_soon
+from shakespeare_tui.config.problems import join_words, nearest, show_name, show_value, suggestion
+from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 
 # Each module has `add_parser(subparsers)`, light to import, and `run(arguments) -> exit code`.
 COMMANDS = (

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.console import progress, say
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.measures import CorpusReference
-    from shakespeare_tui.core.runs import RunFolder
+    from shakespeare_tui.measures import CorpusReference
+    from shakespeare_tui.runs.folder import RunFolder
 
 
 def reference_of(run: "RunFolder") -> "CorpusReference | None":
     """The run's training split; without it a text is measured as far as that goes, and says so."""
-    from shakespeare_tui.core.measures import reference_for_run
+    from shakespeare_tui.measures import reference_for_run
 
     with progress("indexing the corpus", "characters") as report:
         reference = reference_for_run(

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.cli.console import fits, print_json, print_table, say
-from shakespeare_tui.core.formatting import format_count, format_duration, format_loss, perplexity
-from shakespeare_tui.core.run_state import STATE_LOOKS
-from shakespeare_tui.core.visible_text import visible
+from shakespeare_tui.formatting import format_count, format_duration, format_loss, perplexity
+from shakespeare_tui.runs.run_state import STATE_LOOKS
+from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.room.items import CheckpointItem
-    from shakespeare_tui.core.room.query import Query
-    from shakespeare_tui.core.run_catalog import RunEntry
+    from shakespeare_tui.runs.catalog import RunEntry
+    from shakespeare_tui.runs.compare.items import CheckpointItem
+    from shakespeare_tui.runs.compare.query import Query
 
 _STYLES = {"success": "green", "warning": "yellow", "error": "red", "muted": "bright_black"}
 _TEXTS = ("run", "state", "protocol", "corpus")
@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a table, or JSON."""
     import time
 
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.room.query import parse_query, sort_name
-    from shakespeare_tui.core.run_catalog import RunCatalog
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.catalog import RunCatalog
+    from shakespeare_tui.runs.compare.query import parse_query, sort_name
 
     if arguments.query[:1] == ["check"]:
         from shakespeare_tui.cli.runs_check import check_runs
@@ -77,11 +77,11 @@ def _rows(
     """A row a run: the best of its checkpoints that match, or the run itself where it has none."""
     from itertools import groupby
 
-    from shakespeare_tui.core.losses import best_of
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.room.items import GREATEST_FIRST, items_of, sort_items
-    from shakespeare_tui.core.room.taste import games_now, ratings_of, read_verdicts
-    from shakespeare_tui.core.run_names import RunNames
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.compare.items import GREATEST_FIRST, items_of, sort_items
+    from shakespeare_tui.runs.compare.taste import games_now, ratings_of, read_verdicts
+    from shakespeare_tui.runs.losses import best_of
+    from shakespeare_tui.runs.run_names import RunNames
 
     ratings = ratings_of(games_now(read_verdicts(runs_folder()), RunNames(runs)))
     matching = (item for item in items_of(runs, ratings=ratings) if query.matches(item, now))

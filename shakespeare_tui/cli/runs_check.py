@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.console import print_json, print_result, say
 
 if TYPE_CHECKING:
-    from shakespeare_tui.engine.run_check import CheckpointCheck, RunCheck
+    from shakespeare_tui.training.verify import CheckpointCheck, RunCheck
 
 
 def check_runs(names: list[str], *, as_json: bool) -> int:
     """Check the named runs, or all; 1 where anything is wrong."""
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.run_catalog import RunCatalog
-    from shakespeare_tui.core.runs import RunFolder, find_run
-    from shakespeare_tui.engine.run_check import RunCheck, check_run
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.catalog import RunCatalog
+    from shakespeare_tui.runs.folder import RunFolder, find_run
+    from shakespeare_tui.training.verify import RunCheck, check_run
 
     root = runs_folder()
     if names:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import whole_number
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.one_line import read_line
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.one_line import read_line
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.sampling import StepKind, Strategy
-    from shakespeare_tui.core.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.sampling import StepKind, Strategy
 
 # What each plain flag is where it is not given.
 _FLAGS = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
@@ -48,7 +48,7 @@ class StepsHelp(argparse.Action):
 
 
 def _steps(width: int) -> Iterator[str]:
-    from shakespeare_tui.core.sampling import STEP_KINDS
+    from shakespeare_tui.sampling import STEP_KINDS
 
     yield from textwrap.wrap(
         "steps of a strategy, written in the order in which they are applied, with their usual "
@@ -124,7 +124,7 @@ def chosen_strategy(arguments: argparse.Namespace) -> "Strategy":
     Raises:
         UserError: It cannot be read, or both are given.
     """
-    from shakespeare_tui.core.sampling import parse_strategy, strategy_from_flags
+    from shakespeare_tui.sampling import parse_strategy, strategy_from_flags
 
     if arguments.strategy is None:
         settings = flag_settings(arguments)

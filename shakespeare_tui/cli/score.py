@@ -6,7 +6,7 @@ from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_json, print_result, terminal_width
 from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.text_input import read_text
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Score and print."""
     check_device(arguments.device)
     text = _read_text(arguments)
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The text is checked before the model is loaded: a wrong one fails at once.
@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     if len(tokens) < 2:
         raise UserError("the text is too short to be scored; give at least two characters")
     from shakespeare_tui.cli.measuring import reference_of
-    from shakespeare_tui.core.formatting import perplexity
-    from shakespeare_tui.core.measures import measure_text
-    from shakespeare_tui.engine.scoring import score_tokens
+    from shakespeare_tui.decoding.score import score_tokens
+    from shakespeare_tui.formatting import perplexity
+    from shakespeare_tui.measures import measure_text
 
     model, tokenizer = open_model(checkpoint, arguments.device)
     surprise = score_tokens(model, tokens)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from shakespeare_tui.core.formatting import perplexity
-from shakespeare_tui.core.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
-from shakespeare_tui.core.tokenizers import Tokenizer
-from shakespeare_tui.core.visible_text import visible
+from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.formatting import perplexity
+from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
+from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
-    from shakespeare_tui.engine.scoring import Surprise
+    from shakespeare_tui.decoding.score import Surprise
 
 _SHOWN_PASSAGES = 20
 _SHOWN_PLACES = 5

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import say
-from shakespeare_tui.core.formatting import per_second
+from shakespeare_tui.formatting import per_second
 
 if TYPE_CHECKING:
-    from shakespeare_tui.engine.decoding import Column
-    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.models.transformer import Transformer
 
 # Weights are rearranged and caches filled before: what counts is how a long text goes on.
 _WARM_ROWS = 12
@@ -53,7 +53,7 @@ def default_speed(
     model: "Transformer", prompt: Sequence[int], columns: "Sequence[Column]"
 ) -> float:
     """Tokens by the second without any option, measured for less than half a second."""
-    from shakespeare_tui.engine.decoding import generate_columns
+    from shakespeare_tui.decoding import generate_columns
 
     speed = SteadySpeed()
     for row in generate_columns(model, prompt, columns, max_tokens=_MOST_ROWS):

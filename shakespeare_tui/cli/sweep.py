@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
 from shakespeare_tui.cli.console import terminal_width
 from shakespeare_tui.cli.writing import check_amount, chosen_prompt, count_of, deliver
-from shakespeare_tui.core.config_problems import show_value
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.config.problems import show_value
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.sampling import Strategy
+    from shakespeare_tui.sampling import Strategy
 
 _EXAMPLE = "temperature=0.3:1.5:0.2"
 _LARGEST, _FINEST = Decimal(10**9), Decimal("1e-9")
@@ -30,8 +30,8 @@ def run_sweep(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         raise UserError("--sweep writes one text for each value; leave out --num-samples")
     strategies = sweep_strategies(arguments.sweep, strategy)
     check_amount(arguments.max_tokens, len(strategies))
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     prompt = chosen_prompt(arguments, checkpoint)
@@ -70,7 +70,7 @@ def sweep_strategies(text: str, strategy: "Strategy") -> "tuple[Strategy, ...]":
     Raises:
         UserError: The sweep cannot be read, has too many values, or one is out of range.
     """
-    from shakespeare_tui.core.sampling import Strategy, parse_strategy
+    from shakespeare_tui.sampling import Strategy, parse_strategy
 
     target, has_values, values = text.partition("=")
     name, has_option, option = target.strip().replace("-", "_").partition(".")

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from typing import IO
 
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 STDIN = "-"
 """Stands for standard input where a file is named."""

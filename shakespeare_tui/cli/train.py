@@ -17,11 +17,11 @@ from shakespeare_tui.cli.completion import (
 )
 from shakespeare_tui.cli.config import add_overrides
 from shakespeare_tui.cli.console import discard, print_json, progress, reader_may_leave, say
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.commands import CommandInbox
-    from shakespeare_tui.engine.session import Hooks, Session
+    from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.training.session import Hooks, Session
 
 DEFAULT_CONFIG = "quick"
 
@@ -94,9 +94,9 @@ def _train_in_lab(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from pathlib import Path
 
     from shakespeare_tui.cli.lab import open_lab
-    from shakespeare_tui.core.config_loading import load_config
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import check_new_name, find_checkpoint, find_run
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import check_new_name, find_checkpoint, find_run
 
     root = runs_folder()
     if arguments.resume is not None:
@@ -136,11 +136,11 @@ def _quoted(text: str) -> str:
 
 def _train(session: "Session", as_json: bool) -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
-    from shakespeare_tui.core.commands import CommandInbox
-    from shakespeare_tui.core.event_log import EventLog
-    from shakespeare_tui.core.events import Event
-    from shakespeare_tui.core.one_line import write_line
-    from shakespeare_tui.engine.trainer import Trainer
+    from shakespeare_tui.one_line import write_line
+    from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.runs.event_log import EventLog
+    from shakespeare_tui.runs.events import Event
+    from shakespeare_tui.training.loop import Trainer
 
     run = session.run
     console = TrainConsole(session.config)
@@ -171,7 +171,7 @@ def _train(session: "Session", as_json: bool) -> int:
 def _summary(
     session: "Session", reason: str, val_loss: float | None, protocol: str
 ) -> dict[str, object]:
-    from shakespeare_tui.core.formatting import perplexity
+    from shakespeare_tui.formatting import perplexity
 
     return {
         "run": session.run.name,
@@ -192,13 +192,13 @@ def _session(
 ) -> "Iterator[Session]":
     from pathlib import Path
 
-    from shakespeare_tui.core.config_loading import load_config
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import check_new_name, find_checkpoint
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import check_new_name, find_checkpoint
 
     root = runs_folder()
     if arguments.resume is not None:
-        from shakespeare_tui.engine.resume import resumed_session
+        from shakespeare_tui.training.resume import resumed_session
 
         with resumed_session(
             arguments.resume, root=root, overrides=overrides, hooks=hooks
@@ -216,7 +216,7 @@ def _session(
     start_from = None
     if arguments.start_from is not None:
         start_from = find_checkpoint(arguments.start_from, root)
-    from shakespeare_tui.engine.session import new_session
+    from shakespeare_tui.training.session import new_session
 
     with new_session(
         config,
@@ -233,7 +233,7 @@ def _session(
 @contextlib.contextmanager
 def _setup_bar() -> "Iterator[Hooks]":
     """Hooks that show one progress bar at a time, on a terminal only, while work is long."""
-    from shakespeare_tui.engine.session import Hooks
+    from shakespeare_tui.training.session import Hooks
 
     with contextlib.ExitStack() as stack:
         shown: dict[str, object] = {}
@@ -266,7 +266,7 @@ def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
 
     Yields a list that holds the signals received.
     """
-    from shakespeare_tui.core.commands import Stop
+    from shakespeare_tui.runs.commands import Stop
 
     received: list[int] = []
 

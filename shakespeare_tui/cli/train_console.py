@@ -9,8 +9,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.events import (
+from shakespeare_tui.config.estimate.training_speed import SpeedMeter, evaluation_seconds
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.formatting import (
+    counted,
+    format_count,
+    format_duration,
+    format_loss,
+    perplexity,
+)
+from shakespeare_tui.runs.events import (
     CommandApplied,
     DiagnosisRaised,
     EvalCompleted,
@@ -21,23 +29,15 @@ from shakespeare_tui.core.events import (
     SampleGenerated,
     StepCompleted,
 )
-from shakespeare_tui.core.formatting import (
-    counted,
-    format_count,
-    format_duration,
-    format_loss,
-    perplexity,
-)
-from shakespeare_tui.core.losses import EXACT
-from shakespeare_tui.core.run_state import state_after
-from shakespeare_tui.core.smoothing import TRAIN_LOSS_STEPS, RunningMean
-from shakespeare_tui.core.training_speed import SpeedMeter, evaluation_seconds
-from shakespeare_tui.core.visible_text import visible
+from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.runs.run_state import state_after
+from shakespeare_tui.runs.smoothing import TRAIN_LOSS_STEPS, RunningMean
+from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from shakespeare_tui.core.runs import Checkpoint
+    from shakespeare_tui.runs.folder import Checkpoint
 
 _SECONDS_BETWEEN_LINES = 10.0
 _STEPS_BEFORE_ESTIMATE = 10

@@ -3,7 +3,7 @@
 import argparse
 
 from shakespeare_tui.cli.completion import completes, run_names
-from shakespeare_tui.core.errors import UserError
+from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,8 +30,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Open the lab on the run."""
     from shakespeare_tui.cli.lab import is_terminal, open_lab
-    from shakespeare_tui.core.paths import runs_folder
-    from shakespeare_tui.core.runs import find_run
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_run
 
     if not 1 <= arguments.speed <= 1000:
         raise UserError(f"--speed must be from 1 to 1000, got {arguments.speed:g}")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from shakespeare_tui.cli.console import json_text, print_json, say, write_text
 from shakespeare_tui.cli.speed import SteadySpeed
 from shakespeare_tui.cli.text_input import STDIN, read_text
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.formatting import per_second
-from shakespeare_tui.core.one_line import read_line
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import per_second
+from shakespeare_tui.one_line import read_line
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.runs import Checkpoint, RunFolder
-    from shakespeare_tui.core.tokenizers import Tokenizer
-    from shakespeare_tui.engine.decoding import Column, Precision
-    from shakespeare_tui.engine.model import Transformer
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.decoding import Column, Precision
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.runs.folder import Checkpoint, RunFolder
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 _MOST_TOKENS = 1_000_000
@@ -78,7 +78,7 @@ def write(
         limits: How much is written, and how.
         each_row: Told each row of tokens; one below 0 is none.
     """
-    from shakespeare_tui.engine.decoding import generate_columns
+    from shakespeare_tui.decoding import generate_columns
 
     streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
     speed = SteadySpeed()
@@ -179,7 +179,7 @@ def check_output(arguments: argparse.Namespace) -> None:
         UserError: What is in the way.
     """
     if arguments.output is not None:
-        from shakespeare_tui.core.output_file import check_output_file
+        from shakespeare_tui.output_file import check_output_file
 
         try:
             check_output_file(arguments.output, may_replace=arguments.force)
@@ -209,7 +209,7 @@ def deliver(
         else:
             write_text(text())
         return
-    from shakespeare_tui.core.output_file import write_output_file
+    from shakespeare_tui.output_file import write_output_file
 
     content = json_text(result) + "\n" if arguments.json else text()
     write_output_file(arguments.output, content)

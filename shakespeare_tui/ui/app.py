@@ -16,24 +16,24 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.types import AnimationLevel
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.visible_text import LINES, visible
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.ui.appearance import series_colors
+from shakespeare_tui.ui.engine.training import Asked
 from shakespeare_tui.ui.keymap_file import load_keymap
-from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.leaving import Leaving
 from shakespeare_tui.ui.looks import Looks
+from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.place_bar import PLACES
 from shakespeare_tui.ui.quiet_collection import QuietCollection
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.status import status_content
 from shakespeare_tui.ui.terminal import TerminalGuard
-from shakespeare_tui.ui.themes import series_colors
-from shakespeare_tui.ui.training import Asked
-from shakespeare_tui.ui.widgets.place_bar import PLACES
+from shakespeare_tui.visible_text import LINES, visible
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.config import Config
+    from shakespeare_tui.config.schema import Config
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def _place(place: str) -> Callable[[], Screen[None]]:
     def make() -> Screen[None]:
         import importlib
 
-        module = importlib.import_module(f"shakespeare_tui.ui.screens.{place}")
+        module = importlib.import_module(f"shakespeare_tui.ui.{place}.screen")
         return cast(Screen[None], getattr(module, f"{place.title()}Screen")())
 
     return make
@@ -139,14 +139,14 @@ class LabApp(App[int]):
         if self.services.preload:
             self.set_timer(_PRELOAD_AFTER_SECONDS, self._preload)
         if self._keymap:
-            from shakespeare_tui.ui.keymap import check_keymap, known_bindings
+            from shakespeare_tui.ui.keys import check_keymap, known_bindings
 
             problems = problems + check_keymap(dict(self._keymap), known_bindings())
         for problem in problems:
             self.say(problem, is_error=True)
 
     def _preload(self) -> None:
-        from shakespeare_tui.ui.bridge import preload
+        from shakespeare_tui.ui.engine.trainer_thread import preload
 
         # Not waited for: leaving meanwhile is possible at once.
         threading.Thread(target=preload, args=(PLACES,), name="preload", daemon=True).start()
@@ -229,7 +229,7 @@ class LabApp(App[int]):
             training.asked = None
 
     def _ask(self, asked: Asked) -> None:
-        from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
+        from shakespeare_tui.ui.confirm import ConfirmDialog
 
         def answer(is_yes: bool | None) -> None:
             asked.answer(bool(is_yes))
@@ -320,7 +320,7 @@ class LabApp(App[int]):
 
         Calls ``TrainScreen.open_run(run: RunFolder, speed=...)``.
         """
-        from shakespeare_tui.core.runs import find_run
+        from shakespeare_tui.runs.folder import find_run
 
         try:
             run = find_run(reference, self.services.runs_root)
@@ -401,7 +401,7 @@ class LabApp(App[int]):
 
     def action_show_help(self) -> None:
         """Explain the place one is in."""
-        from shakespeare_tui.ui.dialogs.help import HelpDialog
+        from shakespeare_tui.ui.dialogs import HelpDialog
 
         if isinstance(self.screen, LabScreen):
             self.push_screen(HelpDialog(self.screen))

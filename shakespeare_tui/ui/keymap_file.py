@@ -7,8 +7,8 @@ from pathlib import Path
 from textual.binding import Binding
 from textual.keys import Keys
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.paths import settings_folder
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.paths import settings_folder
 
 _MODIFIERS = {"ctrl", "shift", "alt", "super", "hyper", "meta"}
 _CHARACTERS = (chr(code) for code in range(33, 127) if chr(code) != ",")
@@ -39,7 +39,7 @@ def load_keymap(path: Path | None = None) -> KeyMap:
     if not os.path.lexists(path):
         return KeyMap()
     # Reading YAML waits until there is some.
-    from shakespeare_tui.core.settings_files import read_yaml_file
+    from shakespeare_tui.settings_files import read_yaml_file
 
     try:
         record = read_yaml_file(path)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp
-    from shakespeare_tui.ui.dialogs.leave import Leave
+    from shakespeare_tui.ui.leave import Leave
 
 ABANDONED = 130
 """Exit code after leaving without waiting for the trainer, or by a signal."""
@@ -30,7 +30,7 @@ class Leaving:
 
     def ask(self) -> None:
         """Quit; with a trainer at work, ask, save, and only then. A start is cancelled unasked."""
-        from shakespeare_tui.ui.dialogs.leave import LeaveDialog
+        from shakespeare_tui.ui.leave import LeaveDialog
 
         training = self._app.services.training
         self._app.follow_training()

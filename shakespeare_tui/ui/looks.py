@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from shakespeare_tui.ui.appearance import THEMES
 from shakespeare_tui.ui.safe_filter import SafeFilter
 from shakespeare_tui.ui.settings import DEFAULT_THEME, Settings
-from shakespeare_tui.ui.themes import THEMES
 
 if TYPE_CHECKING:
     from textual.filter import LineFilter

@@ -5,8 +5,8 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from shakespeare_tui.core.visible_text import is_harmless
 from shakespeare_tui.ui.widgets.text_glyphs import glyph
+from shakespeare_tui.visible_text import is_harmless
 
 
 class SafeFilter(LineFilter):

@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.core.formatting import counted
-from shakespeare_tui.core.paths import runs_folder
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.formatting import counted
+from shakespeare_tui.paths import runs_folder
+from shakespeare_tui.ui.engine.training import TrainingController
 
 if TYPE_CHECKING:
-    from shakespeare_tui.core.config import Config
+    from shakespeare_tui.config.schema import Config
 
 
 _CORPUS = "data.corpus"
@@ -36,7 +36,7 @@ class Draft:
 
     def is_untouched(self) -> bool:
         """Whether nothing was chosen: the default preset on its own corpus."""
-        from shakespeare_tui.core.config_loading import DEFAULT_PRESET, load_config
+        from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
 
         return self.start_from is None and self.resolved() == load_config(DEFAULT_PRESET)
 
@@ -50,7 +50,7 @@ class Draft:
         Raises:
             UserError: The default preset cannot be read.
         """
-        from shakespeare_tui.core.config_loading import DEFAULT_PRESET, load_config
+        from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
 
         if self.config is None:
             self.config, self.stem = load_config(DEFAULT_PRESET), DEFAULT_PRESET
@@ -62,7 +62,7 @@ class Draft:
 
 @lru_cache(maxsize=1)
 def _described(config: "Config", stem: str) -> str:
-    from shakespeare_tui.core.config_loading import load_config, preset_names
+    from shakespeare_tui.config.load import load_config, preset_names
 
     text = stem
     if stem in preset_names():

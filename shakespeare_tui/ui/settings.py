@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.paths import settings_folder
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.paths import settings_folder
 
 DEFAULT_THEME = "lab-dark"
 _SCALARS = (str, int, float, bool, type(None))
@@ -43,7 +43,7 @@ class Settings:
         if not os.path.lexists(path):
             return settings
         # Reading YAML waits until there is some.
-        from shakespeare_tui.core.settings_files import read_yaml_file, set_aside
+        from shakespeare_tui.settings_files import read_yaml_file, set_aside
 
         try:
             record = read_yaml_file(path)
@@ -89,7 +89,7 @@ class Settings:
             return
         import yaml
 
-        from shakespeare_tui.core.files import write_atomically
+        from shakespeare_tui.files import write_atomically
 
         record = {"theme": self.theme, "ascii": self.ascii, "places": self.places}
         write_atomically(self.path, yaml.safe_dump(record, sort_keys=True, allow_unicode=True))

@@ -2,9 +2,9 @@
 
 from textual.content import Content
 
-from shakespeare_tui.core.formatting import format_duration, format_loss
-from shakespeare_tui.core.run_state import STATE_LOOKS, RunState
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.formatting import format_duration, format_loss
+from shakespeare_tui.runs.run_state import STATE_LOOKS, RunState
+from shakespeare_tui.ui.engine.training import TrainingController
 
 STATE_MARKS: dict[str, tuple[str, str]] = {
     **{
@@ -55,7 +55,7 @@ def _setup(training: TrainingController) -> str:
 
 
 def _figures(training: TrainingController) -> list[tuple[str, str]]:
-    from shakespeare_tui.core.run_figures import run_figures
+    from shakespeare_tui.runs.figures import run_figures
 
     figures = run_figures(training.history)
     total = f"/{figures.total_steps:,}" if figures.total_steps else ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from shakespeare_tui.core.paths import cache_folder
+from shakespeare_tui.paths import cache_folder
 
 _log = logging.getLogger(__name__)
 _LARGEST_LOG_BYTES = 1_000_000

@@ -14,7 +14,7 @@ from checkpoint_trees import add_run
 from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
 

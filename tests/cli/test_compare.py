@@ -13,8 +13,8 @@ from real_cli import TINY, CommandLine
 from safetensors.torch import load_file, save_file
 from trained_run import fingerprints, trained
 
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.sampling import CLASSIC
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.sampling import CLASSIC
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("trained")

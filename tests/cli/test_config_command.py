@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.config_loading import load_config, parse_config, preset_names
+from shakespeare_tui.config.load import load_config, parse_config, preset_names
 
 
 def test_list_names_every_preset_with_its_purpose(capsys: pytest.CaptureFixture[str]) -> None:

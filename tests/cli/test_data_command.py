@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 
 PLAY = """\
 ANNA:

@@ -10,7 +10,7 @@ import pytest
 
 from shakespeare_tui.cli.doctor_checks import memory_check, terminal_checks, torch_checks
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.machine import Memory, Terminal, memory, terminal, usable_cores
+from shakespeare_tui.machine import Memory, Terminal, memory, terminal, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -273,7 +273,7 @@ def test_cores_and_memory_are_plausible() -> None:
 def test_torch_is_described_by_measuring() -> None:
     import torch
 
-    from shakespeare_tui.engine.machine import describe_torch
+    from shakespeare_tui.training.machine import describe_torch
 
     before = torch.get_rng_state()
     found = describe_torch()

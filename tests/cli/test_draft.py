@@ -10,7 +10,7 @@ from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.cli.speed import is_clearly_slower
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("trained")

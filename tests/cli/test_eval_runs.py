@@ -17,11 +17,11 @@ from real_cli import TINY, CommandLine
 from safetensors.torch import load_file, save_file
 from trained_run import fingerprints, trained
 
-from shakespeare_tui.core.config import Config, ModelConfig
-from shakespeare_tui.core.losses import Loss
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.shipped import shipped_folder
-from shakespeare_tui.engine.checkpoints import load_model
+from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.losses import Loss
+from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.training.checkpoints import load_model
 
 __all__ = ["trained"]
 

@@ -12,8 +12,8 @@ from real_cli import TINY, CommandLine
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.engine.checkpoints import load_model
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.checkpoints import load_model
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("trained")

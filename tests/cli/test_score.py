@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from real_cli import TINY, CommandLine
 from trained_run import trained
 
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.shipped import shipped_folder
-from shakespeare_tui.engine.checkpoints import load_model
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.training.checkpoints import load_model
 
 __all__ = ["trained"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from real_cli import CommandLine
 
-from shakespeare_tui.core.config_loading import load_config, preset_names
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.config.load import load_config, preset_names
+from shakespeare_tui.runs.folder import RunFolder
 
 # Two steps of a model that a laptop makes in no time; what makes a config itself stays.
 SMALL = (

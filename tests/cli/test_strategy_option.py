@@ -8,8 +8,8 @@ import pytest
 from real_cli import CommandLine
 from trained_run import fingerprints, trained
 
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.sampling import STEP_KINDS
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.sampling import STEP_KINDS
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("trained")

@@ -13,7 +13,7 @@ from checkpoint_trees import add_run
 from real_cli import TINY, CommandLine, Outcome
 
 from shakespeare_tui.cli.main import COMMANDS, main
-from shakespeare_tui.core.visible_text import is_harmless
+from shakespeare_tui.visible_text import is_harmless
 
 pty = pytest.importorskip("pty")
 

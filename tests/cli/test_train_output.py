@@ -17,8 +17,8 @@ from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.cli.train_console import fit_line
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.runs.folder import RunFolder
 
 LINE = re.compile(
     r"Step (\d+) \| train_loss: (\d+\.\d{3}) \| val_loss: (\d+\.\d{3})"

@@ -6,7 +6,7 @@ import pytest
 from real_cli import CommandLine
 from trained_run import trained
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
 

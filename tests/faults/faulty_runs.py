@@ -10,7 +10,7 @@ from real_cli import TINY, CommandLine
 from training_runs import what_was_learned
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 # Everything that an exact resume must put back, evaluated, sampled and saved more than once.
 RUN = (

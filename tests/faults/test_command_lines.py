@@ -21,8 +21,8 @@ from real_cli import TINY, CommandLine
 from trained_run import NAME, trained
 
 from shakespeare_tui.cli.main import build_parser
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE, UrlSource
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.data.catalogue import CATALOGUE, UrlSource
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
 

@@ -20,7 +20,7 @@ from hostile import TEXTS, YAMLS, odd_metadata, odd_records, odd_tensors
 from real_cli import CommandLine
 from trained_run import NAME, trained
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
 

@@ -10,7 +10,7 @@ from faulty_runs import RUN, assert_same, finish, operations, reference
 from operations import die_at
 from real_cli import CliProcess, CommandLine
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["operations", "reference"]
 

@@ -16,7 +16,7 @@ from faulty_runs import RUN, assert_same, finish, reference
 from operations import watching
 from real_cli import CommandLine
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["reference"]
 

@@ -17,7 +17,7 @@ from counted import FAULTS
 from faulty_runs import RUN, assert_same, finish, reference
 from real_cli import CliProcess, CommandLine
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["reference"]
 

@@ -8,16 +8,16 @@ from checkpoint_trees import weights
 from lab_harness import press, shown
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_draft import ConfigDraft
-from shakespeare_tui.core.runs import RunFolder, new_run_info
-from shakespeare_tui.core.tokenizers import CharTokenizer
+from shakespeare_tui.config.draft import ConfigDraft
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.runs.folder import RunFolder, new_run_info
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.config import ConfigScreen
+from shakespeare_tui.ui.config.card import ConfigCard
+from shakespeare_tui.ui.config.files import ConfigFiles
+from shakespeare_tui.ui.config.form import ConfigForm
+from shakespeare_tui.ui.config.screen import ConfigScreen
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.widgets.config_card import ConfigCard
-from shakespeare_tui.ui.widgets.config_files import ConfigFiles
-from shakespeare_tui.ui.widgets.config_form import ConfigForm
 
 
 @dataclass

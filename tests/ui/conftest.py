@@ -10,9 +10,9 @@ from pictures import LOOKS, Look, Pictured, Prepare, compare
 from syrupy.assertion import SnapshotAssertion
 
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings, memory_settings
-from shakespeare_tui.ui.training import TrainingController
 
 
 @pytest.hookimpl(tryfirst=True)

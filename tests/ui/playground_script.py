@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shakespeare_tui.core.measures import Measures, Memorisation, Passage
-from shakespeare_tui.ui.bridge_reading import Expectation, Reals, Scored
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.measures import Measures, Memorisation, Passage
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
 
 TEXT = """
 What is the king that shall be [so much] spoke,

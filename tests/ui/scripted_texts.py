@@ -2,8 +2,8 @@
 
 import threading
 
-from shakespeare_tui.core.measures import measure_text
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.measures import measure_text
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
 GROWING = (
     "\nhe tan hesthe [b]wour[/b] shit in, the mand fo wher\nA the sor ind he tis ar theand",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shakespeare_tui.core.events import (
+from shakespeare_tui.runs.events import (
     CheckpointSaved,
     CommandApplied,
     DiagnosisRaised,
@@ -18,7 +18,7 @@ from shakespeare_tui.core.events import (
     SampleGenerated,
     StepCompleted,
 )
-from shakespeare_tui.core.runs import RunFolder, new_run_info
+from shakespeare_tui.runs.folder import RunFolder, new_run_info
 
 START = 1_760_000_000.0
 """When scripted runs begin, Unix seconds."""
@@ -35,7 +35,7 @@ SAMPLES = (
 
 def config(**training: Any) -> dict[str, Any]:
     """A resolved config as ``RunStarted`` carries it; keywords change the training section."""
-    from shakespeare_tui.core.config import Config
+    from shakespeare_tui.config.schema import Config
 
     resolved = Config().model_dump(mode="json")
     resolved["training"] |= {"max_steps": 2000, "eval_every": 250, "warmup_steps": 100} | training
@@ -200,8 +200,8 @@ def write_log(path: Path, events: Iterable[Event]) -> None:
 
 def make_run(root: Path, name: str, events: Iterable[Event], *, text: str = "a") -> RunFolder:
     """A run's folder with its log; ``text`` stands for the corpus."""
-    from shakespeare_tui.core.config import Config
-    from shakespeare_tui.core.tokenizers import CharTokenizer
+    from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.data.tokenizers import CharTokenizer
 
     run = RunFolder(root / name)
     run.path.mkdir(parents=True)

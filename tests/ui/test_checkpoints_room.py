@@ -14,18 +14,18 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 from trained_run import trained
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.measures import Memorisation, measure_text
-from shakespeare_tui.core.room.taste import read_verdicts
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge_generation
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.measures import Memorisation, measure_text
+from shakespeare_tui.runs.compare.taste import read_verdicts
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
-from shakespeare_tui.ui.screens.comparing import ComparingScreen
-from shakespeare_tui.ui.screens.lapse import LapseScreen
-from shakespeare_tui.ui.screens.tasting import TastingScreen
-from shakespeare_tui.ui.screens.writing import WritingScreen
+from shakespeare_tui.ui.checkpoints.blind_test import TastingScreen
+from shakespeare_tui.ui.checkpoints.comparing import ComparingScreen
+from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
+from shakespeare_tui.ui.checkpoints.timelapse import LapseScreen
+from shakespeare_tui.ui.checkpoints.writing import WritingScreen
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
 __all__ = ["trained"]
 

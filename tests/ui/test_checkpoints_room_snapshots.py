@@ -11,12 +11,12 @@ from test_checkpoints_room import whole
 from test_checkpoints_snapshots import is_read, room
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_text import config_to_yaml
-from shakespeare_tui.ui import bridge_generation
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.comparing import ComparingScreen
-from shakespeare_tui.ui.screens.writing import WritingScreen
+from shakespeare_tui.ui.checkpoints.comparing import ComparingScreen
+from shakespeare_tui.ui.checkpoints.writing import WritingScreen
+from shakespeare_tui.ui.engine import writing as bridge_generation
 
 Taking = Callable[..., Awaitable[None]]
 

@@ -12,11 +12,11 @@ from streams import finished_run, make_run
 from textual.pilot import Pilot
 from trained_run import trained
 
-from shakespeare_tui.core.run_notes import read_notes
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.notes import read_notes
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.dialogs.confirm import ConfirmDialog
-from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
+from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
+from shakespeare_tui.ui.confirm import ConfirmDialog
 
 __all__ = ["trained"]
 

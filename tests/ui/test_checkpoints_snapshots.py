@@ -12,11 +12,11 @@ from pictures import Pictured
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.room.taste import Verdict, append_verdict
-from shakespeare_tui.core.run_editing import annotate_run
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.compare.taste import Verdict, append_verdict
+from shakespeare_tui.runs.editing import annotate_run
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.checkpoints import CheckpointsScreen
+from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
 
 Taking = Callable[..., Awaitable[None]]
 

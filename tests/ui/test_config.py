@@ -10,12 +10,12 @@ from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from textual import events
 from textual.widgets import Input
 
-from shakespeare_tui.core.config_draft_state import config_texts
-from shakespeare_tui.core.config_fields import config_fields
-from shakespeare_tui.core.config_loading import load_config
+from shakespeare_tui.config.config_draft_state import config_texts
+from shakespeare_tui.config.fields import config_fields
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.ui.config.config_rows import matches
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.messages import CorpusChosen
-from shakespeare_tui.ui.training import TrainingController
-from shakespeare_tui.ui.widgets.config_rows import matches
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 TALL = (100, 40)

@@ -8,16 +8,16 @@ import pytest
 from config_harness import add_run, edit_row, place, row
 from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.config_loading import load_config
-from shakespeare_tui.core.errors import CancelledError, RunFailedError
-from shakespeare_tui.core.formatting import format_count
-from shakespeare_tui.core.parameters import count_parameters
-from shakespeare_tui.core.preflight.corpus import CorpusFigures
+from shakespeare_tui.config.estimate.corpus import CorpusFigures
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import CancelledError, RunFailedError
+from shakespeare_tui.formatting import format_count
+from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.training import TrainingController
-from shakespeare_tui.ui.widgets import config_card
-from shakespeare_tui.ui.widgets.config_probe import SpeedMeasured
+from shakespeare_tui.ui.config import card as config_card
+from shakespeare_tui.ui.config.config_probe import SpeedMeasured
+from shakespeare_tui.ui.engine.training import TrainingController
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 TALL = (100, 40)

@@ -13,11 +13,11 @@ from textual.color import Color
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.train import TrainScreen
-from shakespeare_tui.ui.themes import THEMES
-from shakespeare_tui.ui.widgets.corpus_list import CorpusList
+from shakespeare_tui.ui.appearance import THEMES
+from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.train.screen import TrainScreen
 
 LEAST = 4.5
 NAMES = [theme.name for theme in THEMES]

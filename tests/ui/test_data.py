@@ -19,22 +19,22 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
-from shakespeare_tui.core.corpus import scan
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE, CorpusEntry, UrlSource
-from shakespeare_tui.core.corpus.inspect import inspect_corpus
-from shakespeare_tui.core.corpus.source import locate_corpus
-from shakespeare_tui.core.corpus.statistics import CorpusScanner
-from shakespeare_tui.core.shipped import shipped_folder
-from shakespeare_tui.core.tokenizers import CharTokenizer
-from shakespeare_tui.core.tokens import TextDataset
+from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.data.inspect import scan
+from shakespeare_tui.data.inspect.characters import CorpusScanner
+from shakespeare_tui.data.inspect.inspect import inspect_corpus
+from shakespeare_tui.data.source import locate_corpus
+from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.windows import TextDataset
+from shakespeare_tui.shipped import shipped_folder
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.data.corpus_detail import CorpusDetail
+from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.data.corpus_progress import CorpusProgress
+from shakespeare_tui.ui.data.detail import TABS, CorpusTabs
+from shakespeare_tui.ui.data.overview import overview_lines
 from shakespeare_tui.ui.messages import CorpusChosen
 from shakespeare_tui.ui.settings import memory_settings
-from shakespeare_tui.ui.widgets.corpus_detail import CorpusDetail
-from shakespeare_tui.ui.widgets.corpus_list import CorpusList
-from shakespeare_tui.ui.widgets.corpus_overview import overview_lines
-from shakespeare_tui.ui.widgets.corpus_progress import CorpusProgress
-from shakespeare_tui.ui.widgets.corpus_tabs import TABS, CorpusTabs
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
@@ -477,7 +477,7 @@ class TestFetch:
     "text", ["a" * 5000, "To be or not to be.\n" * 999], ids=["one letter", "a sentence"]
 )
 def test_no_bar_is_cut_at_any_width(tmp_path: Path, text: str) -> None:
-    from shakespeare_tui.core.corpus.shelf import ShelfItem
+    from shakespeare_tui.data.available import ShelfItem
 
     path = tmp_path / "a.txt"
     path.write_text(text)

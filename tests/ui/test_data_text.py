@@ -13,14 +13,14 @@ from rich.cells import cell_len
 from textual import events
 from textual.app import App, ComposeResult
 
-from shakespeare_tui.core.corpus.line_index import Row
-from shakespeare_tui.core.corpus.scan import ScanState, scan_corpus
-from shakespeare_tui.core.corpus.source import locate_corpus
-from shakespeare_tui.core.tokenizers import CharTokenizer
+from shakespeare_tui.data.inspect.line_index import Row
+from shakespeare_tui.data.inspect.scan import ScanState, scan_corpus
+from shakespeare_tui.data.source import locate_corpus
+from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.ui.data.text_layout import ScreenLine, TextLayout
+from shakespeare_tui.ui.data.text_places import end_place, moved_place
+from shakespeare_tui.ui.data.text_view import TextView
 from shakespeare_tui.ui.widgets.text_glyphs import glyph, glyphs, wrap
-from shakespeare_tui.ui.widgets.text_layout import ScreenLine, TextLayout
-from shakespeare_tui.ui.widgets.text_places import end_place, moved_place
-from shakespeare_tui.ui.widgets.text_view import TextView
 
 WIDTH, HEIGHT = 60, 12
 words = st.lists(

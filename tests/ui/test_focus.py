@@ -10,13 +10,13 @@ from streams import finished_run, make_run
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.lab_screen import LabScreen
-from shakespeare_tui.ui.screens.train import TrainScreen
-from shakespeare_tui.ui.widgets.checkpoint_table import CheckpointTable
-from shakespeare_tui.ui.widgets.config_form import ConfigForm
-from shakespeare_tui.ui.widgets.corpus_list import CorpusList
+from shakespeare_tui.ui.checkpoints.table import CheckpointTable
+from shakespeare_tui.ui.config.form import ConfigForm
+from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.stream_text import StreamText
 

@@ -9,7 +9,7 @@ from lab_harness import MakeApp, until
 from streams import START, command, make_run, started, step_event
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.events import (
+from shakespeare_tui.runs.events import (
     DiagnosisRaised,
     EvalCompleted,
     Event,
@@ -17,13 +17,13 @@ from shakespeare_tui.core.events import (
     RunStarted,
     SampleGenerated,
 )
-from shakespeare_tui.core.run_notes import RunNotes, write_notes
-from shakespeare_tui.core.visible_text import is_harmless
-from shakespeare_tui.ui import bridge_generation
+from shakespeare_tui.runs.notes import RunNotes, write_notes
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.widgets.corpus_list import CorpusList
-from shakespeare_tui.ui.widgets.replay_bar import ReplayBar
+from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.train.replay_bar import ReplayBar
+from shakespeare_tui.visible_text import is_harmless
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"]
 DIRECTIONS = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -11,12 +11,13 @@ from playground_script import measures, write
 from test_checkpoints_snapshots import runs
 from trained_run import trained
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.measures import Measures, measure_text
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge_generation, live_measures
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.live_measures import MOST_CHARACTERS, LiveMeasures, pause_after
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.measures import Measures, measure_text
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.ui.engine import live_measures
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.live_measures import MOST_CHARACTERS, LiveMeasures, pause_after
 
 __all__ = ["trained"]
 
@@ -49,7 +50,7 @@ def test_of_a_long_text_only_the_end_is_measured(
         seen.append(text[prompt_length:])
         return measures(0)
 
-    monkeypatch.setattr("shakespeare_tui.core.measures.measure_text", note)
+    monkeypatch.setattr("shakespeare_tui.measures.measure_text", note)
     pieces = list("x" * 100_000 + "end")
     live = LiveMeasures(make_job(1), [pieces], lambda: None)
     live.measure(None)

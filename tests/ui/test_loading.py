@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from lab_harness import MakeApp, shown, until
 
-from shakespeare_tui.core.config import Config
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.training import (
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.training import (
     Ended,
     Opened,
     TrainingChannel,
@@ -106,7 +106,7 @@ async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
             time.sleep(0.01)
         job.end("stopped")
 
-    monkeypatch.setattr("shakespeare_tui.ui.bridge_generation.write_columns", load)
+    monkeypatch.setattr("shakespeare_tui.ui.engine.writing.write_columns", load)
     app: LabApp = make_app("playground")
     async with app.run_test() as pilot:
         await pilot.pause()

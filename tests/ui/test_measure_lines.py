@@ -2,8 +2,8 @@
 
 import pytest
 
-from shakespeare_tui.core.measures import measure_text
-from shakespeare_tui.ui.widgets.measure_lines import SHOWN, measure_lines
+from shakespeare_tui.measures import measure_text
+from shakespeare_tui.ui.playground.measure_lines import SHOWN, measure_lines
 
 LOOP = "ROMEO:\n" + "the the the the the\n" * 20
 

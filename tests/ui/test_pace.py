@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from shakespeare_tui.ui.quiet_collection import QuietCollection
-from shakespeare_tui.ui.widgets.pace import Pace
+from shakespeare_tui.ui.train.pace import Pace
 
 
 class Clocks:

@@ -18,15 +18,15 @@ from textual.content import Content
 from textual.widgets import Static
 from trained_run import trained
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge_generation
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.screens.playground import PlaygroundScreen
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+from shakespeare_tui.ui.playground.text_column import TextColumn
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.training import TrainingController
-from shakespeare_tui.ui.widgets.text_column import TextColumn
 
 __all__ = ["trained"]
 

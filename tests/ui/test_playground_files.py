@@ -11,14 +11,15 @@ from playground_script import TEXT, attention_of, expectation_at, score_text, wr
 from test_checkpoints_snapshots import runs
 from textual.widgets import Input
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.ui import bridge_generation, bridge_reading
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.batch import read_speakers
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.screens.playground import PlaygroundScreen
-from shakespeare_tui.ui.widgets.config_path_dialog import PathDialog
-from shakespeare_tui.ui.widgets.reading_view import ReadingView
+from shakespeare_tui.ui.engine import scoring as bridge_reading
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.playground.batch import read_speakers
+from shakespeare_tui.ui.playground.reading_view import ReadingView
+from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+from shakespeare_tui.ui.widgets.path_dialog import PathDialog
 
 Write = Callable[[GenerationRequest, GenerationJob], None]
 

@@ -12,17 +12,18 @@ from test_checkpoints_snapshots import runs
 from textual import events
 from trained_run import trained
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.core.sampling import Draw, parse_strategy
-from shakespeare_tui.ui import bridge_generation, bridge_reading
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.sampling import Draw, parse_strategy
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.bridge_reading import Expectation
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.screens.playground import PlaygroundScreen
-from shakespeare_tui.ui.widgets.reading_text import surprise_levels
-from shakespeare_tui.ui.widgets.reading_view import ReadingView
-from shakespeare_tui.ui.widgets.xray import XRay, nudged, xray_lines
+from shakespeare_tui.ui.engine import scoring as bridge_reading
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.scoring import Expectation
+from shakespeare_tui.ui.playground.reading_text import surprise_levels
+from shakespeare_tui.ui.playground.reading_view import ReadingView
+from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 
 __all__ = ["trained"]
 

@@ -10,11 +10,12 @@ from playground_script import attention_of, expectation_at, score_text, write
 from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
 
-from shakespeare_tui.ui import bridge_generation, bridge_reading
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.widgets.reading_desk import ReadingDesk
-from shakespeare_tui.ui.widgets.text_column import TextColumn
+from shakespeare_tui.ui.engine import scoring as bridge_reading
+from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.playground.surprise import ReadingDesk
+from shakespeare_tui.ui.playground.text_column import TextColumn
 
 Taking = Callable[..., Awaitable[None]]
 

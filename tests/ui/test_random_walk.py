@@ -23,15 +23,15 @@ from streams import busy_run, failed_run, make_run, step_event, write_log
 from trained_run import trained
 from walking import SIZES, Action, draw_actions, micro, shortest_tail, take, train_micro
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.core.corpus.catalogue import CATALOGUE, UrlSource
-from shakespeare_tui.core.runs import RunFolder
-from shakespeare_tui.ui import bridge
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.catalogue import CATALOGUE, UrlSource
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.engine import trainer_thread as bridge
+from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.place_bar import PLACES
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.training import TrainingController
-from shakespeare_tui.ui.widgets.place_bar import PLACES
 
 if TYPE_CHECKING:
     from pseudo_terminal import PseudoTerminal
@@ -229,7 +229,7 @@ def test_a_random_walk_while_training_on_a_terminal(
     tmp_path: Path, runs_root: Path, cli: CommandLine, resizes: int, seed: int
 ) -> None:
     walk_on_terminal(tmp_path, runs_root, resizes, seed)
-    from shakespeare_tui.core.runs import find_checkpoint
+    from shakespeare_tui.runs.folder import find_checkpoint
 
     reached = find_checkpoint("walk@last", runs_root).info.step
     outcome = cli("train", "--no-ui", "--resume=walk", f"--max-steps={reached + 3}")

@@ -17,18 +17,18 @@ from textual import events
 from textual.widget import Widget
 from textual.widgets import Input, Label, OptionList
 
-from shakespeare_tui.core.commands import GenerateSample, Stop
-from shakespeare_tui.core.config import Config
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.runs.commands import GenerateSample, Stop
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.dialogs.choose_runs import ChooseRuns
-from shakespeare_tui.ui.dialogs.leave import LeaveDialog
+from shakespeare_tui.ui.appearance import THEMES, series_colors
+from shakespeare_tui.ui.engine.training import Ended, TrainingController
+from shakespeare_tui.ui.key_line import KeyLine
 from shakespeare_tui.ui.keymap_file import is_key, load_keymap
-from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.leave import LeaveDialog
+from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.place_bar import PLACES
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.themes import THEMES, series_colors
-from shakespeare_tui.ui.training import Ended, TrainingController
-from shakespeare_tui.ui.widgets.key_line import KeyLine
-from shakespeare_tui.ui.widgets.place_bar import PLACES
+from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 
@@ -305,7 +305,7 @@ class TestKeyMap:
     async def test_the_template_names_every_action_and_changes_nothing(
         self, make_app: MakeApp, keys_file: Path
     ) -> None:
-        from shakespeare_tui.ui.keymap import check_keymap, known_bindings, write_template
+        from shakespeare_tui.ui.keys import check_keymap, known_bindings, write_template
 
         assert write_template(keys_file)
         assert load_keymap(keys_file).keys == {}
@@ -326,7 +326,7 @@ class TestKeyMap:
         from textual.binding import Binding
         from textual.dom import DOMNode
 
-        from shakespeare_tui.ui import keymap
+        from shakespeare_tui.ui import keys as keymap
 
         keymap.known_bindings()
         without = [
@@ -397,7 +397,7 @@ class TestTraining:
         assert training.state == "finished"
 
     def test_states_follow_the_stream(self, scripted: Scripted) -> None:
-        from shakespeare_tui.core.commands import Pause, Resume
+        from shakespeare_tui.runs.commands import Pause, Resume
 
         training, trainer = scripted(healthy_run(3))
         assert training.state == "idle"

@@ -8,9 +8,9 @@ from pictures import LOOKS, Look, Pictured
 from streams import healthy_run
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.config import Config
-from shakespeare_tui.ui.dialogs.leave import LeaveDialog
-from shakespeare_tui.ui.training import TrainingController
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.leave import LeaveDialog
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 

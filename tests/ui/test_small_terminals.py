@@ -6,13 +6,13 @@ import pytest
 from lab_harness import MakeApp, press, until
 from streams import finished_run, healthy_run, make_run
 
-from shakespeare_tui.core.runs import RunFolder
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.train import TrainScreen
-from shakespeare_tui.ui.widgets.config_form import ConfigForm
+from shakespeare_tui.ui.config.form import ConfigForm
+from shakespeare_tui.ui.place_bar import PLACES
+from shakespeare_tui.ui.train.figures import RunNumbers
+from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
-from shakespeare_tui.ui.widgets.place_bar import PLACES
-from shakespeare_tui.ui.widgets.run_numbers import RunNumbers
 
 TOO_SMALL = "Terminal too small"
 

@@ -28,7 +28,7 @@ from streams import (
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from shakespeare_tui.core.commands import (
+from shakespeare_tui.runs.commands import (
     AddNote,
     ExtendRun,
     GenerateSample,
@@ -38,11 +38,11 @@ from shakespeare_tui.core.commands import (
     SetLearningRate,
     Stop,
 )
-from shakespeare_tui.core.events import EvalCompleted, Event, SampleGenerated
+from shakespeare_tui.runs.events import EvalCompleted, Event, SampleGenerated
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.screens.train import TrainScreen
+from shakespeare_tui.ui.engine.training import Ended, Progressed, TrainingController
 from shakespeare_tui.ui.settings import memory_settings
-from shakespeare_tui.ui.training import Ended, Progressed, TrainingController
+from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]

@@ -8,8 +8,8 @@ import pytest
 from rich.style import Style
 from streams import BASELINES, busy_run, command, healthy_run, long_run, step_event
 
-from shakespeare_tui.core.events import RunStarted
-from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.runs.events import RunStarted
+from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.widgets.loss_chart import stable_slots
 from shakespeare_tui.ui.widgets.loss_picture import ASCII, LossSpec, Overlay, draw_loss
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves

@@ -8,9 +8,9 @@ from pictures import Pictured
 from streams import busy_run, failed_run, finished_run
 from textual.pilot import Pilot
 
-from shakespeare_tui.core.events import Event
-from shakespeare_tui.ui.screens.train import TrainScreen
-from shakespeare_tui.ui.training import Ended, TrainingController
+from shakespeare_tui.runs.events import Event
+from shakespeare_tui.ui.engine.training import Ended, TrainingController
+from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
 Taking = Callable[..., Awaitable[None]]

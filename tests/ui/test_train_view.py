@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from streams import START, command, finished_run, healthy_run, make_run, step_event, write_log
 
-from shakespeare_tui.core.commands import ExtendRun, Pause, SaveCheckpoint
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.core.event_log import truncate_after
-from shakespeare_tui.core.events import RunStarted
-from shakespeare_tui.core.run_figures import run_figures
-from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.ui import train_questions as questions
-from shakespeare_tui.ui.replay_view import ReplayView, open_view
-from shakespeare_tui.ui.run_view import AttachedView
-from shakespeare_tui.ui.widgets.result_card import result_content
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.runs.commands import ExtendRun, Pause, SaveCheckpoint
+from shakespeare_tui.runs.event_log import truncate_after
+from shakespeare_tui.runs.events import RunStarted
+from shakespeare_tui.runs.figures import run_figures
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.ui.train import train_questions as questions
+from shakespeare_tui.ui.train.replay_view import ReplayView, open_view
+from shakespeare_tui.ui.train.result_card import result_content
+from shakespeare_tui.ui.train.run_view import AttachedView
 
 
 def same(history: RunHistory, other: RunHistory) -> bool:

@@ -1,1 +1,1 @@
-"""Widgets that the places share."""
+"""Widgets that several screens share."""

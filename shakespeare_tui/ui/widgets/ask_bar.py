@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from shakespeare_tui.core.errors import UserError
-from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.ui.place import LabScreen
 
 
 class AskBar(Horizontal):

@@ -9,8 +9,8 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.core.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.widgets import loss_picture
 from shakespeare_tui.ui.widgets.chart import Chart
 from shakespeare_tui.ui.widgets.component_style import part_style

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.style import Style
 
-from shakespeare_tui.core.axes import Axis, tick_labels
-from shakespeare_tui.core.decimation import Window
-from shakespeare_tui.core.run_history import RunHistory
-from shakespeare_tui.core.run_markers import MarkerKind
+from shakespeare_tui.chart_axes import Axis, tick_labels
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.run_markers import MarkerKind
+from shakespeare_tui.runs.series import Window
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
 
 Role = Literal["raw", "smoothed", "validation", "reference", "axis", "label", "cursor", MarkerKind]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from rich.style import Style
 
-from shakespeare_tui.core.diagnosis.wording import format_rate
-from shakespeare_tui.core.formatting import format_loss
-from shakespeare_tui.core.losses import EXACT
-from shakespeare_tui.core.run_history import RunHistory
+from shakespeare_tui.diagnosis.findings import format_rate
+from shakespeare_tui.formatting import format_loss
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.losses import EXACT
 from shakespeare_tui.ui.widgets.loss_picture import GRAVEST_FIRST, LossSpec
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas
 

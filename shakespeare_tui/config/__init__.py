@@ -1,0 +1,1 @@
+"""Configs: their declaration, reading, writing, editing, and what they will cost."""

@@ -1,0 +1,297 @@
+"""The declaration of every setting: type, default, range and one sentence of help.
+
+The form on the screen, ``--set``, the comments in saved YAML and the JSON Schema come from here.
+"""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+
+from shakespeare_tui.config.config_rules import broken_rules
+from shakespeare_tui.formatting import context_note, parse_duration, parse_integer, ungrouped
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_MOST_STEPS = 100_000_000
+
+
+def _read_number(value: Any) -> Any:
+    """Turn ``1e-3``, ``1,000`` and other written numbers into numbers; leave the rest alone."""
+    if not isinstance(value, str):
+        return value
+    value = ungrouped(value)
+    try:
+        return int(value)
+    except ValueError:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+
+
+def _read_integer(value: Any) -> Any:
+    whole = parse_integer(value) if isinstance(value, str) else value
+    if isinstance(whole, float) and whole.is_integer():
+        return int(whole)
+    return _read_number(value) if whole is None else whole
+
+
+def _read_float(value: Any) -> Any:
+    number = _read_number(value)
+    if isinstance(number, int) and not isinstance(number, bool):
+        try:
+            return float(number)
+        except OverflowError:
+            return float("inf")
+    return number
+
+
+def _read_minutes(value: Any) -> Any:
+    seconds = parse_duration(value) if isinstance(value, str) else None
+    return _read_float(value) if seconds is None else seconds / 60
+
+
+def _read_boolean(value: Any) -> Any:
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+# Strict, so that `true` is not the number 1 and 1 is not `true`.
+Integer = Annotated[int, BeforeValidator(_read_integer), Strict()]
+Number = Annotated[float, BeforeValidator(_read_float), Strict(), Field(allow_inf_nan=False)]
+# A bare number is minutes; with units it is any duration: 100s, 1m 40s, 2h.
+Minutes = Annotated[float, BeforeValidator(_read_minutes), Strict(), Field(allow_inf_nan=False)]
+Boolean = Annotated[bool, BeforeValidator(_read_boolean), Strict()]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    name: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        values = {f"{self.name}.{key}": value for key, value in self}
+        if messages := broken_rules(values, self.name):
+            raise ValueError("; ".join(messages))
+        return self
+
+
+class ModelConfig(Section):
+    """The transformer's shape."""
+
+    name: ClassVar[str] = "model"
+
+    d_model: Integer = Field(default=128, ge=1, le=16384)
+    """Width of the residual stream."""
+    n_heads: Integer = Field(default=4, ge=1, le=256)
+    """Attention heads; must divide d_model."""
+    n_layers: Integer = Field(default=4, ge=1, le=256)
+    """Transformer blocks."""
+    d_ff: Integer | None = Field(default=None, ge=1, le=65536)
+    """Width of the feed-forward layer; empty means 4 × d_model."""
+    max_seq_len: Integer = Field(default=128, ge=2, le=131072)
+    """Context: how many tokens the model can look back on."""
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+    """Share of activations dropped in training; helps where a small corpus is seen many times."""
+    tie_weights: Boolean = True
+    """Use the token embedding as the output layer too: fewer parameters."""
+    positions: Literal["sinusoidal", "learned", "rope"] = "rope"
+    """How a token's place is told: fixed sines, a learned table, or rotary embedding."""
+    activation: Literal["gelu", "relu2", "swiglu"] = "gelu"
+    """Non-linearity of the feed-forward layer; swiglu adds a third matrix."""
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Normalisation before each sub-layer."""
+    norm_eps: Number = Field(default=1e-5, gt=0, le=0.1)
+    """Added to the variance before the root, for numerical safety."""
+    qk_norm: Boolean = False
+    """Normalise queries and keys in each head: allows higher learning rates."""
+    bias: Boolean = False
+    """Bias terms in linear layers and LayerNorm."""
+    rope_theta: Number = Field(default=10000.0, gt=1, le=1e9)
+    """Base of the rotary embedding's wavelengths."""
+
+    @property
+    def feedforward_width(self) -> int:
+        """``d_ff`` or its default of 4 × ``d_model``."""
+        return self.d_ff or 4 * self.d_model
+
+    @property
+    def embedding_scale(self) -> float:
+        """What token embeddings are multiplied by before positions are added to them.
+
+        √d_model with fixed sines (arXiv:1706.03762, section 3.4), whose amplitude is 1: embeddings
+        that double as output weights are far smaller, and would be lost in them.
+        """
+        return math.sqrt(self.d_model) if self.positions == "sinusoidal" else 1.0
+
+
+class TrainingConfig(Section):
+    """How the model learns."""
+
+    name: ClassVar[str] = "training"
+
+    learning_rate: Number = Field(default=1e-3, gt=0, le=100)
+    """Peak learning rate (AdamW, Adam, SGD; with Muon, of everything but matrices)."""
+    batch_size: Integer = Field(default=16, ge=1, le=65536)
+    """Sequences in one forward pass."""
+    max_steps: Integer = Field(default=2000, ge=1, le=_MOST_STEPS)
+    """Optimiser steps; not used where minutes sets a time budget."""
+    minutes: Minutes | None = Field(default=None, gt=0, le=100_000)
+    """Time budget, as 100s, 1m 40s, 2h, or a number of minutes; the schedule then follows it."""
+    warmup_steps: Integer = Field(default=100, ge=0, le=_MOST_STEPS)
+    """Steps over which the LR rises linearly from zero."""
+    scheduler: Literal["cosine", "linear", "one_cycle", "wsd", "constant"] = "cosine"
+    """Course of the LR after warm-up; wsd is warm-up, stable, decay."""
+    min_lr: Number | None = Field(default=None, ge=0, le=100)
+    """The LR at the end of the schedule; empty means a tenth of learning_rate."""
+    decay_fraction: Number = Field(default=0.4, gt=0, le=1)
+    """Share of the run over which wsd decays linearly."""
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    """The optimiser; adam is an alias of adamw, and muon leaves all but matrices to AdamW."""
+    beta1: Number = Field(default=0.9, ge=0, lt=1)
+    """Decay of the gradient's running mean."""
+    beta2: Number = Field(default=0.99, ge=0, lt=1)
+    """Decay of the gradient's running square."""
+    momentum: Number = Field(default=0.9, ge=0, lt=1)
+    """Momentum of sgd."""
+    weight_decay: Number = Field(default=0.1, ge=0, le=100)
+    """Decoupled weight decay of matrices (times the LR), with every optimiser."""
+    muon_learning_rate: Number = Field(default=0.03, gt=0, le=10)
+    """Peak LR of the matrices under Muon."""
+    muon_momentum: Number = Field(default=0.95, ge=0, lt=1)
+    """Momentum of Muon."""
+    muon_steps: Integer = Field(default=5, ge=1, le=20)
+    """Newton–Schulz iterations of Muon; three are faster and nearly as good."""
+    grad_clip: Number = Field(default=1.0, ge=0, le=1e6)
+    """Largest gradient norm; 0 does not clip."""
+    grad_accumulation: Integer = Field(default=1, ge=1, le=65536)
+    """Forward passes in one optimiser step."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of matrix products; auto takes bfloat16 where it is known or measured to gain."""
+    ema_decay: Number = Field(default=0.0, ge=0, lt=1)
+    """Decay of the running mean of weights that is evaluated and saved; 0 turns it off."""
+    eval_every: Integer = Field(default=250, ge=1, le=_MOST_STEPS)
+    """Steps between evaluations."""
+    patience: Integer = Field(default=0, ge=0, le=_MOST_STEPS)
+    """Stop after this many evaluations without a better validation loss; 0 never."""
+    target_loss: Number | None = Field(default=None, gt=0, le=100)
+    """Stop when the validation loss is at or below this; empty never."""
+    on_nan: Literal["stop", "rollback"] = "stop"
+    """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
+    seed: Integer = Field(default=1337, ge=0, lt=2**63)
+    """Seed of weights, batches and dropout."""
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        examples=["auto", "cpu", "mps", "cuda:0"],
+    )
+    """Where to compute: auto, cpu, mps, cuda, or cuda:N for one of several."""
+
+    @property
+    def final_learning_rate(self) -> float:
+        """``min_lr`` or its default of a tenth of ``learning_rate``."""
+        return self.learning_rate / 10 if self.min_lr is None else self.min_lr
+
+
+class DataConfig(Section):
+    """What the model learns from."""
+
+    name: ClassVar[str] = "data"
+
+    corpus: str = Field(default="tiny_shakespeare", min_length=1)
+    """A named corpus, a text file or a folder of text files."""
+    tokenizer: Literal["char"] = "char"
+    """How text becomes tokens."""
+    val_fraction: Number = Field(default=0.1, gt=0, lt=1)
+    """Share of the text, at its end, kept for validation."""
+    seq_len: Integer | None = Field(default=None, ge=1, le=131072)
+    """Tokens in a training window; empty means the model's max_seq_len."""
+    windows: Literal["random", "shuffled"] = "random"
+    """Windows at random places, or every window once an epoch in shuffled order."""
+    stride: Integer | None = Field(default=None, ge=1, le=1_000_000_000)
+    """Distance between the starts of shuffled windows; empty means seq_len (no overlap)."""
+
+
+class SamplingConfig(Section):
+    """The samples that are drawn during training."""
+
+    name: ClassVar[str] = "sampling"
+
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=("ROMEO:",), max_length=100
+    )
+    """Texts to continue."""
+    every: Integer = Field(default=500, ge=0, le=_MOST_STEPS)
+    """Steps between samples; 0 draws only the last one."""
+    max_tokens: Integer = Field(default=200, ge=1, le=1_000_000)
+    """Length of a sample."""
+    temperature: Number = Field(default=0.8, ge=0, le=100)
+    """Randomness; 0 is greedy."""
+    top_k: Integer = Field(default=0, ge=0, le=1_000_000)
+    """Keep only the k likeliest tokens; 0 keeps all."""
+    top_p: Number = Field(default=1.0, gt=0, le=1)
+    """Keep the smallest set of tokens with this probability."""
+    repetition_penalty: Number = Field(default=1.0, gt=0, le=100)
+    """Divide the logits of tokens already seen; 1 does nothing."""
+    seed: Integer = Field(default=42, ge=0, lt=2**63)
+    """Seed of the samples; the same for every step, so that samples compare."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run."""
+
+    name: ClassVar[str] = "checkpoints"
+
+    every: Integer = Field(default=0, ge=0, le=_MOST_STEPS)
+    """Keep a checkpoint every so many steps for good; 0 keeps only the best and the last."""
+    keep_best: Integer = Field(default=3, ge=1, le=1000)
+    """How many of the best by validation loss to keep."""
+    save_every: Integer = Field(default=0, ge=0, le=_MOST_STEPS)
+    """Steps between saves of the resumable last state; 0 means at every evaluation."""
+
+
+class LoggingConfig(Section):
+    """What is written of a run."""
+
+    name: ClassVar[str] = "logging"
+
+    every: Integer = Field(default=1, ge=1, le=_MOST_STEPS)
+    """Write every so many steps to events.jsonl."""
+
+
+class Config(BaseModel):
+    """Everything that defines a run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        if messages := broken_rules(self.by_path(), None):
+            raise ValueError("; ".join(messages))
+        return self
+
+    def by_path(self) -> dict[str, Any]:
+        """Every value by its ``section.key``."""
+        return {f"{section}.{key}": value for section, settings in self for key, value in settings}
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens in a training window, and the context that the model is used with afterwards.
+
+        Where it is shorter than ``model.max_seq_len``, later positions are never trained: nothing
+        is evaluated, sampled or scored there.
+        """
+        return self.data.seq_len or self.model.max_seq_len
+
+    @property
+    def context_note(self) -> str:
+        """What to say beside figures where the context is not ``model.max_seq_len``; else empty."""
+        return context_note(self.seq_len, self.model.max_seq_len)

@@ -1,1 +1,0 @@
-"""Plain Python, NumPy and YAML: everything that needs neither torch nor a terminal."""

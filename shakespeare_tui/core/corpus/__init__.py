@@ -1,1 +1,0 @@
-"""Corpora: where they come from, what is in them, and how they become tokens."""

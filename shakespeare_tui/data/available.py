@@ -1,0 +1,154 @@
+"""The corpora that one can choose from, and how each stands: named ones, those in data/, one's own.
+
+Nothing here looks into a text; files are opened only to check the hash of a named corpus.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.formatting import counted
+
+Standing = Literal["unchecked", "verified", "shipped", "own", "absent", "damaged"]
+"""How a corpus stands; only ``absent`` and ``damaged`` ones cannot be read."""
+
+
+@dataclass(frozen=True)
+class ShelfItem:
+    """A corpus on the shelf."""
+
+    spec: str
+    """What ``data.corpus`` is set to: the catalogue name or the path."""
+    title: str
+    licence: str
+    """Empty for one's own files."""
+    origin: str
+    standing: Standing
+    size_bytes: int | None = None
+    sha256: str | None = None
+    """The digest it must have; None where there is no reference."""
+    path: Path | None = None
+    problem: str | None = None
+    """Why it is damaged, one line."""
+    can_fetch: bool = False
+    modified: float = 0.0
+    """When its latest file was written, Unix seconds; 0 where nothing is at hand."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+        return self.spec if self.spec in CATALOGUE else Path(self.spec).name
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it can be read."""
+        return self.standing in ("verified", "shipped", "own")
+
+
+def unchecked_items() -> tuple[ShelfItem, ...]:
+    """The named corpora as the catalogue has them, without a look at the disk."""
+    return tuple(_entry_item(entry, "unchecked") for entry in CATALOGUE.values())
+
+
+def list_shelf(own: Iterable[str] = ()) -> tuple[ShelfItem, ...]:
+    """All corpora: the named ones, text files in ``data``, and one's own files and folders.
+
+    Hashes of named corpora are checked, which takes as long as reading them.
+
+    Args:
+        own: Paths of files and folders, in the order in which they are to be listed.
+    """
+    items = [_check_entry(entry) for entry in CATALOGUE.values()]
+    file_names = {entry.file_name for entry in CATALOGUE.values()}
+    in_data = sorted(path for path in _data_files() if path.name not in file_names)
+    taken = set()
+    for path in (*in_data, *(Path(spec).expanduser() for spec in own)):
+        resolved = path.resolve()
+        if resolved not in taken:
+            taken.add(resolved)
+            items.append(_own_item(path))
+    return tuple(items)
+
+
+def _data_files() -> list[Path]:
+    try:
+        return [path for path in Path("data").glob("*.txt") if path.is_file()]
+    except OSError:
+        return []
+
+
+def _entry_item(entry: CorpusEntry, standing: Standing, **known: object) -> ShelfItem:
+    return ShelfItem(
+        spec=entry.name,
+        title=entry.title,
+        licence=entry.licence,
+        origin=_origin(entry),
+        standing=standing,
+        sha256=entry.sha256,
+        can_fetch=bool(entry.sources),
+        **{"size_bytes": entry.size_bytes, **known},  # type: ignore[arg-type]
+    )
+
+
+def _origin(entry: CorpusEntry) -> str:
+    for source in entry.sources:
+        if isinstance(source, UrlSource):
+            parts = urlsplit(source.url)
+            return "/".join((parts.netloc, *parts.path.strip("/").split("/")[:2]))
+    return "a package index" if entry.sources else "written for this program"
+
+
+def _check_entry(entry: CorpusEntry) -> ShelfItem:
+    from shakespeare_tui.data.source import locate_corpus
+    from shakespeare_tui.errors import UserError
+
+    try:
+        source = locate_corpus(entry.name)
+    except UserError as error:
+        return _entry_item(entry, "damaged", problem=str(error))
+    if source is None:
+        return _entry_item(entry, "absent")
+    return _entry_item(
+        entry,
+        "verified" if entry.sha256 else "shipped",
+        size_bytes=source.size_bytes,
+        path=source.paths[0],
+        modified=_modified(source.paths),
+    )
+
+
+def _own_item(path: Path) -> ShelfItem:
+    from shakespeare_tui.data.source import locate_corpus
+    from shakespeare_tui.errors import UserError
+
+    spec = str(path)
+    if not path.exists():
+        problem = f"{path} no longer exists; restore it or remove it from the list"
+        return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=problem)
+    try:
+        source = locate_corpus(spec)
+    except UserError as error:
+        return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=str(error))
+    assert source is not None
+    n_files = len(source.paths)
+    origin = f"{counted(n_files, 'file')} in {spec}" if path.is_dir() else spec
+    return ShelfItem(
+        spec,
+        source.title,
+        "",
+        origin,
+        "own",
+        source.size_bytes,
+        path=path,
+        modified=_modified(source.paths),
+    )
+
+
+def _modified(paths: Iterable[Path]) -> float:
+    try:
+        return max(path.stat().st_mtime for path in paths)
+    except OSError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""What is in a text: characters, words, speeches, n-gram baselines."""

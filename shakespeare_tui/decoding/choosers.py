@@ -1,0 +1,128 @@
+"""What decides, after each pass of the model, how a column's streams go on."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.sampling import Recording, Sampler, Strategy
+
+ENDED = -1
+"""Stands for the token of a stream that has ended."""
+WAITING = -2
+"""Stands for the token of a stream whose next token is not known yet."""
+
+Stops = tuple[tuple[int, ...], ...]
+"""Token sequences that end a stream."""
+
+
+class Chooser(Protocol):
+    """Goes on with one column, which has ``rows`` streams in the decoder.
+
+    Attributes:
+        samples: How many continuations it gives.
+        rows: How many streams it follows; more than samples where a search follows
+            several beginnings.
+        tokens: What was chosen for the end of each row, [rows]; set by ``advance``.
+        parents: The rows that they follow, [rows]; None where each follows itself.
+        is_over: Whether nothing more comes from ``advance``.
+        lag: How many passes a token is behind: 1 where it is chosen after it was read.
+    """
+
+    lag: int
+    samples: int
+    rows: int
+    tokens: IntArray
+    parents: IntArray | None
+    is_over: bool
+
+    def advance(
+        self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
+    ) -> list[int]:
+        """Choose from ``logits`` [rows, V] what follows the ``text`` [rows, L].
+
+        Args:
+            logits: Of the column's rows.
+            text: All of it, the prompt too.
+            decoder: Has just read it; ``rows`` are the column's in it.
+            rows: As a slice.
+
+        Returns:
+            For each sample a token, ``ENDED`` or ``WAITING``.
+        """
+
+    def left(self) -> list[list[int]]:
+        """What ``advance`` has not returned yet, for each sample, after the last pass."""
+
+
+class DrawingChooser:
+    """Draws every token, or takes the likeliest: one row a sample.
+
+    Args:
+        strategy: Without a search.
+        samples: How many streams.
+        seed: Stream i draws by (seed, i).
+        stops: What ends a stream.
+        recordings: Of the samples, to note what each token was drawn from; or none.
+    """
+
+    lag = 0
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        samples: int,
+        seed: int,
+        stops: Stops,
+        recordings: Sequence[Recording] = (),
+    ) -> None:
+        self.samples = self.rows = samples
+        self.tokens = np.zeros(samples, np.int64)
+        self.parents: IntArray | None = None
+        self.is_over = False
+        self._sampler = Sampler(strategy, samples, seed)
+        self._stops = stops
+        self._recordings = recordings
+        self._longest_stop = max(map(len, stops), default=0)
+        self._has_ended = [False] * samples
+        self._recent: list[list[int]] = [[] for _ in range(samples)]
+
+    def advance(
+        self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
+    ) -> list[int]:
+        """Choose a token for every stream that has not ended."""
+        return self.choose(logits, text)
+
+    def draft(self, logits: FloatArray, text: IntArray) -> IntArray:
+        """What ``choose`` would choose by these logits, without settling on it."""
+        return self._sampler.draw(self._sampler.probabilities(logits, text))
+
+    def choose(self, logits: FloatArray, text: IntArray) -> list[int]:
+        """Choose by ``logits`` [B, V] what follows the ``text`` [B, L]."""
+        probabilities = self._sampler.probabilities(logits, text)
+        for stream, recording in enumerate(self._recordings):
+            if not self._has_ended[stream]:
+                recording.add(self._sampler.basis(stream))
+        self.tokens = self._sampler.draw(probabilities)
+        self._sampler.observe(self.tokens)
+        chosen: list[int] = self.tokens.tolist()
+        if not self._stops:
+            return chosen
+        for stream, token in enumerate(chosen):
+            if self._has_ended[stream]:
+                chosen[stream] = ENDED
+                continue
+            recent = self._recent[stream] = [*self._recent[stream], token][-self._longest_stop :]
+            self._has_ended[stream] = ends_in(recent, self._stops)
+        self.is_over = all(self._has_ended)
+        return chosen
+
+    def left(self) -> list[list[int]]:
+        """Nothing."""
+        return [[] for _ in range(self.rows)]
+
+
+def ends_in(tokens: list[int], stops: Stops) -> bool:
+    """Whether ``tokens`` end in one of ``stops``."""
+    return any(tuple(tokens[-len(stop) :]) == stop for stop in stops)

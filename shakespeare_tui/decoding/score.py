@@ -1,0 +1,199 @@
+"""Score a text: how surprised a model is at every character, and what it looked at.
+
+The protocol is the rule by which text is generated: a character is predicted from all that stands
+before it while that fits into the context; behind it windows move on in hops of half a context. A
+short text is seen whole, and in a long one every character is given at least half a context. Means
+of this protocol come out lower than an exact evaluation's, whose windows do not overlap.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from shakespeare_tui.decoding import window_start
+from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.models.transformer import Block, Transformer
+
+_TOKENS_A_PASS = 8192
+
+_Reals = npt.NDArray[np.float32]
+_Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that could have stood at a place."""
+
+    token: int
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surprise:
+    """What a model made of every token of a text; N tokens, the first of which it cannot predict.
+
+    Attributes:
+        tokens: The text, shape [N].
+        nats: Surprise −ln p of each token, shape [N]; NaN for the first.
+        entropy: Entropy of what was expected at each place, in nats, shape [N]; NaN for the first.
+        rank: Place of each token among all by probability, 1 for the likeliest, shape [N]; 0 for
+            the first token.
+    """
+
+    tokens: _Integers
+    nats: _Reals
+    entropy: _Reals
+    rank: _Integers
+    _model: Transformer = field(repr=False)
+
+    def mean(self, start: int = 0) -> float | None:
+        """Mean nats per token from token ``start`` on.
+
+        None where none of them is predicted, or where the weights are broken and it is no number.
+        """
+        nats = self.nats[max(start, 1) :]
+        mean = float(nats.mean(dtype=np.float64)) if len(nats) else math.nan
+        return mean if math.isfinite(mean) else None
+
+    def logits_at(self, position: int) -> _Reals:
+        """Logits [V] of the token at ``position``, computed anew; N is the one after the text.
+
+        Raises:
+            IndexError: The position is not in 1 … N.
+        """
+        return logits_at(self._model, self.tokens, position)
+
+    def top_candidates(self, position: int, k: int) -> tuple[Candidate, ...]:
+        """The ``k`` likeliest tokens at ``position``, likeliest first, equal ones by id.
+
+        Raises:
+            IndexError: The position is not in 1 … N.
+        """
+        logits = self.logits_at(position).astype(np.float64)
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
+        best = np.argsort(-probabilities, kind="stable")[:k]
+        return tuple(Candidate(int(token), float(probabilities[token])) for token in best)
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: Transformer,
+    tokens: npt.ArrayLike,
+    *,
+    batch: int | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Surprise:
+    """Score a text of any length in memory that grows by a few numbers a token only.
+
+    Args:
+        model: In evaluation mode.
+        tokens: The text, shape [N].
+        batch: Windows in a pass; None takes as many as keep a pass at about 8,192 tokens.
+        cancelled: Polled between passes.
+
+    Raises:
+        UserError: The text is shorter than two tokens.
+        CancelledError: ``cancelled`` became true.
+    """
+    text = np.asarray(tokens, dtype=np.int64)
+    if len(text) < 2:
+        raise UserError("the text is too short to be scored; give at least two characters")
+    nats, entropy = (np.full(len(text), np.nan, np.float32) for _ in range(2))
+    rank = np.zeros(len(text), np.int64)
+    context = model.context
+    rows = batch or max(1, _TOKENS_A_PASS // context)
+    device = model.embedding.weight.device
+    for starts, length, predicted in _passes(len(text), context, rows):
+        if cancelled():
+            raise CancelledError("scoring was stopped")
+        # [B, length] inputs; their last ``predicted`` places say what comes next
+        inputs = text[starts[:, None] + np.arange(length)]
+        places = starts[:, None] + np.arange(length - predicted, length) + 1
+        hidden = model.hidden_states(torch.from_numpy(inputs).to(device))[:, -predicted:]
+        logits: Tensor = model.head(hidden).float()
+        log_p = logits.log_softmax(-1)
+        chosen = torch.from_numpy(text[places]).to(device)[..., None]
+        nats[places] = (0.0 - log_p.gather(-1, chosen))[..., 0].cpu().numpy()
+        # A probability of 0 adds nothing, where 0 · ∞ would be no number.
+        entropy[places] = torch.special.entr(log_p.exp()).sum(-1).cpu().numpy()
+        rank[places] = 1 + (logits > logits.gather(-1, chosen)).sum(-1).cpu().numpy()
+    return Surprise(text, nats, entropy, rank, model)
+
+
+def _passes(tokens: int, context: int, rows: int) -> Iterator[tuple[_Integers, int, int]]:
+    """Yield the starts of windows, their length, and how many last tokens of each are new.
+
+    The first window predicts all its followers, every later one those that the one before it did
+    not reach.
+    """
+    inputs = tokens - 1
+    yield np.zeros(1, np.int64), min(context, inputs), min(context, inputs)
+    hop = max(1, context // 2)
+    whole = np.arange(hop, inputs - context + 1, hop, dtype=np.int64)
+    for first in range(0, len(whole), rows):
+        yield whole[first : first + rows], context, hop
+    if rest := max(0, inputs - context) % hop:
+        start = window_start(inputs, context)
+        yield np.array([start]), inputs - start, rest
+
+
+@torch.inference_mode()
+def logits_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _Reals:
+    """Logits [V] of the token at ``position`` of a text, from the window that predicts it.
+
+    Args:
+        model: In evaluation mode.
+        tokens: The text, shape [N].
+        position: From 1 to N; N is the token after the text.
+
+    Raises:
+        IndexError: The position is outside.
+    """
+    window, _ = _window_before(model, tokens, position)
+    logits: _Reals = model.head(model.hidden_states(window)[0, -1]).float().cpu().numpy()
+    return logits
+
+
+@torch.inference_mode()
+def attention_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _Reals:
+    """How much each head looked at every earlier token when the one at ``position`` was predicted.
+
+    Args:
+        model: In evaluation mode.
+        tokens: The text, shape [N].
+        position: From 1 to N; N is the token after the text.
+
+    Returns:
+        Weights [layers, H, position] that add up to 1 over the tokens before; those before the
+        window have 0.
+
+    Raises:
+        IndexError: The position is outside.
+    """
+    window, start = _window_before(model, tokens, position)
+    x, rotary = model.embed(window)
+    weights = np.zeros((len(model.blocks), model.config.n_heads, position), np.float32)
+    for layer, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        query, key, _ = block.attention.project(block.attention_norm(x), rotary)
+        # [1, H, T, D] -> [H, D] of the last place, [H, T, D]
+        scores = torch.einsum("hd,htd->ht", query[0, :, -1].float(), key[0].float())
+        weights[layer, :, start:] = (scores / query.size(-1) ** 0.5).softmax(-1).cpu().numpy()
+        x = block(x, rotary, None)
+    return weights
+
+
+def _window_before(model: Transformer, tokens: npt.ArrayLike, position: int) -> tuple[Tensor, int]:
+    """The window [1, T] that predicts the token at ``position``, and where it starts."""
+    text = np.asarray(tokens, dtype=np.int64)
+    if not 1 <= position <= len(text):
+        raise IndexError(f"position {position} is not from 1 to {len(text)}")
+    start = window_start(position, model.context)
+    window = torch.from_numpy(text[None, start:position])
+    return window.to(model.embedding.weight.device), start

@@ -1,0 +1,130 @@
+"""Decoders that run the model as it is, on any device."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.models.transformer import Transformer
+
+
+class PlainDecoder:
+    """The model with its own key-value cache.
+
+    Args:
+        model: In evaluation mode.
+        streams: B.
+        dtype: Type of matrix products; None leaves the model's.
+    """
+
+    def __init__(self, model: Transformer, streams: int, dtype: torch.dtype | None = None) -> None:
+        self.vocab_size = model.vocab_size
+        self.context = model.context
+        self._model = model
+        self._dtype = dtype
+        self._cache = model.make_cache(streams)
+        self._hidden: Tensor | None = None
+
+    @property
+    def streams(self) -> int:
+        """B."""
+        return self._cache.keys.size(1)
+
+    @property
+    def length(self) -> int:
+        """How many tokens of each stream have been read."""
+        return self._cache.length
+
+    @property
+    def hidden(self) -> FloatArray:
+        """Hidden states [B, T, C] after the last norm, of the tokens of the last read."""
+        if self._hidden is None:
+            raise ValueError("nothing has been read yet")
+        return _as_array(self._hidden)
+
+    def read(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
+        return self._read(tokens, all_of_them=False)
+
+    def read_all(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
+        return self._read(tokens, all_of_them=True)
+
+    @torch.inference_mode()
+    def _read(self, tokens: IntArray, *, all_of_them: bool) -> FloatArray:
+        device = self._cache.keys.device
+        ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(device)
+        with torch.autocast(device.type, self._dtype, enabled=self._dtype is not None):
+            self._hidden = self._model.hidden_states(ids, self._cache)
+            shown = self._hidden if all_of_them else self._hidden[:, -1]
+            return _as_array(self._model.head(shown))
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first ``length`` tokens."""
+        self._cache.length = min(length, self._cache.length)
+
+    def reorder(self, rows: IntArray) -> None:
+        """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
+        index = torch.from_numpy(rows).to(self._cache.keys.device)
+        self._cache.keys = self._cache.keys[:, index]
+        self._cache.values = self._cache.values[:, index]
+        if self._hidden is not None:
+            self._hidden = self._hidden[index]
+
+
+class RereadingDecoder:
+    """Reads all its tokens again with every new one: slow, and free of any memory.
+
+    Args:
+        decoder: Does the reading, each time from the beginning.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.vocab_size, self.context = decoder.vocab_size, decoder.context
+        self._decoder = decoder
+        self._tokens = np.empty((decoder.streams, 0), np.int64)
+        self._last_read = 0
+
+    @property
+    def streams(self) -> int:
+        """B."""
+        return len(self._tokens)
+
+    @property
+    def length(self) -> int:
+        """How many tokens of each stream have been read."""
+        return self._tokens.shape[1]
+
+    @property
+    def hidden(self) -> FloatArray:
+        """Hidden states [B, T, C] after the last norm, of the tokens of the last read."""
+        return self._decoder.hidden[:, -self._last_read :]
+
+    def read(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
+        self._take(tokens)
+        return self._decoder.read(self._tokens)
+
+    def read_all(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
+        self._take(tokens)
+        return self._decoder.read_all(self._tokens)[:, -self._last_read :]
+
+    def _take(self, tokens: IntArray) -> None:
+        self._tokens = np.concatenate((self._tokens, tokens), axis=1)
+        self._last_read = tokens.shape[1]
+        self._decoder.rewind(0)
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first ``length`` tokens."""
+        self._tokens = self._tokens[:, :length]
+
+    def reorder(self, rows: IntArray) -> None:
+        """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
+        self._tokens = self._tokens[rows]
+        self._decoder.reorder(rows)
+
+
+def _as_array(tensor: Tensor) -> FloatArray:
+    array: FloatArray = tensor.float().cpu().numpy()
+    return array

@@ -1,0 +1,237 @@
+"""Running statistics of the loss curves, in memory that does not grow with the run.
+
+Time constants are in steps, not in events, so that a thinned log reads as a full one does.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
+
+from shakespeare_tui.runs.smoothing import TRAIN_LOSS_STEPS, RunningMean
+
+BUCKET_STEPS = 50
+"""Steps whose losses are averaged into one point of the trend."""
+HORIZON_STEPS = 2000
+"""How far back the trend is compared."""
+
+_TREND_WIDTH_STEPS = 500
+_NOISE_EVENTS = 50
+_RECENT_EVENTS = 5
+SMALLEST_RISE = 0.02
+"""Nats above the best: less is the noise of evaluations."""
+_NORMAL_SD_PER_MEAN_DIFFERENCE = math.sqrt(math.pi) / 2
+"""A normal variable's standard deviation over the mean distance of two draws."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    index: int
+    total: float
+    count: int
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+class TrainCurve:
+    """The training loss: level, noise, lowest level and trend.
+
+    Args:
+        ceiling: Losses enter the running means at no more than this many nats, so that one
+            enormous batch does not hide hundreds of good ones after it.
+    """
+
+    def __init__(self, ceiling: float) -> None:
+        self._ceiling = ceiling
+        self.last_step = 0
+        self.first: float | None = None
+        """The first loss seen."""
+        self.smoothed = 0.0
+        """What is called the train loss: the mean over about ``TRAIN_LOSS_STEPS``."""
+        self._mean = RunningMean(TRAIN_LOSS_STEPS)
+        self.noise = 0.0
+        """Standard deviation of a single batch around the trend."""
+        self.lowest = math.inf
+        """The lowest ``smoothed`` so far, reached at ``lowest_step``."""
+        self.lowest_step = 0
+        self.last_loss = math.nan
+        self.last_grad_norm: float | None = None
+        self.usual_grad_norm: float | None = None
+        """Geometric running mean of the gradient norm."""
+        self._events = 0
+        self._recent: deque[float] = deque(maxlen=_RECENT_EVENTS)
+        self._closed: deque[_Bucket] = deque(
+            maxlen=(HORIZON_STEPS + _TREND_WIDTH_STEPS) // BUCKET_STEPS
+        )
+        self._open: _Bucket | None = None
+
+    def observe(self, step: int, loss: float, grad_norm: float | None) -> bool:
+        """Take in one finite loss; whether the trend gained a point by it."""
+        capped = min(loss, self._ceiling)
+        self._events += 1
+        if self.first is None:
+            self.first = loss
+        else:
+            self._update_noise(abs(capped - min(self.last_loss, self._ceiling)))
+        self.smoothed = self._mean.observe(step, capped)
+        if self.smoothed < self.lowest:
+            self.lowest, self.lowest_step = self.smoothed, step
+        self._recent.append(loss)
+        self.last_step, self.last_loss, self.last_grad_norm = step, loss, grad_norm
+        return self._add_to_trend(step, capped)
+
+    def learn_grad_norm(self) -> None:
+        """Count the last gradient norm as usual; the caller leaves out the steps of a spike."""
+        grad_norm = self.last_grad_norm
+        if grad_norm is None or grad_norm <= 0:
+            return
+        if self.usual_grad_norm is None:
+            self.usual_grad_norm = grad_norm
+        else:
+            self.usual_grad_norm *= (grad_norm / self.usual_grad_norm) ** (1 / _NOISE_EVENTS)
+
+    def recent_median(self) -> float | None:
+        """Median of the last five losses; None before there are five."""
+        if len(self._recent) < _RECENT_EVENTS:
+            return None
+        return sorted(self._recent)[_RECENT_EVENTS // 2]
+
+    def recent_highest(self) -> float:
+        """The highest of the last five losses; infinite before there are five."""
+        return max(self._recent) if len(self._recent) == _RECENT_EVENTS else math.inf
+
+    def fall_over(self, distance_steps: int, width_steps: int = 100) -> float | None:
+        """How much lower the loss is than ``distance_steps`` ago, in nats; None if unknown.
+
+        Compares medians of bucket means over ``width_steps`` at either end.
+        """
+        ends = self._ends(distance_steps, width_steps)
+        if ends is None:
+            return None
+        old, new = ([bucket.mean for bucket in end] for end in ends)
+        return statistics.median(old) - statistics.median(new)
+
+    def long_fall(self) -> float | None:
+        """``fall_over`` the horizon; None also where the noise of batches would decide it."""
+        ends = self._ends(HORIZON_STEPS, _TREND_WIDTH_STEPS)
+        if ends is None:
+            return None
+        old, new = (sum(bucket.count for bucket in end) for end in ends)
+        standard_error = self.noise * math.sqrt(1 / old + 1 / new)
+        if standard_error > 0.01:
+            return None
+        return self.fall_over(HORIZON_STEPS, _TREND_WIDTH_STEPS)
+
+    def _ends(self, distance_steps: int, width_steps: int) -> tuple[list[_Bucket], ...] | None:
+        """The closed buckets at either end of the span; None unless both ends are half full."""
+        if not self._closed:
+            return None
+        width = width_steps // BUCKET_STEPS
+        last = self._closed[-1].index
+        ends = tuple(
+            [bucket for bucket in self._closed if end - width < bucket.index <= end]
+            for end in (last - distance_steps // BUCKET_STEPS, last)
+        )
+        return ends if all(2 * len(end) >= width for end in ends) else None
+
+    def _update_noise(self, difference: float) -> None:
+        if self._events > 20:
+            # A spike must not raise the very bar that it is measured against.
+            difference = min(difference, 5 * self.noise)
+        sample = difference * _NORMAL_SD_PER_MEAN_DIFFERENCE
+        self.noise += (sample - self.noise) / min(self._events - 1, _NOISE_EVENTS)
+
+    def _add_to_trend(self, step: int, loss: float) -> bool:
+        index = (step - 1) // BUCKET_STEPS
+        bucket = self._open
+        if bucket is not None and bucket.index == index:
+            bucket.total += loss
+            bucket.count += 1
+            return False
+        self._open = _Bucket(index, loss, 1)
+        if bucket is None:
+            return False
+        self._closed.append(bucket)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One evaluation, and the best validation loss up to and including it."""
+
+    step: int
+    train: float
+    val: float
+    best: float
+    best_step: int
+    best_train: float
+    """The training loss of that evaluation."""
+    number: int = 1
+    """How many there were under this protocol, this one included."""
+    rises: int = 0
+    """How many in a row, up to this one, were clearly above the best."""
+
+    @property
+    def gap(self) -> float:
+        """How far validation lies above train, as a share of train."""
+        return (self.val - self.train) / self.train if self.train > 0 else 0.0
+
+
+class EvalCurve:
+    """The evaluations of one protocol: the latest, the best, and those of the last 2,000 steps."""
+
+    def __init__(self) -> None:
+        self._window: deque[Evaluation] = deque()
+
+    @property
+    def latest(self) -> Evaluation | None:
+        """The newest evaluation."""
+        return self._window[-1] if self._window else None
+
+    @property
+    def count(self) -> int:
+        """How many evaluations are held."""
+        return len(self._window)
+
+    def observe(self, step: int, train: float, val: float) -> Evaluation:
+        """Take in one evaluation; a later one of the same step replaces the earlier."""
+        self.forget_after(step - 1)
+        before = self.latest
+        number = before.number + 1 if before else 1
+        if before is None or val < before.best:
+            evaluation = Evaluation(step, train, val, val, step, train, number)
+        else:
+            evaluation = dataclasses.replace(
+                before,
+                step=step,
+                train=train,
+                val=val,
+                number=number,
+                rises=before.rises + 1 if val > before.best + SMALLEST_RISE else 0,
+            )
+        self._window.append(evaluation)
+        # One that is older than the horizon stays, to compare with.
+        while len(self._window) > 1 and self._window[1].step <= step - HORIZON_STEPS:
+            self._window.popleft()
+        return evaluation
+
+    def improvement(self) -> float | None:
+        """By how much the best loss fell in the last 2,000 steps; None if they are not covered.
+
+        Where evaluations lie further apart, the fall is scaled to 2,000 steps.
+        """
+        if not self._window:
+            return None
+        old, new = self._window[0], self._window[-1]
+        distance = new.step - old.step
+        if distance < HORIZON_STEPS:
+            return None
+        return (old.best - new.best) * HORIZON_STEPS / distance
+
+    def forget_after(self, step: int) -> None:
+        """Drop every evaluation later than ``step``."""
+        while self._window and self._window[-1].step > step:
+            self._window.pop()

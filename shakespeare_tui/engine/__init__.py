@@ -1,1 +1,0 @@
-"""Torch: the model, its training, evaluation, checkpoints and generation."""

@@ -1,0 +1,31 @@
+"""Count a model's parameters by arithmetic, without building it."""
+
+from shakespeare_tui.config.schema import ModelConfig
+
+
+def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
+    """Trainable parameters by component; the sum is the model's count.
+
+    A tied output layer counts nothing of its own; sinusoidal and rotary positions have none.
+    """
+    width, inner, layers = model.d_model, model.feedforward_width, model.n_layers
+    bias = int(model.bias)
+    norm = width * (1 + (bias if model.norm == "layernorm" else 0))
+    attention = 4 * width * width + bias * 4 * width
+    if model.qk_norm:
+        attention += 2 * (width // model.n_heads)
+    matrices = 3 if model.activation == "swiglu" else 2
+    feedforward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
+    return {
+        "token embedding": vocab_size * width,
+        "position embedding": model.max_seq_len * width if model.positions == "learned" else 0,
+        "attention": layers * attention,
+        "feed-forward": layers * feedforward,
+        "norms": (2 * layers + 1) * norm,
+        "output layer": 0 if model.tie_weights else vocab_size * width,
+    }
+
+
+def count_parameters(model: ModelConfig, vocab_size: int) -> int:
+    """All trainable parameters of the model."""
+    return sum(parameter_counts(model, vocab_size).values())

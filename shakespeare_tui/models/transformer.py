@@ -1,0 +1,357 @@
+"""A decoder-only transformer that reads top to bottom.
+
+One parameterisation covers two published ones exactly: learned positions + LayerNorm + GELU +
+biases + tied weights is GPT-2 (Radford et al. 2019); rotary positions + RMSNorm + SwiGLU + QK-norm
+is Qwen3 (arXiv:2505.09388). Shapes: B batch, T tokens, C d_model, H heads, D head width,
+F feed-forward width, V vocabulary, S cached tokens.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shakespeare_tui.config.schema import ModelConfig
+from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.models.functions import relu_squared, rms_norm, rotate
+
+
+class KVCache:
+    """Keys and values of the tokens seen so far, in buffers made once for the whole context.
+
+    Args:
+        config: The model's shape.
+        context: Tokens that fit.
+        batch_size: Streams that are decoded together.
+        device: Where the buffers live.
+        dtype: Type of the model's activations.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        context: int,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        head_width = config.d_model // config.n_heads
+        shape = (config.n_layers, batch_size, config.n_heads, context, head_width)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append one layer's [B, H, T, D] keys and values; return all, [B, H, S + T, D]."""
+        end = self.length + key.size(2)
+        self.keys[layer, :, :, self.length : end] = key
+        self.values[layer, :, :, self.length : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class Norm(nn.Module):
+    """LayerNorm (arXiv:1607.06450) or RMSNorm (arXiv:1910.07467) over the last dimension."""
+
+    def __init__(self, width: int, kind: str, eps: float, bias: bool) -> None:
+        super().__init__()
+        self.eps = eps
+        self.shape = (width,)
+        self.is_rms = kind == "rmsnorm"
+        self.weight = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width)) if bias and not self.is_rms else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` of shape [..., width]."""
+        if self.is_rms:
+            return rms_norm(x, self.weight, self.eps)
+        return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+
+
+def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary embedding (arXiv:2104.09864), each [max_seq_len, D].
+
+    The two halves of a head form the pairs that rotate, as in GPT-NeoX and Qwen3.
+    """
+    half = config.d_model // config.n_heads // 2
+    exponents = torch.arange(half, dtype=torch.float64) / half
+    frequencies = config.rope_theta**-exponents
+    angles = torch.arange(config.max_seq_len, dtype=torch.float64)[:, None] * frequencies
+    # Signs folded into the sines: x * cos + swapped(x) * sin is the whole rotation.
+    cosines = torch.cat((angles.cos(), angles.cos()), dim=1).float()
+    sines = torch.cat((-angles.sin(), angles.sin()), dim=1).float()
+    return cosines, sines
+
+
+def sinusoidal_table(max_seq_len: int, width: int) -> Tensor:
+    """Fixed positions of arXiv:1706.03762: sines in even columns, cosines in odd, [T, C]."""
+    position = torch.arange(max_seq_len, dtype=torch.float64)[:, None]
+    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(1e4) / width))
+    table = torch.zeros(max_seq_len, width)
+    table[:, 0::2] = torch.sin(position * frequency)
+    table[:, 1::2] = torch.cos(position * frequency)[:, : width // 2]
+    return table
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether matrix products on the device of ``x`` run in a lower precision now."""
+    return torch.is_autocast_enabled(x.device.type)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention with optional QK-norm (arXiv:2302.05442)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        width = config.d_model
+        self.layer = layer
+        self.n_heads = config.n_heads
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=config.bias)
+        self.out = nn.Linear(width, width, bias=config.bias)
+        head_width = width // config.n_heads
+        self.q_norm = self.k_norm = None
+        if config.qk_norm:
+            self.q_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
+            self.k_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
+
+    def project(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of ``x`` [B, T, C], each [B, H, T, D], normed and rotated."""
+        # [B, T, 3C] -> three times [B, T, H, D]
+        query, key, value = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1).unbind(2)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        if rotary is not None:
+            query, key = rotate(query, *rotary), rotate(key, *rotary)
+        # [B, T, H, D] -> [B, H, T, D]
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None
+    ) -> Tensor:
+        """Mix ``x`` of shape [B, T, C] over the tokens before; shape unchanged."""
+        batch, tokens, width = x.shape
+        query, key, value = self.project(x, rotary)
+        mask = None
+        if cache is not None:
+            key, value = cache.extend(self.layer, key, value)
+            if tokens > 1 and cache.length > 0:
+                mask = torch.ones(tokens, key.size(2), dtype=torch.bool, device=x.device)
+                mask = mask.tril(cache.length)
+        if x.device.type == "cpu":
+            # Under autocast too: bfloat16 attention has a slow backward pass on CPUs.
+            query, key, value = query.float(), key.float(), value.float()
+        with torch.autocast(x.device.type, enabled=x.device.type != "cpu" and is_autocast(x)):
+            mixed = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=mask is None and tokens > 1,
+            )
+        # [B, H, T, D] -> [B, T, C]
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return result
+
+
+class FeedForward(nn.Module):
+    """Position-wise network: GELU (arXiv:1606.08415), ReLU² (2109.08668) or SwiGLU (2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.d_model, config.feedforward_width
+        self.activation = config.activation
+        self.gate = (
+            nn.Linear(width, inner, bias=config.bias) if self.activation == "swiglu" else None
+        )
+        self.up = nn.Linear(width, inner, bias=config.bias)
+        self.down = nn.Linear(inner, width, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform ``x`` of shape [B, T, C] by way of [B, T, F]; shape unchanged."""
+        hidden = self.up(x)
+        if self.gate is not None:
+            hidden = F.silu(self.gate(x)) * hidden
+        elif self.activation == "relu2":
+            hidden = relu_squared(hidden)
+        else:
+            hidden = F.gelu(hidden, approximate="tanh")
+        result: Tensor = self.down(hidden)
+        return result
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.attention_norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
+        self.attention = Attention(config, layer)
+        self.feedforward_norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
+        self.feedforward = FeedForward(config)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None
+    ) -> Tensor:
+        """One step of the residual stream, [B, T, C] to [B, T, C]."""
+        x = x + self._drop(self.attention(self.attention_norm(x), rotary, cache))
+        return x + self._drop(self.feedforward(self.feedforward_norm(x)))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+# Of one fill: some 50 ms.
+_PIECE_ELEMENTS = 2**22
+# PyTorch draws normal numbers in groups of so many.
+_DRAWN_TOGETHER = 16
+
+
+def _pieces(parameter: Tensor) -> Iterator[Tensor]:
+    """Flat views that make up ``parameter``; drawn one by one, they are what it is drawn whole."""
+    flat = parameter.view(-1)
+    while len(flat) >= _PIECE_ELEMENTS + _DRAWN_TOGETHER:
+        yield flat[:_PIECE_ELEMENTS]
+        flat = flat[_PIECE_ELEMENTS:]
+    yield flat
+
+
+class Transformer(nn.Module):
+    """Token ids to logits of the next token.
+
+    Args:
+        config: The shape.
+        vocab_size: Number of token ids.
+        generator: Source of the initial weights; the global generators are not touched. None
+            leaves the weights as zeros, to be loaded.
+        context: The most tokens that are read together; None takes all the positions there are.
+            Less where training saw no more.
+        embedding_scale: What token embeddings are multiplied by; None takes the config's. Weights
+            that were trained with another keep theirs.
+        cancelled: Polled while the weights are filled in.
+
+    Raises:
+        CancelledError: ``cancelled`` became true.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        generator: torch.Generator | None = None,
+        *,
+        context: int | None = None,
+        embedding_scale: float | None = None,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.context = context or config.max_seq_len
+        self.embedding_scale = (
+            config.embedding_scale if embedding_scale is None else embedding_scale
+        )
+        with torch.device("meta"):
+            self.embedding = nn.Embedding(vocab_size, config.d_model)
+            self.positions = (
+                nn.Embedding(config.max_seq_len, config.d_model)
+                if config.positions == "learned"
+                else None
+            )
+            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+            self.norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
+            self.head = nn.Linear(config.d_model, vocab_size, bias=False)
+        self.to_empty(device="cpu")
+        if config.tie_weights:
+            self.head.weight = self.embedding.weight
+        self._add_tables()
+        self._initialise(generator, cancelled)
+
+    def _add_tables(self) -> None:
+        cosines = sines = table = None
+        if self.config.positions == "rope":
+            cosines, sines = rotary_table(self.config)
+        if self.config.positions == "sinusoidal":
+            table = sinusoidal_table(self.config.max_seq_len, self.config.d_model)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+        self.register_buffer("position_table", table, persistent=False)
+
+    @torch.no_grad()
+    def _initialise(self, generator: torch.Generator | None, cancelled: Callable[[], bool]) -> None:
+        """GPT-2's scheme: N(0, 0.02), narrower by √(2 · layers) where the residual is added to."""
+        residual_std = 0.02 / math.sqrt(2 * self.config.n_layers)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                continue
+            is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
+            for piece in _pieces(parameter):
+                check_cancelled(cancelled, "making the model")
+                if generator is None:
+                    piece.zero_()
+                else:
+                    piece.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
+
+    def embed(self, tokens: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What the first block reads, [B, T, C], and the rotary table's rows where there is one.
+
+        ``tokens`` [B, T] stand from position ``start`` on.
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
+        end = start + tokens.size(1)
+        if end > self.context:
+            raise ValueError(f"{end} tokens are more than the context of {self.context}")
+        x = self.embedding(tokens)
+        if self.embedding_scale != 1:
+            x = x * self.embedding_scale
+        rotary = None
+        if self.positions is not None:
+            x = x + self.positions.weight[start:end]
+        elif self.config.positions == "sinusoidal":
+            x = x + self.get_buffer("position_table")[start:end]
+        else:
+            # [T, D] -> [T, 1, D], to fit [B, T, H, D]
+            cosines, sines = self.get_buffer("cosines"), self.get_buffer("sines")
+            rotary = cosines[start:end, None], sines[start:end, None]
+        return x, rotary
+
+    def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The residual stream after the last norm, [B, T, C], of ``tokens`` [B, T]."""
+        x, rotary = self.embed(tokens, 0 if cache is None else cache.length)
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        for block in self.blocks:
+            x = block(x, rotary, cache)
+        if cache is not None:
+            cache.length += tokens.size(1)
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits [B, T, V] of the tokens after ``tokens`` [B, T].
+
+        With a cache, ``tokens`` continue those the cache has seen, and it grows by T.
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
+        logits: Tensor = self.head(self.hidden_states(tokens, cache))
+        return logits
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
+        # [B, T, V] -> [B·T, V]
+        return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
+
+    def make_cache(self, batch_size: int) -> KVCache:
+        """An empty cache for ``batch_size`` streams, on the model's device and in its type."""
+        weight = self.embedding.weight
+        return KVCache(self.config, self.context, batch_size, weight.device, weight.dtype)

@@ -1,0 +1,1 @@
+"""Runs on disk: folders, events, histories, the catalogue."""

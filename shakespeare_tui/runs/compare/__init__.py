@@ -1,0 +1,1 @@
+"""Checkpoints compared: figures to sort and filter by, blind tests, recommendations."""

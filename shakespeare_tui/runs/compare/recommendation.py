@@ -1,0 +1,176 @@
+"""Which checkpoint to take: the lowest validation loss, and what speaks against it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.losses import best_of, difference, rank_by_loss
+
+NOISE = 0.005
+"""Losses nearer than this many nats are as good as equal: another seed moves them as far."""
+COPIED_SHARE = 0.25
+"""A sample of which a larger share stands in the training text is recited rather than written."""
+LONGEST_COPY = 100
+"""Characters: a single copy this long is a recital, too."""
+
+_OVERFITTING_GAP = 0.2
+"""A share of the training loss."""
+_SMALLEST_GAP = 0.05
+_COPY_BEGINS_AT = 20
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What a sample of a checkpoint has copied: its longest copy and the share inside copies."""
+
+    longest: int
+    share: float
+
+    @property
+    def is_recital(self) -> bool:
+        """Whether so much is copied that the losses flatter."""
+        return self.share > COPIED_SHARE or self.longest >= LONGEST_COPY
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A checkpoint, why it is taken, what speaks against it, and what else could be.
+
+    Attributes:
+        left_out: What does not compare with it, one reason a line.
+    """
+
+    item: CheckpointItem
+    reason: str
+    warnings: tuple[str, ...] = ()
+    alternative: CheckpointItem | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def recommend(
+    items: Iterable[CheckpointItem], copies: Mapping[str, Copies] | None = None
+) -> Recommendation | None:
+    """The best checkpoint by validation loss among those that compare.
+
+    The best of each run is compared with those of the others. Losses on different texts or under
+    different protocols do not compare; see ``rank_by_loss``. Of several texts the one with the most
+    evaluated checkpoints is looked at. None where nothing has been evaluated.
+
+    Args:
+        items: The checkpoints to choose from.
+        copies: What samples of them copied from the training text, by ``RUN@STEP``.
+    """
+    copies = copies or {}
+    evaluated = [item for item in items if item.losses]
+    if not evaluated:
+        return None
+    corpus = Counter(map(_corpus, evaluated)).most_common(1)[0][0]
+    on_corpus = [item for item in evaluated if _corpus(item) == corpus]
+    ranking = rank_by_loss(_best_of_each_run(on_corpus), lambda item: item.losses)
+    assert ranking is not None
+    best = ranking.ranked[0]
+    behind = [(_behind(item, best), item) for item in on_corpus if item is not best]
+    known = [(nats, item) for nats, item in behind if nats is not None and nats >= 0]
+    others = [item for _, item in sorted(known, key=lambda pair: pair[0])]
+    warnings = [*_gap_warnings(best, on_corpus), *_copy_warnings(best, copies)]
+    alternative = None
+    if warnings:
+        alternative = next(
+            (
+                item
+                for item in others
+                if not _gap_warnings(item, on_corpus) and not _copy_warnings(item, copies)
+            ),
+            None,
+        )
+    elsewhere = [item for item in evaluated if _corpus(item) != corpus]
+    left_out = _left_out(ranking.left_out, _best_of_each_run(elsewhere), ranking.protocol)
+    return Recommendation(best, _reason(best, others), tuple(warnings), alternative, left_out)
+
+
+def _corpus(item: CheckpointItem) -> str:
+    return item.run.info.corpus_sha256 if item.run.info else ""
+
+
+def _best_of_each_run(items: Iterable[CheckpointItem]) -> list[CheckpointItem]:
+    by_run: dict[str, list[CheckpointItem]] = {}
+    for item in items:
+        by_run.setdefault(item.run.name, []).append(item)
+    best = []
+    for of_run in by_run.values():
+        of_run.sort(key=_step)
+        found = best_of(of_run, lambda item: item.losses, of_run[-1].losses[-1].protocol)
+        best += [found] if found else []
+    return best
+
+
+def _behind(item: CheckpointItem, best: CheckpointItem) -> float | None:
+    return difference(item.losses, best.losses)
+
+
+def _reason(best: CheckpointItem, others: list[CheckpointItem]) -> str:
+    if not others:
+        return f"the only checkpoint evaluated this way: {best.loss}"
+    text = f"lowest validation loss of {len(others) + 1:,}: {best.loss}"
+    of_others = [item for item in others if item.run.name != best.run.name]
+    second, whose = (of_others[0], "the next run's best") if of_others else (others[0], "the next")
+    behind = _behind(second, best) or 0.0
+    if behind < NOISE:
+        return f"{text}; {second.key} is as good ({behind:.4f} behind, within noise)"
+    return f"{text}; {behind:.4f} below {second.key}, {whose}"
+
+
+def _left_out(
+    measured_otherwise: Iterable[CheckpointItem], elsewhere: Iterable[CheckpointItem], protocol: str
+) -> tuple[str, ...]:
+    lines = []
+    otherwise = list(measured_otherwise)
+    if otherwise:
+        named = _named([f"{item.key} ({item.loss})" for item in otherwise])
+        lines.append(
+            f"not compared, since not measured by {protocol}: {named}; "
+            f"shakespeare-tui eval {otherwise[0].key} measures it exactly"
+        )
+    names = [item.run.name for item in elsewhere]
+    if names:
+        lines.append(f"not compared, since on another corpus: {_named(names)}")
+    return tuple(lines)
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _gap_warnings(item: CheckpointItem, comparable: list[CheckpointItem]) -> list[str]:
+    if item.gap is None or item.train_loss is None:
+        return []
+    if item.gap <= max(_OVERFITTING_GAP * item.train_loss, _SMALLEST_GAP):
+        return []
+    share = f" ({item.gap / item.train_loss:.0%})" if item.train_loss > 0 else ""
+    text = f"overfitted: validation is {item.gap:.2f}{share} above training"
+    later = [
+        behind
+        for other in comparable
+        if other.run.name == item.run.name and _step(other) > _step(item)
+        if (behind := _behind(other, item)) is not None
+    ]
+    if later and min(later) > NOISE:
+        text += ", and later steps of the run are worse"
+    return [text]
+
+
+def _step(item: CheckpointItem) -> int:
+    return item.checkpoint.step if item.checkpoint else -1
+
+
+def _copy_warnings(item: CheckpointItem, copies: Mapping[str, Copies]) -> list[str]:
+    found = copies.get(item.key)
+    if found is None or not found.is_recital:
+        return []
+    return [
+        f"memorised: {found.share:.0%} of a sample lies in copies of {_COPY_BEGINS_AT} characters "
+        f"or more, the longest of {found.longest:,}"
+    ]

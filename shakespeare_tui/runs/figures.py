@@ -1,0 +1,160 @@
+"""The current figures of a run: where it stands, how good it is, how fast it goes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from shakespeare_tui.config.estimate.training_speed import (
+    SPEED_STEPS,
+    evaluation_seconds,
+    mean_speed,
+)
+from shakespeare_tui.formatting import context_note, perplexity
+from shakespeare_tui.loose_values import as_number
+from shakespeare_tui.runs.history import Best, RunHistory
+from shakespeare_tui.runs.losses import Loss
+from shakespeare_tui.runs.smoothing import TRAIN_LOSS_STEPS
+
+_PACE_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFigures:
+    """What the screen writes beside the chart; None where it is not known.
+
+    Attributes:
+        step: Steps done.
+        total_steps: Steps planned; None under a time budget.
+        share: How much of the run is done, from 0 to 1.
+        epoch: How often as many tokens as the training split has were seen.
+        train_loss: Mean of about the last ``TRAIN_LOSS_STEPS`` steps, nats per token.
+        val: The latest validation loss.
+        best: The lowest validation loss.
+        perplexity: Exponential of the validation loss.
+        bits_per_token: The same loss in bits.
+        tokens_per_second: Over the last 20 steps, evaluations and samples left out.
+        elapsed_seconds: Training time, pauses left out.
+        seconds_left: At the pace of the last 200 steps, evaluations and samples included, the
+            exact one at the end, too.
+        context_note: At which length its losses are, where that is not the model's; else empty.
+    """
+
+    step: int
+    total_steps: int | None
+    share: float | None
+    epoch: float | None
+    train_loss: float | None
+    val: Loss | None
+    accuracy: float | None
+    best: Best | None
+    perplexity: float | None
+    bits_per_token: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+    elapsed_seconds: float
+    seconds_left: float | None
+    context_note: str
+
+
+def run_figures(history: RunHistory) -> RunFigures:
+    """The figures of a run as far as its events have come."""
+    last, evaluation = history.last, history.last_evaluation
+    training = _section(history, "training")
+    minutes, max_steps = as_number(training.get("minutes")), as_number(training.get("max_steps"))
+    elapsed = (last.elapsed_seconds or 0.0) if last else 0.0
+    total_steps: int | None = None
+    share: float | None = None
+    seconds_left: float | None = None
+    if minutes is not None:
+        budget = 60 * (minutes + history.extra_minutes)
+        share, seconds_left = elapsed / budget, budget - elapsed
+    elif max_steps is not None:
+        total_steps = max(int(max_steps) + history.extra_steps, history.last_step)
+        share = history.last_step / total_steps if total_steps else None
+        pace = _seconds_a_step(history)
+        if pace is not None:
+            seconds_left = pace * (total_steps - history.last_step) + _exact_seconds(history)
+    if history.phase in ("finished", "failed"):
+        seconds_left = None
+    val = None
+    if evaluation is not None and evaluation.val_loss is not None:
+        val = Loss(evaluation.val_loss, evaluation.protocol)
+    return RunFigures(
+        step=history.last_step,
+        total_steps=total_steps,
+        share=None if share is None else min(max(share, 0.0), 1.0),
+        epoch=_epoch(history),
+        train_loss=history.smoothed_loss(TRAIN_LOSS_STEPS).last(),
+        val=val,
+        accuracy=evaluation.accuracy if evaluation else None,
+        best=history.best,
+        perplexity=perplexity(val.value) if val else None,
+        bits_per_token=val.value / math.log(2) if val else None,
+        learning_rate=last.learning_rate if last else None,
+        grad_norm=last.grad_norm if last else None,
+        tokens_per_second=tokens_per_second(history),
+        elapsed_seconds=elapsed,
+        seconds_left=None if seconds_left is None else max(0.0, seconds_left),
+        context_note=_context_note(history),
+    )
+
+
+def _section(history: RunHistory, name: str) -> dict[str, Any]:
+    section = history.config.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _seq_len(history: RunHistory) -> float | None:
+    """Tokens in a training window."""
+    longest = as_number(_section(history, "model").get("max_seq_len"))
+    return as_number(_section(history, "data").get("seq_len")) or longest
+
+
+def _context_note(history: RunHistory) -> str:
+    seq_len = _seq_len(history)
+    longest = as_number(_section(history, "model").get("max_seq_len"))
+    return context_note(seq_len, longest) if seq_len and longest else ""
+
+
+def _epoch(history: RunHistory) -> float | None:
+    """Tokens seen over the training split's; one token a character is taken for granted."""
+    training, data = _section(history, "training"), _section(history, "data")
+    seq_len = _seq_len(history)
+    batch_size = as_number(training.get("batch_size"))
+    characters = history.started.characters if history.started else 0
+    if not seq_len or not batch_size or not characters:
+        return None
+    accumulation = as_number(training.get("grad_accumulation")) or 1
+    train_share = 1 - (as_number(data.get("val_fraction")) or 0.1)
+    tokens = history.last_step * batch_size * accumulation * seq_len
+    return tokens / max(1.0, train_share * characters)
+
+
+def tokens_per_second(history: RunHistory) -> float | None:
+    """The speed of the last ``SPEED_STEPS`` steps, evaluations and samples left out."""
+    first = history.last_step - SPEED_STEPS + 1
+    return mean_speed(history.series("tokens_per_second").window(first).values.tolist())
+
+
+def _exact_seconds(history: RunHistory) -> float:
+    """About what is left of the exact evaluation at the end."""
+    speed, started = tokens_per_second(history), history.started
+    if speed is None or started is None:
+        return 0.0
+    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
+    tokens = fraction * started.characters
+    if history.evaluating is not None:
+        tokens = history.evaluating.total - history.evaluating.done
+    is_rounded = started.precision != "float32"
+    return evaluation_seconds(tokens, speed, is_rounded=is_rounded)
+
+
+def _seconds_a_step(history: RunHistory) -> float | None:
+    first = history.last_step - _PACE_STEPS
+    window = history.series("elapsed_seconds").window(first)
+    if len(window) < 2:
+        return None
+    seconds = float(window.values[-1] - window.values[0])
+    steps = int(window.steps[-1] - window.steps[0])
+    return seconds / steps if math.isfinite(seconds) and seconds > 0 else None

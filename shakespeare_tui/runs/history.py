@@ -1,0 +1,307 @@
+"""What a screen shows of a run, built from its events in memory that does not grow with it."""
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shakespeare_tui.diagnosis import Doctor, Reading
+from shakespeare_tui.loose_values import as_number
+from shakespeare_tui.runs.bounded_list import BoundedList
+from shakespeare_tui.runs.events import (
+    ROLL_BACK,
+    CheckpointEvaluated,
+    CheckpointSaved,
+    CommandApplied,
+    DiagnosisRaised,
+    EvalCompleted,
+    EvalProgressed,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SampleGenerated,
+    StepCompleted,
+)
+from shakespeare_tui.runs.losses import Loss, best_of
+from shakespeare_tui.runs.run_curves import RunCurves
+from shakespeare_tui.runs.run_markers import Marker, MarkerKind, describe_command, one_line
+from shakespeare_tui.runs.run_state import RunState, state_after
+from shakespeare_tui.runs.series import StepSeries, Window
+
+Phase = Literal["empty", "running", "paused", "finished", "failed"]
+
+_LONGEST_TEXT = 8000
+_MOST_ITEMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The step with the lowest validation loss, and the figure of it that counts."""
+
+    step: int
+    loss: Loss
+
+
+class RunHistory:
+    """Everything about one run that a reader of its stream shows.
+
+    Not safe for use by several threads at once. ``revision`` changes with every event, so that a
+    screen draws only what is new.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as before the first event."""
+        self.revision += 1
+        self.started: RunStarted | None = None
+        self.finished: RunFinished | None = None
+        self.failed: RunFailed | None = None
+        self.phase: Phase = "empty"
+        self.config: dict[str, Any] = {}
+        self.last: StepCompleted | None = None
+        self.last_evaluation: EvalCompleted | None = None
+        self.last_time = 0.0
+        """When the latest event happened, Unix seconds."""
+        self.extra_steps = 0
+        self.extra_minutes = 0.0
+        self.samples: BoundedList[SampleGenerated] = BoundedList(400)
+        self.diagnoses: BoundedList[DiagnosisRaised] = BoundedList(_MOST_ITEMS)
+        self.commands: BoundedList[CommandApplied] = BoundedList(_MOST_ITEMS)
+        self.markers: BoundedList[Marker] = BoundedList(4 * _MOST_ITEMS)
+        self._curves = RunCurves()
+        self._doctor: Doctor | None = None
+        self.evaluating: EvalProgressed | None = None
+        """How far a long evaluation is, while one is under way."""
+        self._evaluated: dict[int, dict[str, float]] = {}
+        """Validation losses by step, in ascending order, and protocol."""
+        self._best: tuple[int, Best | None] | None = None
+        """The best as of a revision."""
+
+    def copy(self) -> "RunHistory":
+        """Another history that stands where this one does."""
+        return copy.deepcopy(self)
+
+    def take_over(self, other: "RunHistory") -> None:
+        """Stand where ``other`` does; it is left as it is."""
+        revision = self.revision + 1
+        self.__dict__.update(other.copy().__dict__)
+        self.revision = revision
+
+    # --- events ------------------------------------------------------------------------------
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Take in several events in order."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        self.revision += 1
+        self.last_time = event.time
+        self.evaluating = event if isinstance(event, EvalProgressed) else None
+        if isinstance(event, StepCompleted):
+            self._on_step(event)
+        elif isinstance(event, EvalCompleted):
+            self._on_evaluation(event)
+        elif isinstance(event, CheckpointEvaluated):
+            self._note_loss(event.step, event.val_loss, event.protocol)
+        elif isinstance(event, SampleGenerated):
+            shortened = dataclasses.replace(event, text=_shortened(event.text))
+            self.samples.append(shortened)
+            self._mark(event.step, "sample", f"sample {one_line(event.prompt)!r}")
+        elif isinstance(event, CheckpointSaved):
+            what = "best checkpoint" if event.best else "checkpoint"
+            self._mark(event.step, "best" if event.best else "checkpoint", what)
+        elif isinstance(event, DiagnosisRaised):
+            self.diagnoses.append(event)
+            self._mark(event.step, "diagnosis", event.kind.replace("_", " "))
+        elif isinstance(event, CommandApplied):
+            self._on_command(event)
+        elif isinstance(event, RunStarted):
+            self._on_start(event)
+        elif isinstance(event, RunFinished):
+            self.finished, self.failed, self.phase = event, None, "finished"
+        elif isinstance(event, RunFailed):
+            self.failed, self.finished, self.phase = event, None, "failed"
+        if self._doctor is not None:
+            self._doctor.observe(event)
+
+    def set_config(self, config: Mapping[str, Any]) -> None:
+        """Take a newer config than ``RunStarted`` told, as where a run was resumed with changes."""
+        self.config = dict(config)
+        if self._doctor is not None:
+            self._doctor.observe_config(config)
+        self.revision += 1
+
+    def _on_start(self, event: RunStarted) -> None:
+        self.reset()
+        self.started, self.config, self.phase = event, dict(event.config), "running"
+        self.last_time = event.time
+        section = event.config.get("training")
+        training = section if isinstance(section, dict) else {}
+        self._doctor = Doctor(
+            vocab_size=event.vocab_size,
+            baselines=event.baselines,
+            learning_rate=as_number(training.get("learning_rate")) or 1e-3,
+            warmup_steps=int(as_number(training.get("warmup_steps")) or 0),
+        )
+
+    def _on_step(self, event: StepCompleted) -> None:
+        if self.last is not None and event.step <= self.last.step:
+            self.drop_after(event.step - 1)
+        self.last, self.finished, self.failed, self.phase = event, None, None, "running"
+        self._curves.add_step(event)
+
+    def _on_evaluation(self, event: EvalCompleted) -> None:
+        self.last_evaluation = event
+        self._curves.add_evaluation(event)
+        self._note_loss(event.step, event.val_loss, event.protocol)
+
+    def _note_loss(self, step: int, val_loss: float | None, protocol: str) -> None:
+        if val_loss is None:
+            return
+        is_latest = not self._evaluated or step >= next(reversed(self._evaluated))
+        self._evaluated.setdefault(step, {})[protocol] = val_loss
+        if not is_latest:
+            self._evaluated = dict(sorted(self._evaluated.items()))
+        if len(self._evaluated) > 2 * _MOST_ITEMS and (best := self.best) is not None:
+            kept = {best.step, *[*self._evaluated][-_MOST_ITEMS:]}
+            self._evaluated = {s: found for s, found in self._evaluated.items() if s in kept}
+
+    def _losses_of(self, step: int) -> list[Loss]:
+        found = [Loss(value, protocol) for protocol, value in self._evaluated[step].items()]
+        return sorted(found, key=lambda loss: not loss.is_exact)
+
+    def _on_command(self, event: CommandApplied) -> None:
+        if event.command == ROLL_BACK:
+            self.drop_after(event.step)
+        elif event.command == "Pause":
+            self.phase = "paused"
+        elif event.command in ("Resume", "Stop"):
+            self.phase = "running"
+        elif event.command == "ExtendRun":
+            self._extend_run(event, 1)
+        self.commands.append(event)
+        self._mark(event.step, "command", describe_command(event))
+
+    def _extend_run(self, command: CommandApplied, sign: int) -> None:
+        self.extra_steps += sign * int(as_number(command.arguments.get("steps")) or 0)
+        self.extra_minutes += sign * (as_number(command.arguments.get("minutes")) or 0.0)
+
+    def _mark(self, step: int, kind: MarkerKind, text: str) -> None:
+        self.markers.append(Marker(step, kind, text))
+
+    def drop_after(self, step: int) -> None:
+        """Forget what came after ``step``: the run went back to it."""
+        self.revision += 1
+        self._curves.truncate(step)
+        self.samples.keep_only(lambda item: item.step <= step)
+        self.diagnoses.keep_only(lambda item: item.step <= step)
+        for command in self.commands:
+            if command.step > step and command.command == "ExtendRun":
+                self._extend_run(command, -1)
+        self.commands.keep_only(lambda item: item.step <= step)
+        self.markers.keep_only(lambda item: item.step <= step)
+        self._evaluated = {s: found for s, found in self._evaluated.items() if s <= step}
+        if self.last_evaluation is not None and self.last_evaluation.step > step:
+            self.last_evaluation = self._curves.evaluation_before(step, self.last_time)
+        if self.last is not None and self.last.step > step:
+            self.last = self._curves.step_before(step, self.last_time)
+
+    # --- readings ----------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> RunState | None:
+        """How the run ended; None where it goes on, or where nothing tells of its end."""
+        event = self.finished or self.failed
+        return None if event is None else state_after(event)
+
+    @property
+    def reading(self) -> Reading | None:
+        """The doctor's current verdict; None before the run began."""
+        return self._doctor.reading if self._doctor is not None else None
+
+    @property
+    def baselines(self) -> dict[str, float]:
+        """Reference losses in nats per token, by name."""
+        return self.started.baselines if self.started else {}
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary, 0 where it is not known."""
+        return self.started.vocab_size if self.started else 0
+
+    @property
+    def last_step(self) -> int:
+        """The latest step, 0 before the first."""
+        return self.last.step if self.last else 0
+
+    @property
+    def best(self) -> Best | None:
+        """The step with the lowest validation loss of those that compare; see ``best_of``."""
+        if self._best is None or self._best[0] != self.revision:
+            latest = self._losses_of(next(reversed(self._evaluated))) if self._evaluated else []
+            prefer = latest[-1].protocol if latest else None
+            step = best_of(self._evaluated, self._losses_of, prefer)
+            best = None if step is None else Best(step, self._losses_of(step)[0])
+            self._best = self.revision, best
+        return self._best[1]
+
+    @property
+    def failure(self) -> str:
+        """Why the run failed, in one line; what the doctor explains is left to the doctor."""
+        if self.failed is None:
+            return ""
+        reading = self.reading
+        if reading is not None and reading.kind == "nan":
+            return "training diverged: the Doctor part says why and what to try"
+        return self.failed.error
+
+    @property
+    def usual_protocol(self) -> str:
+        """How the points of the series ``val_loss`` were measured."""
+        return self._curves.protocol or ""
+
+    def series(self, name: str) -> StepSeries:
+        """A series by its name in ``run_curves``."""
+        return self._curves.series(name)
+
+    def smoothed_loss(self, smoothing_steps: int) -> StepSeries:
+        """The training loss's exponential mean; a time constant of ``SMOOTHING_STEPS``."""
+        return self._curves.smoothed_loss(smoothing_steps)
+
+    def series_window(
+        self,
+        name: str,
+        start_step: int,
+        end_step: int,
+        columns: int,
+        *,
+        smoothing_steps: int = 1,
+        is_log: bool = False,
+    ) -> Window:
+        """A series between two steps, at most two points a column: the smallest and the largest.
+
+        Args:
+            name: The series; ``loss`` may be smoothed.
+            start_step: The first step; at least 1 where ``is_log``.
+            end_step: The last step.
+            columns: Columns of the chart.
+            smoothing_steps: Time constant of the mean, of ``SMOOTHING_STEPS``.
+            is_log: Whether columns have equal factors of steps instead of equal numbers.
+
+        Returns:
+            The points, and one neighbour on either side for the lines that leave the window.
+        """
+        return self._curves.window(
+            name, start_step, end_step, columns, smoothing_steps=smoothing_steps, is_log=is_log
+        )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"

@@ -1,0 +1,63 @@
+"""A finished run's rank among the runs that compare with it."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.runs.folder import RunFolder, list_runs
+from shakespeare_tui.runs.losses import Loss, difference, rank_by_loss
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands among the runs on its corpus, each by its best checkpoint.
+
+    Attributes:
+        rank: 1 is the lowest loss.
+        runs: How many compare: same corpus, same protocol.
+        best_name: The run with the lowest loss.
+        best_loss: Its loss.
+        left_out: How many other runs on the corpus were measured otherwise.
+    """
+
+    rank: int
+    runs: int
+    best_name: str
+    best_loss: Loss
+    left_out: int = 0
+
+
+def standing_of(run: RunFolder, root: Path) -> Standing | None:
+    """Compare a run with all below ``root``; None where it was not evaluated."""
+    mine = _result(run)
+    if mine is None:
+        return None
+    results = {run.name: mine[1]}
+    for other in list_runs(root):
+        result = _result(other)
+        if result is not None and result[0] == mine[0]:
+            results[other.name] = result[1]
+    # What this run was measured by is what it can be ranked by.
+    comparable = [name for name in results if difference(results[name], mine[1]) is not None]
+    ranking = rank_by_loss(comparable, lambda name: results[name], mine[1][0].protocol)
+    if ranking is None or run.name not in ranking.ranked:
+        return None
+    best = ranking.ranked[0]
+    lower = [name for name in ranking.ranked if (difference(results[name], mine[1]) or 0) < 0]
+    return Standing(
+        rank=1 if best == run.name else 1 + len(lower),
+        runs=len(ranking.ranked),
+        best_name=best,
+        best_loss=results[best][0],
+        left_out=len(results) - len(ranking.ranked),
+    )
+
+
+def _result(run: RunFolder) -> tuple[str, list[Loss]] | None:
+    """Corpus hash and losses of a run's best checkpoint."""
+    with contextlib.suppress(UserError, OSError):
+        best = run.best()
+        if best is not None and best.info.losses:
+            return run.info().corpus_sha256, best.info.losses
+    return None

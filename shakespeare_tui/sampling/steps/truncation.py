@@ -1,0 +1,99 @@
+"""Steps that drop the unlikely tokens, each by its own measure of unlikely.
+
+Each keeps the likeliest token whatever its parameters. Tokens already dropped stay dropped.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from shakespeare_tui.sampling.arrays import FloatArray, keep
+from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.registry import Step, real, register, whole
+
+
+@register("top_k", title="Top-k", paper="arXiv:1805.04833")
+@dataclass(frozen=True)
+class TopK(Step):
+    """Keep the k likeliest tokens.
+
+    Tokens as likely as the k-th stay with it, as in ``transformers``. Of some 65 characters, 10 to
+    20 are nearly all that ever fit.
+    """
+
+    k: int = whole(20, 1, 1_000_000, 1, "How many tokens to keep.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep the ``k`` largest of each row of ``logits`` [B, V]."""
+        others = logits.shape[1] - self.k
+        if others <= 0:
+            return logits
+        least = np.partition(logits, others, axis=1)[:, others, None]
+        return keep(logits, logits >= least)
+
+
+@register("top_p", title="Top-p (nucleus)", paper="arXiv:1904.09751")
+@dataclass(frozen=True)
+class TopP(Step):
+    """Keep the smallest set of tokens whose probability reaches p; 1 keeps all.
+
+    Where equals stand at the edge of the set, those with the lower ids stay.
+    """
+
+    p: float = real(0.95, 0, 1, 0.05, "Cumulative probability to keep.", excludes_low=True)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep each row's smallest set of ``logits`` [B, V] with mass ``p`` or more."""
+        if self.p >= 1:
+            return logits
+        ordered = np.sort(logits, axis=1)[:, ::-1]
+        powers = np.exp(ordered - ordered[:, :1])
+        mass = np.add.accumulate(powers, axis=1, dtype=np.float64)
+        last = (mass >= self.p * mass[:, -1:]).argmax(axis=1)
+        least = ordered[np.arange(len(ordered)), last][:, None]
+        is_kept = logits >= least
+        if np.count_nonzero(is_kept) != sum(last.tolist()) + len(last):
+            is_above = logits > least
+            is_equal = is_kept & ~is_above
+            free = last[:, None] + 1 - np.add.reduce(is_above, axis=1, keepdims=True)
+            is_kept = is_above | (is_equal & (np.add.accumulate(is_equal, axis=1) <= free))
+        return keep(logits, is_kept)
+
+
+@register("min_p", title="Min-p", paper="arXiv:2407.01082")
+@dataclass(frozen=True)
+class MinP(Step):
+    """Keep tokens at least min_p times as likely as the likeliest; 0 keeps all."""
+
+    share: float = real(0.1, 0, 1, 0.02, "Minimum probability, as a fraction of the top token's.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep those of ``logits`` [B, V] within ``log(share)`` of their row's largest."""
+        if self.share == 0:
+            return logits
+        least = np.maximum.reduce(logits, axis=1, keepdims=True) + math.log(self.share)
+        return keep(logits, logits >= least)
+
+
+@register("top_nsigma", title="Top-nσ", paper="arXiv:2411.07641")
+@dataclass(frozen=True)
+class TopNSigma(Step):
+    """Keep tokens whose logit is within n standard deviations of the largest.
+
+    Both scale with the temperature, so that the kept set does not depend on it. The deviation is
+    over the tokens that are left, each counted once, as in llama.cpp.
+    """
+
+    n: float = real(1.0, 0, 100, 0.1, "Number of standard deviations below the largest logit.")
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Keep those of ``logits`` [B, V] at or above their row's largest − n · σ."""
+        is_left = logits > -np.inf
+        top = np.maximum.reduce(logits, axis=1, keepdims=True)
+        # In double precision, in which no square of a float32 overflows.
+        below = np.where(is_left, logits - top, 0).astype(np.float64)
+        left = np.add.reduce(is_left, axis=1, keepdims=True)
+        mean = np.add.reduce(below, axis=1, keepdims=True) / left
+        spread = np.add.reduce((below - mean) ** 2 * is_left, axis=1, keepdims=True) / left
+        return keep(logits, is_left & (below >= -self.n * np.sqrt(spread)))

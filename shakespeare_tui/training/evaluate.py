@@ -1,0 +1,168 @@
+"""Measure a model's loss by a named protocol; losses of different protocols do not compare."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shakespeare_tui.data.tokenizers import TokenArray
+from shakespeare_tui.data.windows import gather_windows
+from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.runs.losses import EXACT, NANOGPT
+
+_TOKENS_A_PASS = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Result of an evaluation.
+
+    Attributes:
+        loss: Mean cross-entropy in nats per token.
+        accuracy: Share of tokens to which the model gave the highest probability.
+        tokens: Tokens that were predicted.
+        protocol: ``exact``: every token of the split but its first once, in non-overlapping
+            windows of the model's context. ``subset-N``: N such windows, evenly spaced.
+            ``nanogpt``: random windows.
+    """
+
+    loss: float
+    accuracy: float
+    tokens: int
+    protocol: str
+
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the loss."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits_per_token(self) -> float:
+        """The loss in bits; bits per character where tokens are characters."""
+        return self.loss / math.log(2)
+
+
+def evaluate(
+    model: Transformer,
+    tokens: TokenArray,
+    *,
+    windows: int | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    progressed: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Evaluate on non-overlapping windows of the model's context.
+
+    Args:
+        model: The model; it is left in the mode it was in.
+        tokens: A split, shape [n].
+        windows: Evaluate this many evenly spaced whole windows; None, or as many as there are,
+            evaluates every one, the shorter last one too.
+        cancelled: Polled between passes.
+        progressed: Told after each pass how many of how many tokens have been predicted.
+
+    Raises:
+        UserError: The split is shorter than two tokens.
+        CancelledError: ``cancelled`` became true.
+    """
+    seq_len = model.context
+    if len(tokens) < 2:
+        raise UserError("an evaluation needs at least two tokens; use a longer text")
+    whole, rest = divmod(len(tokens) - 1, seq_len)
+    chosen = np.arange(whole, dtype=np.int64)
+    protocol = EXACT
+    if windows is not None and windows < whole:
+        chosen = np.arange(windows, dtype=np.int64) * whole // windows
+        protocol, rest = f"subset-{windows}", 0
+    rows = max(1, _TOKENS_A_PASS // seq_len)
+
+    def batches() -> Iterator[npt.NDArray[np.int64]]:
+        # Made one at a time: a split may be larger than memory.
+        for first in range(0, len(chosen), rows):
+            yield gather_windows(tokens, chosen[first : first + rows] * seq_len, seq_len)
+        if rest:
+            yield tokens[None, len(tokens) - 1 - rest :].astype(np.int64)
+
+    total = len(chosen) * seq_len + rest
+    return _measure(model, batches(), protocol, cancelled, lambda done: progressed(done, total))
+
+
+def evaluate_nanogpt(
+    model: Transformer, tokens: TokenArray, *, batches: int, batch_size: int, seed: int
+) -> Evaluation:
+    """Evaluate nanoGPT's way: the mean over random windows, with replacement.
+
+    Its published figures take 200 batches of 64 windows of 256 (or 20 of 12 of 64 on a CPU), and
+    the lowest of about 21 evaluations: the standard error of one is 0.012 or more.
+
+    Raises:
+        UserError: The split is shorter than a window.
+    """
+    seq_len = model.context
+    if len(tokens) <= seq_len:
+        raise UserError(f"{len(tokens):,} tokens are too few for windows of {seq_len}")
+    generator = np.random.default_rng(seed)
+    drawn = (
+        gather_windows(tokens, generator.integers(0, len(tokens) - seq_len, batch_size), seq_len)
+        for _ in range(batches)
+    )
+    return _measure(model, drawn, NANOGPT, lambda: False, lambda done: None)
+
+
+def affordable_windows(
+    *, seq_len: int, tokens_between_evaluations: int, share: float = 0.05
+) -> int:
+    """Windows of each split that cost at most ``share`` of the training between evaluations.
+
+    By arithmetic, not by the clock, so that a run repeats exactly: a forward pass costs about a
+    third of a training pass, and two splits are evaluated.
+    """
+    return max(8, int(share * 3 * tokens_between_evaluations / 2 / seq_len))
+
+
+@torch.no_grad()
+def _measure(
+    model: Transformer,
+    batches: Iterable[npt.NDArray[np.int64]],
+    protocol: str,
+    cancelled: Callable[[], bool],
+    progressed: Callable[[int], None],
+) -> Evaluation:
+    device = model.embedding.weight.device
+    was_training = model.training
+    model.eval()
+    # Sums stay on the device: one read at the end.
+    loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32)
+    loss_sum = loss_sum.to(device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    count = 0
+    try:
+        for batch in batches:
+            if cancelled():
+                raise CancelledError("the evaluation was stopped")
+            window = torch.from_numpy(batch).to(device)
+            loss, hits = _batch_sums(model, window[:, :-1], window[:, 1:])
+            loss_sum += loss
+            correct += hits
+            count += window[:, 1:].numel()
+            progressed(count)
+    finally:
+        model.train(was_training)
+    return Evaluation(
+        loss=float(loss_sum) / count,
+        accuracy=float(correct) / count,
+        tokens=count,
+        protocol=protocol,
+    )
+
+
+def _batch_sums(model: Transformer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits = model(inputs).flatten(0, 1).float()
+    flat = targets.flatten()
+    loss = F.cross_entropy(logits, flat, reduction="sum")
+    return loss, (logits.argmax(-1) == flat).sum()

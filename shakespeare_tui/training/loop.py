@@ -1,0 +1,418 @@
+"""The training loop: one step after another, and commands in between."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+
+from shakespeare_tui.config.estimate.training_speed import MOST_OF_BUDGET, SpeedMeter
+from shakespeare_tui.core_sharing import CORES
+from shakespeare_tui.data.windows import WindowSampler, gather_windows
+from shakespeare_tui.diagnosis import Doctor
+from shakespeare_tui.diagnosis.findings import describe_refused
+from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.formatting import per_second
+from shakespeare_tui.runs.commands import (
+    Command,
+    CommandInbox,
+    ExtendRun,
+    GenerateSample,
+    Pause,
+    Resume,
+    SaveCheckpoint,
+    SetLearningRate,
+    Stop,
+)
+from shakespeare_tui.runs.event_log import read_events
+from shakespeare_tui.runs.events import (
+    ROLL_BACK,
+    CommandApplied,
+    DiagnosisRaised,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepCompleted,
+)
+from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.training.boundary import Boundary
+from shakespeare_tui.training.checkpoints import (
+    Progress,
+    explain_disk_error,
+    generator_states,
+    generators_of,
+    read_state,
+    restore,
+    restore_generators,
+)
+from shakespeare_tui.training.device import describe_device, is_out_of_memory
+from shakespeare_tui.training.schedules import learning_rate_factor
+from shakespeare_tui.training.session import Session
+
+_log = logging.getLogger(__name__)
+_MOST_ROLLBACKS = 5
+_PAUSE_POLL_SECONDS = 0.05
+
+
+class Trainer:
+    """Trains one session to its end, emitting events and obeying commands.
+
+    Args:
+        session: The run; its lock is held by the caller.
+        emit: Takes every event, in order, on the training thread; it must not block. It raises
+            OSError only where the log could not be written.
+        inbox: Commands; a ``Stop`` also ends evaluations and samples under way.
+        sync_log: Brings every event emitted so far to the disk. Called before a checkpoint
+            appears there: a resume from it does not make the steps before it again.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        emit: Callable[[Event], None],
+        inbox: CommandInbox,
+        *,
+        sync_log: Callable[[], None],
+    ) -> None:
+        config = session.config
+        self._session = session
+        self._training = config.training
+        self._emit_raw = emit
+        self._inbox = inbox
+        self._boundary = Boundary(
+            session, self._emit, sync_log=sync_log, cancelled=lambda: inbox.stop_requested
+        )
+        self._sampler = WindowSampler(
+            len(session.train),
+            config.seq_len,
+            config.training.batch_size,
+            config.training.seed,
+            (config.data.stride or config.seq_len) if config.data.windows == "shuffled" else None,
+        )
+        self._doctor = Doctor(
+            vocab_size=session.tokenizer.vocab_size,
+            baselines=session.baselines,
+            learning_rate=config.training.learning_rate,
+            warmup_steps=config.training.warmup_steps,
+            config=config,
+        )
+        self._generators = generators_of(session.learner.device)
+        self._speed = SpeedMeter()
+        self._end_seconds = 0.0
+        self._is_exact_planned = True
+        self._stop_reason: str | None = None
+        self._clock = time.perf_counter()
+
+    def run(self) -> RunFinished:
+        """Train to the end and return the last event.
+
+        Raises:
+            RunFailedError: Training diverged, the disk is full, memory ran out or the program has
+                an error; what was sound is saved.
+        """
+        try:
+            self._begin()
+            return self._train()
+        except RunFailedError as error:
+            failure, cause = error, error.__cause__
+        except OSError as error:
+            failure, cause = explain_disk_error(error, self._session.run), error
+        except Exception as error:  # noqa: BLE001 (whatever it is, hours of training are at stake)
+            failure, cause = self._rescued(error), error
+        self._report(failure)
+        raise failure from cause
+
+    def _rescued(self, error: Exception) -> RunFailedError:
+        """Save what an unexpected error has left whole, and say so in one line."""
+        run = self._session.run
+        try:
+            is_saved = self._boundary.save_if_whole()
+        except (OSError, RunFailedError):
+            is_saved = False
+        steps = run.steps()
+        if is_saved:
+            kept = f"the run is saved at step {self._session.progress.step:,}"
+        else:
+            kept = f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
+        if is_out_of_memory(error):
+            return RunFailedError(
+                "memory ran out; lower training.batch_size and raise training.grad_accumulation "
+                f"by as much in a new run (--from {run.name}@last keeps the weights); {kept}"
+            )
+        _log.error("training ended by an error of the program", exc_info=error)
+        reason = " ".join(str(error).split())
+        return RunFailedError(
+            f"an error of the program ended training ({type(error).__name__}: {reason}); {kept}: "
+            f"--resume {run.name}"
+        )
+
+    def _begin(self) -> None:
+        session = self._session
+        if not session.is_new:
+            for event in read_events(session.run.events_path):
+                self._doctor.observe(event)
+            return
+        info = session.run.info()
+        self._emit(
+            RunStarted(
+                run=session.run.name,
+                config=session.config.model_dump(mode="json"),
+                parameters=info.parameters,
+                device=describe_device(session.learner.device),
+                corpus=info.corpus,
+                characters=info.characters,
+                vocab_size=info.vocab_size,
+                precision=session.progress.precision,
+                baselines=session.baselines,
+            )
+        )
+        if session.config.sampling.every:
+            # What the model writes before it has learned anything: the samples begin with it.
+            self._boundary.sample()
+        # So that a run that dies before its first evaluation, or diverges, has a way back.
+        self._boundary.save()
+
+    def _emit(self, event: Event) -> None:
+        self._emit_raw(event)
+        for diagnosis in self._doctor.observe(event):
+            self._emit_raw(diagnosis)
+
+    def _report(self, failure: RunFailedError) -> None:
+        try:
+            self._emit_raw(RunFailed(step=self._session.progress.step, error=str(failure)))
+        except OSError:
+            # The log's disk is what failed; the caller hears of it all the same.
+            return
+
+    def _train(self) -> RunFinished:
+        self._clock = time.perf_counter()
+        while True:
+            self._tick()
+            for command in self._inbox.drain():
+                self._apply(command)
+            if not self._boundary.evaluate_if_due(is_end=self._is_over() is not None):
+                self._handle_divergence(
+                    "the loss of the evaluation is not finite after step "
+                    f"{self._session.progress.step:,}"
+                )
+                continue
+            end = self._is_over()
+            self._boundary.sample_if_due(is_end=end is not None)
+            if self._stop_reason is None and self._inbox.stop_requested:
+                # What the stop cut short is due again on resume: no step may come before it.
+                continue
+            reason = self._stop_reason or end
+            self._boundary.save_if_due(is_end=reason is not None)
+            if reason is not None:
+                return self._finish(reason)
+            self._step()
+
+    def _finish(self, reason: str) -> RunFinished:
+        progress = self._session.progress
+        val_loss, protocol = progress.val_loss, progress.protocol
+        if reason != self._stop_reason and self._is_exact_due():
+            try:
+                val_loss, protocol = self._boundary.final_evaluation(), EXACT
+                self._boundary.evaluate_best()
+                self._boundary.name_best()
+            except CancelledError:
+                for command in self._inbox.drain():
+                    self._apply(command)
+                reason = self._stop_reason or "stopped"
+        finished = RunFinished(
+            step=progress.step, reason=reason, val_loss=val_loss, protocol=protocol or EXACT
+        )
+        self._emit(finished)
+        return finished
+
+    def _is_exact_due(self) -> bool:
+        """Whether the final weights are still to be measured exactly, and there is time to."""
+        return not self._boundary.is_exact() and self._is_exact_planned
+
+    def _plan_end(self, tokens_per_second: float) -> None:
+        """Keep time for what comes after the last step, if it may take as long as that."""
+        exact = self._boundary.exact_seconds(tokens_per_second)
+        self._is_exact_planned = exact <= self._longest_end()
+        if self._speed.is_steady:
+            seconds = self._boundary.seconds_at_end(tokens_per_second)
+            # It never falls, so that the rate never rises.
+            self._end_seconds = max(
+                self._end_seconds, seconds + (exact if self._is_exact_planned else 0.0)
+            )
+
+    def _longest_end(self) -> float:
+        """How many seconds of a time budget may go to what comes after the last step."""
+        return MOST_OF_BUDGET * self._budget_seconds()
+
+    def _is_over(self) -> str | None:
+        """Why the run has reached its end, or None."""
+        progress, training = self._session.progress, self._training
+        if training.minutes is None:
+            is_over = progress.step >= self._last_step()
+        else:
+            is_over = progress.elapsed_seconds >= self._training_seconds()
+        if is_over:
+            return "completed"
+        if progress.evaluated_step != progress.step or progress.val_loss is None:
+            return None
+        if training.target_loss is not None and progress.val_loss <= training.target_loss:
+            return "target"
+        if training.patience and progress.evaluations_without_gain >= training.patience:
+            return "patience"
+        return None
+
+    def _last_step(self) -> int:
+        return self._training.max_steps + self._session.progress.extra_steps
+
+    def _budget_seconds(self) -> float:
+        return 60 * ((self._training.minutes or 0.0) + self._session.progress.extra_minutes)
+
+    def _training_seconds(self) -> float:
+        """A time budget without what comes after the last step."""
+        return self._budget_seconds() - min(self._end_seconds, self._longest_end())
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._session.progress.elapsed_seconds += now - self._clock
+        self._clock = now
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        session, progress = self._session, self._session.progress
+        started = time.perf_counter()
+        factor = self._rate_factor()
+        windows = []
+        for micro in range(self._training.grad_accumulation):
+            starts = self._sampler.starts(progress.batches + micro)
+            gathered = gather_windows(session.train, starts, session.config.seq_len)
+            windows.append(torch.from_numpy(gathered).to(session.learner.device))
+        drawn = generator_states(self._generators)
+        try:
+            result = session.learner.step(windows, factor)
+        except BaseException:
+            # Should the weights be whole, the step can be made again with the same dropout.
+            restore_generators(drawn, self._generators)
+            raise
+        if not result.applied:
+            evidence = describe_refused(progress.step + 1, result.loss, result.grad_norm)
+            self._handle_divergence(f"{evidence}; the step was not applied")
+            return
+        progress.step += 1
+        progress.batches += len(windows)
+        self._tick()
+        tokens = len(windows) * self._training.batch_size * session.config.seq_len
+        speed = per_second(tokens, self._clock - started)
+        self._speed.observe(speed)
+        if self._training.minutes is not None:
+            self._plan_end(self._speed.tokens_per_second)
+        self._emit(
+            StepCompleted(
+                step=progress.step,
+                loss=result.loss,
+                learning_rate=self._training.learning_rate * factor,
+                grad_norm=result.grad_norm,
+                tokens_per_second=speed,
+                elapsed_seconds=progress.elapsed_seconds,
+            )
+        )
+
+    def _rate_factor(self) -> float:
+        progress, training = self._session.progress, self._training
+        if training.minutes is None:
+            share = progress.step / self._last_step()
+            warmup_share = min(1.0, training.warmup_steps / self._last_step())
+        else:
+            share = progress.elapsed_seconds / self._training_seconds()
+            warmup_share = 0.0
+        factor = learning_rate_factor(training, progress.step, min(share, 1.0), warmup_share)
+        return factor * progress.rate_scale
+
+    def _handle_divergence(self, evidence: str) -> None:
+        progress = self._session.progress
+        if self._training.on_nan == "rollback" and progress.rollbacks < _MOST_ROLLBACKS:
+            self._roll_back()
+            step = self._session.progress.step
+            scale = self._session.progress.rate_scale
+            arguments = {"rate_scale": scale, "evidence": evidence}
+            self._emit(CommandApplied(step=step, command=ROLL_BACK, arguments=arguments))
+            advice = f"went back to step {step}; the LR is {scale:g} of the config's now"
+            self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
+            return
+        advice = self._doctor.advice_on_failure()
+        step = progress.step + 1
+        self._emit(DiagnosisRaised(step=step, kind="nan", evidence=evidence, advice=advice))
+        advice = f"{advice[0].lower()}{advice[1:]}".rstrip(".")
+        raise RunFailedError(f"training diverged: {evidence}; {advice}")
+
+    def _roll_back(self) -> None:
+        session, before = self._session, self._session.progress
+        progress = self._restore_sound()
+        progress.rate_scale = before.rate_scale / 2
+        progress.rollbacks = before.rollbacks + 1
+        progress.rolled_back_to = progress.step
+        progress.elapsed_seconds = before.elapsed_seconds
+        # What a person has added to the run is no part of what went wrong.
+        progress.extra_steps, progress.extra_minutes = before.extra_steps, before.extra_minutes
+        session.progress = progress
+        # At once, so that no crash forgets any of it. What came after goes with it.
+        self._boundary.save()
+
+    def _restore_sound(self) -> Progress:
+        """Go back to the last checkpoint that was evaluated, or where that is damaged before it."""
+        run, before = self._session.run, self._session.progress.rolled_back_to
+        checkpoints = run.checkpoints()[::-1]
+        evaluated = [checkpoint for checkpoint in checkpoints if checkpoint.info.losses]
+        choice = evaluated or checkpoints
+        if len(choice) > 1 and choice[0].info.step == before:
+            # It was gone back to already, and did not hold.
+            choice = choice[1:]
+        for checkpoint in choice:
+            with contextlib.suppress(UserError):
+                return restore(read_state(checkpoint), self._session.learner)
+        raise RunFailedError(
+            f"training diverged, and no checkpoint of run {run.name} can be used to go back to"
+        )
+
+    # --- commands ----------------------------------------------------------------------------
+
+    def _apply(self, command: Command) -> None:
+        progress = self._session.progress
+        self._emit(
+            CommandApplied(
+                step=progress.step, command=type(command).__name__, arguments=command.arguments()
+            )
+        )
+        if isinstance(command, Stop):
+            self._stop_reason = command.reason
+        elif isinstance(command, SaveCheckpoint):
+            self._boundary.want_save()
+        elif isinstance(command, SetLearningRate):
+            progress.rate_scale = command.learning_rate / self._training.learning_rate
+            self._boundary.renew_save()
+        elif isinstance(command, ExtendRun):
+            progress.extra_steps += command.steps
+            progress.extra_minutes += command.minutes
+            # A crash must not shorten the run again.
+            self._boundary.want_save()
+        elif isinstance(command, GenerateSample):
+            self._boundary.sample(command.prompt or None)
+        elif isinstance(command, Pause):
+            with CORES.resting():
+                self._wait()
+
+    def _wait(self) -> None:
+        self._tick()
+        is_paused = True
+        while is_paused and self._stop_reason is None:
+            for command in self._inbox.drain():
+                if isinstance(command, Resume):
+                    is_paused = False
+                if not (isinstance(command, Pause) and is_paused):
+                    self._apply(command)
+            self._boundary.save_if_due(is_end=False)
+            time.sleep(_PAUSE_POLL_SECONDS)
+        # The pause does not count as training time.
+        self._clock = time.perf_counter()

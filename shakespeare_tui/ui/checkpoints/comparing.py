@@ -1,0 +1,257 @@
+"""The comparison of marked checkpoints: texts, measures, curves and settings side by side."""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import format_bytes, format_loss, perplexity
+from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.compare.recommendation import Copies
+from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
+from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.ui.checkpoints.checkpoint_cells import fitted
+from shakespeare_tui.ui.checkpoints.compared_text import compared_text, difference_note
+from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
+from shakespeare_tui.ui.engine.generation import GenerationRequest
+from shakespeare_tui.ui.engine.text_writer import TextWriter
+from shakespeare_tui.ui.widgets.loss_chart import LossChart
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+
+PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
+_NARROWEST = 24
+_NO_CORPUS = "Word and copy measures need the corpus of the run: fetch it on the Data screen (1)."
+
+
+class CurvesRead(Message):
+    """The runs' logs were read."""
+
+    def __init__(self, curves: Mapping[str, RunHistory]) -> None:
+        super().__init__()
+        self.curves = curves
+
+
+class ComparingScreen(WritingScreen):
+    """Two to six checkpoints beside each other; tab goes from the texts to the figures.
+
+    Args:
+        writer: Writes the texts and keeps them.
+        items: The checkpoints; the others are compared with the first.
+        copies: Takes what their texts copied from their corpus, by ``RUN@STEP``.
+    """
+
+    HELP: ClassVar[str] = """\
+The marked checkpoints continue the same prompt with the same seed. Words that the first one did
+not write are highlighted; the first character that differs is shown in reverse.
+
+Tab switches between the texts, their measures, the runs' loss curves, and the settings that
+differ. The best value of each measure is marked. Up and down scroll all texts together; left and
+right show columns that do not fit. p changes the prompt, n the seed, o the length; escape goes
+back."""
+    DEFAULT_CSS: ClassVar[str] = """
+    ComparingScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
+    ComparingScreen #texts > .text { width: 1fr; min-width: 26; height: 1fr; }
+    ComparingScreen #panes { height: 1fr; }
+    ComparingScreen #measures, ComparingScreen #config { height: 1fr; padding: 1 1; }
+    ComparingScreen #measures > Static, ComparingScreen #config > Static { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "pane(1)", "Next view", id="comparing.next"),
+        Binding("shift+tab", "pane(-1)", "Previous view", show=False, id="comparing.before"),
+        Binding("left", "columns(-1)", "Columns to the left", show=False, id="comparing.left"),
+        Binding("right", "columns(1)", "Columns to the right", show=False, id="comparing.right"),
+    ]
+
+    def __init__(
+        self,
+        writer: TextWriter,
+        items: Sequence[CheckpointItem],
+        copies: MutableMapping[str, Copies],
+    ) -> None:
+        super().__init__(writer, items)
+        self._copies = copies
+        self.pane = PANES[0][0]
+        self.curves: Mapping[str, RunHistory] | None = None
+
+    def compose_texts(self) -> ComposeResult:
+        """The four views; one is shown at a time."""
+        yield PaneTabs()
+        with Vertical(id="panes"):
+            with Horizontal(id="texts"):
+                for _ in self.items:
+                    with VerticalScroll(classes="text", can_focus=False):
+                        yield Static("", markup=False)
+            with VerticalScroll(id="measures", can_focus=False):
+                yield Static("", id="measures-table", markup=False)
+            yield LossChart(id="curves")
+            with VerticalScroll(id="config", can_focus=False):
+                yield Static("", id="config-table", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the texts first."""
+        self.show_pane(PANES[0][0])
+
+    def on_resize(self) -> None:
+        """Another width has room for wider columns, or only for narrower ones."""
+        if self.is_mounted:
+            self.show_texts()
+
+    def wanted(self) -> list[GenerationRequest]:
+        """A text of each."""
+        return [self.request(item) for item in self.items]
+
+    # --- views ---------------------------------------------------------------------------------
+
+    def show_pane(self, pane: str) -> None:
+        """Show one of the views."""
+        self.pane = pane
+        for name, _ in PANES:
+            self.query_one(f"#{name}").display = name == pane
+        self.query_one(PaneTabs).show(PANES, pane, is_focused=True)
+        if pane == "curves":
+            self._show_curves()
+            self.query_one(LossChart).focus()
+        else:
+            self.set_focus(None)
+        self.show_texts()
+
+    @on(PaneTabs.Chosen)
+    def _choose_pane(self, message: PaneTabs.Chosen) -> None:
+        self.show_pane(message.pane)
+
+    def action_pane(self, by: int) -> None:
+        """Go to the next view."""
+        names = [name for name, _ in PANES]
+        self.show_pane(names[(names.index(self.pane) + by) % len(names)])
+
+    def action_columns(self, by: int) -> None:
+        """Bring columns into view that have no room."""
+        self.query_one("#texts").scroll_relative(x=by * (_NARROWEST + 2), animate=False)
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll what is shown."""
+        if self.pane == "texts":
+            super().action_scroll(lines)
+        elif self.pane != "curves":
+            self.query_one(f"#{self.pane}").scroll_relative(y=lines, animate=False)
+
+    def show_texts(self) -> None:
+        """Bring the view that is shown up to date."""
+        self._keep_copies()
+        if self.pane == "texts":
+            self._show_columns()
+        elif self.pane == "measures":
+            self._show_measures()
+        elif self.pane == "config":
+            rows = settings_rows([item.config for item in self.items])
+            empty = "All have the same settings."
+            self.query_one("#config-table", Static).update(self._table(rows, empty, "•"))
+
+    def _show_columns(self) -> None:
+        first = self.written(self.items[0])
+        for number, (item, pane) in enumerate(
+            zip(self.items, self.query("#texts > .text"), strict=False)
+        ):
+            written = self.written(item)
+            other = None if number == 0 else first.text
+            pane.border_title = Content(f"{item.key}  {item.loss or '-'}")
+            note = state_note(written)
+            if not note and other is not None:
+                note = difference_note(written.text, other, is_whole=first.is_whole)
+            pane.border_subtitle = Content(note)
+            text = pane.query_one(Static)
+            if written.error:
+                text.update(Content.styled(written.error, "$error"))
+            else:
+                text.update(compared_text(self.prompt, written.text, other))
+
+    def _table(self, rows: Sequence[Row], empty: str, mark: str) -> Content:
+        """Rows with a column for each checkpoint; what stands out is marked."""
+        if not rows:
+            return Content.styled(empty, "$text-muted")
+        name_width = max(14, *(cell_len(name) for name, _, _ in rows)) + 2
+        room = max(20, self.size.width - 3 - name_width)
+        width = max(8, min(30, room // len(self.items) - 1))
+        head = "".join(" " + fitted(item.key, width, is_right=True) for item in self.items)
+        lines = [Content.styled(" " * name_width + head, "$text-muted")]
+        for name, values, marks in rows:
+            parts: list[tuple[str, str]] = [(fitted(name, name_width), "$text-muted")]
+            for value, is_marked in zip(values, marks, strict=True):
+                shown = f"{mark} {value}" if is_marked else value
+                style = "bold $success" if is_marked else "$foreground"
+                parts.append((" " + fitted(shown, width, is_right=True), style))
+            lines.append(Content.assemble(*parts))
+        return Content("\n").join(lines)
+
+    def _show_measures(self) -> None:
+        written = [self.written(item) for item in self.items]
+        rows = figure_rows([_figures(item) for item in self.items])
+        rows += measure_rows([text.measures for text in written])
+        table = self._table(rows, "", "★")
+        left = sum(text.measures is None and text.state != "failed" for text in written)
+        if left and self.writer.is_busy:
+            table = table + Content.styled(f"\n\n{left} not generated yet …", "$text-muted")
+        elif any(text.measures and text.measures.memorisation is None for text in written):
+            table = table + Content.styled(f"\n\n{_NO_CORPUS}", "$text-muted")
+        self.query_one("#measures-table", Static).update(table)
+
+    def _keep_copies(self) -> None:
+        for item in self.items:
+            measures = self.written(item).measures
+            if measures is not None and measures.memorisation is not None:
+                found = measures.memorisation
+                self._copies[item.key] = Copies(found.longest, found.share)
+
+    # --- curves --------------------------------------------------------------------------------
+
+    def _show_curves(self) -> None:
+        if self.curves is None:
+            self.curves = {}
+            names = dict.fromkeys(item.run.name for item in self.items)
+            paths = {item.run.name: item.run.path for item in self.items}
+            self._read_curves([RunFolder(paths[name]) for name in names])
+
+    @work(thread=True, group="curves")
+    def _read_curves(self, runs: list[RunFolder]) -> None:
+        from shakespeare_tui.runs.event_log import read_events
+
+        curves = {}
+        for run in runs:
+            curves[run.name] = RunHistory()
+            try:
+                curves[run.name].extend(read_events(run.events_path))
+            except (OSError, UserError):
+                # A run whose log is gone has no curve.
+                continue
+        self.post_message(CurvesRead(curves))
+
+    @on(CurvesRead)
+    def _take_curves(self, message: CurvesRead) -> None:
+        self.curves = message.curves
+        first, *others = message.curves
+        chart = self.query_one(LossChart)
+        chart.show_run(message.curves[first])
+        chart.show_overlays({name: message.curves[name] for name in others})
+        chart.border_title = Content(first)
+
+
+def _figures(item: CheckpointItem) -> dict[str, str]:
+    size = item.checkpoint.size_bytes if item.checkpoint else 0
+    figure = perplexity(item.val_loss)
+    return {
+        "val loss": str(item.loss or "-"),
+        "train loss": format_loss(item.train_loss),
+        "gap": format_loss(item.gap),
+        "perplexity": "-" if figure is None else f"{figure:.2f}",
+        "Elo": str(item.rating or "-"),
+        "size": format_bytes(size),
+    }

@@ -1,0 +1,139 @@
+"""Take configs from files and from the user's editor, and save them."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.config.config_draft_state import Origin
+from shakespeare_tui.config.draft import ConfigDraft
+from shakespeare_tui.config.load import ConfigError, load_config
+from shakespeare_tui.config.write import config_to_yaml
+from shakespeare_tui.errors import RunFailedError, UserError
+from shakespeare_tui.files import write_atomically
+from shakespeare_tui.formatting import counted
+from shakespeare_tui.output_file import write_output_file
+from shakespeare_tui.ui.config.config_editor import edit_file
+from shakespeare_tui.ui.widgets.choices import Answer, ProblemsDialog
+from shakespeare_tui.ui.widgets.path_dialog import PathDialog
+
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.place import LabScreen
+
+
+class ConfigFiles:
+    """The file commands of the Config place.
+
+    Args:
+        screen: The place, for dialogs and notices.
+        draft: What they read and change.
+        changed: Called after they changed it.
+        edit_path: Where the text for the editor is kept; None takes a temporary folder.
+    """
+
+    def __init__(
+        self,
+        screen: "LabScreen",
+        draft: ConfigDraft,
+        changed: Callable[[], None],
+        edit_path: Path | None,
+    ) -> None:
+        self._screen = screen
+        self._draft = draft
+        self._changed = changed
+        self._edit_path = edit_path
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def ask_and_open(self) -> None:
+        """Ask for a file and load it."""
+        self._screen.app.push_screen(PathDialog("Open a config"), self.open)
+
+    def open(self, path: Path | None) -> None:
+        """Load a file as one step; its problems are shown, all of them."""
+        if path is None:
+            return
+        try:
+            config = load_config(path)
+        except UserError as error:
+            dialog = ProblemsDialog("The file has errors", str(error), can_edit=False)
+            self._screen.app.push_screen(dialog)
+            return
+        self._draft.load(Origin("file", str(path), config, stem=path.stem))
+        self._screen.lab.say(f"loaded {path}; u undoes this")
+        self._changed()
+
+    def ask_and_save(self) -> None:
+        """Ask for a path and save the config there; it must be valid."""
+        if self._draft.config is None:
+            count = sum(map(len, self._draft.problems.values()))
+            self._screen.lab.say(
+                f"fix {counted(count, 'error')} first: n goes to the next one; the draft is kept",
+                is_error=True,
+            )
+            return
+        origin = self._draft.origin
+        is_own = origin.kind == "file"
+        name = origin.name if is_own else f"my-{origin.stem}.yaml"
+        # Saving to the file that the config came from is what was asked for.
+        dialog = PathDialog("Save as YAML", name, is_saving=True, replaces=name if is_own else None)
+        self._screen.app.push_screen(dialog, self.save)
+
+    def save(self, path: Path | None) -> None:
+        """Write the config with comments; changes are measured against the file from then on."""
+        config = self._draft.config
+        if path is None or config is None:
+            return
+        try:
+            write_output_file(path, config_to_yaml(config))
+        except (UserError, RunFailedError) as error:
+            self._screen.lab.say(str(error), is_error=True)
+            return
+        start_from = self._draft.origin.start_from
+        self._draft.rebase(Origin("file", str(path), config, path.stem, start_from))
+        self._screen.lab.say(f"saved {path}")
+        self._changed()
+
+    # --- the user's editor ---------------------------------------------------------------------
+
+    def edit(self) -> None:
+        """Open the draft in the editor; a text with mistakes that was kept comes first."""
+        path = self._edit_path or Path(tempfile.mkdtemp(prefix="shakespeare-tui-")) / "config.yaml"
+        self._edit_path = path
+        try:
+            if not path.exists():
+                write_atomically(path, self._draft.to_yaml())
+            text = edit_file(self._screen.app, path)
+        except UserError as error:
+            self._screen.lab.say(str(error), is_error=True)
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            self._screen.lab.say(f"{path} cannot be written: {error.strerror}", is_error=True)
+            return
+        self.take_edited(text)
+
+    def take_edited(self, text: str) -> None:
+        """Take what came from the editor as one step, or show all that is wrong with it."""
+        try:
+            is_changed = self._draft.load_yaml(text, "your edit")
+        except ConfigError as error:
+            dialog = ProblemsDialog("Your edit has errors", str(error), can_edit=True)
+            self._screen.app.push_screen(dialog, self._answered)
+            return
+        self._forget_edited()
+        if is_changed:
+            self._screen.lab.say("took your edit; u undoes this")
+            self._changed()
+
+    def _answered(self, answer: Answer | None) -> None:
+        if answer == "again":
+            self._screen.call_after_refresh(self.edit)
+        elif answer == "discard":
+            self._forget_edited()
+        else:
+            self._screen.lab.say("your text is kept; e edits it again")
+
+    def _forget_edited(self) -> None:
+        if self._edit_path is not None:
+            self._edit_path.unlink(missing_ok=True)

@@ -1,0 +1,247 @@
+"""The tabs about a corpus that can be read; only the tab that is seen is kept up to date."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
+
+from shakespeare_tui.data.available import ShelfItem
+from shakespeare_tui.ui.data.characters import CorpusZipf, word_lines
+from shakespeare_tui.ui.data.corpus_windows import CorpusWindows
+from shakespeare_tui.ui.data.overview import overview_lines
+from shakespeare_tui.ui.data.text_view import TextView
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+from shakespeare_tui.ui.widgets.text_page import TextPage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shakespeare_tui.data.inspect.scan import ScanState
+
+
+TABS = (
+    ("overview", "Overview"),
+    ("characters", "Characters"),
+    ("zipf", "Zipf"),
+    ("speakers", "Speakers"),
+    ("text", "Text"),
+    ("windows", "Windows"),
+)
+
+
+class CharactersPage(TextPage):
+    """The bar chart of characters; keys change its order and its scale."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "change_order", "Order", id="characters.order"),
+        Binding("l", "change_scale", "Log scale", id="characters.log"),
+    ]
+    by_code_point = False
+    is_log = False
+
+    def show_state(self, state: "ScanState", is_ascii: bool) -> None:
+        """Show the characters of a corpus."""
+        from shakespeare_tui.ui.data.corpus_characters import CharacterLines
+
+        self.show(
+            lambda width: CharacterLines(
+                state.statistics,
+                width,
+                by_code_point=self.by_code_point,
+                is_log=self.is_log,
+                is_ascii=is_ascii,
+            )
+        )
+
+    def action_change_order(self) -> None:
+        """By code point, or the most frequent first."""
+        self.by_code_point = not self.by_code_point
+        self.scroll_home(animate=False)
+        self.make_anew()
+
+    def action_change_scale(self) -> None:
+        """Bars by the logarithm of the count, or by the count."""
+        self.is_log = not self.is_log
+        self.make_anew()
+
+
+class CorpusTabs(Vertical):
+    """Everything that was measured about one corpus.
+
+    Args:
+        item: The corpus.
+        state: What is known of it.
+        cut: The config's ``seq_len``, ``stride`` and ``windows``.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = """
+    CorpusTabs { height: 1fr; }
+    CorpusTabs ContentSwitcher { height: 1fr; }
+    CorpusTabs #words { width: 38; padding: 0 1 0 2; display: none; }
+    CorpusTabs #text-place { height: 1; padding: 0 1; color: $text-muted;
+        text-wrap: nowrap; text-overflow: ellipsis; }
+    CorpusTabs TextView { padding: 0 0 0 1; }
+    """
+
+    def __init__(
+        self, item: ShelfItem, state: "ScanState", cut: tuple[int, int | None, str]
+    ) -> None:
+        super().__init__()
+        self._item = item
+        self.state = state
+        self._cut = cut
+        self.tab = TABS[0][0]
+        """The tab that is seen."""
+        self._is_composed = False
+        self._ids: tuple[str, Mapping[str, int]] = ("", {})
+
+    def compose(self) -> ComposeResult:
+        """The line of names, and one pane a subject."""
+        yield PaneTabs("[ ]")
+        with ContentSwitcher(initial=self.tab):
+            yield TextPage(id="overview")
+            yield CharactersPage(id="characters")
+            with Horizontal(id="zipf"):
+                yield CorpusZipf(id="zipf-plot")
+                yield TextPage(id="words")
+            yield TextPage(id="speakers")
+            with Vertical(id="text"):
+                yield Static("", id="text-place", markup=False)
+                yield TextView()
+            yield CorpusWindows(*self._cut, id="windows")
+
+    def on_mount(self) -> None:
+        """Show the tab that was asked for meanwhile."""
+        self._is_composed = True
+        if self.tab == TABS[0][0]:
+            self._show_tab()
+        else:
+            self.open_tab(self.tab)
+
+    @property
+    def _is_ascii(self) -> bool:
+        return bool(getattr(self.app, "ascii", False))
+
+    def show_state(self, item: ShelfItem, state: "ScanState") -> None:
+        """Show what was measured, or what is known so far."""
+        if item != self._item or state is not self.state:
+            self._item, self.state = item, state
+            self.refresh_tab()
+
+    def set_cut(self, cut: tuple[int, int | None, str]) -> None:
+        """Take over the config's ``seq_len``, ``stride`` and ``windows``."""
+        if self._is_composed:
+            self.query_one(CorpusWindows).set_config(*cut)
+
+    def refresh_tab(self) -> None:
+        """Bring the tab that is seen up to date."""
+        if not self._is_composed:
+            return
+        item, state, is_ascii, tab = self._item, self.state, self._is_ascii, self.tab
+        if tab == "overview":
+            self.query_one("#overview", TextPage).show(
+                lambda width: overview_lines(item, state, width, is_ascii)
+            )
+        elif tab == "characters":
+            self.query_one(CharactersPage).show_state(state, is_ascii)
+        elif tab == "zipf":
+            self.query_one(CorpusZipf).show(state)
+            self.query_one("#words", TextPage).show(lambda width: word_lines(state, width))
+        elif tab == "speakers":
+            self._show_speakers(state)
+        elif tab == "text":
+            split = state.split.train if state.split else None
+            self.query_one(TextView).show_text(state.index, split=split, ids=self._token_ids(state))
+        elif tab == "windows":
+            self.query_one(CorpusWindows).show(state if state.is_read else None)
+
+    def _show_speakers(self, state: "ScanState") -> None:
+        from shakespeare_tui.ui.data.speakers import speaker_lines
+
+        is_ascii = self._is_ascii
+        self.query_one("#speakers", TextPage).show(
+            lambda width: speaker_lines(state, width, is_ascii)
+        )
+
+    def _token_ids(self, state: "ScanState") -> "Mapping[str, int] | None":
+        """The id of every character; None until the whole text was read."""
+        if not state.is_read:
+            return None
+        vocabulary = state.statistics.vocabulary
+        if self._ids[0] != vocabulary:
+            from shakespeare_tui.data.tokenizers import CharTokenizer
+
+            self._ids = (vocabulary, CharTokenizer.from_vocabulary(vocabulary).vocab)
+        return self._ids[1]
+
+    @on(TextView.Moved)
+    def _say_place(self, event: TextView.Moved) -> None:
+        rows, state = event.view.rows_shown, self.state
+        if rows is None:
+            return
+        first, last = rows
+        index = state.index
+        text = "so far, without ids" if event.view.shows_ids else "so far"
+        if state.split is not None:
+            text = _part(first.start, last.stop, state.split.train)
+        lines = "line" if first.line == last.line else f"lines {first.line + 1:,} to"
+        text += f" · {lines} {last.line + 1:,} of {index.n_lines:,}"
+        text += f" · characters {first.start:,} to {max(first.start, last.stop - 1):,}"
+        self.query_one("#text-place", Static).update(Content(text))
+
+    # --- moving about --------------------------------------------------------------------------
+
+    def switch(self, direction: int) -> None:
+        """Go to the next tab or the one before, and into it."""
+        names = [name for name, _ in TABS]
+        self.open_tab(names[(names.index(self.tab) + direction) % len(names)])
+
+    def open_tab(self, tab: str) -> None:
+        """Show a tab and bring the keyboard to it."""
+        self.tab = tab
+        if self._is_composed:
+            self._show_tab()
+            self.screen.set_focus(self._page)
+
+    @on(PaneTabs.Chosen)
+    def _open_clicked(self, message: PaneTabs.Chosen) -> None:
+        self.open_tab(message.pane)
+
+    def _show_tab(self) -> None:
+        self.query_one(ContentSwitcher).current = self.tab
+        self.refresh_tab()
+        self._mark_tab()
+
+    def on_descendant_focus(self) -> None:
+        """The keys work in here now."""
+        self._mark_tab()
+
+    def on_descendant_blur(self) -> None:
+        """The keys work elsewhere."""
+        self._mark_tab()
+
+    def _mark_tab(self) -> None:
+        self.query_one(PaneTabs).show(TABS, self.tab, is_focused=self.has_focus_within)
+
+    @property
+    def _page(self) -> Widget:
+        """What the keys of the tab act on."""
+        pane = self.query_one(f"#{self.tab}")
+        return next(
+            widget for widget in pane.walk_children(Widget, with_self=True) if _is_page(widget)
+        )
+
+
+def _is_page(widget: Widget) -> bool:
+    return isinstance(widget, TextPage | CorpusZipf | TextView)
+
+
+def _part(start: int, stop: int, split: int) -> str:
+    if stop <= split:
+        return "training part"
+    return "validation part" if start >= split else "the split is here"

@@ -1,0 +1,365 @@
+"""The Data place: the corpora there are, and everything worth knowing about the chosen one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import OptionList
+
+from shakespeare_tui.data.available import ShelfItem, unchecked_items
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.ui.data.corpus_detail import CorpusDetail
+from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.data.corpus_own import OwnTexts
+from shakespeare_tui.ui.data.corpus_progress import CorpusProgress
+from shakespeare_tui.ui.data.jobs import FetchJob, Job, KeptScans, ScanJob
+from shakespeare_tui.ui.messages import CorpusChosen
+from shakespeare_tui.ui.place import LabScreen
+
+if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
+
+_LOOKS_A_SECOND = 5
+_SCAN_AFTER_SECONDS = 0.12
+
+
+class ShelfListed(Message):
+    """The corpora were looked at, and what the draft says about data."""
+
+    def __init__(self, items: tuple[ShelfItem, ...], config: "Config") -> None:
+        super().__init__()
+        self.items = items
+        self.config = config
+
+
+class JobEnded(Message):
+    """A fetch or a scan is over."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+
+
+class DataScreen(LabScreen):
+    """A list of corpora, and tabs about the one under the highlight."""
+
+    PLACE: ClassVar[str] = "data"
+    CSS_PATH = "screen.tcss"
+    HELP: ClassVar[str] = """\
+Corpora to train on: named ones, text files in data/, and files you import. The selected one is
+read and analysed as you watch; [ and ] switch tabs, escape returns to the list.
+
+u selects it for training: Config and Train then use it. f downloads a named corpus and verifies
+its SHA-256. i imports a text file or a folder of text files; Overview then says whether it is
+suitable for training: encoding, size, rare characters.
+
+The n-gram baselines (nats per character on the validation split) are what a trained model has to
+beat. Text shows where the validation split begins, and token ids (t). Windows shows how seq_len
+and stride cut the training split, and how targets are shifted from inputs by one character."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("u", "use", "Use", tooltip="train on this corpus", id="data.use"),
+        Binding("f", "fetch", "Fetch", id="data.fetch"),
+        Binding("i", "import_text", "Import", id="data.import"),
+        Binding("x", "cancel", "Cancel", id="data.cancel"),
+        Binding("left_square_bracket", "tab(-1)", "Previous tab", show=False, id="data.tab_before"),
+        Binding("right_square_bracket", "tab(1)", "Tabs", key_display="[ ]", id="data.tab_after"),
+        Binding("y", "copy_figures", "Copy figures", show=False, id="data.copy"),
+        Binding("r", "read_again", "Refresh", show=False, id="data.read_again"),
+        Binding("delete", "forget", "Remove from list", show=False, id="data.forget"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._items = {item.spec: item for item in unchecked_items()}
+        self._config: Config | None = None
+        self._scans = KeptScans()
+        self._scan: ScanJob | None = None
+        self._fetch: FetchJob | None = None
+        self._wanted: str | None = None
+        self._scan_timer: Timer | None = None
+        self._is_listed = False
+        self._live_keys: tuple[bool, ...] = ()
+
+    def compose_body(self) -> ComposeResult:
+        """The list with its progress lines, and the tabs."""
+        with Container(id="data-body"):
+            with Vertical(id="shelf"):
+                yield CorpusList(id="corpora")
+            with Vertical(id="detail-side"):
+                yield CorpusDetail(id="detail")
+                yield CorpusProgress(id="fetch-progress")
+                yield CorpusProgress(id="scan-progress")
+
+    def on_mount(self) -> None:
+        """List what the catalogue has; what is at hand is found out afterwards."""
+        self._looker = self.set_interval(1 / _LOOKS_A_SECOND, self._look_at_jobs, pause=True)
+        self._show_list()
+        corpora = self.query_one(CorpusList)
+        corpora.highlight(self._chosen or next(iter(self._items)))
+        corpora.focus()
+
+    def on_place_shown(self) -> None:
+        """Look again: files and the draft may have changed meanwhile."""
+        self.call_after_refresh(self._list_shelf)
+        self._show_highlighted()
+
+    def on_unmount(self) -> None:
+        """Threads must not outlive the screen."""
+        for job in (self._scan, self._fetch):
+            if job is not None:
+                job.cancelled.set()
+
+    # --- the list ------------------------------------------------------------------------------
+
+    @work(thread=True, exclusive=True, group="shelf")
+    def _list_shelf(self) -> None:
+        from shakespeare_tui.data.available import list_shelf
+
+        own = self._own.specs
+        config = self.lab.services.draft.config or _default_config()
+        self.post_message(ShelfListed(list_shelf(own), config))
+
+    @property
+    def _own(self) -> OwnTexts:
+        return OwnTexts(self.lab)
+
+    @property
+    def _chosen(self) -> str | None:
+        """The corpus that training will use, as far as that is known."""
+        draft = self.lab.services.draft
+        config = draft.config or self._config
+        return draft.corpus or (config.data.corpus if config else None)
+
+    @on(ShelfListed)
+    def _take_list(self, message: ShelfListed) -> None:
+        before = self._items
+        self._config = message.config
+        self._items = {item.spec: item for item in message.items}
+        chosen = self._chosen
+        self._show_list()
+        if not self._is_listed and chosen:
+            self.query_one(CorpusList).highlight(chosen)
+        self._is_listed = True
+        if self._wanted in self._items:
+            self.query_one(CorpusList).highlight(self._wanted or "")
+            self._wanted = None
+        data = message.config.data
+        self.query_one(CorpusDetail).set_cut(message.config.seq_len, data.stride, data.windows)
+        unchanged = {spec for spec, item in self._items.items() if before.get(spec) == item}
+        self._scans.drop_stale(unchanged, data.val_fraction)
+        self._show_highlighted()
+
+    def _show_list(self) -> None:
+        self.query_one(CorpusList).show(
+            list(self._items.values()), self._chosen, self._scans.refused
+        )
+
+    @property
+    def _item(self) -> ShelfItem | None:
+        """The corpus under the highlight."""
+        return self._items.get(self.query_one(CorpusList).highlighted_spec or "")
+
+    @on(OptionList.OptionHighlighted, "#corpora")
+    def _show_highlighted(self) -> None:
+        item = self._item
+        if item is None:
+            return
+        job = self._scans.get(item.spec)
+        self.query_one(CorpusDetail).show(item, job, self._fetch)
+        self._show_progress()
+        if item.is_at_hand and job is None:
+            self._scan_soon(item.spec)
+        self._refresh_keys()
+
+    def _refresh_keys(self) -> None:
+        """Draw the footer anew where other keys do something now."""
+        keys = ("fetch", "cancel", "tab", "forget")
+        live = tuple(bool(self.check_action(key, ())) for key in keys)
+        if live != self._live_keys:
+            self._live_keys = live
+            self.refresh_bindings()
+
+    # --- scans and fetches ---------------------------------------------------------------------
+
+    def _scan_soon(self, spec: str) -> None:
+        """Scan the corpus unless the highlight moves on at once."""
+        if self._scan_timer is not None:
+            self._scan_timer.stop()
+        self._scan_timer = self.set_timer(_SCAN_AFTER_SECONDS, lambda: self._start_scan(spec))
+
+    def _start_scan(self, spec: str) -> None:
+        item = self._item
+        if item is None or item.spec != spec or self._scans.get(spec) or self._config is None:
+            return
+        if self._scan is not None:
+            self._scans.drop(self._scan.spec)
+        self._scan = ScanJob(spec, self._config.data.val_fraction)
+        self._scans.keep(self._scan)
+        self._run_job(self._scan)
+        self._looker.resume()
+        self._refresh_keys()
+
+    @work(thread=True, group="jobs")
+    def _run_job(self, job: Job) -> None:
+        job.run()
+        self.post_message(JobEnded(job))
+
+    def _look_at_jobs(self) -> None:
+        """Show how far the jobs have come; runs only while there are any."""
+        self._show_progress()
+        if self._fetch is None and self._scan is None:
+            self._looker.pause()
+        elif self.is_current:
+            self._show_highlighted()
+
+    def _show_progress(self) -> None:
+        item = self._item
+        self.query_one("#fetch-progress", CorpusProgress).show_fetch(self._fetch)
+        scan = self._scans.get(item.spec) if item is not None and item.is_at_hand else None
+        name = item.name if item is not None else ""
+        self.query_one("#scan-progress", CorpusProgress).show_scan(scan, name)
+
+    @on(JobEnded)
+    def _end_job(self, message: JobEnded) -> None:
+        job = message.job
+        if job is self._scan:
+            self._scan = None
+        elif job is self._fetch:
+            self._fetch = None
+            if job.error:
+                self.lab.say(job.error, is_error=True)
+            elif not job.cancelled.is_set():
+                self.lab.say(f"{job.spec} is here, its SHA-256 is right")
+            self._list_shelf()
+        self._look_at_jobs()
+        self._show_list()
+        self._show_highlighted()
+
+    # --- actions -------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys show only where they do something."""
+        if not self.is_mounted:
+            return True
+        item = self._item
+        if action == "fetch":
+            return item is not None and item.standing == "absent" and self._fetch is None
+        if action == "cancel":
+            return self._fetch is not None or self._scan is not None
+        if action == "tab":
+            return self.query_one(CorpusDetail).state is not None
+        if action == "forget":
+            return item is not None and item.spec in self._own.specs
+        return True
+
+    @on(OptionList.OptionSelected, "#corpora")
+    def _selected(self) -> None:
+        item = self._item
+        if item is not None and item.standing == "absent":
+            self.action_fetch()
+        else:
+            self.action_use()
+
+    def action_use(self) -> None:
+        """Take the corpus for training."""
+        item = self._item
+        if item is None:
+            return
+        job = self._scans.get(item.spec)
+        problem = item.problem or (job.problem if job else "")
+        if problem:
+            self.lab.say(problem, is_error=True)
+            return
+        self.lab.services.draft.corpus = item.spec
+        self._show_list()
+        self.post_message(CorpusChosen(item.spec))
+        self.lab.say(f"training will use {item.name}: 2 for the config, 3 to train")
+
+    def action_fetch(self) -> None:
+        """Bring the corpus to this machine."""
+        item = self._item
+        if item is None or item.standing != "absent" or self._fetch is not None:
+            return
+        self._fetch = FetchJob(item.spec)
+        self._run_job(self._fetch)
+        self._looker.resume()
+        self._look_at_jobs()
+        self._show_highlighted()
+
+    def action_cancel(self) -> None:
+        """Call off the fetch; without one, the scan."""
+        if self._fetch is not None:
+            self._fetch.cancelled.set()
+        elif self._scan is not None:
+            self._scan.cancelled.set()
+
+    @work
+    async def action_import_text(self) -> None:
+        """Ask for a text of one's own and put it on the list."""
+        from shakespeare_tui.ui.data.importing import CorpusImport
+
+        spec = await self.app.push_screen_wait(CorpusImport())
+        if spec is None:
+            return
+        self._own.add(spec)
+        self._wanted = self._listed_as(spec)
+        self._list_shelf()
+
+    def _listed_as(self, spec: str) -> str:
+        """The spec under which a path is on the list already, or the path itself."""
+        for item in self._items.values():
+            if item.path is not None and Path(item.path).resolve() == Path(spec).resolve():
+                return item.spec
+        return spec
+
+    def action_forget(self) -> None:
+        """Take an imported text off the list; the file stays where it is."""
+        item = self._item
+        if item is not None:
+            self._own.remove(item.spec)
+            self._list_shelf()
+
+    def action_read_again(self) -> None:
+        """Read the corpus anew: the file may have changed."""
+        item = self._item
+        if item is not None:
+            self._scans.drop(item.spec)
+            self._list_shelf()
+
+    def action_tab(self, direction: int) -> None:
+        """The next tab, or the one before."""
+        self.query_one(CorpusDetail).switch(direction)
+
+    @property
+    def home(self) -> CorpusList:
+        """The list."""
+        return self.query_one(CorpusList)
+
+    def action_copy_figures(self) -> None:
+        """Copy the figures as JSON, the same as ``data inspect --json`` prints."""
+        import json
+
+        state = self.query_one(CorpusDetail).state
+        report = state.report() if state is not None else None
+        if report is None:
+            self.lab.say("the figures are not complete yet", is_error=True)
+        else:
+            text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+            self.lab.copy(text, f"the figures of {report.source.name}")
+
+
+def _default_config() -> "Config":
+    """What training uses when nothing else was chosen."""
+    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+    from shakespeare_tui.config.schema import Config
+
+    try:
+        return load_config(DEFAULT_PRESET)
+    except UserError:
+        # Whoever trains will be told; looking at data needs no preset.
+        return Config()

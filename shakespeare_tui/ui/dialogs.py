@@ -1,0 +1,105 @@
+"""``?``: what one can do in a place, and the keys that work there now."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from shakespeare_tui.ui.closing import Dialog
+from shakespeare_tui.ui.place import LabScreen
+
+
+class HelpDialog(Dialog[None]):
+    """The help of a place: its text and its live keys.
+
+    Args:
+        place: The place that was shown.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = """
+    HelpDialog {
+        align: center middle;
+        background: $background 60%;
+    }
+    HelpDialog > VerticalScroll {
+        width: 76;
+        max-width: 100%;
+        height: auto;
+        max-height: 100%;
+        padding: 1 2;
+        background: $surface;
+        border: round $border;
+        border-title-color: $foreground;
+        border-subtitle-color: $text-muted;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,f1,q,enter", "dismiss", "Close", id="help.close"),
+    ]
+
+    def __init__(self, place: LabScreen) -> None:
+        super().__init__()
+        self._content = help_content(place)
+        self._title = f"{place.PLACE.title()}"
+
+    def compose(self) -> ComposeResult:
+        """The text in a frame that scrolls."""
+        with VerticalScroll() as frame:
+            frame.border_title = Content(self._title)
+            frame.border_subtitle = Content("esc closes")
+            yield Static(self._content, markup=False)
+
+    async def action_dismiss(self, result: None = None) -> None:
+        """Close the help."""
+        self.dismiss(None)
+
+
+def help_content(place: LabScreen) -> Content:
+    """The place's text, its keys, those of the part in focus, and those that work everywhere."""
+    groups: dict[str, list[tuple[str, str]]] = {
+        "Keys here": [],
+        "Keys of the focused pane": [],
+        "Keys everywhere": [],
+    }
+    for keys, active in _live_bindings(place):
+        if active.node is place.app:
+            title = "Keys everywhere"
+        elif active.node is place and active.binding.id:
+            title = "Keys here"
+        else:
+            title = "Keys of the focused pane"
+        groups[title].append((keys, active.binding.description))
+    # The source's line ends are not the dialog's: a paragraph flows to the width there is.
+    paragraphs = [" ".join(text.split()) for text in place.HELP.split("\n\n")]
+    parts = [Content(text) for text in paragraphs if text]
+    parts += [_table(title, rows) for title, rows in groups.items() if rows]
+    return Content("\n\n").join(parts)
+
+
+def _live_bindings(place: LabScreen) -> Iterable[tuple[str, ActiveBinding]]:
+    """Each action once, with all its keys, in the order of the bindings."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    first: dict[tuple[str, str], ActiveBinding] = {}
+    for active in place.active_bindings.values():
+        binding = active.binding
+        if binding.system or not binding.description:
+            continue
+        action = (binding.action, binding.description)
+        display = place.app.get_key_display(binding)
+        if display not in keys.setdefault(action, []):
+            keys[action].append(display)
+        first.setdefault(action, active)
+    for action, active in first.items():
+        yield " ".join(keys[action]), active
+
+
+def _table(title: str, rows: list[tuple[str, str]]) -> Content:
+    width = max(len(keys) for keys, _ in rows)
+    lines = [Content.styled(title, "bold $accent")]
+    for keys, description in rows:
+        lines.append(Content.assemble((f"{keys:>{width}}", "bold"), "  ", description))
+    return Content("\n").join(lines)

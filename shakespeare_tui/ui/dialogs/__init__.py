@@ -1,1 +1,0 @@
-"""Screens that lie over a place: help, and the question before leaving."""

@@ -1,0 +1,1 @@
+"""The only door from the screens to training and decoding."""

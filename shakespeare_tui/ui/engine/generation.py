@@ -1,0 +1,125 @@
+"""Texts made in the background for the Playground: one job at a time, polled by the screen."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from shakespeare_tui.measures import Measures
+
+GenerationState = Literal["loading", "writing", "measuring", "done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """What to continue, with which checkpoint and strategies: one text a strategy, one seed."""
+
+    runs_root: Path
+    reference: str
+    prompt: str
+    strategies: tuple[str, ...]
+    max_tokens: int = 400
+    seed: int = 42
+
+
+class GenerationJob:
+    """Continuations under way, one a strategy; the thread writes, the screen polls.
+
+    Args:
+        request: What to make.
+        write: What the thread does: ``write(request, job)``; it ends the job.
+
+    Attributes:
+        state: How it stands; it is set last, so that all else is there when it says ``done``.
+        error: One line, where the state is ``failed``.
+        characters: How many each column has got.
+        searched: How many tokens a search has looked at in each column, before it writes any.
+        seconds: How long they took, without loading.
+        recordings: Of each column, what its tokens were chosen from.
+        measures: Of each column, once they are known.
+        previews: Provisional ones of each column, while it is written.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        write: "Callable[[GenerationRequest, GenerationJob], None] | None" = None,
+    ) -> None:
+        from shakespeare_tui.sampling import Recording
+
+        self.request = request
+        self.state: GenerationState = "loading"
+        self.error = ""
+        self.characters = [0] * len(request.strategies)
+        self.searched = [0] * len(request.strategies)
+        self.seconds = 0.0
+        self.recordings: list[Recording] = [Recording() for _ in request.strategies]
+        self.measures: list[Measures | None] = [None] * len(request.strategies)
+        self.previews: list[Measures | None] = [None] * len(request.strategies)
+        self._pieces: list[list[str]] = [[] for _ in request.strategies]
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=write or _write_in_bridge, args=(request, self), name="generation"
+        )
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes, apart from what ``take`` still returns."""
+        return self.state in ("done", "stopped", "failed")
+
+    def take(self) -> list[str]:
+        """What each column got since the last call."""
+        with self._lock:
+            taken, self._pieces = self._pieces, [[] for _ in self._pieces]
+        return ["".join(pieces) for pieces in taken]
+
+    def stop(self) -> None:
+        """Ask the thread to end after the token at hand."""
+        self._stop.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread."""
+        self._thread.join(seconds)
+
+    # --- for the thread ------------------------------------------------------------------------
+
+    def stop_requested(self) -> bool:
+        """Whether the texts are no longer wanted."""
+        return self._stop.is_set()
+
+    def add(self, pieces: Sequence[str], seconds: float, is_searching: Sequence[bool] = ()) -> None:
+        """Hand over a piece a column, ``seconds`` after the beginning of the first.
+
+        Where a column ``is_searching``, one more token was looked at and none is chosen yet.
+        """
+        with self._lock:
+            for column, piece in enumerate(pieces):
+                if piece:
+                    self._pieces[column].append(piece)
+                    self.characters[column] += len(piece)
+        for column, searches in enumerate(is_searching):
+            self.searched[column] += searches
+        self.seconds = seconds
+        self.state = "writing"
+
+    def measure(self, column: int, measures: "Measures") -> None:
+        """Hand over the measures of a column."""
+        self.measures[column] = measures
+
+    def preview(self, column: int, measures: "Measures") -> None:
+        """Hand over the measures of a column as far as it is written."""
+        self.previews[column] = measures
+
+    def end(self, state: GenerationState, error: str = "") -> None:
+        """Nothing more comes."""
+        self.error, self.state = error, state
+
+
+def _write_in_bridge(request: GenerationRequest, job: GenerationJob) -> None:
+    from shakespeare_tui.ui.engine import writing as bridge_generation
+
+    bridge_generation.write_columns(request, job)

@@ -1,0 +1,226 @@
+"""Where training on the screens reaches the engine: off the UI thread, in functions."""
+
+import contextlib
+import ctypes
+import gc
+import importlib.util
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.formatting import per_second
+from shakespeare_tui.ui.engine.training import (
+    Ended,
+    Noticed,
+    Opened,
+    Progressed,
+    TrainingChannel,
+    TrainingRequest,
+)
+from shakespeare_tui.ui.lab_words import in_lab
+
+if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.runs.events import Event
+    from shakespeare_tui.runs.history import RunHistory
+    from shakespeare_tui.training.session import Session
+
+_log = logging.getLogger(__name__)
+
+
+def preload(places: Sequence[str]) -> None:
+    """Import what a person will ask for next: configs, the places, and torch with the engine."""
+    for module in ("config.load", *(f"ui.{place}.screen" for place in places)):
+        importlib.import_module(f"shakespeare_tui.{module}")
+    preload_torch()
+
+
+def preload_torch() -> None:
+    """Import torch and what training and generating need; takes a second or two."""
+    _map_libraries()
+    importlib.import_module("shakespeare_tui.training.loop")
+    # What was imported stays for good. The garbage collector would look through half a million such
+    # objects again and again, 0.1 to 0.4 s each time, in which no key is answered.
+    gc.freeze()
+
+
+def _map_libraries() -> None:
+    """Load torch's libraries without holding up the other threads, as ``import`` would.
+
+    Python holds its lock while an import loads a library: 0.2 s for torch's from the disk cache,
+    seconds from a cold disk, in which no key is answered. A call through ctypes does not hold it,
+    and the import then finds the libraries loaded. Where this does not work, the import does it.
+    """
+    spec = importlib.util.find_spec("torch")
+    if sys.platform == "win32" or spec is None or spec.origin is None:
+        return
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    folder = Path(spec.origin).parent / "lib"
+    with contextlib.suppress(OSError, AttributeError):
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+        # In torch's own order and visibility: what the others depend on is seen by all.
+        for name, flags in (
+            ("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL),
+            ("libtorch_python", os.RTLD_NOW),
+        ):
+            dlopen(os.fsencode(folder / f"{name}.{suffix}"), flags)
+
+
+def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
+    """Train to the end; runs in the trainer thread and sends ``Ended`` as its last message."""
+    ended = Ended(error="the trainer crashed; see the lab's log")
+    try:
+        _train(request, channel)
+        ended = Ended()
+    except CancelledError:
+        ended = Ended(is_cancelled=True)
+    except (UserError, RunFailedError) as error:
+        ended = Ended(error=in_lab(str(error)))
+    except OSError as error:
+        ended = Ended(error=f"{error.filename or 'a file'}: {error.strerror or error}")
+    except BaseException:
+        _log.exception("the trainer crashed")
+        raise
+    finally:
+        channel.send(ended)
+
+
+def _train(request: TrainingRequest, channel: TrainingChannel) -> None:
+    preload_torch()
+    from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.runs.event_log import EventLog
+    from shakespeare_tui.training.loop import Trainer
+    from shakespeare_tui.training.threads import training_threads
+
+    with training_threads(), _session(request, channel) as session:
+        run = session.run
+        history = None if session.is_new else _read_history(session)
+        channel.send(Opened(run.name, run.path, history))
+        inbox = CommandInbox(run.commands_path)
+        channel.attach(inbox)
+        with contextlib.closing(
+            EventLog(run.events_path, every=session.config.logging.every)
+        ) as log:
+
+            def emit(event: "Event") -> None:
+                log(event)
+                channel.send(event)
+
+            Trainer(session, emit, inbox, sync_log=log.sync).run()
+
+
+def _read_history(session: "Session") -> "RunHistory":
+    from shakespeare_tui.runs.event_log import read_events
+    from shakespeare_tui.runs.history import RunHistory
+
+    history = RunHistory()
+    history.extend(read_events(session.run.events_path))
+    history.set_config(session.config.model_dump(mode="json"))
+    return history
+
+
+@contextlib.contextmanager
+def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Session]":
+    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.training.resume import resumed_session
+    from shakespeare_tui.training.session import Hooks, new_session
+
+    def report(what: str, done: int, total: int | None) -> None:
+        if channel.stop.is_set():
+            raise CancelledError("the start was cancelled")
+        channel.send(Progressed(what, done, total))
+
+    hooks = Hooks(
+        report=report,
+        notice=lambda text: channel.send(Noticed(text)),
+        confirm=channel.ask,
+        cancelled=channel.stop,
+    )
+    if channel.stop.is_set():
+        raise CancelledError("the start was cancelled")
+    if request.resume is not None:
+        with resumed_session(
+            request.resume, root=request.root, overrides=request.overrides, hooks=hooks
+        ) as session:
+            yield session
+        return
+    if request.config is None:
+        raise UserError("there is no config to train; choose one on the Config screen")
+    start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
+    with new_session(
+        request.config,
+        root=request.root,
+        name=request.name,
+        stem=request.stem,
+        start_from=start_from,
+        fallback_to_sample=request.fallback_to_sample,
+        hooks=hooks,
+    ) as session:
+        if channel.stop.is_set():
+            raise CancelledError("the start was cancelled")
+        yield session
+
+
+def device_summary() -> str:
+    """The device that ``training.device: auto`` takes, in words."""
+    from shakespeare_tui.training.device import describe_device, resolve_device
+
+    return describe_device(resolve_device("auto"))
+
+
+def measure_throughput(
+    config: "Config",
+    seconds: float = 1.0,
+    cancelled: Callable[[], bool] = lambda: False,
+    vocab_size: int = 65,
+) -> float:
+    """Training speed of a config on this machine, in tokens per second.
+
+    Args:
+        config: What would be trained; the corpus is not touched.
+        seconds: How long to measure, after one step of warm-up.
+        cancelled: Polled between steps.
+        vocab_size: Of the corpus, where it is known.
+
+    Raises:
+        UserError: The config's device is not there.
+        RunFailedError: The memory does not suffice.
+        CancelledError: ``cancelled`` became true.
+    """
+    import torch
+
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.training.device import resolve_device, synchronise
+    from shakespeare_tui.training.torch_state import Learner
+
+    device = resolve_device(config.training.device)
+    generator = torch.Generator().manual_seed(0)
+    model = Transformer(config.model, vocab_size, generator).to(device).train()
+    learner = Learner(model, config.training, device, torch.float32)
+    shape = (config.training.batch_size, config.seq_len + 1)
+    windows = [
+        torch.randint(vocab_size, shape, generator=generator).to(device)
+        for _ in range(config.training.grad_accumulation)
+    ]
+    steps = 0
+    started = 0.0
+    while True:
+        if cancelled():
+            raise CancelledError("the measurement was cancelled")
+        learner.step(windows, 1.0)
+        synchronise(device)
+        now = time.perf_counter()
+        if steps == 0:
+            # The first step allocates and compiles: it is not counted.
+            started = now
+        elif now - started >= seconds:
+            break
+        steps += 1
+    tokens = shape[0] * config.seq_len * config.training.grad_accumulation
+    return per_second(steps * tokens, now - started)

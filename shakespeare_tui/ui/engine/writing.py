@@ -1,0 +1,157 @@
+"""Where the Playground's columns reach the engine: texts and measures, off the UI thread."""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shakespeare_tui.errors import CancelledError, UserError, never
+from shakespeare_tui.ui.engine.live_measures import LiveMeasures
+from shakespeare_tui.ui.lab_words import in_lab
+
+if TYPE_CHECKING:
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.measures import CorpusReference
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.training.threads import SharedThreads
+    from shakespeare_tui.ui.engine.generation import (
+        GenerationJob,
+        GenerationRequest,
+        GenerationState,
+    )
+
+_log = logging.getLogger(__name__)
+
+
+def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
+    """Continue a prompt with every strategy; runs in the job's thread and ends the job."""
+    state: GenerationState = "failed"
+    error = "generation crashed; see the lab's log"
+    try:
+        from shakespeare_tui.training.threads import SharedThreads
+
+        with SharedThreads() as threads:
+            is_whole = _write(request, job, threads)
+        state, error = "done" if is_whole else "stopped", ""
+    except CancelledError:
+        state, error = "stopped", ""
+    except UserError as problem:
+        error = in_lab(str(problem))
+    except BaseException:
+        _log.exception("generation crashed")
+        raise
+    finally:
+        job.end(state, error)
+
+
+def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> bool:
+    """Write and measure; whether it came to its end."""
+    from shakespeare_tui.decoding import WAITING, Column, generate_columns
+    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.sampling import parse_strategy
+
+    strategies = [parse_strategy(text) for text in request.strategies]
+    columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
+    run = find_checkpoint(request.reference, request.runs_root).run
+    # The prompt is checked before the model is loaded: a wrong one fails at once.
+    prompt = run.tokenizer().encode(request.prompt)
+    model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
+    characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    written: list[list[str]] = [[] for _ in strategies]
+    started = time.perf_counter()
+    is_whole = False
+    live = LiveMeasures(job, written, lambda: reference_of(run.path))
+    stream = generate_columns(
+        model,
+        prompt,
+        columns,
+        max_tokens=request.max_tokens,
+        cancelled=job.stop_requested,
+        recordings=job.recordings,
+    )
+    with contextlib.suppress(CancelledError), live:
+        for tokens in stream:
+            threads.take_turns()
+            # Negative ones are no tokens: the column has ended, or its next is not known yet.
+            pieces = [characters[token] if token >= 0 else "" for token in tokens]
+            for column, piece in zip(written, pieces, strict=True):
+                if piece:
+                    column.append(piece)
+            is_searching = [token == WAITING for token in tokens]
+            job.add(pieces, time.perf_counter() - started, is_searching)
+        is_whole = True
+    job.state = "measuring"
+    # Of the run, not of the checkpoint: training may have removed that one meanwhile.
+    reference = reference_of(run.path)
+    _measure(job, reference, model, tokenizer, ["".join(column) for column in written])
+    return is_whole
+
+
+def _measure(
+    job: "GenerationJob",
+    reference: "CorpusReference | None",
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    written: list[str],
+) -> None:
+    from shakespeare_tui.decoding.score import score_tokens
+    from shakespeare_tui.measures import measure_text
+
+    prompt = job.request.prompt
+    for column, text in enumerate(written):
+        if text:
+            whole = prompt + text
+            surprise = score_tokens(model, tokenizer.encode_array(whole))
+            measures = measure_text(whole, reference, len(prompt))
+            job.measure(column, measures.with_surprise(surprise.mean(len(prompt))))
+
+
+_MOST_MODELS = 2
+_models: "dict[tuple[Path, int, int], tuple[Transformer, Tokenizer]]" = {}
+
+
+def load_model_of(
+    reference: str, runs_root: Path, cancelled: Callable[[], bool] = never
+) -> "tuple[Transformer, Tokenizer]":
+    """A checkpoint's model and tokenizer, from memory where it was used lately and is the same.
+
+    Raises:
+        UserError: There is no such checkpoint, it is damaged, or it does not fit into memory.
+        CancelledError: ``cancelled`` became true.
+    """
+    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.training.checkpoints import load_model
+    from shakespeare_tui.training.device import resolve_device
+
+    checkpoint = find_checkpoint(reference, runs_root)
+    weights = checkpoint.weights_path
+    try:
+        key = (checkpoint.run.path, checkpoint.info.step, weights.stat().st_mtime_ns)
+        loaded = _models.pop(key, None)
+        if loaded is None:
+            while len(_models) >= _MOST_MODELS:
+                del _models[next(iter(_models))]
+            loaded = load_model(checkpoint, resolve_device("auto"), cancelled)
+    except FileNotFoundError:
+        # Training keeps only a few, and may remove one while it is being read.
+        raise UserError(f"{weights} is missing; choose another checkpoint") from None
+    _models[key] = loaded
+    return loaded
+
+
+@functools.lru_cache(maxsize=4)
+def reference_of(run_path: Path) -> "CorpusReference | None":
+    """The training split that a run's texts are compared with; None where it is gone."""
+    from shakespeare_tui.measures import reference_for_run
+    from shakespeare_tui.runs.folder import RunFolder
+
+    try:
+        return reference_for_run(RunFolder(run_path))
+    except UserError:  # the run was deleted or renamed meanwhile
+        return None
+    except OSError:
+        _log.exception("the corpus could not be indexed")
+        return None

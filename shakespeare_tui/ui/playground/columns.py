@@ -1,0 +1,345 @@
+"""One prompt continued by up to six strategies: asking, writing, following, remembering."""
+
+import json
+from dataclasses import dataclass
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Input, Static
+
+from shakespeare_tui.core_sharing import sharing_words
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.playground.batch import Batch
+from shakespeare_tui.ui.playground.choosing_checkpoint import ChoosingCheckpoint
+from shakespeare_tui.ui.playground.columns_strip import ColumnsStrip
+from shakespeare_tui.ui.playground.prompt import PromptHistory
+from shakespeare_tui.ui.playground.prompt_field import PromptField
+from shakespeare_tui.ui.playground.strategy_field import StrategyField
+from shakespeare_tui.ui.playground.text_column import ColumnState, TextColumn
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
+
+_POLLS_A_SECOND = 20
+_SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
+_MOST_UNDONE = 10
+_FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
+_NO_CHECKPOINT = (
+    "There is no checkpoint yet.\n\nPress 3, then s, to train a model in about two minutes."
+)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """All columns before a key replaced or removed them, and what their texts were asked for."""
+
+    states: tuple[ColumnState, ...]
+    place: int
+    written: GenerationRequest | None
+
+
+class WritingColumns(ChoosingCheckpoint):
+    """The half of the Playground that writes; the place itself adds keys, reading and files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = 42
+        self.n_characters = 400
+        self._job: GenerationJob | None = None
+        self.written: GenerationRequest | None = None
+        """What the texts that are shown were asked for with."""
+        self._undo: list[_Shown] = []
+        self._batch: Batch | None = None
+        self._outcome = ""
+        """What came of the last batch; it stays until texts are written."""
+        self._written: list[TextColumn] = []
+        self._poll: Timer | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """Head, prompt, columns, and a line for hints and mistakes."""
+        get = self.lab.settings.get
+        self.seed = max(0, get("playground.seed", 42))
+        self.n_characters = max(1, get("playground.characters", 400))
+        strategies = _remembered(get("playground.strategies", ""))
+        history = PromptHistory.from_json(get("playground.history", ""))
+        with Vertical(id="columns-view"):
+            yield Static("", id="head", markup=False)
+            with Horizontal(id="prompt-line"):
+                yield Static("Prompt", id="prompt-label", markup=False)
+                yield PromptField(get("playground.prompt", "ROMEO:"), history)
+            yield ColumnsStrip(strategies or _FIRST_STRATEGIES)
+            yield Static("", id="note", markup=False)
+            yield AskBar()
+
+    def on_mount(self) -> None:
+        """Prepare the poll of a job at work."""
+        self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
+        self.show_advice()
+
+    def on_place_shown(self) -> None:
+        """Look for checkpoints that came meanwhile."""
+        self.list_checkpoints()
+
+    def on_unmount(self) -> None:
+        """The texts are no longer wanted."""
+        for work in (self._job, self._batch):
+            if work is not None:
+                work.stop()
+
+    def on_training_changed(self) -> None:
+        """Say that the cores are shared, or no longer."""
+        self._show_head()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the checkpoint of the texts is being loaded."""
+        return self._job is not None and self._job.state == "loading"
+
+    @property
+    def strip(self) -> ColumnsStrip:
+        """The columns."""
+        return self.query_one(ColumnsStrip)
+
+    @property
+    def prompt(self) -> PromptField:
+        """The prompt's line."""
+        return self.query_one(PromptField)
+
+    # --- words around the columns --------------------------------------------------------------
+
+    def show_advice(self) -> None:
+        """Say what to do next, where there is no text."""
+        self._show_head()
+        advice = "Press g to write, p to change the prompt, e the strategy."
+        for column in self.strip.columns:
+            if not column.stream.text:
+                column.stream.advise(advice if self.chosen else _NO_CHECKPOINT)
+
+    def _show_head(self) -> None:
+        """Checkpoint, seed and length; what the texts were not written with is dimmed."""
+        strip, training, written = self.strip, self.lab.services.training, self.written
+        reference, length = self.chosen or "no checkpoint", f"{self.n_characters:,} characters"
+        parts = [
+            (reference, "bold ", written and written.reference == self.chosen),
+            (f"seed {self.seed}", "", written and written.seed == self.seed),
+            (length, "", written and written.max_tokens == self.n_characters),
+        ]
+        head = Content(" · ").join(
+            Content.styled(text, weight + ("$foreground" if is_true else "$text-muted"))
+            for text, weight, is_true in parts
+        )
+        n_columns = len(strip.columns)
+        if strip.n_shown < n_columns:
+            last = strip.first_shown + strip.n_shown
+            head += f" · columns {strip.first_shown + 1}-{last} of {n_columns} ←/→"
+        if training.is_at_work:
+            head += f" · {sharing_words(training.run_name or 'training')}"
+        self.query_one("#head", Static).update(head)
+
+    def _note(self, text: str, *, is_error: bool = False) -> None:
+        note = self.query_one("#note", Static)
+        note.update(Content(text))
+        note.set_class(is_error, "-error")
+
+    @on(StrategyField.Told)
+    @on(ColumnsStrip.Changed)
+    @on(Input.Changed)
+    def _show_hint(self) -> None:
+        """What is wrong comes first, then what the step under the cursor does."""
+        if not self.strip.is_mounted:
+            return
+        self._show_head()
+        focused = self.focused
+        problem = self.strip.problem()
+        if isinstance(focused, StrategyField):
+            self._note(focused.problem or focused.hint, is_error=bool(focused.problem))
+        elif not self.prompt.prompt:
+            self._note("prompt: give at least one character; \\n is a new line", is_error=True)
+        elif problem is not None:
+            self._note(f"{problem[0].border_title}: {problem[1]}", is_error=True)
+        elif self._job is not None and self._job.state == "failed":
+            self._note(self._job.error, is_error=True)
+        else:
+            self._note(self._outcome)
+
+    # --- writing -------------------------------------------------------------------------------
+
+    @on(Input.Submitted)
+    def action_generate(self) -> None:
+        """Write all columns and leave the field; what is being written is given up."""
+        if self.chosen is None:
+            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+            return
+        problem = self.strip.problem()
+        if not self.prompt.prompt or problem is not None:
+            (problem[0].field if problem and self.prompt.prompt else self.prompt).focus()
+            return
+        self._remember()
+        self.action_stop()
+        request = self.request(self.prompt.prompt, self.strip.strategies)
+        self._written = list(self.strip.columns)
+        self.written, self._outcome = request, ""
+        self._job = GenerationJob(request)
+        self.strip.begin(self._job)
+        self._show_head()
+        if isinstance(self.focused, Input):
+            self.strip.current.stream.focus()
+        self.refresh_bindings()
+        self._follow()
+        assert self._poll is not None
+        self._poll.resume()
+
+    def request(self, prompt: str, strategies: tuple[str, ...]) -> GenerationRequest:
+        """What is asked for, with the chosen checkpoint."""
+        return GenerationRequest(
+            runs_root=self.lab.services.runs_root,
+            reference=self.chosen or "",
+            prompt=prompt,
+            strategies=strategies,
+            max_tokens=self.n_characters,
+            seed=self.seed,
+        )
+
+    def _remember(self) -> None:
+        self.prompt.history.add(self.prompt.prompt)
+        remember = self.lab.remember
+        remember("playground.prompt", self.prompt.value)
+        remember("playground.history", self.prompt.history.to_json())
+        remember("playground.strategies", json.dumps(self.strip.strategies))
+        remember("playground.seed", self.seed)
+        remember("playground.characters", self.n_characters)
+
+    def action_stop(self) -> None:
+        """Give up the texts that are being written; what is there stays."""
+        if self._job is not None:
+            self._job.stop()
+        if self._batch is not None:
+            self._batch.stop()
+            self._batch = None
+            self._note("the batch was stopped; no file was written")
+
+    def _follow(self) -> None:
+        job, batch = self._job, self._batch
+        is_over = job is None or job.is_over
+        if job is not None:
+            self.strip.follow(job, self._written)
+        if batch is not None and batch.follow():
+            self._batch, self._outcome = None, "" if batch.is_failed else batch.outcome
+            self._note(batch.outcome, is_error=batch.is_failed)
+        elif batch is not None:
+            self._note(batch.progress)
+        if is_over and self._batch is None and self._poll is not None:
+            self._poll.pause()
+            self.refresh_bindings()
+            if job is not None and job.state == "failed":
+                self._note(job.error, is_error=True)
+
+    def action_next_seed(self) -> None:
+        """Other texts by the same strategies."""
+        self.seed += 1
+        self._show_head()
+        self.action_generate()
+
+    # --- columns -------------------------------------------------------------------------------
+
+    def action_edit_prompt(self) -> None:
+        """Go to the prompt."""
+        self.prompt.focus()
+
+    def action_edit_strategy(self) -> None:
+        """Go to the current column's strategy."""
+        self.strip.current.field.focus()
+
+    def action_move(self, by: int) -> None:
+        """Go to another column."""
+        self.strip.go_to(self.strip.place + by)
+
+    async def action_add_column(self) -> None:
+        """One more column beside the current one."""
+        before = self._shown
+        if await self.strip.add():
+            self._can_undo(before)
+        else:
+            self.lab.say("there are already six columns, the maximum")
+        self.show_advice()
+
+    async def action_remove_column(self) -> None:
+        """Take the current column away."""
+        before = self._shown
+        if await self.strip.remove_current():
+            self._can_undo(before)
+        else:
+            self.lab.say("this is the only column")
+
+    async def action_classic(self) -> None:
+        """The comparison that everyone begins with: six strategies."""
+        from shakespeare_tui.sampling import CLASSIC
+
+        await self._use([strategy.text for strategy in CLASSIC])
+
+    async def action_sweep(self) -> None:
+        """One strategy at six temperatures."""
+        await self._use([f"temperature={value}" for value in _SWEEP])
+
+    @property
+    def _shown(self) -> _Shown:
+        return _Shown(self.strip.states, self.strip.place, self.written)
+
+    def _can_undo(self, before: _Shown) -> None:
+        self._undo = [*self._undo, before][-_MOST_UNDONE:]
+        self.refresh_bindings()
+
+    async def action_undo_columns(self) -> None:
+        """Bring back the columns, and their texts, that the last change replaced or removed."""
+        if not self._undo:
+            return
+        before = self._undo.pop()
+        self.action_stop()
+        # What the job still wrote is not for the columns that come back.
+        self._job = None
+        self.written = before.written
+        await self.strip.restore(before.states, before.place)
+        self.show_advice()
+        self.refresh_bindings()
+
+    def use_strategy(self, strategy: str) -> None:
+        """Put a strategy into the current column's line; its text stays until it is written."""
+        self._can_undo(self._shown)
+        self.strip.current.field.write(strategy)
+
+    async def _use(self, strategies: list[str]) -> None:
+        self._can_undo(self._shown)
+        await self.strip.set_strategies(strategies)
+        self.show_advice()
+        if self.chosen is not None:
+            self.action_generate()
+
+    def action_ask_length(self) -> None:
+        """Ask how many characters to write."""
+        self._ask("Characters", 1, 1_000_000, self.n_characters, "n_characters")
+
+    def action_ask_seed(self) -> None:
+        """Ask for the seed."""
+        self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")
+
+    def _ask(self, label: str, low: int, high: int, value: int, attribute: str) -> None:
+        def answer(text: str) -> None:
+            plain = text.strip().replace(",", "")
+            if not plain.isdecimal() or not low <= int(plain) <= high:
+                raise UserError(f"a whole number from {low:,} to {high:,}")
+            setattr(self, attribute, int(plain))
+            self._show_head()
+
+        bar = self.query_one(AskBar)
+        bar.ask(label, "enter accepts · esc cancels", str(value), answer)
+
+
+def _remembered(text: str) -> tuple[str, ...]:
+    try:
+        found = parse_json(text)
+    except ValueError:
+        return ()
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()

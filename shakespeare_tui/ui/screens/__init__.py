@@ -1,1 +1,0 @@
-"""The five places of the lab, one module and one stylesheet each."""

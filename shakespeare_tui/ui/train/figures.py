@@ -1,0 +1,124 @@
+"""The figures of a run in columns: labels above in a wide window, beside in a narrow one."""
+
+from typing import ClassVar
+
+from textual.content import Content
+from textual.widget import Widget
+
+from shakespeare_tui.diagnosis.findings import format_rate
+from shakespeare_tui.formatting import format_count, format_duration, format_loss
+from shakespeare_tui.runs.figures import RunFigures
+
+Figure = tuple[str, str, str]
+_GAP = "  "
+_MOST_IMPORTANT = ("train", "val", "left", "tok/s", "best", "LR", "time", "ppl")
+"""Short labels: what is shown where there is no room for all."""
+
+
+def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
+    """Short and long label, and value, of every figure; a dash where it is not known."""
+    best = figures.best
+    return [
+        ("train", "train loss", format_loss(figures.train_loss)),
+        ("val", "val loss", figures.val.short if figures.val else "-"),
+        ("best", "best val", best.loss.short if best else "-"),
+        ("ppl", "perplexity", _number(figures.perplexity, 2)),
+        ("bits", "bits/char", _number(figures.bits_per_token, 3)),
+        ("epoch", "epoch", _number(figures.epoch, 2)),
+        ("LR", "LR", _rate(figures.learning_rate)),
+        ("grad", "grad norm", _number(figures.grad_norm, 2)),
+        ("tok/s", "tokens/s", _count(figures.tokens_per_second)),
+        ("time", "elapsed", format_duration(figures.elapsed_seconds)),
+        ("left", "left", _duration(figures.seconds_left)),
+        ("mem", "memory", _memory(memory_bytes)),
+    ]
+
+
+def as_text(figures: list[Figure]) -> str:
+    """The figures for the clipboard, a line each."""
+    return "\n".join(f"{label}\t{value}" for _, label, value in figures)
+
+
+class RunNumbers(Widget):
+    """All figures in two lines."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    RunNumbers { height: 2; padding: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: list[Figure] = []
+
+    def show(self, figures: list[Figure]) -> None:
+        """Show other figures."""
+        if figures != self.figures:
+            self.figures = figures
+            self.refresh()
+
+    def render(self) -> Content:
+        """Two rows of six, or one row of twelve with labels above."""
+        width = self.content_size.width
+        if not self.figures or width < 2:
+            return Content("")
+        cell = width // len(self.figures)
+        if cell > max(len(text) for _, label, value in self.figures for text in (label, value)):
+            labels = "".join(f"{label:>{cell}}" for _, label, _ in self.figures)
+            values = "".join(f"{value:>{cell}}" for _, _, value in self.figures)
+            # The first figure is flush with what stands above and below.
+            cut = min(len(labels) - len(labels.lstrip()), len(values) - len(values.lstrip()))
+            return Content.assemble(
+                (labels[cut:], "$text-muted"), "\n", (values[cut:], "bold $foreground")
+            )
+        across = self._across(width)
+        kept = sorted(range(len(self.figures)), key=self._importance)[: 2 * across]
+        figures = [self.figures[index] for index in sorted(kept)]
+        rows = (figures[:across], figures[across:])
+        return Content("\n").join(self._row(row, width // across) for row in rows)
+
+    def _across(self, width: int) -> int:
+        """How many figures fit into a row, each with its label, a blank and a gap."""
+        widest = max(len(label) + 1 + len(value) for label, _, value in self.figures)
+        return max(1, min(len(self.figures) // 2, width // (widest + len(_GAP))))
+
+    def _importance(self, index: int) -> int:
+        label = self.figures[index][0]
+        return _MOST_IMPORTANT.index(label) if label in _MOST_IMPORTANT else len(_MOST_IMPORTANT)
+
+    def _row(self, figures: list[Figure], cell: int) -> Content:
+        parts: list[Content] = []
+        for label, _, value in figures:
+            room = max(0, cell - len(_GAP) - len(label))
+            parts += [
+                Content.styled(label, "$text-muted"),
+                Content.styled(f"{value:>{room}}", "bold $foreground"),
+                Content(_GAP),
+            ]
+        return Content("").join(parts)
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < 10_000 else f"{value:.1e}"
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else format_rate(value, 2)
+
+
+def _count(value: float | None) -> str:
+    """Three digits: the column stays narrow, and no more is certain."""
+    if value is None or value < 1000:
+        return "-" if value is None else f"{value:.0f}"
+    return f"{float(f'{value:.3g}') / 1000:.4g}K" if value < 1e6 else format_count(value)
+
+
+def _memory(size: int | None) -> str:
+    if size is None:
+        return "-"
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(seconds)

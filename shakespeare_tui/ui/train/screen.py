@@ -1,0 +1,315 @@
+"""The Train place: a run as it learns, live, attached to another process's, or replayed."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widget import Widget
+
+from shakespeare_tui.process_memory import resident_bytes
+from shakespeare_tui.runs.figures import run_figures
+from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
+from shakespeare_tui.ui.train.doctor_pane import DoctorPane
+from shakespeare_tui.ui.train.figures import RunNumbers, figures_of
+from shakespeare_tui.ui.train.pace import Pace
+from shakespeare_tui.ui.train.rate_charts import RateCharts
+from shakespeare_tui.ui.train.replay_bar import ReplayBar
+from shakespeare_tui.ui.train.replay_view import ReplayView
+from shakespeare_tui.ui.train.result_card import ResultCard
+from shakespeare_tui.ui.train.run_line import RunLine
+from shakespeare_tui.ui.train.run_view import AttachedView, LiveView
+from shakespeare_tui.ui.train.samples import SamplesPane
+from shakespeare_tui.ui.train.train_advice import TrainAdvice
+from shakespeare_tui.ui.train.viewing import ViewingScreen
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.ui.widgets.loss_chart import LossChart
+from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+
+_TICKS_A_SECOND = 4
+_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Metrics", "result": "Result"}
+_KEYS_AFTER = (
+    ("g", "generate"),
+    ("5", "compare"),
+    ("s", "resume"),
+    ("f", "fork"),
+    ("S", "new run"),
+)
+_KEYS_OF_NEWEST = (("g", "generate"), ("5", "compare"), ("f", "fork"), ("s", "new run"))
+_WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
+
+
+class TrainScreen(ViewingScreen):
+    """Chart, samples, doctor and figures of one run."""
+
+    PLACE: ClassVar[str] = "train"
+    CSS_PATH = "screen.tcss"
+    HELP: ClassVar[str] = """\
+The chart shows the training loss of each step and its running mean, validation losses as dots,
+and the n-gram baselines. Marks on the lower edge are checkpoints, samples, diagnoses and
+commands. Losses are in nats per token.
+
+In the chart, left and right read values, up and down zoom; in the samples, left and right step
+through time; on the replay bar they jump. Tab moves between the panes.
+
+s starts a run with the config from the Config screen, asks before it stops a run, and resumes one
+that has ended; S starts a new one. A run keeps training while you visit other screens. Commands
+take effect at the end of a step and are recorded in the run. w shows another run: live while
+another process trains it, otherwise as a replay; o overlays finished runs on the chart."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "next_pane(1)", "Next pane", show=False, id="train.next_pane"),
+        Binding("shift+tab", "next_pane(-1)", "Previous pane", show=False, id="train.pane_before"),
+        Binding("m", "enlarge", "Maximise pane", show=False, id="train.enlarge"),
+    ]
+    memory_bytes: ClassVar[Callable[[], int | None]] = staticmethod(resident_bytes)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Until there is a run, nothing that is hidden may take the focus.
+        self.add_class("-empty")
+        self._pane = "samples"
+        self._pace = Pace()
+        self._drawn: object = None
+        self._live_history: RunHistory | None = None
+        self._timer: Timer | None = None
+
+    def compose_body(self) -> ComposeResult:
+        """Figures above; the curves on the left, samples and doctor on the right or below."""
+        yield RunLine()
+        yield RunNumbers()
+        yield TrainAdvice()
+        with Horizontal(id="main"):
+            with Vertical(id="curves"):
+                yield LossChart(id="chart")
+                yield RateCharts(id="rates")
+            with Vertical(id="side"):
+                yield PaneTabs()
+                yield ResultCard(id="result", classes="pane")
+                yield SamplesPane(id="samples", classes="pane")
+                yield DoctorPane(id="doctor", classes="pane")
+                yield RateCharts(id="rates-tab", classes="pane")
+        yield ReplayBar()
+        yield AskBar()
+
+    def on_mount(self) -> None:
+        """Name the parts, take up what was remembered, and follow the run that is shown."""
+        for selector, title in (
+            ("#chart", "Loss"),
+            ("#samples", "Samples"),
+            ("#doctor", "Doctor"),
+            ("#result", "Result"),
+        ):
+            self.query_one(selector).border_title = title
+        chart, settings = self.query_one(LossChart), self.lab.settings
+        smoothing = settings.get("train.smoothing", TRAIN_LOSS_STEPS)
+        if smoothing in SMOOTHING_STEPS:
+            chart.smoothing_steps = smoothing
+        chart.is_log_steps = settings.get("train.log_steps", False)
+        chart.is_log_loss = settings.get("train.log_loss", False)
+        self._timer = self.set_interval(1 / _TICKS_A_SECOND, self._tick)
+
+    @property
+    def home(self) -> LossChart | None:
+        """The chart, once there is one."""
+        return None if self.has_class("-empty") else self.query_one(LossChart)
+
+    # --- following -----------------------------------------------------------------------------
+
+    def on_place_shown(self) -> None:
+        """Bring everything up to date and follow again."""
+        if self._timer is not None:
+            self._timer.resume()
+        self._follow_starts()
+        self.show_newest()
+        self.view_changed()
+
+    def on_resize(self) -> None:
+        """A narrow place has a part more to choose from than a wide one."""
+        self.call_after_refresh(lambda: self._show_pane(self._pane))
+
+    def on_screen_suspend(self) -> None:
+        """Nobody looks: nothing is drawn."""
+        if self._timer is not None:
+            self._timer.pause()
+
+    def on_training_changed(self) -> None:
+        """News from the trainer."""
+        self._follow_starts()
+        self._tick()
+
+    def _follow_starts(self) -> None:
+        """A run that starts here is what one wants to see."""
+        training = self.lab.services.training
+        if training.is_active and training.history is not self._live_history:
+            self._live_history = training.history
+            if not isinstance(self.view, LiveView):
+                self.show_live()
+
+    def _tick(self) -> None:
+        if not self._is_there:
+            return
+        self.view.poll(self.lab.services.clock())
+        if self._state() != self._drawn:
+            self.view_changed()
+        elif self._plays_smoothly or self._pace.is_due():
+            self._show_news()
+
+    @property
+    def _plays_smoothly(self) -> bool:
+        """Whether a replay plays and no trainer of this process wants the processor."""
+        is_playing = isinstance(self.view, ReplayView) and self.view.source.is_playing
+        return is_playing and not self.lab.services.training.is_at_work
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether all parts are there: not yet before mounting, no longer while the app closes."""
+        return self._timer is not None and self.app.is_running
+
+    def _state(self) -> object:
+        """What must be shown at once when it changes; figures can wait a little."""
+        view = self.view
+        setup = self.lab.services.training.setup if view.state == "starting" else None
+        return (self.reading, id(view.history), view.name, view.state, view.history.phase, setup)
+
+    def view_changed(self) -> None:
+        """Show everything, as of another run."""
+        if not self._is_there:
+            return
+        view, self._drawn = self.view, self._state()
+        is_elsewhere = isinstance(view, AttachedView) and view.takes_commands
+        self.lab.services.training.elsewhere = view.name if is_elsewhere else ""
+        self.refresh_frame()
+        is_empty = self.reading is not None or view.history.started is None
+        was_ended = self.has_class("-ended")
+        self.set_class(is_empty, "-empty")
+        self.set_class(self.is_over and not is_empty, "-ended")
+        self.set_class(isinstance(view, ReplayView) and not is_empty, "-replay")
+        if self.has_class("-ended"):
+            self.ask_standing()
+        if self.has_class("-ended") != was_ended:
+            # The result is news once; what one looks at later is one's own choice.
+            self._show_pane("result" if not was_ended else "samples")
+        self._show_pane(self._pane)
+        self._show_advice()
+        self.query_one(LossChart).show_overlays(self.overlays)
+        self._show_news()
+        self.refresh_bindings()
+        if self.focused is None:
+            self.action_leave_field()
+
+    def _show_news(self) -> None:
+        """Bring figures, curves and texts up to date."""
+        self._pace.start()
+        view, history = self.view, self.view.history
+        figures = run_figures(history)
+        name, state = self.reading or view.name, "reading" if self.reading else view.state
+        self.query_one(RunLine).show_run(history, figures, name, state)
+        memory = type(self).memory_bytes() if isinstance(view, LiveView) else None
+        self.query_one(RunNumbers).show(figures_of(figures, memory))
+        chart = self.query_one(LossChart)
+        chart.show_run(history)
+        # The hidden ones too: a wider terminal or a key may show them before there is more news.
+        for rates in self.query(RateCharts):
+            rates.show_run(history, chart.span, chart.is_log_steps)
+        self.query_one(SamplesPane).show_run(history, can_ask=view.takes_commands)
+        self.query_one(DoctorPane).show_run(history)
+        if self.has_class("-ended"):
+            keys: tuple[tuple[str, str], ...] = ()
+            if view.folder is not None:
+                keys = _KEYS_OF_NEWEST if self.is_newest_shown else _KEYS_AFTER
+            self.query_one(ResultCard).show_run(history, figures, self.standing, keys)
+        if isinstance(view, ReplayView):
+            source = view.source
+            self.query_one(ReplayBar).show(
+                source.is_playing,
+                source.speed,
+                source.position_seconds,
+                source.duration_seconds,
+                source.step,
+                view.last_step,
+            )
+
+    def _show_advice(self) -> None:
+        training, advice = self.lab.services.training, self.query_one(TrainAdvice)
+        if self.reading is not None:
+            advice.show_reading(self.reading)
+        elif isinstance(self.view, LiveView) and training.is_active:
+            advice.show_preparing(training.setup)
+        elif self.is_looking:
+            advice.show_looking()
+        else:
+            problem = training.message if training.state == "failed" else ""
+            advice.show_first_steps(self.lab.services.draft.described(), problem)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def on_descendant_focus(self) -> None:
+        """The arrows move elsewhere now."""
+        self._show_pane(self._pane)
+
+    @property
+    def _panes(self) -> list[str]:
+        """The parts beside the chart that can be shown now, in order."""
+        panes = ["samples", "doctor"]
+        if self.has_class("-narrow"):
+            panes.append("rates")
+        return [*panes, "result"] if self.has_class("-ended") else panes
+
+    def _show_pane(self, pane: str) -> None:
+        """Where there is room for one part only, show this one."""
+        if not self._is_there:
+            return
+        self._pane = pane
+        for name in _PANES:
+            self.set_class(name == pane, f"-pane-{name}")
+        titles = tuple((name, _PANES[name]) for name in self._panes)
+        is_focused = self.focused is self._part(pane)
+        self.query_one(PaneTabs).show(titles, pane, is_focused=is_focused)
+
+    def action_next_pane(self, direction: int) -> None:
+        """Move to the next part: the chart, then those beside or below it, then the scrubber."""
+        if self.has_class("-empty"):
+            return
+        parts = ["chart", *self._panes]
+        if self.has_class("-replay"):
+            parts.append("replay")
+        focused = self.focused
+        here = next((part for part in parts if self._part(part) is focused), "chart")
+        self._go_to(parts[(parts.index(here) + direction) % len(parts)])
+
+    def _go_to(self, part: str) -> None:
+        """Show a part and bring the keyboard to it."""
+        if part in _PANES:
+            self._show_pane(part)
+        if self.has_class("-only-curves") or self.has_class("-only-side"):
+            self._enlarge(is_side=part in _PANES)
+        self._part(part).focus()
+
+    def _part(self, name: str) -> Widget:
+        if name == "replay":
+            return self.query_one(ReplayBar)
+        return self.query_one(_WIDGETS.get(name, "#chart"))
+
+    @on(PaneTabs.Chosen)
+    def _choose_pane(self, message: PaneTabs.Chosen) -> None:
+        self._go_to(message.pane)
+
+    def action_enlarge(self) -> None:
+        """Give the whole place to the part that has the focus, or share it again."""
+        if self.has_class("-only-curves") or self.has_class("-only-side"):
+            self.remove_class("-only-curves", "-only-side")
+        else:
+            focused = self.focused
+            self._enlarge(is_side=focused is not None and "pane" in focused.classes)
+
+    def _enlarge(self, *, is_side: bool) -> None:
+        self.set_class(is_side, "-only-side")
+        self.set_class(not is_side, "-only-curves")
+
+    @on(LossChart.SpanChanged)
+    def _follow_span(self) -> None:
+        self._show_news()

@@ -1,0 +1,190 @@
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from shakespeare_tui.config.config_schema import config_schema
+from shakespeare_tui.config.fields import ConfigField, config_fields, read_value
+from shakespeare_tui.config.guide import TUNING_GUIDE
+from shakespeare_tui.config.load import (
+    DEFAULT_PRESET,
+    load_config,
+    preset_description,
+    preset_names,
+    preset_path,
+)
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import parse_duration
+from shakespeare_tui.models.parameters import count_parameters
+
+PRESETS = ["base", "nanogpt-cpu", "nanogpt-gpu", "quick", "shakespeare", "tiny"]
+CHARACTERS_OF_TINY_SHAKESPEARE = 65
+
+
+def shape(config: Config) -> tuple[int, int, int, int, int]:
+    model = config.model
+    return (
+        model.d_model,
+        model.n_layers,
+        model.n_heads,
+        model.feedforward_width,
+        model.max_seq_len,
+    )
+
+
+def schema_of(field: ConfigField) -> dict[str, Any]:
+    schema: dict[str, Any] = config_schema()["properties"][field.section]["properties"][field.key]
+    return schema
+
+
+def test_presets_are_listed() -> None:
+    assert preset_names() == PRESETS
+    assert DEFAULT_PRESET in PRESETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_loads_and_says_what_it_is_for(name: str) -> None:
+    assert load_config(name).data.corpus == "tiny_shakespeare"
+    description = preset_description(name)
+    assert description.endswith(".")
+    assert 30 < len(description) < 110
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_other_yaml_readers_see_the_same_values(name: str) -> None:
+    config = load_config(name).model_dump(mode="json")
+    for section, keys in yaml.safe_load(preset_path(name).read_text(encoding="utf-8")).items():
+        if "minutes" in keys:  # they see the text of a duration
+            assert parse_duration(keys["minutes"]) == 60 * config[section]["minutes"]
+            keys["minutes"] = config[section]["minutes"]
+        assert keys == {key: config[section][key] for key in keys}
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean the preset shakespeare"):
+        preset_path("shakespear")
+
+
+def test_shapes_are_those_of_the_sources() -> None:
+    assert shape(load_config("tiny"))[:2] == (128, 2)
+    assert shape(load_config("shakespeare")) == (384, 6, 6, 1536, 256)
+    assert load_config("shakespeare").model.dropout == 0.2
+    assert shape(load_config("base"))[:2] == (512, 6)
+    assert shape(load_config("nanogpt-cpu")) == (128, 4, 4, 512, 64)
+    assert shape(load_config("nanogpt-gpu")) == (384, 6, 6, 1536, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "batch", "dropout"),
+    [("nanogpt-cpu", 2000, 12, 0.0), ("nanogpt-gpu", 5000, 64, 0.2)],
+)
+def test_known_recipes(name: str, steps: int, batch: int, dropout: float) -> None:
+    config = load_config(name)
+    model, training = config.model, config.training
+    assert (training.max_steps, training.batch_size, model.dropout) == (steps, batch, dropout)
+    assert (training.learning_rate, training.final_learning_rate) == (1e-3, 1e-4)
+    assert (training.scheduler, training.warmup_steps) == ("cosine", 100)
+    assert (training.optimizer, training.beta1, training.beta2) == ("adamw", 0.9, 0.99)
+    assert (training.weight_decay, training.grad_clip) == (0.1, 1.0)
+    assert (model.positions, model.norm, model.activation) == ("learned", "layernorm", "gelu")
+    assert model.tie_weights and not model.bias and not model.qk_norm
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("shakespeare", 10.65), ("base", 18.91), ("nanogpt-cpu", 0.80), ("nanogpt-gpu", 10.65)],
+)
+def test_parameters_named_in_the_descriptions(name: str, millions: float) -> None:
+    model = load_config(name).model
+    positions = model.max_seq_len * model.d_model if model.positions == "learned" else 0
+    count = count_parameters(model, CHARACTERS_OF_TINY_SHAKESPEARE) - positions
+    assert round(count / 1e6, 2) == millions
+
+
+def test_shipped_schema_is_current() -> None:
+    """Mend it with: shakespeare-tui config schema > configs/schema.json."""
+    shipped = preset_path("tiny").parent / "schema.json"
+    assert json.loads(shipped.read_text(encoding="utf-8")) == config_schema()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_point_editors_to_the_schema(name: str) -> None:
+    first = preset_path(name).read_text(encoding="utf-8").partition("\n")[0]
+    assert first == "# yaml-language-server: $schema=schema.json"
+
+
+def test_schema_describes_every_setting() -> None:
+    schema = config_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["additionalProperties"] is False
+    described = {
+        f"{section}.{key}": setting["default"]
+        for section, part in schema["properties"].items()
+        for key, setting in part["properties"].items()
+    }
+    assert described.keys() == Config().by_path().keys()
+    defaults = Config().model_dump(mode="json")
+    for path, default in described.items():
+        section, _, key = path.partition(".")
+        assert default == defaults[section][key]
+        part = schema["properties"][section]
+        assert part["additionalProperties"] is False
+        assert part["properties"][key]["description"]
+
+
+LIMITS = [
+    (field, limit, outwards)
+    for field in config_fields()
+    for limit, outwards in (
+        ("minimum", -1),
+        ("exclusiveMinimum", -1),
+        ("maximum", 1),
+        ("exclusiveMaximum", 1),
+    )
+    if limit in schema_of(field)
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "outwards"), LIMITS, ids=[f"{row[0].path} {row[1]}" for row in LIMITS]
+)
+def test_limits_of_the_schema_are_those_of_the_validation(
+    field: ConfigField, limit: str, outwards: int
+) -> None:
+    value = schema_of(field)[limit]
+    step = 1 if "integer" in schema_of(field)["type"] else max(1e-12, abs(value) * 1e-12)
+    inside, outside = value, value + outwards * step
+    if limit.startswith("exclusive"):
+        inside, outside = value - outwards * step, value
+    assert read_value(field, inside) == (inside, [])
+    assert len(read_value(field, outside)[1]) == 1
+
+
+def test_every_number_in_the_schema_is_limited_on_both_sides() -> None:
+    numbers = [field for field in config_fields() if field.kind in ("integer", "number", "minutes")]
+    assert len(LIMITS) == 2 * len(numbers)
+
+
+def test_choices_and_empty_values_of_the_schema_are_those_of_the_validation() -> None:
+    for field in config_fields():
+        schema = schema_of(field)
+        assert ("null" in schema["type"]) == (not read_value(field, None)[1])
+        for choice in schema.get("enum", ()):
+            assert read_value(field, choice) == (choice, [])
+
+
+def test_guide_covers_what_users_meet() -> None:
+    names = [symptom.name for symptom in TUNING_GUIDE]
+    assert names[:3] == ["too slow", "quality poor", "overfitting"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [remedy.overrides for symptom in TUNING_GUIDE for remedy in symptom.remedies],
+    ids=" ".join,
+)
+def test_every_remedy_is_a_config(overrides: tuple[str, ...]) -> None:
+    for name in ("quick", "shakespeare"):
+        assert load_config(name, overrides) != Config()

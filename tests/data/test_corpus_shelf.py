@@ -1,0 +1,137 @@
+import os
+import shutil
+
+import pytest
+
+from shakespeare_tui.data.available import list_shelf, unchecked_items
+from shakespeare_tui.data.catalogue import CATALOGUE
+from shakespeare_tui.data.completion import common_start, complete_path
+from shakespeare_tui.data.fetch import cached_path
+from shakespeare_tui.shipped import shipped_folder
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHAKESPEARE_TUI_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def standings(own=()) -> dict[str, str]:
+    return {item.spec: item.standing for item in list_shelf(own)}
+
+
+def test_named_corpora_are_absent_or_shipped_on_a_bare_machine():
+    assert standings() == {"tiny_shakespeare": "absent", "sample": "shipped"}
+    by_name = {item.spec: item for item in list_shelf()}
+    assert by_name["sample"].size_bytes == (shipped_folder("data") / "sample.txt").stat().st_size
+    assert by_name["tiny_shakespeare"].can_fetch
+    assert not by_name["sample"].can_fetch
+
+
+def test_before_anything_is_looked_at_the_same_corpora_are_named():
+    assert [item.spec for item in unchecked_items()] == list(CATALOGUE)
+    assert {item.standing for item in unchecked_items()} == {"unchecked"}
+
+
+def test_every_named_corpus_has_an_origin_and_a_licence():
+    for item in unchecked_items():
+        assert item.origin and item.licence and item.title
+
+
+def test_a_damaged_fetch_counts_as_absent_and_a_wrong_file_in_data_is_refused(empty_folder):
+    path = cached_path(CATALOGUE["tiny_shakespeare"])
+    path.parent.mkdir(parents=True)
+    path.write_text("half of it")
+    assert standings()["tiny_shakespeare"] == "absent"
+    (empty_folder / "data").mkdir()
+    (empty_folder / "data" / "tiny_shakespeare.txt").write_text("something else")
+    (item,) = [item for item in list_shelf() if item.spec == "tiny_shakespeare"]
+    assert item.standing == "damaged"
+    assert "SHA-256" in item.problem
+
+
+def test_files_in_data_and_ones_own_are_listed_once(empty_folder):
+    (empty_folder / "data").mkdir()
+    (empty_folder / "data" / "mine.txt").write_text("my own words")
+    (empty_folder / "other.txt").write_text("others")
+    own = [str(empty_folder / "other.txt"), str(empty_folder / "data" / "mine.txt")]
+    found = standings(own)
+    assert found == {
+        "tiny_shakespeare": "absent",
+        "sample": "shipped",
+        os.path.join("data", "mine.txt"): "own",
+        own[0]: "own",
+    }
+
+
+def test_ones_own_that_is_gone_or_empty_stays_with_its_problem(empty_folder):
+    (empty_folder / "empty.txt").touch()
+    gone, empty = str(empty_folder / "gone.txt"), str(empty_folder / "empty.txt")
+    items = {item.spec: item for item in list_shelf([gone, empty])}
+    assert items[gone].standing == items[empty].standing == "damaged"
+    assert "no longer exists" in items[gone].problem
+    assert "empty" in items[empty].problem
+
+
+def test_a_file_written_anew_is_told_from_the_old_one(empty_folder):
+    path = empty_folder / "text.txt"
+    path.write_text("some words")
+    before = list_shelf([str(path)])[-1]
+    assert list_shelf([str(path)])[-1] == before
+    path.write_text("same width")
+    os.utime(path, (1, 1))
+    assert list_shelf([str(path)])[-1] != before
+
+
+def test_a_folder_of_texts_is_one_corpus(empty_folder):
+    for name in ("a.txt", "b.md", "c.png"):
+        (empty_folder / name).write_text("12345")
+    item = list_shelf([str(empty_folder)])[-1]
+    assert (item.standing, item.size_bytes, item.origin[:7]) == ("own", 10, "2 files")
+
+
+class TestCompletion:
+    @pytest.fixture
+    def texts(self, empty_folder):
+        for name in ("hamlet.txt", "henry.txt", "Hero.md", "héloïse.txt", "image.png", ".hidden"):
+            (empty_folder / name).write_text("x" * 10)
+        (empty_folder / "history").mkdir()
+        (empty_folder / "history" / "john.txt").write_text("king")
+        return empty_folder
+
+    def texts_of(self, typed: str) -> list[str]:
+        return [item.text for item in complete_path(typed)]
+
+    def test_folders_come_first_then_texts_then_the_rest(self, texts):
+        found = self.texts_of("")
+        assert found[0] == f"history{os.sep}"
+        assert found[-1] == "image.png"
+        assert ".hidden" not in found
+        assert self.texts_of(".h") == [".hidden"]
+
+    def test_a_prefix_narrows_and_case_matters_only_where_it_helps(self, texts):
+        assert self.texts_of("hen") == ["henry.txt"]
+        assert self.texts_of("HEN") == ["henry.txt"]
+        assert self.texts_of("He") == ["Hero.md"]
+        assert self.texts_of("nothing") == []
+
+    def test_inside_folders_and_with_absolute_paths(self, texts):
+        assert self.texts_of(f"history{os.sep}") == [f"history{os.sep}john.txt"]
+        assert self.texts_of(f"{texts}{os.sep}ham") == [f"{texts}{os.sep}hamlet.txt"]
+        assert self.texts_of(f"missing{os.sep}x") == []
+        assert self.texts_of("\0") == []
+
+    def test_the_home_folder_keeps_its_tilde(self, texts, monkeypatch):
+        monkeypatch.setenv("HOME", str(texts))
+        monkeypatch.setenv("USERPROFILE", str(texts))
+        assert self.texts_of(f"~{os.sep}hen") == [f"~{os.sep}henry.txt"]
+
+    def test_what_all_have_in_common_is_completed(self, texts):
+        shutil.rmtree(texts / "history")
+        typed = "h"
+        assert common_start(typed, complete_path(typed)) == "h"
+        assert common_start("hen", complete_path("hen")) == "henry.txt"
+        assert common_start("x", ()) == "x"
