@@ -99,9 +99,9 @@ def scan_corpus(
         split=Split(val_fraction, n_train, n_characters - n_train),
     )
     publish(state)
-    for baselines in _predict(state):
+    for found in _predict(state):
         check_cancelled(cancelled.is_set, "the scan")
-        state = replace(state, baselines=baselines)
+        state = replace(state, baselines=found)
         publish(state)
     state = replace(state, phase="done")
     publish(state)
