@@ -11,7 +11,7 @@ from textual.widget import Widget
 from shakespeare_tui.ui.playground.branches import BranchTree
 from shakespeare_tui.ui.widgets.text_glyphs import sign
 
-Draw = Callable[[int, int, bool], Content]
+DrawPage = Callable[[int, int, bool], Content]
 """Makes the content for a width, a height, and whether the panel has the focus."""
 
 
@@ -55,9 +55,9 @@ class ReadingSide(Widget, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self._draw: Draw = lambda width, height, is_focused: Content("")
+        self._draw: DrawPage = lambda width, height, is_focused: Content("")
 
-    def show(self, title: str, about: str, draw: Draw) -> None:
+    def show(self, title: str, about: str, draw: DrawPage) -> None:
         """Show something else; ``about`` stands in the lower edge."""
         self.border_title, self.border_subtitle = Content(title), Content(about)
         self._draw = draw
