@@ -136,7 +136,7 @@ async def config(shot: Shot) -> None:
 
 async def playground(shot: Shot) -> None:
     """The Playground with the classic strategies, written by the run's best checkpoint."""
-    from shakespeare_tui.ui.playground.text_column import TextColumn
+    from shakespeare_tui.ui.playground.columns_strip import TextColumn
 
     await shot.until(lambda: shot.app.screen.chosen)  # type: ignore[attr-defined]
     await shot.pilot.press("k", "g")

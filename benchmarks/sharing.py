@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from shakespeare_tui.cli.waiting_threads import let_threads_sleep_soon
+from shakespeare_tui.cli.main import let_threads_sleep_soon
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.runs.commands import Stop
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest

@@ -25,3 +25,12 @@ def settings_folder() -> Path:
 def runs_folder() -> Path:
     """Where runs live: ``checkpoints`` in the working folder, or ``SHAKESPEARE_TUI_RUNS``."""
     return Path(os.environ.get("SHAKESPEARE_TUI_RUNS", "checkpoints"))
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder ``configs`` or ``data`` as shipped: inside the wheel, else the checkout's."""
+    installed = _PACKAGE / "_shipped" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name

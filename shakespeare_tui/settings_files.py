@@ -12,8 +12,7 @@ from typing import Any
 
 from shakespeare_tui.config.syntax import Mapping, Node, Scalar, Sequence, read_tree
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import read_bounded, reason
-from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.files import parse_json, read_bounded, reason
 
 _MOST_BYTES = 1 << 18
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -5,6 +5,7 @@ controls), and characters that turn the direction of writing. Whatever is printe
 not written by this program passes through ``visible`` first.
 """
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -50,3 +51,17 @@ def visible(text: str, keep: str = "") -> str:
         keep: Characters that stay as they are: ``LINES`` for text of several lines.
     """
     return text if text.isprintable() else text.translate(_signs(keep))
+
+
+_MEANING = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+_SIGN = {meaning: sign for sign, meaning in _MEANING.items()}
+
+
+def read_line(line: str) -> str:
+    """The text that was meant."""
+    return re.sub(r"\\[nt\\]", lambda found: _MEANING[found[0]], line)
+
+
+def write_line(text: str) -> str:
+    """The text as it is typed in one line; ``read_line`` gives it back."""
+    return re.sub(r"[\n\t\\]", lambda found: _SIGN[found[0]], text)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.one_line import read_line, write_line
+from shakespeare_tui.visible_text import read_line, write_line
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shakespeare_tui.errors import RunFailedError, UserError
-from shakespeare_tui.output_file import check_output_file, write_output_file
+from shakespeare_tui.files import check_output_file, write_output_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX files")
 
@@ -109,7 +109,7 @@ def test_stdout_by_its_name(redirection: str, tmp_path: Path) -> None:
     path.write_text("before\n")
     program = (
         "from pathlib import Path\n"
-        "from shakespeare_tui.output_file import check_output_file, write_output_file\n"
+        "from shakespeare_tui.files import check_output_file, write_output_file\n"
         "check_output_file(Path('/dev/stdout'), may_replace=False)\n"
         "write_output_file(Path('/dev/stdout'), 'text\\n')\n"
     )

@@ -52,8 +52,7 @@ def test_presets_and_files_are_there() -> None:
 
 def test_the_keys_it_changes_are_there(tmp_path: Path) -> None:
     import shakespeare_tui.ui.app  # noqa: F401
-    from shakespeare_tui.ui.keymap_file import load_keymap
-    from shakespeare_tui.ui.keys import check_keymap, known_bindings
+    from shakespeare_tui.ui.keys import check_keymap, known_bindings, load_keymap
 
     (block,) = re.findall(r"```yaml\n(.*?)```", README.partition("## Keys")[2], re.DOTALL)
     path = tmp_path / "keys.yaml"

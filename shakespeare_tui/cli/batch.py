@@ -4,11 +4,18 @@ import argparse
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import progress, rule
-from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
-from shakespeare_tui.cli.text_input import STDIN, read_text
-from shakespeare_tui.cli.writing import Limits, check_amount, count_of, deliver, write
+from shakespeare_tui.cli.writing import (
+    STDIN,
+    Limits,
+    check_amount,
+    count_of,
+    deliver,
+    open_model,
+    read_text,
+    write,
+)
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import per_second
 

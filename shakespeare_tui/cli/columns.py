@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import progress
-from shakespeare_tui.cli.loading import open_model
-from shakespeare_tui.cli.measuring import reference_of
 from shakespeare_tui.cli.sampling_options import encode_stops
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
-from shakespeare_tui.cli.writing import Limits, encode_prompt, write
+from shakespeare_tui.cli.writing import Limits, encode_prompt, open_model, reference_of, write
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_schema(arguments: argparse.Namespace) -> int:
     """Print the JSON Schema; it is JSON with and without ``--json``."""
-    from shakespeare_tui.config.config_schema import config_schema
+    from shakespeare_tui.config.json_schema import config_schema
 
     print_json(config_schema())
     return 0

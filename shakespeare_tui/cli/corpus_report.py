@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shakespeare_tui.cli.console import table_lines
 from shakespeare_tui.data.inspect.characters import CharacterShares, TextStatistics
-from shakespeare_tui.data.inspect.inspect import Baselines, CorpusReport
+from shakespeare_tui.data.inspect.scan import Baselines, CorpusReport
 from shakespeare_tui.data.inspect.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.formatting import counted, format_bytes
 from shakespeare_tui.visible_text import visible

@@ -98,7 +98,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_fetch(arguments: argparse.Namespace) -> int:
     """Fetch a named corpus unless it is at hand, and print its path."""
     from shakespeare_tui.data.catalogue import find_entry
-    from shakespeare_tui.data.fetch import fetch
+    from shakespeare_tui.data.download import fetch
     from shakespeare_tui.data.source import locate_corpus
 
     entry = find_entry(arguments.name)
@@ -121,7 +121,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
 def run_inspect(arguments: argparse.Namespace) -> int:
     """Measure a corpus, fetching it where it has to be, and print what was found."""
     from shakespeare_tui.cli.corpus_report import report_lines
-    from shakespeare_tui.data.inspect.inspect import check_val_fraction, inspect_corpus
+    from shakespeare_tui.data.inspect.scan import check_val_fraction, inspect_corpus
     from shakespeare_tui.data.source import locate_corpus, open_corpus
 
     check_val_fraction(arguments.val_fraction)

@@ -31,7 +31,7 @@ from shakespeare_tui.paths import cache_folder, runs_folder
 _PROBE_SECONDS = 120
 _PROBE = """
 import dataclasses, json
-from shakespeare_tui.training.machine import describe_torch
+from shakespeare_tui.training.device import describe_torch
 print(json.dumps(dataclasses.asdict(describe_torch())))
 """
 _LEAST_DISK = 50_000_000

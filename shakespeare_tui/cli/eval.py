@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_grid, print_json, whole_number
-from shakespeare_tui.cli.loading import open_model
+from shakespeare_tui.cli.writing import open_model
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, rule, say, whole_number, write_text
 from shakespeare_tui.cli.draft import check_draft, find_draft, write_drafted
-from shakespeare_tui.cli.loading import open_model
 from shakespeare_tui.cli.sampling_options import (
     StepsHelp,
     add_flags,
@@ -27,6 +26,7 @@ from shakespeare_tui.cli.writing import (
     count_of,
     deliver,
     encode_prompt,
+    open_model,
     write,
 )
 from shakespeare_tui.errors import UserError

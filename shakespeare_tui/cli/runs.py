@@ -1,18 +1,20 @@
 """``runs``: list all runs; ``runs check`` verifies them."""
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
-from shakespeare_tui.cli.console import fits, print_json, print_table, say
+from shakespeare_tui.cli.console import fits, print_json, print_result, print_table, say
 from shakespeare_tui.formatting import format_count, format_duration, format_loss, perplexity
-from shakespeare_tui.runs.run_state import STATE_LOOKS
+from shakespeare_tui.runs.state import STATE_LOOKS
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.catalog import RunEntry
     from shakespeare_tui.runs.compare.items import CheckpointItem
     from shakespeare_tui.runs.compare.query import Query
+    from shakespeare_tui.training.verify import CheckpointCheck, RunCheck
 
 _STYLES = {"success": "green", "warning": "yellow", "error": "red", "muted": "bright_black"}
 _TEXTS = ("run", "state", "protocol", "corpus")
@@ -53,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.runs.compare.query import parse_query, sort_name
 
     if arguments.query[:1] == ["check"]:
-        from shakespeare_tui.cli.runs_check import check_runs
-
         return check_runs(arguments.query[1:], as_json=arguments.json)
     query, now = parse_query(" ".join(arguments.query)), time.time()
     sort = None if arguments.sort is None else sort_name(arguments.sort)
@@ -78,10 +78,10 @@ def _rows(
     from itertools import groupby
 
     from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.compare.blind_tests import games_now, ratings_of, read_verdicts
     from shakespeare_tui.runs.compare.items import GREATEST_FIRST, items_of, sort_items
-    from shakespeare_tui.runs.compare.taste import games_now, ratings_of, read_verdicts
     from shakespeare_tui.runs.losses import best_of
-    from shakespeare_tui.runs.run_names import RunNames
+    from shakespeare_tui.runs.notes import RunNames
 
     ratings = ratings_of(games_now(read_verdicts(runs_folder()), RunNames(runs)))
     matching = (item for item in items_of(runs, ratings=ratings) if query.matches(item, now))
@@ -173,3 +173,55 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
     for row in rows:
         for problem in _problems(row.run):
             say(problem)
+
+
+def check_runs(names: list[str], *, as_json: bool) -> int:
+    """Check the named runs, or all; 1 where anything is wrong."""
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.catalog import RunCatalog
+    from shakespeare_tui.runs.folder import RunFolder, find_run
+    from shakespeare_tui.training.verify import RunCheck, check_run
+
+    root = runs_folder()
+    if names:
+        checks = [check_run(find_run(name, root)) for name in names]
+    else:
+        checks = [
+            check_run(RunFolder(entry.path))
+            if entry.info
+            else RunCheck(name=entry.name, path=str(entry.path), problem=entry.problem)
+            for entry in RunCatalog(root).entries()
+        ]
+    is_good = all(check.is_good for check in checks)
+    if as_json:
+        runs = [asdict(check) | {"is_good": check.is_good} for check in checks]
+        print_json({"runs": runs, "is_good": is_good})
+    else:
+        for check in checks:
+            print_result("\n".join(_check_lines(check)))
+        if not checks:
+            say(f"no runs in {root} yet; make one with: shakespeare-tui train --no-ui")
+    return 0 if is_good else 1
+
+
+def _check_lines(check: "RunCheck") -> list[str]:
+    lines = [check.name if check.problem is None else f"{check.name}: {check.problem}"]
+    lines += [
+        f"  {checkpoint.reference}  {_verdict(checkpoint)}" for checkpoint in check.checkpoints
+    ]
+    if check.resumes_from is not None:
+        lines.append(f"  resumes from step {check.resumes_from:,}")
+    elif check.checkpoints:
+        lines.append("  cannot be resumed")
+    elif check.problem is None:
+        lines.append("  no checkpoint yet")
+    return lines
+
+
+def _verdict(checkpoint: "CheckpointCheck") -> str:
+    if checkpoint.problem is None and not checkpoint.resumes:
+        return "generates text"
+    if checkpoint.problem is None:
+        return "good" if checkpoint.has_digests else "good, as far as can be told without digests"
+    use = "generates text, cannot be resumed" if checkpoint.generates else "cannot be used"
+    return f"{use}: {checkpoint.problem}"

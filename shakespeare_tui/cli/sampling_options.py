@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import whole_number
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.one_line import read_line
+from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer

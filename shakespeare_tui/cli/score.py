@@ -4,8 +4,7 @@ import argparse
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import check_device, print_json, print_result, terminal_width
-from shakespeare_tui.cli.loading import open_model
-from shakespeare_tui.cli.text_input import read_text
+from shakespeare_tui.cli.writing import open_model, read_text
 from shakespeare_tui.errors import UserError
 
 
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     tokens = checkpoint.run.tokenizer().encode_array(text)
     if len(tokens) < 2:
         raise UserError("the text is too short to be scored; give at least two characters")
-    from shakespeare_tui.cli.measuring import reference_of
+    from shakespeare_tui.cli.writing import reference_of
     from shakespeare_tui.decoding.score import score_tokens
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.measures import measure_text

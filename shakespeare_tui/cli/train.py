@@ -136,11 +136,11 @@ def _quoted(text: str) -> str:
 
 def _train(session: "Session", as_json: bool) -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
-    from shakespeare_tui.one_line import write_line
     from shakespeare_tui.runs.commands import CommandInbox
     from shakespeare_tui.runs.event_log import EventLog
     from shakespeare_tui.runs.events import Event
     from shakespeare_tui.training.loop import Trainer
+    from shakespeare_tui.visible_text import write_line
 
     run = session.run
     console = TrainConsole(session.config)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
-from shakespeare_tui.config.estimate.training_speed import SpeedMeter, evaluation_seconds
+from shakespeare_tui.config.estimate.speed import SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import (
     counted,
@@ -30,8 +30,8 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.losses import EXACT
-from shakespeare_tui.runs.run_state import state_after
-from shakespeare_tui.runs.smoothing import TRAIN_LOSS_STEPS, RunningMean
+from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
+from shakespeare_tui.runs.state import state_after
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:

@@ -1,24 +1,109 @@
 """Write texts with a model, as every command does that generates."""
 
 import argparse
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.console import json_text, print_json, say, write_text
+from shakespeare_tui.cli.console import json_text, print_json, progress, say, write_text
 from shakespeare_tui.cli.speed import SteadySpeed
-from shakespeare_tui.cli.text_input import STDIN, read_text
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import per_second
-from shakespeare_tui.one_line import read_line
+from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.decoding import Column, Precision
+    from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
+
+
+def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tokenizer]":
+    """The model of a checkpoint on ``device``, as ``--device`` names it, with its tokenizer.
+
+    Raises:
+        UserError: The checkpoint is damaged, or the device is not there.
+    """
+    from shakespeare_tui.training.checkpoints import load_model
+    from shakespeare_tui.training.device import resolve_device
+
+    if note := checkpoint.run.config().context_note:
+        say(f"note: {checkpoint.reference}: {note}")
+    return load_model(checkpoint, resolve_device(device))
+
+
+def reference_of(run: "RunFolder") -> "CorpusReference | None":
+    """The run's training split; without it a text is measured as far as that goes, and says so."""
+    from shakespeare_tui.measures import reference_for_run
+
+    with progress("indexing the corpus", "characters") as report:
+        reference = reference_for_run(
+            run, report, notice=lambda reason: say(f"copies are not looked for: {reason}")
+        )
+    if reference is not None and not reference.is_whole:
+        say(
+            f"copies are looked for in the first {reference.indexed_characters:,} of "
+            f"{reference.characters:,} characters of the training split"
+        )
+    return reference
+
+
+STDIN = "-"
+"""Stands for standard input where a file is named."""
+_MOST_BYTES = 100_000_000
+_PIECE_BYTES = 1 << 20
+_ADVICE = "save it as UTF-8 or name another file"
+
+
+def read_text(file: str) -> str:
+    """The content of a text file; ``-`` is standard input.
+
+    Raises:
+        UserError: There is none, it is empty, or it is not text.
+    """
+    is_stdin = file == STDIN
+    name = "stdin" if is_stdin else file
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if is_stdin else open(file, "rb") as source:
+            content = _read(source, name)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {name!r}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {name!r}: {reason}; name a text file") from None
+    if not content:
+        raise UserError(f"{name} is empty; name a file with text in it")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start:,}"
+        raise UserError(f"{name} is not UTF-8 text: {byte}; {_ADVICE}") from None
+
+
+def _read(source: IO[bytes], name: str) -> bytes:
+    """All of it, as far as a text can go on: devices and pipes need not end.
+
+    Raises:
+        UserError: It is not text, or longer than can be read.
+    """
+    content = bytearray()
+    while piece := source.read(_PIECE_BYTES):
+        # A NUL is valid UTF-8, but no text has one: it is the surest sign of a binary file.
+        if 0 in piece:
+            offset = len(content) + piece.index(0)
+            raise UserError(f"{name} is not text: NUL byte at offset {offset:,}; {_ADVICE}")
+        content += piece
+        if len(content) > _MOST_BYTES:
+            raise UserError(
+                f"{name} is longer than {_MOST_BYTES // 10**6} MB; name a shorter text or cut it"
+            )
+    return bytes(content)
+
 
 PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 _MOST_TOKENS = 1_000_000
@@ -179,7 +264,7 @@ def check_output(arguments: argparse.Namespace) -> None:
         UserError: What is in the way.
     """
     if arguments.output is not None:
-        from shakespeare_tui.output_file import check_output_file
+        from shakespeare_tui.files import check_output_file
 
         try:
             check_output_file(arguments.output, may_replace=arguments.force)
@@ -209,7 +294,7 @@ def deliver(
         else:
             write_text(text())
         return
-    from shakespeare_tui.output_file import write_output_file
+    from shakespeare_tui.files import write_output_file
 
     content = json_text(result) + "\n" if arguments.json else text()
     write_output_file(arguments.output, content)

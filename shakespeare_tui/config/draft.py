@@ -6,18 +6,149 @@ lost; a ``Config`` comes out of it whenever everything in it is valid.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from shakespeare_tui.config.config_draft_state import (
-    Difference,
-    DraftState,
-    Origin,
-    config_texts,
-    nested,
-)
-from shakespeare_tui.config.fields import config_fields, section_types
-from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config
-from shakespeare_tui.config.write import config_to_yaml
+import filelock
+
+from shakespeare_tui.config.fields import ConfigField, config_fields, find_field, section_types
+from shakespeare_tui.config.load import load_config, parse_config
+from shakespeare_tui.config.schema import RULES, Config
+from shakespeare_tui.config.write import config_to_yaml, read_text, write_text
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.files import write_json_atomically
+from shakespeare_tui.settings_files import read_json_file, set_aside
+
+OriginKind = Literal["preset", "file", "run", "config"]
+
+_FREE_WITH_WEIGHTS = ("model.dropout",)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a draft came from, and what its changes are measured against.
+
+    Attributes:
+        kind: A preset, a file, a run, or a config handed over by another place.
+        name: The preset's or run's name, or the file's path.
+        config: Its values.
+        stem: What a run of it is called before its number.
+        start_from: The checkpoint ``RUN@STEP`` whose weights the new run starts from.
+    """
+
+    kind: OriginKind
+    name: str
+    config: Config
+    stem: str = "run"
+    start_from: str | None = None
+
+    @cached_property
+    def texts(self) -> Mapping[str, str]:
+        """Every value as the form shows it, by ``section.key``."""
+        return config_texts(self.config)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting whose texts differ between a draft and something else."""
+
+    field: ConfigField
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
+class DraftState:
+    """One moment of a draft; moments are what undo goes back to."""
+
+    origin: Origin
+    texts: Mapping[str, str]
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The values of the valid texts by path."""
+        read = {field.path: read_text(field, self.texts[field.path]) for field in config_fields()}
+        return {path: value for path, (value, problems) in read.items() if not problems}
+
+    @cached_property
+    def problems(self) -> dict[str, tuple[str, ...]]:
+        """What is wrong, by the path of the setting that it is shown beside."""
+        found: dict[str, list[str]] = {}
+        for field in config_fields():
+            _, problems = read_text(field, self.texts[field.path])
+            if problems:
+                found[field.path] = problems
+        for rule in RULES:
+            if all(path in self.values for path in rule.paths):
+                message = rule.problem(*(self.values[path] for path in rule.paths))
+                if message:
+                    changed = [path for path in rule.paths if self.is_changed(path)]
+                    for path in changed or rule.paths[:1]:
+                        found.setdefault(path, []).append(message)
+        for path in self._unlike_the_weights():
+            theirs = self.origin.texts[path] or "empty"
+            found.setdefault(path, []).append(
+                f"the weights of {self.origin.start_from} need {theirs}; restore it, or start "
+                "from new weights"
+            )
+        return {path: tuple(messages) for path, messages in found.items()}
+
+    def _unlike_the_weights(self) -> list[str]:
+        if self.origin.start_from is None:
+            return []
+        paths = (field.path for field in config_fields() if field.section == "model")
+        return [path for path in paths if path not in _FREE_WITH_WEIGHTS and self.is_changed(path)]
+
+    @cached_property
+    def config(self) -> Config | None:
+        """The config; None while anything is wrong."""
+        return None if self.problems else Config.model_validate(nested(self.values))
+
+    def is_changed(self, path: str) -> bool:
+        """Whether a setting has another value than in the origin, however it is written."""
+        return path not in self.values or self.values[path] != self._origin_values[path]
+
+    @cached_property
+    def _origin_values(self) -> dict[str, Any]:
+        return self.origin.config.by_path()
+
+
+def config_texts(config: Config) -> dict[str, str]:
+    """Every value of a config as the form shows it, by path."""
+    values = config.by_path()
+    return {field.path: write_text(field, values[field.path]) for field in config_fields()}
+
+
+def preset_origin(name: str) -> Origin:
+    """A preset as an origin.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    return Origin("preset", name, load_config(name), stem=name)
+
+
+def effective_text(config: Config, path: str) -> str:
+    """What an empty setting stands for, as text; empty where it simply is not used."""
+    meaning: dict[str, float] = {
+        "model.d_ff": config.model.feedforward_width,
+        "training.min_lr": config.training.final_learning_rate,
+        "data.seq_len": config.seq_len,
+        "data.stride": config.data.stride or config.seq_len,
+    }
+    field = find_field(path)
+    return write_text(field, meaning[path]) if field is not None and path in meaning else ""
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``section.key`` settings as sections of keys; every section is there."""
+    sections: dict[str, dict[str, Any]] = {name: {} for name in section_types()}
+    for path, value in values.items():
+        section, _, key = path.partition(".")
+        sections[section][key] = value
+    return sections
+
 
 _MOST_UNDO_STEPS = 500
 
@@ -226,3 +357,168 @@ class ConfigDraft:
         draft._past = states[:present]
         draft._future = states[present + 1 :][::-1]
         return draft
+
+
+FORMAT_VERSION = 1
+_MOST_SLOTS = 9
+_MOST_BYTES = 1 << 22
+
+Record = dict[str, Any]
+
+
+class DraftStore:
+    """The draft's file, one for each lab that runs at the same time.
+
+    The first lab has ``config-draft.json``; while it runs, a second one has
+    ``config-draft-2.json``, so that neither overwrites the other's edits.
+
+    Args:
+        folder: The settings folder; it is made where it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path: Path | None = None
+        self._lock: filelock.BaseFileLock | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None until it was opened."""
+        return self._path
+
+    def open(self) -> ConfigDraft | None:
+        """Take a file that no other lab has, and read the draft in it.
+
+        Returns:
+            The draft as it was left, or None where there is none.
+
+        Raises:
+            UserError: The folder cannot be written, or the file is damaged; the damaged one is
+                kept under another name and the next call succeeds without it.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for slot in range(1, _MOST_SLOTS + 1):
+                name = "config-draft" if slot == 1 else f"config-draft-{slot}"
+                lock = filelock.FileLock(self._folder / f"{name}.lock", thread_local=False)
+                try:
+                    lock.acquire(timeout=0)
+                except filelock.Timeout:
+                    continue
+                self._path, self._lock = self._folder / f"{name}.json", lock
+                return self._read(self._path)
+        except OSError as error:
+            raise UserError(
+                f"edits of the config will not outlive this session: {self._folder} cannot be "
+                f"written ({error.strerror or error}); set SHAKESPEARE_TUI_CONFIG to a folder of "
+                "yours"
+            ) from None
+        raise UserError(
+            f"{_MOST_SLOTS} labs are open; this one's edits of the config will not outlive it, "
+            "save them as a file"
+        )
+
+    def close(self) -> None:
+        """Leave the file to the next lab."""
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = self._path = None
+
+    def save(self, record: Record) -> None:
+        """Write what ``draft_record`` made; may be called from any thread.
+
+        Raises:
+            OSError: The disk is full or the folder cannot be written; the old file is untouched.
+        """
+        if self._path is not None:
+            write_json_atomically(self._path, record)
+
+    def _read(self, path: Path) -> ConfigDraft | None:
+        try:
+            return read_record(read_json_file(path, _MOST_BYTES))
+        except FileNotFoundError:
+            return None
+        except (ValueError, UserError) as error:
+            raise UserError(
+                f"the saved draft of the config is damaged ({_first_line(error)}); "
+                f"{set_aside(path)}, and a new one begins"
+            ) from None
+
+
+def draft_record(history: tuple[list[DraftState], int]) -> Record:
+    """What ``ConfigDraft.history`` gave, as JSON's types; safe in any thread."""
+    states, present = history
+    origins: list[Origin] = []
+    moments = []
+    for state in states:
+        if state.origin not in origins:
+            origins.append(state.origin)
+        moments.append(
+            {"origin": origins.index(state.origin), "texts": _unlike(state.texts, _DEFAULT_TEXTS)}
+        )
+    return {
+        "format": FORMAT_VERSION,
+        "origins": [
+            {
+                "kind": origin.kind,
+                "name": origin.name,
+                "stem": origin.stem,
+                "start_from": origin.start_from,
+                "config": config_to_yaml(origin.config, comments=False),
+            }
+            for origin in origins
+        ],
+        "moments": moments,
+        "present": present,
+    }
+
+
+def read_record(record: Any) -> ConfigDraft:
+    """The draft that ``draft_record`` was made of.
+
+    Settings that this version does not know are left out, and those that the record does not know
+    have their defaults.
+
+    Raises:
+        ValueError: It is no such record.
+        UserError: A config in it no longer fits.
+    """
+    try:
+        if record["format"] != FORMAT_VERSION:
+            raise ValueError(f"format {record['format']!r}, this program reads {FORMAT_VERSION}")
+        origins = [_read_origin(item) for item in record["origins"]]
+        states = [
+            DraftState(origins[moment["origin"]], _with_defaults(moment["texts"]))
+            for moment in record["moments"]
+        ]
+        return ConfigDraft.from_history(states, record["present"])
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a draft: {error}") from None
+
+
+_DEFAULT_TEXTS = config_texts(Config())
+
+
+def _read_origin(item: Mapping[str, Any]) -> Origin:
+    if item["kind"] not in get_args(OriginKind):
+        raise ValueError(f"an origin of kind {item['kind']!r}")
+    start_from = item["start_from"]
+    return Origin(
+        kind=item["kind"],
+        name=str(item["name"]),
+        config=parse_config(item["config"], str(item["name"])),
+        stem=str(item["stem"]),
+        start_from=None if start_from is None else str(start_from),
+    )
+
+
+def _with_defaults(texts: Mapping[str, Any]) -> dict[str, str]:
+    return {path: str(texts.get(path, default)) for path, default in _DEFAULT_TEXTS.items()}
+
+
+def _unlike(texts: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    return {path: text for path, text in texts.items() if text != others[path]}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

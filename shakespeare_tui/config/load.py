@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shakespeare_tui.config.config_names import unknown_key, unknown_path, unknown_section
-from shakespeare_tui.config.config_rules import RULES
 from shakespeare_tui.config.fields import (
     ConfigField,
     FieldProblem,
@@ -16,6 +14,9 @@ from shakespeare_tui.config.fields import (
     find_field,
     read_value,
     section_types,
+    unknown_key,
+    unknown_path,
+    unknown_section,
 )
 from shakespeare_tui.config.problems import (
     ConfigError,
@@ -25,13 +26,13 @@ from shakespeare_tui.config.problems import (
     show_name,
     show_value,
 )
-from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.schema import RULES, Config
 from shakespeare_tui.config.syntax import Mapping, Node, Scalar, plain, read_tree
 from shakespeare_tui.config.syntax import Sequence as ListNode
 from shakespeare_tui.config.write import write_scalar
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import read_bounded, reason
-from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.paths import shipped_folder
 
 __all__ = [
     "DEFAULT_PRESET",

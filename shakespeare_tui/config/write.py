@@ -2,12 +2,21 @@
 
 import re
 import textwrap
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
-from shakespeare_tui.config.fields import ConfigField, config_fields, section_help
+from shakespeare_tui.config.fields import (
+    ConfigField,
+    config_fields,
+    find_field,
+    read_value,
+    section_help,
+)
+from shakespeare_tui.config.problems import ConfigError
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.syntax import plain, read_tree
 from shakespeare_tui.formatting import format_duration_exactly, parse_duration
 
 _WIDTH = 88
@@ -91,3 +100,73 @@ def write_scalar(value: str | float | bool | None) -> str:
         return value
     quoted: str = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=2**31)
     return quoted.rstrip("\n")
+
+
+def write_text(field: ConfigField, value: Any) -> str:
+    """A value as a form shows it; ``read_text`` reads it back equal. None is the empty text."""
+    if value is None:
+        return ""
+    if field.kind == "texts":
+        return f"[{', '.join(write_scalar(item) for item in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if field.kind == "minutes":
+        return write_minutes(value)
+    if isinstance(value, float):
+        return _shortest(value)
+    return f"{value:,}" if isinstance(value, int) and field.key != "seed" else str(value)
+
+
+def read_text(field: ConfigField, text: str) -> tuple[Any, list[str]]:
+    """Read what somebody typed for a setting.
+
+    A list of texts is written as in YAML, ``["ROMEO:", "JULIET:"]``; without brackets the whole
+    text is its only item.
+
+    Returns:
+        The value and no problems, or None and at least one problem.
+    """
+    return _read(field.path, text)
+
+
+@lru_cache(maxsize=4096)
+def _read(path: str, text: str) -> tuple[Any, list[str]]:
+    field = find_field(path)
+    assert field is not None
+    raw: Any = text
+    if field.kind == "texts":
+        try:
+            raw = _list_of(text)
+        except ConfigError:
+            return None, [
+                'is no list of texts; write it like ["ROMEO:", "JULIET:"], also for a single text '
+                "that begins with ["
+            ]
+    elif field.kind != "text":
+        raw = text.strip()
+        if not raw:
+            if field.optional:
+                return None, []
+            return None, [f"must not be empty; the default is {write_text(field, field.default)}"]
+    value, problems = read_value(field, raw)
+    return value, [_with_item(problem.message, problem.item) for problem in problems]
+
+
+def _list_of(text: str) -> Any:
+    if not text.strip():
+        return []
+    if not text.lstrip().startswith("["):
+        return [text]
+    return plain(read_tree(text, "", lines=False))
+
+
+def _with_item(message: str, item: int | None) -> str:
+    return message if item is None else f"text {item + 1} {message}; put it in quotes"
+
+
+def _shortest(number: float) -> str:
+    short = f"{number:g}"
+    if float(short) != number:
+        short = repr(number)
+    mantissa, e, exponent = short.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else short

@@ -1,17 +1,130 @@
 """Find the corpus behind a name, a file or a folder, and fetch a named one that is not at hand."""
 
+import codecs
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, nearest_hint
-from shakespeare_tui.data.failures import FetchFailedError
-from shakespeare_tui.data.fetch import cached_path, fetch
-from shakespeare_tui.data.text import Report, TextSource
+from shakespeare_tui.data.download import FetchFailedError, cached_path, fetch
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import file_sha256
-from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.paths import shipped_folder
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+DEFAULT_CHUNK_BYTES = 1 << 20
+_BYTE_ORDER_MARK = "\ufeff"
+
+Report = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in total (None where the total is unknown)."""
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A corpus at hand: UTF-8 files that are read one after the other as one text."""
+
+    name: str
+    """The catalogue name, or the name of the file (without suffix) or folder."""
+    title: str
+    paths: tuple[Path, ...]
+    """In reading order."""
+    size_bytes: int
+
+    def iter_text(
+        self,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        *,
+        hasher: "_Hash | None" = None,
+        report: Report | None = None,
+    ) -> Iterator[str]:
+        r"""Yield the text in pieces of at most ``chunk_bytes`` bytes, none of them empty.
+
+        Newlines stay as they are; a byte-order mark at the start of a file is dropped. Where a file
+        does not end with a newline and another follows, one ``\n`` is put between them.
+
+        Args:
+            chunk_bytes: Bytes read at a time.
+            hasher: Updated with the bytes that ``sha256`` covers, to save a second pass.
+            report: Told (bytes read, ``size_bytes``) after each piece.
+
+        Raises:
+            UserError: A file cannot be read, is binary or is not UTF-8; names file and byte offset.
+        """
+        done_bytes = 0
+        needs_newline = False
+        for path in self.paths:
+            for index, (piece, text) in enumerate(_decode_file(path, chunk_bytes)):
+                if index == 0 and piece and needs_newline:
+                    if hasher is not None:
+                        hasher.update(b"\n")
+                    yield "\n"
+                if hasher is not None:
+                    hasher.update(piece)
+                if text:
+                    needs_newline = not text.endswith("\n")
+                    yield text
+                done_bytes += len(piece)
+                if report is not None:
+                    report(done_bytes, self.size_bytes)
+
+    def sha256(self, report: Report | None = None) -> str:
+        r"""Hexadecimal digest of the files' bytes in order (with the ``\n`` put between them).
+
+        For a single file this is what ``sha256sum`` prints.
+
+        Raises:
+            UserError: As ``iter_text``.
+        """
+        hasher = hashlib.sha256()
+        for _ in self.iter_text(hasher=hasher, report=report):
+            pass
+        return hasher.hexdigest()
+
+
+def _decode_file(path: Path, chunk_bytes: int) -> Iterator[tuple[bytes, str]]:
+    """Yield the file's bytes in pieces, each with the text that it completes (maybe empty)."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    at_start = True
+    try:
+        with path.open("rb") as file:
+            while True:
+                piece = file.read(chunk_bytes)
+                text = _decode_piece(decoder, piece, path, offset)
+                if at_start and text:
+                    text = text.removeprefix(_BYTE_ORDER_MARK)
+                    at_start = False
+                yield piece, text
+                if not piece:
+                    return
+                offset += len(piece)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+
+
+def _decode_piece(decoder: codecs.IncrementalDecoder, piece: bytes, path: Path, offset: int) -> str:
+    advice = "save it as UTF-8 or name another file"
+    pending = len(decoder.getstate()[0])
+    try:
+        text = decoder.decode(piece, final=not piece)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        position = offset - pending + error.start
+        raise UserError(
+            f"{path} is not UTF-8 text: byte 0x{byte:02x} at offset {position:,}; {advice}"
+        ) from error
+    # A NUL is valid UTF-8, but no text has one: it is the surest sign of a binary file.
+    nul = piece.find(0)
+    if nul >= 0:
+        raise UserError(f"{path} is not text: NUL byte at offset {offset + nul:,}; {advice}")
+    return text
+
 
 __all__ = ["TEXT_SUFFIXES", "TextSource", "locate_corpus", "open_corpus", "text_files"]
 
@@ -143,3 +256,80 @@ def _folder_source(folder: Path) -> TextSource:
     if size == 0:
         raise UserError(f"every text file in {folder} is empty; put some text there")
     return TextSource(folder.resolve().name or "corpus", str(folder), paths, size)
+
+
+MAX_SUGGESTIONS = 200
+
+
+@dataclass(frozen=True)
+class PathSuggestion:
+    """A path that what was typed may become."""
+
+    text: str
+    """As it would be typed; a folder ends with a separator."""
+    is_folder: bool
+    size_bytes: int | None = None
+    """Of a file."""
+
+
+def complete_path(typed: str, limit: int = MAX_SUGGESTIONS) -> tuple[PathSuggestion, ...]:
+    """Folders and files whose path begins with ``typed``: folders, then text files, then others.
+
+    Upper and lower case are told apart only where that finds something. Hidden entries come only
+    when a dot was typed. What cannot be read gives no suggestions.
+    """
+    folder_text, name = _split(typed)
+    folder = Path(folder_text or ".").expanduser()
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if _is_wanted(entry.name, name)]
+    except (OSError, ValueError, RuntimeError):
+        return ()
+    exact = [entry for entry in found if entry.name.startswith(name)]
+    chosen = sorted(exact or found, key=_rank)[:limit]
+    return tuple(_suggest(folder_text, entry) for entry in chosen)
+
+
+def common_start(typed: str, suggestions: tuple[PathSuggestion, ...]) -> str:
+    """What all suggestions begin with, at least ``typed``."""
+    if not suggestions:
+        return typed
+    start = os.path.commonprefix([suggestion.text for suggestion in suggestions])
+    return start if len(start) >= len(typed) else typed
+
+
+def _split(typed: str) -> tuple[str, str]:
+    """The folder, with its separator, and the beginning of a name."""
+    if typed in ("~", "..", "."):
+        return f"{typed}{os.sep}", ""
+    cut = max(typed.rfind(separator) for separator in (os.sep, os.altsep or os.sep)) + 1
+    return typed[:cut], typed[cut:]
+
+
+def _is_wanted(entry_name: str, name: str) -> bool:
+    if entry_name.startswith(".") and not name.startswith("."):
+        return False
+    return entry_name.lower().startswith(name.lower())
+
+
+def _rank(entry: "os.DirEntry[str]") -> tuple[int, str]:
+    if _is_folder(entry):
+        return (0, entry.name.lower())
+    return (1 if entry.name.lower().endswith(TEXT_SUFFIXES) else 2, entry.name.lower())
+
+
+def _suggest(folder_text: str, entry: "os.DirEntry[str]") -> PathSuggestion:
+    if _is_folder(entry):
+        return PathSuggestion(f"{folder_text}{entry.name}{os.sep}", True)
+    try:
+        size = entry.stat().st_size
+    except OSError:
+        size = None
+    return PathSuggestion(f"{folder_text}{entry.name}", False, size)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

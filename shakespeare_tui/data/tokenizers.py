@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import read_bounded, reason, write_json_atomically
-from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.files import parse_json, read_bounded, reason, write_json_atomically
 
 _MOST_BYTES = 1 << 25
 

@@ -7,13 +7,11 @@ import numpy as np
 import torch
 
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser, Stops
-from shakespeare_tui.decoding.contrastive import ContrastiveChooser
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder
+from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
 from shakespeare_tui.decoding.decoder import Decoder, IntArray, Precision
-from shakespeare_tui.decoding.drafting import is_worth_drafting, write_from_drafts
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.packing import packed
-from shakespeare_tui.decoding.search import BeamChooser
+from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
+from shakespeare_tui.decoding.speculative import is_worth_drafting, write_from_drafts
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer

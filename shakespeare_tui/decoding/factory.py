@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder
+from shakespeare_tui.decoding.cpu_decoder import FastDecoder, can_pack, packed
 from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Precision
-from shakespeare_tui.decoding.packing import can_pack, packed
 from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.transformer import Transformer

@@ -8,7 +8,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.diagnosis import findings as wording
 from shakespeare_tui.diagnosis import rules
 from shakespeare_tui.diagnosis.findings import Finding
-from shakespeare_tui.diagnosis.signs import Signs, finite
+from shakespeare_tui.diagnosis.statistics import Signs, finite
 from shakespeare_tui.runs.events import (
     ROLL_BACK,
     CommandApplied,

@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 
 from shakespeare_tui.diagnosis.rules import baseline_not_reached, long_improvement
-from shakespeare_tui.diagnosis.signs import Signs
-from shakespeare_tui.diagnosis.statistics import Evaluation
+from shakespeare_tui.diagnosis.statistics import Evaluation, Signs
 
 _GRADIENT, _LOSS = "the gradient", "the loss"
 _LOSS_NOT_FINITE = "The loss is not a number"

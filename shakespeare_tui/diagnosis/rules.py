@@ -6,8 +6,7 @@ to set in, so that a figure hovering at a threshold does not raise it again and 
 
 import math
 
-from shakespeare_tui.diagnosis.signs import Signs
-from shakespeare_tui.diagnosis.statistics import HORIZON_STEPS
+from shakespeare_tui.diagnosis.statistics import HORIZON_STEPS, Signs
 
 PLATEAU_CHANGE = 0.01
 """A smaller improvement than this many nats over 2,000 steps is a plateau."""

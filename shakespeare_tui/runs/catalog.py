@@ -5,19 +5,22 @@ short reads, and none of them the second time.
 """
 
 import functools
+import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
-from shakespeare_tui.config.config_draft_state import config_texts
+from shakespeare_tui.config.draft import config_texts
 from shakespeare_tui.config.load import ConfigError, parse_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import file_sha256, reason
+from shakespeare_tui.files import file_sha256, read_head, reason
 from shakespeare_tui.runs.event_log import last_events
 from shakespeare_tui.runs.folder import (
     WEIGHTS,
@@ -29,8 +32,50 @@ from shakespeare_tui.runs.folder import (
 )
 from shakespeare_tui.runs.losses import Loss
 from shakespeare_tui.runs.notes import FormerName, RunNotes, read_notes
-from shakespeare_tui.runs.run_state import RunState, state_after, state_in_training
-from shakespeare_tui.runs.weights_check import weights_problem
+from shakespeare_tui.runs.state import RunState, state_after, state_in_training
+
+_LENGTH_BYTES = 8
+_FIRST_BYTES = 32768
+_LARGEST_HEADER = 100_000_000
+_LAST_END = re.compile(rb'.*"data_offsets":\s*\[\s*\d+,\s*(\d+)', re.DOTALL)
+
+
+def weights_problem(path: str, size: int) -> str | None:
+    """What is wrong with a safetensors file; None where it looks whole.
+
+    The format is 8 bytes with the header's length, a JSON header with each tensor's place, and the
+    tensors; nothing of the tensors is read.
+
+    Args:
+        path: The file.
+        size: Its size in bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    head = read_head(path, _FIRST_BYTES)
+    length = int.from_bytes(head[:_LENGTH_BYTES], "little")
+    if not 0 < length <= min(size, _LARGEST_HEADER):
+        return "it is not a safetensors file"
+    start = _LENGTH_BYTES + length
+    if len(head) < min(size, start):
+        head = read_head(path, start)
+    header = head[_LENGTH_BYTES:start]
+    # As a rule the last tensor of the header ends the file: no need to take it all apart.
+    last = _LAST_END.match(header)
+    if last is not None and header.rstrip().endswith(b"}") and start + int(last[1]) == size:
+        return None
+    try:
+        end = start + _largest_end(json.loads(header))
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return "its header is damaged"
+    return None if size == end else f"it has {size:,} bytes, not {end:,}: it was cut off"
+
+
+def _largest_end(header: dict[str, Any]) -> int:
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    return max((int(tensor["data_offsets"][1]) for tensor in tensors), default=0)
+
 
 _FOREIGN = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".gguf", ".onnx")
 """What files of models are called elsewhere: one that lies here is named as foreign."""

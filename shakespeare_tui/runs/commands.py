@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from shakespeare_tui.files import append_line, open_regular
-from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.files import append_line, open_regular, parse_json
 
 _LARGEST = 100_000_000
 _LONGEST_READ_BYTES = 1 << 20

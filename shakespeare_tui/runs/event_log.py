@@ -9,9 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from shakespeare_tui.files import atomic_writer, open_regular
-from shakespeare_tui.loose_values import parse_json
-from shakespeare_tui.runs.event_checks import sound_event
+from shakespeare_tui.files import atomic_writer, open_regular, parse_json
 from shakespeare_tui.runs.events import (
     ROLL_BACK,
     CommandApplied,
@@ -19,6 +17,7 @@ from shakespeare_tui.runs.events import (
     RunFailed,
     RunFinished,
     StepCompleted,
+    sound_event,
 )
 
 _TAIL_BYTES = 1 << 16

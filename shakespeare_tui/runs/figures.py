@@ -4,16 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from shakespeare_tui.config.estimate.training_speed import (
-    SPEED_STEPS,
-    evaluation_seconds,
-    mean_speed,
-)
+from shakespeare_tui.config.estimate.speed import SPEED_STEPS, evaluation_seconds, mean_speed
+from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import context_note, perplexity
-from shakespeare_tui.loose_values import as_number
 from shakespeare_tui.runs.history import Best, RunHistory
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.runs.smoothing import TRAIN_LOSS_STEPS
+from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS
 
 _PACE_STEPS = 200
 

@@ -19,8 +19,13 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.tokenizers import Tokenizer, load_tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError
-from shakespeare_tui.files import read_bounded, reason, write_atomically, write_json_atomically
-from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.files import (
+    parse_json,
+    read_bounded,
+    reason,
+    write_atomically,
+    write_json_atomically,
+)
 from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.losses import Loss, losses, rank_by_loss
 from shakespeare_tui.runs.notes import read_notes

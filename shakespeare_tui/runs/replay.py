@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from shakespeare_tui.files import open_regular
-from shakespeare_tui.runs.event_checks import sound_event
-from shakespeare_tui.runs.events import Event, StepCompleted
+from shakespeare_tui.runs.events import Event, StepCompleted, sound_event
 
 LOWEST_SPEED, HIGHEST_SPEED = 1.0, 1000.0
 

@@ -4,11 +4,71 @@ A chart has a few hundred columns, so what it shows of a million points is their
 largest value in each column. This keeps what such a chart can show and lets go of the rest.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+
+
+class BoundedList(Generic[Item]):
+    """Items in order; of those older than the newest half, evenly spaced ones are kept.
+
+    The first item is never dropped to make room.
+
+    Args:
+        limit: The most items that are kept, at least 8.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._numbered: list[tuple[int, Item]] = []
+        self._appended = 0
+        self._stride = 1
+
+    def append(self, item: Item) -> None:
+        """Add an item at the end."""
+        self._numbered.append((self._appended, item))
+        self._appended += 1
+        if len(self._numbered) > self._limit:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        newest = self._numbered[-(self._limit // 2) :]
+        old = self._numbered[: len(self._numbered) - len(newest)]
+        while len(old) > 3 * self._limit // 8:
+            old = [entry for entry in old if entry[0] % self._stride == 0]
+            if len(old) > 3 * self._limit // 8:
+                self._stride *= 2
+        self._numbered = old + newest
+
+    def keep_only(self, is_kept: Callable[[Item], bool]) -> None:
+        """Drop all items but those."""
+        self._numbered = [entry for entry in self._numbered if is_kept(entry[1])]
+
+    def __len__(self) -> int:
+        return len(self._numbered)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (item for _, item in self._numbered)
+
+    def __reversed__(self) -> Iterator[Item]:
+        return (item for _, item in reversed(self._numbered))
+
+    def __getitem__(self, index: int) -> Item:
+        return self._numbered[index][1]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """A list of its own of the same items, which nobody changes."""
+        twin = type(self)(self._limit)
+        twin._numbered = self._numbered.copy()
+        twin._appended, twin._stride = self._appended, self._stride
+        return twin
+
 
 _GROUP_POINTS = 8
 _KEPT_OF_GROUP = 2
@@ -191,3 +251,79 @@ def reduce_columns(window: Window, positions: NDArray[np.float64]) -> Window:
         kept[matches[firsts]] = True
     kept[starts[np.isposinf(lowest)]] = True
     return Window(window.steps[kept], window.values[kept])
+
+
+SMOOTHING_STEPS = (1, 5, 10, 25, 50, 100, 250, 500, 1000)
+"""The time constants on offer, in steps; 1 is the series itself."""
+
+
+TRAIN_LOSS_STEPS = 25
+"""The time constant of what is called the train loss wherever one number stands for it."""
+
+
+class RunningMean:
+    """The exponential mean of values that belong to steps, with bias correction, as one number.
+
+    The mean of step ``t`` is that of all steps up to it, the weight of each falling by
+    ``1 - 1/smoothing_steps`` a step; dividing by the sum of the weights keeps the first steps from
+    being drawn towards zero (Kingma and Ba, 2014, section 3). Weights follow steps, not points, so
+    that a thinned log reads as a full one does.
+
+    Args:
+        smoothing_steps: The time constant.
+    """
+
+    def __init__(self, smoothing_steps: int) -> None:
+        self._decay = 1 - 1 / smoothing_steps
+        self._total = 0.0
+        self._weight = 0.0
+        self._last_step = 0
+
+    def observe(self, step: int, value: float) -> float:
+        """Take in a finite value, later than all before it, and return the mean."""
+        decay = self._decay
+        share = decay if step == self._last_step + 1 else decay ** max(1, step - self._last_step)
+        self._total = share * self._total + (1 - share) * value
+        self._weight = share * self._weight + (1 - share)
+        self._last_step = step
+        return self._total / self._weight
+
+    def restart(self, step: int, mean: float | None) -> None:
+        """Stand where it did at ``step``; None forgets everything."""
+        self._last_step = step if mean is not None else 0
+        self._weight = 1 - self._decay**self._last_step
+        self._total = (mean or 0.0) * self._weight
+
+
+class SmoothedSeries:
+    """The ``RunningMean`` of a series at each of its steps, in bounded memory.
+
+    Args:
+        smoothing_steps: The time constant.
+        capacity: As for ``StepSeries``.
+    """
+
+    def __init__(self, smoothing_steps: int, capacity: int = 2048) -> None:
+        self.series = StepSeries(capacity)
+        self._mean = RunningMean(smoothing_steps)
+
+    def extend(self, steps: Sequence[int], values: Sequence[float | None]) -> None:
+        """Take in points in ascending order; gaps stay gaps and do not enter the mean."""
+        observe = self._mean.observe
+        self.series.extend(
+            steps,
+            [
+                math.nan if value is None or not math.isfinite(value) else observe(step, value)
+                for step, value in zip(steps, values, strict=True)
+            ],
+        )
+
+    def truncate(self, step: int) -> None:
+        """Forget every point later than ``step`` and go on from the mean there."""
+        self.series.truncate(step)
+        kept = self.series.window()
+        finite = np.flatnonzero(np.isfinite(kept.values))
+        if len(finite) == 0:
+            self._mean.restart(0, None)
+        else:
+            self._mean.restart(int(kept.steps[finite[-1]]), float(kept.values[finite[-1]]))

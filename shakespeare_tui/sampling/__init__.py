@@ -13,7 +13,6 @@ from shakespeare_tui.sampling.parse import (
     parse_strategy,
     strategy_from_flags,
 )
-from shakespeare_tui.sampling.recording import Draw, Recording
 from shakespeare_tui.sampling.registry import (
     STEP_KINDS,
     Method,
@@ -22,9 +21,8 @@ from shakespeare_tui.sampling.registry import (
     StepKind,
     register,
 )
-from shakespeare_tui.sampling.sampler import Sampler
+from shakespeare_tui.sampling.sampler import Draw, Recording, Sampler, TraceStage, trace
 from shakespeare_tui.sampling.strategy import Strategy
-from shakespeare_tui.sampling.tracing import TraceStage, trace
 
 __all__ = [
     "CLASSIC",

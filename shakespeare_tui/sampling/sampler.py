@@ -1,14 +1,75 @@
 """Run a strategy over streams of text: from logits to the next token of each."""
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from shakespeare_tui.sampling.arrays import FloatArray, IntArray, softmax, sound
 from shakespeare_tui.sampling.context import Situation
 from shakespeare_tui.sampling.drawing import Uniforms, draw
-from shakespeare_tui.sampling.recording import Draw
 from shakespeare_tui.sampling.strategy import Strategy
+
+_MOST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What one token was chosen from.
+
+    Attributes:
+        strategy: What chose it.
+        logits: Of the model, as samplers need them, float32 [V].
+        chance: The number in [0, 1) of steps that act only sometimes.
+        remembered: What each step remembered that cannot be read off the text.
+        scores: Where a search chose: the scores of the tokens that it kept, NaN for the others,
+            float32 [V].
+    """
+
+    strategy: Strategy
+    logits: FloatArray
+    chance: float
+    remembered: tuple[float | None, ...]
+    scores: FloatArray | None = None
+
+    @classmethod
+    def imagined(cls, strategy: Strategy, logits: FloatArray) -> Self:
+        """A draw that did not happen: steps are as at their beginning, and all of them act."""
+        return cls(strategy, sound(logits[None])[0], 0.0, (None,) * len(strategy.steps))
+
+    def by(self, strategy: Strategy) -> "Draw":
+        """The same place under another strategy: steps of the same kind remember what they did."""
+        if strategy == self.strategy:
+            return self
+        kinds = [step.kind for step in self.strategy.steps]
+        known = dict(zip(kinds, self.remembered, strict=True))
+        remembered = tuple(known.get(step.kind) for step in strategy.steps)
+        return replace(self, strategy=strategy, remembered=remembered, scores=None)
+
+
+class Recording:
+    """The draws of one stream in the order of its tokens; it may be read while it grows.
+
+    Of a very long text the beginning alone is kept, in bounded memory.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._draws: list[Draw] = []
+        self._free = most_bytes
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+    def add(self, draw: Draw) -> None:
+        """Note the draw of the next token."""
+        self._free -= draw.logits.nbytes + (0 if draw.scores is None else draw.scores.nbytes)
+        if self._free >= 0:
+            self._draws.append(draw)
+
+    def at(self, place: int) -> Draw | None:
+        """The draw of the ``place``-th token, from 0; None where none was noted."""
+        return self._draws[place] if 0 <= place < len(self._draws) else None
+
 
 _TO_DRAW_TOKENS, _FOR_STEPS = 0, 1
 
@@ -115,3 +176,47 @@ class Sampler:
 
     def _chance(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
         return self._chances.at(self._place)
+
+
+@dataclass(frozen=True, eq=False)
+class TraceStage:
+    """The distribution after one step.
+
+    Attributes:
+        name: ``model``, or the step's name.
+        text: The step as it is written; empty for the model's own stage.
+        probabilities: Float32 [V].
+        note: What chance or memory told the step, in a few words.
+        scores: For a search, which does not draw: the scores of the tokens that it kept, NaN for
+            the others, float32 [V]; none are known where no search was made.
+    """
+
+    name: str
+    text: str
+    probabilities: FloatArray
+    note: str = ""
+    scores: FloatArray | None = None
+
+
+def trace(draw: Draw, tokens: IntArray) -> list[TraceStage]:
+    """The distribution as the model gave it and after each step of the strategy, in their order.
+
+    Args:
+        draw: What was noted at this place, or is imagined there.
+        tokens: The whole text so far, int64 [L].
+    """
+    text = np.asarray(tokens, dtype=np.int64)[None]
+    length, vocab_size = text.shape[1], len(draw.logits)
+    situation = Situation(text, length, length, lambda: np.array([draw.chance]))
+    shaped = draw.logits[None]
+    stages = [TraceStage("model", "", softmax(shaped)[0])]
+    for step, remembered in zip(draw.strategy.steps, draw.remembered, strict=True):
+        situation.state = step.recall(remembered)
+        shaped = step.apply(shaped, situation)
+        note, scores = step.note(situation, vocab_size), None
+        if step.kind.method in ("beam", "contrastive"):
+            none = np.full(vocab_size, np.nan, np.float32)
+            scores = none if draw.scores is None else draw.scores
+            note = "no search here" if draw.scores is None else "score"
+        stages.append(TraceStage(step.kind.name, step.text, softmax(shaped)[0], note, scores))
+    return stages

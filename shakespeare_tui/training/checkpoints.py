@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import math
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shakespeare_tui.config.schema import CheckpointConfig, ModelConfig
+from shakespeare_tui.config.schema import CheckpointConfig, Config, ModelConfig
 from shakespeare_tui.data.tokenizers import Tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_folder, file_sha256, open_regular, write_json_atomically
@@ -32,14 +33,120 @@ from shakespeare_tui.runs.folder import (
     Checkpoint,
     CheckpointInfo,
     RunFolder,
+    RunInfo,
     best_step,
     rank_checkpoints,
 )
-from shakespeare_tui.training.device import free_memory
-from shakespeare_tui.training.fingerprint import Fingerprint
+from shakespeare_tui.training.device import PRECISIONS, free_memory
 from shakespeare_tui.training.muon import Muon
-from shakespeare_tui.training.precision_memory import PRECISIONS
 from shakespeare_tui.training.torch_state import SGDW, Learner
+
+_FREE_TRAINING = {
+    # The length: lengthening a run on purpose stretches what is left of its schedule.
+    "max_steps",
+    "minutes",
+    # When training pauses to look, and when it ends: the steps themselves stay the same.
+    "eval_every",
+    "patience",
+    "target_loss",
+    "on_nan",
+    # Compared by what they resolved to.
+    "precision",
+    "device",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """The conditions of a run's steps, saved with its state.
+
+    Attributes:
+        settings: By ``section.key``, with empty ones resolved to what they mean.
+        corpus_sha256: Of the text.
+        tokenizer_sha256: Of the vocabulary.
+        format: Of the run's folder, which versions how it is trained.
+        embedding_scale: Of the model.
+        device: Its type.
+        threads: Of matrix products on the CPU; another number rounds otherwise.
+        torch: Its version.
+        processor: Its vector instructions; others round otherwise.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    settings: dict[str, Any]
+    corpus_sha256: str
+    tokenizer_sha256: str
+    format: int
+    embedding_scale: float
+    device: str
+    threads: int
+    torch: str
+    processor: str
+
+
+def fingerprint_of(
+    config: Config, info: RunInfo, corpus_sha256: str, tokenizer: Tokenizer, device: str
+) -> Fingerprint:
+    """The fingerprint of a run as it would be trained by this process."""
+    return Fingerprint(
+        settings=exact_settings(config),
+        corpus_sha256=corpus_sha256,
+        tokenizer_sha256=tokenizer.fingerprint,
+        format=info.format,
+        embedding_scale=info.embedding_scale,
+        device=device,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    )
+
+
+def exact_settings(config: Config) -> dict[str, Any]:
+    """The settings that decide a run's steps, by ``section.key``; empty ones are resolved."""
+    values = {f"model.{key}": value for key, value in config.model}
+    values |= {f"training.{k}": v for k, v in config.training if k not in _FREE_TRAINING}
+    values |= {f"data.{key}": value for key, value in config.data if key != "corpus"}
+    return values | {
+        "model.d_ff": config.model.feedforward_width,
+        "training.min_lr": config.training.final_learning_rate,
+        "data.seq_len": config.seq_len,
+        "data.stride": config.data.stride or config.seq_len,
+    }
+
+
+def differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
+    """What forbids an exact resume, one phrase for each."""
+    # A setting that only one of two versions of the program knows cannot have been changed.
+    for key in sorted(then.settings.keys() & now.settings.keys()):
+        was, is_now = then.settings[key], now.settings[key]
+        if was != is_now:
+            yield f"{key} is {_shown(is_now)}, was {_shown(was)}"
+    if then.corpus_sha256 != now.corpus_sha256:
+        yield "the text of data.corpus has changed"
+    if then.tokenizer_sha256 != now.tokenizer_sha256:
+        yield "tokenizer.json has another vocabulary"
+    if then.format != now.format:
+        yield f"run.json says format {now.format}, was {then.format}"
+    if then.embedding_scale != now.embedding_scale:
+        yield f"run.json says embedding_scale {now.embedding_scale:g}, was {then.embedding_scale:g}"
+    if then.device != now.device:
+        yield f"training.device is {now.device}, was {then.device}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def rounding_differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
+    """What makes a resumed run's losses equal only up to rounding, one phrase for each."""
+    if then.device == "cpu" and then.threads != now.threads:
+        yield f"{now.threads} threads, was {then.threads} (set OMP_NUM_THREADS={then.threads})"
+    if then.device == "cpu" and then.processor != now.processor:
+        yield f"the processor is {now.processor}, was {then.processor}"
+    if then.torch != now.torch:
+        yield f"torch is {now.torch}, was {then.torch}"
+
 
 _SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},

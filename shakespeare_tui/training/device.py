@@ -1,12 +1,25 @@
 """The device and its arithmetic: what is there, what is faster, and when its memory is full."""
 
+import contextlib
+import ctypes
+import hashlib
+import json
+import platform
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn import functional
 
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.files import write_json_atomically
 from shakespeare_tui.machine import memory
+from shakespeare_tui.paths import cache_folder
+from shakespeare_tui.settings_files import read_json_file
 
 # A gain must be clear before the less exact arithmetic is taken.
 LEAST_GAIN = 1.15
@@ -135,3 +148,162 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def remembered_precision(
+    device: torch.device, shape: object, choose: Callable[[], torch.dtype]
+) -> torch.dtype:
+    """What ``choose`` said of this shape on this machine the first time.
+
+    Args:
+        device: Where it was measured.
+        shape: What the speed depends on; anything that JSON takes.
+        choose: Measures; float32 or bfloat16.
+    """
+    path = cache_folder() / "precisions.json"
+    known, key = _read(path), _key(device, shape)
+    name = str(known.get(key))
+    if name in PRECISIONS:
+        return PRECISIONS[name]
+    chosen = choose()
+    known[key] = str(chosen).removeprefix("torch.")
+    # A cache that cannot be written is no reason not to train.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomically(path, known)
+    return chosen
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known = read_json_file(path)
+    except (OSError, UserError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _key(device: torch.device, shape: object) -> str:
+    machine = [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    told = json.dumps([*machine, describe_device(device), shape], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
+_LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
+
+
+def keep_freed_memory() -> None:
+    """Make the C allocator reuse large blocks: a step frees and takes the same ones again.
+
+    By default glibc returns them to the kernel, which then clears every page anew: thousands of
+    page faults a step, about a tenth of a small model's step. Does nothing on other C libraries.
+    Call it before training threads start: threads get arenas of their own otherwise.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl has no mallopt
+        return
+    mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 8 * _LARGEST_MMAP_THRESHOLD)
+
+
+_HOPELESS = 0.25
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """A device as ``training.device`` names it.
+
+    ``bf16_speedup`` is None where ``problem`` says why it could not be measured.
+    """
+
+    name: str
+    title: str
+    memory_bytes: int | None
+    bf16_speedup: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class TorchReport:
+    """What torch is and sees; ``devices`` starts with the one that ``auto`` takes."""
+
+    version: str
+    threads: int
+    has_cuda_build: bool
+    devices: tuple[DeviceReport, ...]
+
+
+def describe_torch() -> TorchReport:
+    """List the devices and measure each; takes about a second."""
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append(torch.device("mps"))
+    devices.append(torch.device("cpu"))
+    return TorchReport(
+        version=torch.__version__,
+        threads=torch.get_num_threads(),
+        has_cuda_build=torch.version.cuda is not None or torch.version.hip is not None,
+        devices=tuple(_report(device) for device in devices),
+    )
+
+
+def measure_bf16_speedup(
+    device: torch.device | None = None,
+    rounds: int = 5,
+    cancelled: Callable[[], bool] = never,
+) -> float:
+    """How many times faster bfloat16 autocast makes a feed-forward layer than float32.
+
+    Args:
+        device: Where to measure; the CPU where None.
+        rounds: Timed forward and backward passes of each type, in turn; their medians count.
+
+        cancelled: Polled between passes.
+
+    Returns:
+        Time with float32 over time with bfloat16: above 1 where bfloat16 is faster.
+
+    Raises:
+        RuntimeError: The device cannot compute, or its memory is full.
+        CancelledError: ``cancelled`` became true.
+    """
+    device = device or torch.device("cpu")
+    # A device without the instructions is told apart by a product small enough to wait for.
+    probe = bf16_product_speedup(device)
+    if probe < _HOPELESS:
+        return probe
+    # Constant values: the time does not depend on them, and torch's random state stays as it was.
+    inner = torch.full((1536, 384), 0.01, device=device, requires_grad=True)
+    outer = torch.full((384, 1536), 0.01, device=device, requires_grad=True)
+    batch = torch.ones(2048, 384, device=device)
+
+    def train(enabled: bool) -> None:
+        check_cancelled(cancelled, "measuring the precision")
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            hidden = functional.linear(batch, inner).relu()
+            loss = functional.linear(hidden, outer).sum()
+        torch.autograd.grad(loss, (inner, outer))
+
+    return speedup(lambda: train(False), lambda: train(True), device, rounds)
+
+
+def _report(device: torch.device) -> DeviceReport:
+    memory_bytes = None
+    try:
+        title = describe_device(device)
+        if device.type == "cuda":
+            memory_bytes = torch.cuda.get_device_properties(device).total_memory
+        bf16_speedup = measure_bf16_speedup(device)
+    except RuntimeError as error:
+        first_line = str(error).strip().partition("\n")[0]
+        return DeviceReport(str(device), device.type, memory_bytes, None, first_line)
+    return DeviceReport(str(device), title, memory_bytes, bf16_speedup)

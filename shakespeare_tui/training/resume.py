@@ -21,22 +21,24 @@ from shakespeare_tui.runs.event_log import truncate_after
 from shakespeare_tui.runs.events import DiagnosisRaised, EvalCompleted, SampleGenerated
 from shakespeare_tui.runs.folder import NewerFormatError, RunFolder, find_checkpoint, find_run
 from shakespeare_tui.training.checkpoints import (
+    Fingerprint,
     Progress,
     SavedState,
+    differences,
+    exact_settings,
+    fingerprint_of,
     name_last,
     prune,
     read_state,
     restore,
-)
-from shakespeare_tui.training.device import allow_tf32, free_memory, resolve_device
-from shakespeare_tui.training.fingerprint import (
-    Fingerprint,
-    differences,
-    exact_settings,
-    fingerprint_of,
     rounding_differences,
 )
-from shakespeare_tui.training.memory import keep_freed_memory
+from shakespeare_tui.training.device import (
+    allow_tf32,
+    free_memory,
+    keep_freed_memory,
+    resolve_device,
+)
 from shakespeare_tui.training.session import (
     Hooks,
     Session,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from shakespeare_tui.config.estimate.memory import TIGHT_SHARE, estimate_memory
+from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
@@ -23,8 +23,7 @@ from shakespeare_tui.data.windows import (
     split_tokens,
 )
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled
-from shakespeare_tui.files import write_json_atomically
-from shakespeare_tui.loose_values import as_number
+from shakespeare_tui.files import as_number, write_json_atomically
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.paths import cache_folder
@@ -36,19 +35,25 @@ from shakespeare_tui.runs.folder import (
     new_run_info,
 )
 from shakespeare_tui.settings_files import read_json_file
-from shakespeare_tui.training.checkpoints import Progress, load_weights, read_weights
+from shakespeare_tui.training.checkpoints import (
+    Fingerprint,
+    Progress,
+    fingerprint_of,
+    load_weights,
+    read_weights,
+)
 from shakespeare_tui.training.device import (
     LEAST_GAIN,
+    PRECISIONS,
     allow_tf32,
     cuda_has_bf16,
     free_memory,
+    keep_freed_memory,
+    measure_bf16_speedup,
     measured_precision,
+    remembered_precision,
     resolve_device,
 )
-from shakespeare_tui.training.fingerprint import Fingerprint, fingerprint_of
-from shakespeare_tui.training.machine import measure_bf16_speedup
-from shakespeare_tui.training.memory import keep_freed_memory
-from shakespeare_tui.training.precision_memory import PRECISIONS, remembered_precision
 from shakespeare_tui.training.torch_state import Learner
 
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.

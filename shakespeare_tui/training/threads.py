@@ -13,7 +13,7 @@ from typing import Self
 
 import torch
 
-from shakespeare_tui.core_sharing import CORES
+from shakespeare_tui.machine import CORES
 
 # Long enough for a run to get on, short enough for a text to stream evenly.
 _TURN_SECONDS = 0.025

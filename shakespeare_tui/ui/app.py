@@ -1,9 +1,12 @@
 """The lab: five places, the keys that lead to them, and one trainer that outlives them all."""
 
 import contextlib
+import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
@@ -17,23 +20,55 @@ from textual.screen import Screen
 from textual.types import AnimationLevel
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.appearance import series_colors
+from shakespeare_tui.ui.appearance import Looks, series_colors
 from shakespeare_tui.ui.engine.training import Asked
-from shakespeare_tui.ui.keymap_file import load_keymap
+from shakespeare_tui.ui.keys import load_keymap
 from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.leaving import Leaving
-from shakespeare_tui.ui.looks import Looks
-from shakespeare_tui.ui.place import LabScreen
-from shakespeare_tui.ui.place_bar import PLACES
-from shakespeare_tui.ui.quiet_collection import QuietCollection
+from shakespeare_tui.ui.place import PLACES, LabScreen, status_content
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
-from shakespeare_tui.ui.status import status_content
 from shakespeare_tui.ui.terminal import TerminalGuard
 from shakespeare_tui.visible_text import LINES, visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+
+_THRESHOLDS = (5_000, 20, 100)
+"""Small collections take a millisecond. The last number is where a full one no longer waits."""
+
+_PASSES_BEFORE_FULL = 5
+"""Collections of the middle generation, each after 100,000 objects more, that make one due."""
+
+_QUIET_SECONDS = 3.0
+
+
+class QuietCollection:
+    """Puts off full collections until no key has come for a while."""
+
+    def __init__(self) -> None:
+        self._last_input = time.monotonic()
+
+    def note_input(self) -> None:
+        """A key or the mouse: someone waits for a response, or soon will."""
+        self._last_input = time.monotonic()
+
+    def collect_if_due(self) -> None:
+        """Collect everything, if there may be enough of it and nobody is at the keys."""
+        is_quiet = time.monotonic() - self._last_input >= _QUIET_SECONDS
+        if is_quiet and gc.get_count()[2] >= _PASSES_BEFORE_FULL:
+            gc.collect()
+
+    @contextmanager
+    def in_charge(self) -> Iterator[None]:
+        """Collect at quiet moments for the block's length."""
+        before = gc.get_threshold()
+        gc.set_threshold(*_THRESHOLDS)
+        try:
+            yield
+        finally:
+            gc.set_threshold(*before)
+
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +232,7 @@ class LabApp(App[int]):
         usual = super().get_driver_class()
         if usual.__name__ != "LinuxDriver":
             return usual
-        from shakespeare_tui.ui.terminal_driver import PromptDriver
+        from shakespeare_tui.ui.terminal import PromptDriver
 
         return PromptDriver
 
@@ -229,7 +264,7 @@ class LabApp(App[int]):
             training.asked = None
 
     def _ask(self, asked: Asked) -> None:
-        from shakespeare_tui.ui.confirm import ConfirmDialog
+        from shakespeare_tui.ui.dialogs import ConfirmDialog
 
         def answer(is_yes: bool | None) -> None:
             asked.answer(bool(is_yes))

@@ -1,6 +1,23 @@
 """The lab's colours: four themes, and series colours that colour-blind eyes tell apart."""
 
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.theme import Theme
+
+from shakespeare_tui.ui.settings import DEFAULT_THEME, Settings
+from shakespeare_tui.ui.widgets.text_glyphs import glyph
+from shakespeare_tui.visible_text import is_harmless
+
+if TYPE_CHECKING:
+    from textual.filter import LineFilter
+
+    from shakespeare_tui.ui.app import LabApp
 
 DARK, LIGHT, CONTRAST, CONTRAST_LIGHT = (
     "lab-dark",
@@ -127,3 +144,152 @@ _SERIES_ON_LIGHT = ("#4e83eb", "#d36f0b", "#143839", "#944089", "#4e5b00", "#440
 def series_colors(theme: Theme) -> tuple[str, ...]:
     """Colours of chart series in order, readable on the theme's background, as ``#rrggbb``."""
     return _SERIES_ON_DARK if theme.dark else _SERIES_ON_LIGHT
+
+
+class SafeFilter(LineFilter):
+    """Shows control characters, and those that turn the direction of writing, as pictures.
+
+    Widgets that lay out text of others make it visible themselves, so that it has the width that
+    they reckon with; whatever they forget is caught here, with the line as wide as it was.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Replace the text of segments, their styles untouched."""
+        if all(segment.text.isprintable() for segment in segments):
+            return segments
+        width = sum(cell_len(segment.text) for segment in segments)
+        shown = [Segment(_shown(text), style, control) for text, style, control in segments]
+        return Segment.adjust_line_length(shown, width)
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if is_harmless(c) else glyph(c) for c in text)
+
+
+_GROUPS = {
+    "-": "─━┄┅┈┉╌╍╴╶╸╺╼╾═‐‑‒–—―−¯▔▁",
+    "|": "│┃┆┇┊┋╎╏╵╷╹╻╽╿║▏▎▍▕▐▌┫┣",
+    "+": "┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛┳┻╋╔╗╚╝╠╣╦╩╬┍┎┑┒┕┖┙┚┝┞┟┠┡┢┥┦┧┨┩┪",
+    "#": "█▇▆▅▓■▉▊▋▙▛▜▟",
+    "=": "▄▃▂▀▚▞▬≡",
+    ":": "▒⋮∶",
+    ".": "░·…⋅∙‥▖▗",
+    "'": "‘’‚‛′▘▝",
+    '"': "“”„‟″",
+    ">": "▶►▸»›→⟶❯≥➜",
+    "<": "◀◄◂«‹←⟵❮≤⏎↵",
+    "^": "▲▴△↑⌃⇑",
+    "v": "▼▾▽↓⌄✓✔⇓",
+    "*": "●◉•★☆∗✱",
+    "o": "○◌◦◯",
+    "x": "×✕✖✗✘",
+    "~": "≈∼",
+    "u": "µ",
+    " ": "\u00a0\u2007\u2009\u202f⠀",
+}
+_TABLE = {character: plain for plain, group in _GROUPS.items() for character in group}
+
+
+@lru_cache(4096)
+def to_ascii(text: str) -> str:
+    """``text`` in ASCII, as wide as before: letters lose accents, the rest turns to ?."""
+    return text if text.isascii() else "".join(map(_plain, text))
+
+
+@lru_cache(4096)
+def _plain(character: str) -> str:
+    if character.isascii():
+        return character
+    width = cell_len(character)
+    plain = _TABLE.get(character)
+    if plain is None and "\u2800" < character <= "\u28ff":
+        plain = ":"  # Braille dots, which charts are drawn with
+    if plain is None:
+        base = unicodedata.normalize("NFKD", character)[:1]
+        plain = base if base.isascii() else "?"
+    return (plain + " " * width)[:width]
+
+
+class AsciiFilter(LineFilter):
+    """Replaces what is not ASCII in everything that is drawn, Textual's own widgets included."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Replace the text of segments, their styles untouched."""
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
+
+
+_SAVE_AFTER_SECONDS = 1.0
+
+
+class Looks:
+    """Applies the settings to the app and the app's choices to the settings.
+
+    Args:
+        app: The app, constructed but not running yet.
+        settings: Remembered choices.
+
+    Attributes:
+        is_ascii: Whether only ASCII characters are drawn.
+        filters: What everything drawn goes through, besides Textual's own filters.
+    """
+
+    def __init__(self, app: "LabApp", settings: Settings) -> None:
+        self.is_ascii = False
+        self._app = app
+        self._settings = settings
+        self._is_save_pending = False
+        self.filters: list[LineFilter] = []
+        for theme in THEMES:
+            app.register_theme(theme)
+        is_known = settings.theme in app.available_themes
+        app.theme = settings.theme if is_known else DEFAULT_THEME
+        self.use_ascii(settings.ascii)
+
+    def follow(self) -> None:
+        """Remember themes chosen from now on, by whatever way."""
+        self._app.theme_changed_signal.subscribe(self._app, lambda _: self._theme_changed())
+
+    def _theme_changed(self) -> None:
+        if self._settings.theme != self._app.theme:
+            self._settings.theme, self._settings.is_changed = self._app.theme, True
+            self.save_later()
+
+    def choose_theme(self, name: str) -> None:
+        """Take a theme by name and remember it."""
+        self._app.theme = name
+
+    def choose_ascii(self, is_ascii: bool) -> None:
+        """Draw with ASCII characters only, or with all, and remember it."""
+        self._settings.ascii, self._settings.is_changed = is_ascii, True
+        self.use_ascii(is_ascii)
+        self.save_later()
+        for mode in self._app.MODES:
+            if mode in self._app.shown_modes:
+                for screen in self._app.get_screen_stack(mode):
+                    for widget in (screen, *screen.walk_children()):
+                        widget.refresh(layout=True)
+
+    def use_ascii(self, is_ascii: bool) -> None:
+        """Draw with ASCII characters only, or with all, without remembering it."""
+        self.is_ascii = is_ascii
+        self.filters[:] = [SafeFilter()]
+        if is_ascii:
+            self.filters.append(AsciiFilter())
+        self._app.set_class(is_ascii, "-ascii")
+
+    def save_later(self) -> None:
+        """Write the settings soon: several changes in a row are written once."""
+        if not self._is_save_pending:
+            self._is_save_pending = True
+            self._app.set_timer(_SAVE_AFTER_SECONDS, self.save)
+
+    def save(self) -> None:
+        """Write the settings now, if anything changed; a failure is told once."""
+        self._is_save_pending = False
+        try:
+            self._settings.save()
+        except OSError as error:
+            self._settings.is_changed = False
+            self._app.say(f"the settings cannot be saved: {error}", is_error=True)

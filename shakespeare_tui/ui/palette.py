@@ -14,11 +14,9 @@ from textual.theme import ThemeProvider
 from textual.widgets import Input
 
 from shakespeare_tui.errors import RunFailedError, UserError
-from shakespeare_tui.output_file import write_output_file
+from shakespeare_tui.files import write_output_file
 from shakespeare_tui.ui.appearance import THEME_TITLES
-from shakespeare_tui.ui.closing import is_on_top, nothing_to_await
-from shakespeare_tui.ui.place import LabScreen
-from shakespeare_tui.ui.place_bar import PLACES
+from shakespeare_tui.ui.place import PLACES, LabScreen, is_on_top, nothing_to_await
 
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp
@@ -111,8 +109,7 @@ def choose_theme(app: "LabApp") -> None:
 
 def write_keymap(app: "LabApp") -> None:
     """Make ``keys.yaml`` with every action in it, and say where it is."""
-    from shakespeare_tui.ui.keymap_file import keymap_path
-    from shakespeare_tui.ui.keys import write_template
+    from shakespeare_tui.ui.keys import keymap_path, write_template
 
     path = keymap_path()
     try:

@@ -452,7 +452,7 @@ def test_a_text_without_end_is_refused(
     source: str, cli: CommandLine, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device is refused by its first bytes, a text that goes on by the limit."""
-    from shakespeare_tui.cli import text_input
+    from shakespeare_tui.cli import writing as text_input
 
     class Endless:
         def read(self, size: int) -> bytes:

@@ -273,7 +273,7 @@ def test_cores_and_memory_are_plausible() -> None:
 def test_torch_is_described_by_measuring() -> None:
     import torch
 
-    from shakespeare_tui.training.machine import describe_torch
+    from shakespeare_tui.training.device import describe_torch
 
     before = torch.get_rng_state()
     found = describe_torch()

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from trained_run import fingerprints, trained
 
 from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.shipped import shipped_folder
 from shakespeare_tui.training.checkpoints import load_model
 
 __all__ = ["trained"]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from real_cli import TINY, CommandLine
 from trained_run import trained
 
+from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.shipped import shipped_folder
 from shakespeare_tui.training.checkpoints import load_model
 
 __all__ = ["trained"]

@@ -6,13 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.config.config_draft_state import Origin, config_texts, preset_origin
-from shakespeare_tui.config.config_draft_store import DraftStore, draft_record, read_record
-from shakespeare_tui.config.config_field_text import read_text, write_text
-from shakespeare_tui.config.draft import ConfigDraft
+from shakespeare_tui.config.draft import (
+    ConfigDraft,
+    DraftStore,
+    Origin,
+    config_texts,
+    draft_record,
+    preset_origin,
+    read_record,
+)
 from shakespeare_tui.config.fields import config_fields, find_field
 from shakespeare_tui.config.load import ConfigError, load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.write import read_text, write_text
 from shakespeare_tui.errors import UserError
 
 MOST = 50

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import yaml
 
-from shakespeare_tui.config.config_schema import config_schema
 from shakespeare_tui.config.fields import ConfigField, config_fields, read_value
 from shakespeare_tui.config.guide import TUNING_GUIDE
+from shakespeare_tui.config.json_schema import config_schema
 from shakespeare_tui.config.load import (
     DEFAULT_PRESET,
     load_config,

@@ -5,10 +5,9 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.config.config_rules import broken_rules
 from shakespeare_tui.config.fields import ConfigField, config_fields, find_field
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.schema import Config, broken_rules
 from shakespeare_tui.config.write import config_to_yaml, write_scalar
 from shakespeare_tui.formatting import parse_duration
 

@@ -8,9 +8,14 @@ import torch
 from checkpoint_trees import weights
 
 from shakespeare_tui.config.estimate.advice import Machine, advise
-from shakespeare_tui.config.estimate.corpus import CorpusFigures, measure_corpus
-from shakespeare_tui.config.estimate.figures import Preflight, preflight
-from shakespeare_tui.config.estimate.memory import activation_bytes, estimate_memory
+from shakespeare_tui.config.estimate.figures import (
+    CorpusFigures,
+    Preflight,
+    activation_bytes,
+    estimate_memory,
+    measure_corpus,
+    preflight,
+)
 from shakespeare_tui.config.estimate.nearest_run import PastRun, PastRuns, nearest_run
 from shakespeare_tui.config.estimate.speed import Speeds, probe_config
 from shakespeare_tui.config.fields import find_field

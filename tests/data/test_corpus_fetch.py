@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shakespeare_tui.data import wheel
+from shakespeare_tui.data import download as wheel
 from shakespeare_tui.data.catalogue import CorpusEntry, PackageSource, UrlSource
-from shakespeare_tui.data.failures import FetchFailedError
-from shakespeare_tui.data.fetch import cached_path, fetch
+from shakespeare_tui.data.download import FetchFailedError, cached_path, fetch
 from shakespeare_tui.errors import CancelledError, UserError
 
 CONTENT = b"".join(b"line %d of the corpus\n" % i for i in range(20_000))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shakespeare_tui.data.inspect import inspect, ngrams
-from shakespeare_tui.data.inspect.inspect import inspect_corpus
-from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.text import DEFAULT_CHUNK_BYTES
+from shakespeare_tui.data.inspect import ngrams
+from shakespeare_tui.data.inspect import scan as inspect
+from shakespeare_tui.data.inspect.scan import inspect_corpus
+from shakespeare_tui.data.source import DEFAULT_CHUNK_BYTES, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
 
 

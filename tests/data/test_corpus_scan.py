@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from shakespeare_tui.data.inspect import scan
-from shakespeare_tui.data.inspect.inspect import inspect_corpus
-from shakespeare_tui.data.inspect.scan import scan_corpus
-from shakespeare_tui.data.inspect.speech_lengths import SpeechLengthScanner, length_bins
+from shakespeare_tui.data.inspect.scan import inspect_corpus, scan_corpus
+from shakespeare_tui.data.inspect.speeches import SpeechLengthScanner, length_bins
 from shakespeare_tui.data.inspect.words import WordCounter, thin_ranks, zipf_slope
-from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.text import TextSource
+from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
 
 

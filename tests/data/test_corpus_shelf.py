@@ -5,9 +5,9 @@ import pytest
 
 from shakespeare_tui.data.available import list_shelf, unchecked_items
 from shakespeare_tui.data.catalogue import CATALOGUE
-from shakespeare_tui.data.completion import common_start, complete_path
-from shakespeare_tui.data.fetch import cached_path
-from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.data.download import cached_path
+from shakespeare_tui.data.source import common_start, complete_path
+from shakespeare_tui.paths import shipped_folder
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shakespeare_tui.data.inspect import line_index
-from shakespeare_tui.data.inspect.byte_stream import ByteStream
-from shakespeare_tui.data.inspect.line_index import LineIndex, LineIndexBuilder
-from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.text import TextSource
+from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineIndexBuilder
+from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.errors import UserError
 
 

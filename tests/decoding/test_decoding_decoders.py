@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding import Decoder, PlainDecoder, make_decoder
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder
-from shakespeare_tui.decoding.packing import packed
+from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
 from shakespeare_tui.decoding.torch_decoder import RereadingDecoder
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer

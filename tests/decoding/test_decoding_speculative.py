@@ -17,7 +17,7 @@ from shakespeare_tui.decoding import (
     generate_columns,
     generate_speculatively,
 )
-from shakespeare_tui.decoding.packing import packed
+from shakespeare_tui.decoding.cpu_decoder import packed
 from shakespeare_tui.decoding.speculative import accept
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer

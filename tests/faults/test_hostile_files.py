@@ -163,7 +163,7 @@ def test_a_hostile_config_ends_in_words(words: str, cli: CommandLine, tmp_path: 
 def test_hostile_settings_keys_and_drafts_never_keep_the_lab_from_opening(
     words: str, tmp_path: Path
 ) -> None:
-    from shakespeare_tui.ui.keymap_file import load_keymap
+    from shakespeare_tui.ui.keys import load_keymap
     from shakespeare_tui.ui.settings import Settings
 
     path = tmp_path / "file.yaml"

@@ -15,9 +15,14 @@ from shakespeare_tui.measures import (
     measure_text,
     open_reference,
 )
-from shakespeare_tui.measures.layout import measure_layout
-from shakespeare_tui.measures.loops import Loop, longest_loop
-from shakespeare_tui.measures.wording import distinct_share, real_word_rate, repeated_share
+from shakespeare_tui.measures.report import (
+    Loop,
+    distinct_share,
+    longest_loop,
+    measure_layout,
+    real_word_rate,
+    repeated_share,
+)
 
 PLAY = """First Citizen:
 Before we proceed any further, hear me speak.

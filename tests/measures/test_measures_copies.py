@@ -12,9 +12,8 @@ from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.measures import CorpusReference, Passage, open_reference
 from shakespeare_tui.measures import copies as copies_module
-from shakespeare_tui.measures.copies import Memorisation, find_copies
+from shakespeare_tui.measures.copies import Memorisation, find_copies, suffix_array
 from shakespeare_tui.measures.reference import write_reference
-from shakespeare_tui.measures.suffixes import suffix_array
 
 
 def source_of(path: Path, text: str) -> TextSource:
@@ -72,7 +71,7 @@ class TestSuffixArray:
     def test_long_repetitions_in_many_parts(
         self, period: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("shakespeare_tui.measures.suffixes._LEAST_PART", 50)
+        monkeypatch.setattr("shakespeare_tui.measures.copies._LEAST_PART", 50)
         unit = np.random.default_rng(period).integers(1, 60, period)
         ids = np.tile(unit, 4000 // period)[:3990].astype(np.uint8)
         reported: list[tuple[int, int | None]] = []

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.models.functions import relu_squared, rms_norm, rotate
-from shakespeare_tui.models.transformer import rotary_table
+from shakespeare_tui.models.transformer import relu_squared, rms_norm, rotary_table, rotate
 
 
 def doubles(*shape: int, seed: int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-from shakespeare_tui.runs.bounded_list import BoundedList
+from shakespeare_tui.runs.series import BoundedList
 
 
 def test_a_short_list_keeps_everything_in_order():

@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 from diagnosis_streams import eval_event, step_event
 
-from shakespeare_tui.runs.event_checks import is_sound
 from shakespeare_tui.runs.events import (
     CheckpointSaved,
     CommandApplied,
@@ -14,6 +13,7 @@ from shakespeare_tui.runs.events import (
     RunStarted,
     SampleGenerated,
     event_from_json,
+    is_sound,
 )
 
 SOUND: list[Event] = [

@@ -20,8 +20,7 @@ from shakespeare_tui.runs.editing import (
     rename_run,
 )
 from shakespeare_tui.runs.folder import RunFolder, find_checkpoint, find_run, list_runs
-from shakespeare_tui.runs.notes import RunNotes, read_notes, write_notes
-from shakespeare_tui.runs.run_names import RunNames
+from shakespeare_tui.runs.notes import RunNames, RunNotes, read_notes, write_notes
 
 __all__ = ["trained"]
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from shakespeare_tui.runs.smoothing import SMOOTHING_STEPS, SmoothedSeries
+from shakespeare_tui.runs.series import SMOOTHING_STEPS, SmoothedSeries
 
 
 def weighted_means(values, smoothing_steps):

@@ -8,7 +8,7 @@ import torch
 from trained_run import trained
 from training_runs import make_config
 
-from shakespeare_tui.config.estimate.memory import estimate_memory
+from shakespeare_tui.config.estimate.figures import estimate_memory
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.decoding import make_decoder
 from shakespeare_tui.errors import CancelledError, UserError

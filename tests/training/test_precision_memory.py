@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shakespeare_tui.paths import cache_folder
-from shakespeare_tui.training.precision_memory import remembered_precision
+from shakespeare_tui.training.device import remembered_precision
 
 CPU = torch.device("cpu")
 

@@ -47,8 +47,8 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint
-from shakespeare_tui.training.boundary import Boundary
 from shakespeare_tui.training.checkpoints import read_tensors
+from shakespeare_tui.training.loop import Boundary
 from shakespeare_tui.training.resume import resumed_session
 from shakespeare_tui.training.session import Hooks, new_session
 

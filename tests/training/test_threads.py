@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_runs import make_config, train
 
-from shakespeare_tui.core_sharing import CORES, sharing_words
+from shakespeare_tui.machine import CORES, sharing_words
 from shakespeare_tui.runs.events import StepCompleted
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.threads import (

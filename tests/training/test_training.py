@@ -48,7 +48,7 @@ from shakespeare_tui.runs.events import (
 )
 from shakespeare_tui.runs.folder import RunFolder, find_checkpoint
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.training import boundary
+from shakespeare_tui.training import loop as boundary
 from shakespeare_tui.training.checkpoints import load_model, read_tensors
 from shakespeare_tui.training.evaluate import evaluate
 from shakespeare_tui.training.muon import Muon

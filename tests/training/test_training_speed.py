@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from shakespeare_tui.config.estimate.training_speed import (
+from shakespeare_tui.config.estimate.speed import (
     SPEED_STEPS,
     SpeedMeter,
     evaluation_seconds,

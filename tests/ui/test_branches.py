@@ -2,7 +2,7 @@
 
 import pytest
 
-from shakespeare_tui.ui.playground.branches import BranchTree
+from shakespeare_tui.ui.playground.surprise import BranchTree
 
 
 def test_a_branch_shares_the_text_before_it_and_remembers_what_it_replaced() -> None:

@@ -16,7 +16,7 @@ from trained_run import trained
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.measures import Memorisation, measure_text
-from shakespeare_tui.runs.compare.taste import read_verdicts
+from shakespeare_tui.runs.compare.blind_tests import read_verdicts
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.blind_test import TastingScreen

@@ -16,7 +16,7 @@ from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.notes import read_notes
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
-from shakespeare_tui.ui.confirm import ConfirmDialog
+from shakespeare_tui.ui.dialogs import ConfirmDialog
 
 __all__ = ["trained"]
 

@@ -12,7 +12,7 @@ from pictures import Pictured
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 
-from shakespeare_tui.runs.compare.taste import Verdict, append_verdict
+from shakespeare_tui.runs.compare.blind_tests import Verdict, append_verdict
 from shakespeare_tui.runs.editing import annotate_run
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp

@@ -10,12 +10,12 @@ from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from textual import events
 from textual.widgets import Input
 
-from shakespeare_tui.config.config_draft_state import config_texts
+from shakespeare_tui.config.draft import config_texts
 from shakespeare_tui.config.fields import config_fields
 from shakespeare_tui.config.load import load_config
-from shakespeare_tui.ui.config.config_rows import matches
+from shakespeare_tui.ui.config.form import matches
 from shakespeare_tui.ui.engine.training import TrainingController
-from shakespeare_tui.ui.messages import CorpusChosen
+from shakespeare_tui.ui.place import CorpusChosen
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 TALL = (100, 40)

@@ -8,7 +8,7 @@ import pytest
 from config_harness import add_run, edit_row, place, row
 from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 
-from shakespeare_tui.config.estimate.corpus import CorpusFigures
+from shakespeare_tui.config.estimate.figures import CorpusFigures
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError, RunFailedError
@@ -16,7 +16,7 @@ from shakespeare_tui.formatting import format_count
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.config import card as config_card
-from shakespeare_tui.ui.config.config_probe import SpeedMeasured
+from shakespeare_tui.ui.config.card import SpeedMeasured
 from shakespeare_tui.ui.engine.training import TrainingController
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]

@@ -11,7 +11,7 @@ if sys.platform == "win32":
 from pseudo_terminal import PseudoTerminal
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.config.config_editor import editor_command
+from shakespeare_tui.ui.config.files import editor_command
 
 # Writes 7 layers the first time, nonsense the second, and says so on the terminal it was given.
 EDITOR = """

@@ -9,11 +9,11 @@ from lab_harness import MakeApp, press, until
 from pictures import Pictured, Prepare
 from textual.pilot import Pilot
 
-from shakespeare_tui.config.config_draft_state import Origin
+from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.machine import Memory
 from shakespeare_tui.ui.config import card as config_card
-from shakespeare_tui.ui.config.config_probe import SpeedMeasured
+from shakespeare_tui.ui.config.card import SpeedMeasured
 
 
 @pytest.fixture(autouse=True)

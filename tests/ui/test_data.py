@@ -22,18 +22,17 @@ from textual.widgets import Input
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.data.inspect import scan
 from shakespeare_tui.data.inspect.characters import CorpusScanner
-from shakespeare_tui.data.inspect.inspect import inspect_corpus
+from shakespeare_tui.data.inspect.scan import inspect_corpus
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers import CharTokenizer
 from shakespeare_tui.data.windows import TextDataset
-from shakespeare_tui.shipped import shipped_folder
+from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.data.corpus_detail import CorpusDetail
 from shakespeare_tui.ui.data.corpus_list import CorpusList
-from shakespeare_tui.ui.data.corpus_progress import CorpusProgress
-from shakespeare_tui.ui.data.detail import TABS, CorpusTabs
+from shakespeare_tui.ui.data.detail import TABS, CorpusDetail, CorpusTabs
 from shakespeare_tui.ui.data.overview import overview_lines
-from shakespeare_tui.ui.messages import CorpusChosen
+from shakespeare_tui.ui.data.screen import CorpusProgress
+from shakespeare_tui.ui.place import CorpusChosen
 from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage

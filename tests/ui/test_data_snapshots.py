@@ -15,11 +15,10 @@ from textual.widgets import Input
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.inspect import scan
 from shakespeare_tui.data.inspect.characters import CorpusScanner
-from shakespeare_tui.shipped import shipped_folder
-from shakespeare_tui.ui.data.corpus_detail import CorpusDetail
+from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.data.corpus_list import CorpusList
-from shakespeare_tui.ui.data.corpus_progress import CorpusProgress
-from shakespeare_tui.ui.data.detail import CorpusTabs
+from shakespeare_tui.ui.data.detail import CorpusDetail, CorpusTabs
+from shakespeare_tui.ui.data.screen import CorpusProgress
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
 BROKEN = str(Path("data") / "broken.txt")

@@ -17,9 +17,13 @@ from shakespeare_tui.data.inspect.line_index import Row
 from shakespeare_tui.data.inspect.scan import ScanState, scan_corpus
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers import CharTokenizer
-from shakespeare_tui.ui.data.text_layout import ScreenLine, TextLayout
-from shakespeare_tui.ui.data.text_places import end_place, moved_place
-from shakespeare_tui.ui.data.text_view import TextView
+from shakespeare_tui.ui.data.text_view import (
+    ScreenLine,
+    TextLayout,
+    TextView,
+    end_place,
+    moved_place,
+)
 from shakespeare_tui.ui.widgets.text_glyphs import glyph, glyphs, wrap
 
 WIDTH, HEIGHT = 60, 12

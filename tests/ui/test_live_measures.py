@@ -14,10 +14,10 @@ from trained_run import trained
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.measures import Measures, measure_text
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.ui.engine import live_measures
 from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import writing as live_measures
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.engine.live_measures import MOST_CHARACTERS, LiveMeasures, pause_after
+from shakespeare_tui.ui.engine.writing import MOST_CHARACTERS, LiveMeasures, pause_after
 
 __all__ = ["trained"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shakespeare_tui.measures import measure_text
-from shakespeare_tui.ui.playground.measure_lines import SHOWN, measure_lines
+from shakespeare_tui.ui.playground.columns_strip import SHOWN, measure_lines
 
 LOOP = "ROMEO:\n" + "the the the the the\n" * 20
 

@@ -4,8 +4,8 @@ import gc
 
 import pytest
 
-from shakespeare_tui.ui.quiet_collection import QuietCollection
-from shakespeare_tui.ui.train.pace import Pace
+from shakespeare_tui.ui.app import QuietCollection
+from shakespeare_tui.ui.train.screen import Pace
 
 
 class Clocks:

@@ -24,8 +24,8 @@ from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.playground.columns_strip import TextColumn
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
-from shakespeare_tui.ui.playground.text_column import TextColumn
 from shakespeare_tui.ui.settings import Settings
 
 __all__ = ["trained"]

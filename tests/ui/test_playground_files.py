@@ -17,8 +17,8 @@ from shakespeare_tui.ui.engine import scoring as bridge_reading
 from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.batch import read_speakers
-from shakespeare_tui.ui.playground.reading_view import ReadingView
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+from shakespeare_tui.ui.playground.surprise import ReadingView
 from shakespeare_tui.ui.widgets.path_dialog import PathDialog
 
 Write = Callable[[GenerationRequest, GenerationJob], None]

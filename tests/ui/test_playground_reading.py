@@ -20,9 +20,8 @@ from shakespeare_tui.ui.engine import scoring as bridge_reading
 from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation
-from shakespeare_tui.ui.playground.reading_text import surprise_levels
-from shakespeare_tui.ui.playground.reading_view import ReadingView
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+from shakespeare_tui.ui.playground.surprise import ReadingView, surprise_levels
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 
 __all__ = ["trained"]

@@ -14,8 +14,8 @@ from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import scoring as bridge_reading
 from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.playground.columns_strip import TextColumn
 from shakespeare_tui.ui.playground.surprise import ReadingDesk
-from shakespeare_tui.ui.playground.text_column import TextColumn
 
 Taking = Callable[..., Awaitable[None]]
 

@@ -29,7 +29,7 @@ from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import trainer_thread as bridge
 from shakespeare_tui.ui.engine.training import TrainingController
-from shakespeare_tui.ui.place_bar import PLACES
+from shakespeare_tui.ui.place import PLACES
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
 

@@ -22,11 +22,9 @@ from shakespeare_tui.runs.commands import GenerateSample, Stop
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.appearance import THEMES, series_colors
 from shakespeare_tui.ui.engine.training import Ended, TrainingController
-from shakespeare_tui.ui.key_line import KeyLine
-from shakespeare_tui.ui.keymap_file import is_key, load_keymap
-from shakespeare_tui.ui.leave import LeaveDialog
-from shakespeare_tui.ui.place import LabScreen
-from shakespeare_tui.ui.place_bar import PLACES
+from shakespeare_tui.ui.keys import is_key, load_keymap
+from shakespeare_tui.ui.leaving import LeaveDialog
+from shakespeare_tui.ui.place import PLACES, KeyLine, LabScreen
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 

@@ -9,7 +9,7 @@ from streams import finished_run, healthy_run, make_run
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.config.form import ConfigForm
-from shakespeare_tui.ui.place_bar import PLACES
+from shakespeare_tui.ui.place import PLACES
 from shakespeare_tui.ui.train.figures import RunNumbers
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.ui.widgets.stream_lines import StreamLines
+from shakespeare_tui.ui.widgets.stream_text import StreamLines
 
 TEXTS = st.text(st.sampled_from("ab \n中é"), max_size=60)
 

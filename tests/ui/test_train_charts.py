@@ -10,10 +10,15 @@ from streams import BASELINES, busy_run, command, healthy_run, long_run, step_ev
 
 from shakespeare_tui.runs.events import RunStarted
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.ui.widgets.loss_chart import stable_slots
-from shakespeare_tui.ui.widgets.loss_picture import ASCII, LossSpec, Overlay, draw_loss
+from shakespeare_tui.ui.widgets.loss_chart import (
+    ASCII,
+    LossSpec,
+    Overlay,
+    Viewport,
+    draw_loss,
+    stable_slots,
+)
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
-from shakespeare_tui.ui.widgets.viewport import Viewport
 
 
 def curve(x, y, mark="*", is_line=True, style=None) -> Curve:

@@ -14,10 +14,9 @@ from shakespeare_tui.runs.event_log import truncate_after
 from shakespeare_tui.runs.events import RunStarted
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.ui.train import train_questions as questions
-from shakespeare_tui.ui.train.replay_view import ReplayView, open_view
+from shakespeare_tui.ui.train import steering as questions
 from shakespeare_tui.ui.train.result_card import result_content
-from shakespeare_tui.ui.train.run_view import AttachedView
+from shakespeare_tui.ui.train.run_view import AttachedView, ReplayView, open_view
 
 
 def same(history: RunHistory, other: RunHistory) -> bool:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shakespeare_tui.config.estimate.figures import Preflight
-from shakespeare_tui.config.estimate.memory import TIGHT_SHARE
+from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, Preflight
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import format_count, format_duration
 

@@ -1,13 +1,226 @@
 """The figures of a run before it is trained: size, data, speed and time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shakespeare_tui.config.estimate.corpus import CorpusFigures
-from shakespeare_tui.config.estimate.memory import MemoryEstimate, estimate_memory
-from shakespeare_tui.config.estimate.training_speed import MOST_OF_BUDGET, evaluation_seconds
-from shakespeare_tui.config.schema import Config
-from shakespeare_tui.models.parameters import parameter_counts
+from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_seconds
+from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.data.catalogue import CATALOGUE
+from shakespeare_tui.data.source import TextSource, locate_corpus
+from shakespeare_tui.data.windows import check_length, check_vocabulary
+from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.models.parameters import count_parameters, parameter_counts
+
+_MOST_BYTES = 32 * 1024 * 1024
+_USUAL_VOCAB_SIZE = 65
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFigures:
+    """What the pre-flight figures need of a corpus.
+
+    Attributes:
+        characters: Its length; None where it is not known.
+        vocab_size: Distinct characters, or a usual number where it is not known.
+        is_exact: Whether all of it was read.
+        note: What the user should know of it, one line; empty where there is nothing to say.
+        is_missing: Training could not begin: ``note`` says why.
+    """
+
+    characters: int | None = None
+    vocab_size: int = _USUAL_VOCAB_SIZE
+    is_exact: bool = False
+    note: str = ""
+    is_missing: bool = False
+
+    def problem(self, val_fraction: float, seq_len: int) -> str:
+        """Why training on it could not begin, one line; empty where nothing is in the way."""
+        if self.is_missing:
+            return self.note
+        if self.characters is None:
+            return ""
+        try:
+            check_length(self.characters, val_fraction, seq_len)
+            if self.is_exact:
+                check_vocabulary(self.vocab_size)
+        except UserError as error:
+            return str(error)
+        return ""
+
+
+def measure_corpus(
+    spec: str, cancelled: Callable[[], bool] = lambda: False, most_bytes: int = _MOST_BYTES
+) -> CorpusFigures:
+    """Read up to ``most_bytes`` of a corpus; nothing is fetched, and no problem is an error.
+
+    Args:
+        spec: As ``data.corpus``.
+        cancelled: Polled between pieces.
+        most_bytes: What is longer is read in part, and its figures are estimates.
+
+    Raises:
+        CancelledError: ``cancelled`` became true.
+    """
+    try:
+        source = locate_corpus(spec)
+        if source is None:
+            size = CATALOGUE[spec].size_bytes
+            note = f"{spec} is not fetched yet"
+            return CorpusFigures(characters=size, note=note)
+        return _scan(source, cancelled, most_bytes)
+    except UserError as error:
+        return CorpusFigures(note=str(error), is_missing=True)
+
+
+def _scan(source: TextSource, cancelled: Callable[[], bool], most_bytes: int) -> CorpusFigures:
+    characters: set[str] = set()
+    count = bytes_read = 0
+    for text in source.iter_text():
+        if cancelled():
+            raise CancelledError("reading the corpus was cancelled")
+        characters.update(text)
+        count += len(text)
+        bytes_read += len(text.encode("utf-8", "surrogatepass"))
+        if bytes_read >= most_bytes and bytes_read < source.size_bytes:
+            whole = round(count * source.size_bytes / bytes_read)
+            note = f"{source.name} is large: figures from its first {bytes_read // 2**20} MiB"
+            return CorpusFigures(characters=whole, vocab_size=len(characters), note=note)
+    return CorpusFigures(characters=count, vocab_size=len(characters), is_exact=True)
+
+
+TIGHT_SHARE = 0.8
+"""Of the free memory; what takes more may push other programs, or itself, out."""
+
+_FULL_BYTES = 4
+_TOKEN_ID_BYTES = 8
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes beside the program itself (some 300 MB, most of it torch)."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    """States of the optimiser, and averaged weights where ``ema_decay`` keeps them."""
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All together: an upper bound, as gradients grow while activations are given up."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    def words(self, available: int) -> str:
+        """What training takes, and what there is."""
+        return (
+            f"training takes about {format_bytes(self.total)} of memory, and "
+            f"{format_bytes(available)} are free"
+        )
+
+    def parts(self) -> str:
+        """What the memory is for."""
+        return (
+            f"weights {format_bytes(self.weights)}, gradients {format_bytes(self.gradients)}, "
+            f"optimiser {format_bytes(self.optimizer)}, activations "
+            f"{format_bytes(self.activations)}"
+        )
+
+
+def estimate_memory(
+    config: Config, vocab_size: int, *, is_half: bool = False, is_fused: bool = False
+) -> MemoryEstimate:
+    """The memory of one training step at its peak.
+
+    Args:
+        config: What would be trained.
+        vocab_size: Number of token ids.
+        is_half: Matrix products run in bfloat16.
+        is_fused: Attention and dropout have fused kernels, as on CUDA devices.
+    """
+    parameters = count_parameters(config.model, vocab_size)
+    return MemoryEstimate(
+        weights=parameters * _FULL_BYTES,
+        gradients=parameters * _FULL_BYTES,
+        optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
+        activations=activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused),
+    )
+
+
+def _optimizer_elements(config: Config, vocab_size: int) -> int:
+    """Two running means a parameter for Adam, one for momentum; Muon has one for the matrices."""
+    training = config.training
+    counts = parameter_counts(config.model, vocab_size)
+    parameters = sum(counts.values())
+    averaged = parameters if training.ema_decay else 0
+    if training.optimizer == "sgd":
+        return averaged + (parameters if training.momentum else 0)
+    by_muon = _matrix_elements(config.model) if training.optimizer == "muon" else 0
+    return averaged + 2 * parameters - by_muon
+
+
+def _matrix_elements(model: ModelConfig) -> int:
+    """Elements of the blocks' matrices, without biases."""
+    matrices = 3 if model.activation == "swiglu" else 2
+    width = model.d_model
+    return model.n_layers * (4 * width * width + matrices * width * model.feedforward_width)
+
+
+def activation_bytes(
+    config: Config, vocab_size: int, *, is_half: bool = False, is_fused: bool = False
+) -> int:
+    """Bytes of activations at the peak of a step; the module says what is counted."""
+    model = config.model
+    tokens = config.training.batch_size * config.seq_len
+    half = 2 if is_half else _FULL_BYTES
+    width, inner, heads = model.d_model, model.feedforward_width, model.n_heads
+    attention = _attention_bytes(config, half, is_fused)
+    mask = (1 if is_fused else half) * width if model.dropout else 0
+    embedding_mask = (1 if is_fused else _FULL_BYTES) * width if model.dropout else 0
+    norm = _norm_bytes(model, half)
+    gates = 2 if model.activation == "swiglu" else 1
+    feedforward = 2 * gates * half * inner
+    if gates == 2 and is_half:
+        feedforward += half * width
+    kept = model.n_layers * (2 * norm + attention + feedforward + 2 * mask)
+    kept += norm + embedding_mask + _FULL_BYTES * vocab_size + 2 * _TOKEN_ID_BYTES
+    given_up = _FULL_BYTES * (vocab_size + width)
+    transient = max(2 * _FULL_BYTES * vocab_size, half * gates * inner - given_up)
+    if _is_unfused(config, is_fused):
+        given_up += feedforward + norm + mask
+        transient = max(transient, _FULL_BYTES * heads * config.seq_len - given_up)
+    copies = _matrix_elements(model) + width * vocab_size if is_half else 0
+    return tokens * (kept + transient) + copies * half
+
+
+def _is_unfused(config: Config, is_fused: bool) -> bool:
+    return config.model.dropout > 0 and not is_fused
+
+
+def _norm_bytes(model: ModelConfig, half: int) -> int:
+    statistics = 2 if model.norm == "layernorm" else 1
+    return _FULL_BYTES * (model.d_model + statistics) + half * model.d_model
+
+
+def _attention_bytes(config: Config, half: int, is_fused: bool) -> int:
+    """What one block's attention keeps of a token."""
+    model = config.model
+    width, heads = model.d_model, model.n_heads
+    # Without fused kernels (CPU), autocast leaves attention in float32.
+    element = half if is_fused else _FULL_BYTES
+    is_cast = element != half
+    normed = _FULL_BYTES * 2 * (width + heads) if model.qk_norm else 0
+    by_matrices = _is_unfused(config, is_fused)
+    is_remade = model.positions == "rope" or model.qk_norm
+    if is_cast or by_matrices or not is_remade:
+        queries = 3 * element * width
+    else:
+        queries = 5 * element * width
+    if by_matrices:
+        return normed + queries + 3 * _FULL_BYTES * heads * config.seq_len + half * width
+    result = element * width + (half * width if is_cast else 0)
+    return normed + queries + result + _FULL_BYTES * heads
+
 
 EVALUATION_SHARE = 0.05
 """Time of evaluations as a share of the training between them; the trainer keeps them below it."""

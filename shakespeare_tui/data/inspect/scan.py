@@ -4,22 +4,188 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.inspect.byte_stream import ByteStream
-from shakespeare_tui.data.inspect.characters import CorpusScanner, TextStatistics, code_points
-from shakespeare_tui.data.inspect.inspect import Baselines, CorpusReport, Split, check_val_fraction
-from shakespeare_tui.data.inspect.line_index import LineIndex, LineIndexBuilder
-from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, capped_split, ngram_loss
-from shakespeare_tui.data.inspect.speech_lengths import SpeechLengthScanner
+from shakespeare_tui.data.inspect.characters import (
+    N_CODE_POINTS,
+    CorpusScanner,
+    TextStatistics,
+    code_points,
+)
+from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineIndexBuilder
+from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, baselines, capped_split, ngram_loss
+from shakespeare_tui.data.inspect.speeches import SpeechLengthScanner
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
-from shakespeare_tui.data.text import TextSource
+from shakespeare_tui.data.source import Report, TextSource
 from shakespeare_tui.errors import UserError, check_cancelled
+
+N_MOST_COMMON = 20
+N_RAREST = 20
+# Scanning takes most of the time; the second pass only has to find the text around the split.
+_SCAN_SHARE = 0.8
+_FEWEST_TRAINING_CHARACTERS = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sizes in characters of the parts, training first in time."""
+
+    val_fraction: float
+    train: int
+    validation: int
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Reference losses and the text they were taken from."""
+
+    losses: dict[str, float]
+    """Nats per character by model; empty where the text is too short for any."""
+    train: int
+    """Characters counted, the last of the training part."""
+    validation: int
+    """Characters predicted, the first of the validation part."""
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What ``inspect_corpus`` found."""
+
+    source: TextSource
+    sha256: str
+    statistics: TextStatistics
+    split: Split
+    baselines: Baselines
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain dictionaries, lists, strings and finite numbers."""
+        statistics = self.statistics
+        return {
+            "name": self.source.name,
+            "title": self.source.title,
+            "files": [str(path) for path in self.source.paths],
+            "size_bytes": self.source.size_bytes,
+            "sha256": self.sha256,
+            "characters": statistics.characters,
+            "lines": statistics.lines,
+            "longest_line_characters": statistics.longest_line_characters,
+            "vocab_size": statistics.vocab_size,
+            "vocabulary": list(statistics.vocabulary),
+            "shares": asdict(statistics.shares),
+            "most_common": [asdict(c) for c in statistics.most_common(N_MOST_COMMON)],
+            "rarest": [asdict(c) for c in statistics.rarest(N_RAREST)],
+            "play": asdict(statistics.play) if statistics.play else None,
+            "split": asdict(self.split),
+            "baselines": self.baselines.losses,
+            "baseline_characters": {
+                "train": self.baselines.train,
+                "validation": self.baselines.validation,
+            },
+            "first_lines": list(statistics.first_lines),
+        }
+
+
+def inspect_corpus(
+    source: TextSource,
+    val_fraction: float = 0.1,
+    report: Report | None = None,
+    cancelled: Event | None = None,
+) -> CorpusReport:
+    """Read a corpus twice, streaming, and measure it; memory does not grow with its size.
+
+    The split is at ``int((1 - val_fraction) * n)`` of its n characters, in time order. Reference
+    losses of a long corpus are taken from the text around the split.
+
+    Args:
+        source: The corpus.
+        val_fraction: Share of the text, at its end, kept for validation.
+        report: Told about the work done, in units of the corpus's bytes.
+        cancelled: Set it from another thread to call the inspection off.
+
+    Raises:
+        UserError: A file is not readable UTF-8 text, there is none in it, or ``val_fraction`` is
+            not between 0 and 1.
+        CancelledError: ``cancelled`` was set.
+    """
+    check_val_fraction(val_fraction)
+    report = report or (lambda done, total: None)
+    cancelled = cancelled or Event()
+    scanner = CorpusScanner()
+    hasher = hashlib.sha256()
+    scan_report = _part_of(report, source.size_bytes, 0.0, _SCAN_SHARE)
+    for text in source.iter_text(hasher=hasher, report=scan_report):
+        check_cancelled(cancelled.is_set, "the inspection")
+        scanner.feed(text)
+    statistics = scanner.snapshot()
+    if statistics.characters == 0:
+        raise UserError(f"{source.title} has no characters; name a file with some text in it")
+    n_train = int((1 - val_fraction) * statistics.characters)
+    split = Split(val_fraction, n_train, statistics.characters - n_train)
+    second_report = _part_of(report, source.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
+    measured = _measure_baselines(source, statistics, split, second_report, cancelled)
+    report(source.size_bytes, source.size_bytes)
+    return CorpusReport(source, hasher.hexdigest(), statistics, split, measured)
+
+
+def check_val_fraction(val_fraction: float) -> None:
+    """Refuse a share that leaves nothing to train on or nothing to validate with.
+
+    Raises:
+        UserError: It does not lie between 0 and 1.
+    """
+    if not 0 < val_fraction < 1:
+        raise UserError(f"the validation fraction must lie between 0 and 1, not {val_fraction:g}")
+
+
+def _measure_baselines(
+    source: TextSource,
+    statistics: TextStatistics,
+    split: Split,
+    report: Report,
+    cancelled: Event,
+) -> Baselines:
+    n_train, n_val = capped_split(split.train, split.validation, MAX_TOKENS)
+    if n_train < _FEWEST_TRAINING_CHARACTERS or n_val == 0:
+        return Baselines({}, 0, 0)
+    ids_of_codes = np.zeros(N_CODE_POINTS, np.int32)
+    codes = code_points(statistics.vocabulary)
+    ids_of_codes[codes] = np.arange(len(codes), dtype=np.int32)
+    tokens = np.empty(n_train + n_val, np.int32)
+    filled = 0
+    start = split.train - n_train
+    for piece in _characters_between(source, start, split.train + n_val, report, cancelled):
+        tokens[filled : filled + len(piece)] = ids_of_codes[piece]
+        filled += len(piece)
+    if filled < len(tokens):
+        raise UserError(f"{source.title} became shorter while it was read; try again")
+    losses = baselines(tokens[:n_train], tokens[n_train:], statistics.vocab_size)
+    return Baselines(losses, n_train, n_val)
+
+
+def _characters_between(
+    source: TextSource, start: int, stop: int, report: Report, cancelled: Event
+) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    """Yield the code points of the characters from ``start`` up to ``stop``."""
+    position = 0
+    for text in source.iter_text(report=report):
+        check_cancelled(cancelled.is_set, "the inspection")
+        end = position + len(text)
+        if end > start:
+            yield code_points(text[max(0, start - position) : stop - position])
+        if end >= stop:
+            return
+        position = end
+
+
+def _part_of(report: Report, size_bytes: int, begun: float, share: float) -> Report:
+    """A report for a pass that is ``share`` of the whole work, after the ``begun`` share."""
+    return lambda done, total: report(int(begun * size_bytes + share * done), size_bytes)
+
 
 # Pieces are small, so that a thread that draws never waits long for this one.
 _CHUNK_BYTES = 1 << 18

@@ -10,7 +10,7 @@ from shakespeare_tui.formatting import perplexity
 from shakespeare_tui.runs.catalog import CheckpointEntry, RunEntry
 from shakespeare_tui.runs.compare.blind_tests import Rating
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.runs.run_names import RunNames
+from shakespeare_tui.runs.notes import RunNames
 
 FigureKind = Literal["text", "loss", "count", "bytes", "age", "points", "config"]
 Value = float | str | None

@@ -1,13 +1,16 @@
 """Summaries of the text that steps keep up as it grows, instead of reading it again each token."""
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shakespeare_tui.sampling.arrays import FloatArray, IntArray
+from shakespeare_tui.sampling.arrays import MINUS_INFINITY, FloatArray, IntArray
 from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 _LEAST_CAPACITY = 256
 
@@ -116,3 +119,172 @@ class EndMatches(RunningSummary):
         lengths += 1
         lengths *= earlier == tokens[:, place, None]
         return rows
+
+
+_LARGEST_PENALTY = 1e20
+_LONGEST = 1_000_000
+_LAST = "How many of the last tokens count, prompt included; 0 is the whole text."
+
+
+class CountingStep(Step):
+    """A step that weighs tokens by how often they are in the text."""
+
+    last: int
+
+    def start(self, streams: int) -> TokenCounts:
+        """Nothing is counted yet."""
+        return TokenCounts(self.last)
+
+    def counts(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """How often each token [B, V] is among the last."""
+        counts: FloatArray = situation.state.of(situation, logits.shape[1])
+        return counts
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How much of the text was counted."""
+        counts = situation.state.of(situation, vocab_size)
+        return f"{int(counts.sum()):,} counted"
+
+
+@register("repetition_penalty", title="Repetition penalty", paper="arXiv:1909.05858")
+@dataclass(frozen=True)
+class RepetitionPenalty(CountingStep):
+    """Divide positive and multiply negative logits of tokens that are in the text; 1 does nothing.
+
+    Over a whole text of characters 1.1 is already much.
+    """
+
+    penalty: float = real(1.1, 0, _LARGEST_PENALTY, 0.05, "The divisor.", excludes_low=True)
+    last: int = whole(0, 0, _LONGEST, 16, _LAST)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Penalise ``logits`` [B, V]; equals ``transformers``' RepetitionPenaltyLogitsProcessor."""
+        if self.penalty == 1:
+            return logits
+        # Bounded, so that it leaves no infinities, whose difference is no number.
+        penalty = max(self.penalty, 1 / _LARGEST_PENALTY)
+        penalised = np.where(logits > 0, logits / penalty, logits * penalty)
+        return np.where(self.counts(logits, situation) > 0, penalised, logits)
+
+
+@register("presence_penalty", title="Presence penalty", paper="OpenAI API")
+@dataclass(frozen=True)
+class PresencePenalty(CountingStep):
+    """Lower the logits of tokens among the last ones by a fixed amount; below 0 raises them.
+
+    The last 64 characters hold about 20 different ones, so that the others gain by it.
+    """
+
+    penalty: float = real(0.5, -10, 10, 0.1, "Subtracted from the logit of tokens already seen.")
+    last: int = whole(64, 0, _LONGEST, 16, _LAST)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Subtract ``penalty`` from ``logits`` [B, V] of tokens that have been used."""
+        used = self.counts(logits, situation) > 0
+        return np.where(used, logits - np.float32(self.penalty), logits)
+
+
+@register("frequency_penalty", title="Frequency penalty", paper="OpenAI API")
+@dataclass(frozen=True)
+class FrequencyPenalty(CountingStep):
+    """Lower the logits of tokens by an amount for each time they are among the last ones.
+
+    Blanks and e stand some ten times in 64 characters: 0.1 already takes 1 from their logits.
+    """
+
+    penalty: float = real(0.1, -10, 10, 0.02, "Subtracted from the logit once per occurrence.")
+    last: int = whole(64, 0, _LONGEST, 16, _LAST)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Subtract ``penalty`` · count from ``logits`` [B, V]."""
+        return logits - self.counts(logits, situation) * np.float32(self.penalty)
+
+
+# Rows, tokens and lengths of the matches that would go on.
+Continuations = tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]
+
+
+def _continuations(logits: FloatArray, situation: Situation, least: int) -> Continuations:
+    """Where matches of ``least`` tokens or more end, which token followed, and their lengths."""
+    tokens, matches = situation.tokens, situation.state
+    length = tokens.shape[1]
+    lengths = matches.of(situation, logits.shape[1])[:, : matches.distances(length)]
+    rows, columns = np.nonzero(lengths >= least)
+    return rows, tokens[rows, length - 1 - columns], lengths[rows, columns]
+
+
+def _longest_repeat(situation: Situation, vocab_size: int) -> str:
+    matches, length = situation.state, situation.tokens.shape[1]
+    lengths = matches.of(situation, vocab_size)[:, : matches.distances(length)]
+    return f"repeats {int(lengths.max(initial=0)):,}"
+
+
+@register("dry", title="DRY (don't repeat yourself)", paper="llama.cpp")
+@dataclass(frozen=True)
+class Dry(Step):
+    """Lower the logits of tokens that would go on repeating a passage, the more the longer it is.
+
+    A token that continues a repeat of n last tokens loses multiplier · base^(n − allowed), if n is
+    at least ``allowed``. A character is about a fifth of a word, and names and stock phrases must
+    be free to come back: hence 20 where tools for words allow 2. Token ids carry no text, so that
+    nothing (such as a line's end) breaks a repeat.
+    """
+
+    multiplier: float = real(0.8, 0, 100, 0.1, "Penalty where a repeat reaches the allowed length.")
+    base: float = real(1.75, 1, 10, 0.05, "Growth of the penalty with each further token.")
+    allowed: int = whole(20, 1, 10_000, 1, "Longest repeat without penalty.")
+    last: int = whole(1024, 0, 1_000_000, 64, "How many tokens to look back; 0 is the whole text.")
+
+    @property
+    def _largest_exponent(self) -> int:
+        """Beyond, the loss grows no more: it is already out of all proportion."""
+        return int(math.log(_LARGEST_PENALTY) / math.log(self.base)) if self.base > 1.001 else 0
+
+    def start(self, streams: int) -> EndMatches:
+        """Nothing is read yet."""
+        return EndMatches(self.last, self.allowed + self._largest_exponent)
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How long a repeat the end of the text is."""
+        return _longest_repeat(situation, vocab_size)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Subtract from ``logits`` [B, V] what the longest repeat costs each token."""
+        rows, tokens, lengths = _continuations(logits, situation, self.allowed)
+        if not len(rows):
+            return logits
+        exponents = np.minimum(lengths - self.allowed, self._largest_exponent)
+        losses = np.zeros(logits.shape)
+        np.maximum.at(losses, (rows, tokens), self.multiplier * self.base**exponents)
+        return logits - losses.astype(np.float32)
+
+
+@register("no_repeat_ngram", title="No repeated n-gram", paper="arXiv:1705.04304")
+@dataclass(frozen=True)
+class NoRepeatNgram(Step):
+    """Let no run of n tokens come twice in a text, the prompt included.
+
+    With characters n must be longer than any name or phrase that may recur: a heading such as
+    ``BOLINGBROKE:`` is 12. Where nothing else would be left, the step does nothing.
+    """
+
+    n: int = whole(24, 1, 10_000, 1, "Length of the n-grams that may not repeat.")
+
+    def start(self, streams: int) -> EndMatches:
+        """Nothing is read yet."""
+        return EndMatches(0, self.n - 1)
+
+    def note(self, situation: Situation, vocab_size: int) -> str:
+        """How long a repeat the end of the text is."""
+        return _longest_repeat(situation, vocab_size)
+
+    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+        """Drop from ``logits`` [B, V] what would end a run that was there before."""
+        rows, tokens, _ = _continuations(logits, situation, self.n - 1)
+        if not len(rows):
+            return logits
+        shaped = logits.copy()
+        shaped[rows, tokens] = MINUS_INFINITY
+        is_empty = np.maximum.reduce(shaped, axis=1) == MINUS_INFINITY
+        shaped[is_empty] = logits[is_empty]
+        return shaped

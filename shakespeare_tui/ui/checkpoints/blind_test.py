@@ -10,9 +10,8 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from shakespeare_tui.runs.compare.blind_tests import Game
-from shakespeare_tui.runs.compare.items import CheckpointItem
-from shakespeare_tui.runs.compare.taste import (
+from shakespeare_tui.runs.compare.blind_tests import (
+    Game,
     Verdict,
     append_verdict,
     games_now,
@@ -20,7 +19,8 @@ from shakespeare_tui.runs.compare.taste import (
     ratings_of,
     read_verdicts,
 )
-from shakespeare_tui.runs.run_names import RunNames
+from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.notes import RunNames
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter

@@ -11,9 +11,9 @@ from textual.message import Message
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.ui.checkpoints.checkpoint_cells import TableLine
 from shakespeare_tui.ui.checkpoints.listing import ListingScreen
-from shakespeare_tui.ui.confirm import ConfirmDialog
+from shakespeare_tui.ui.checkpoints.table import TableLine
+from shakespeare_tui.ui.dialogs import ConfirmDialog
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 

@@ -13,17 +13,19 @@ from textual.widgets import Static
 
 from shakespeare_tui.formatting import counted
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
-from shakespeare_tui.runs.compare.blind_tests import Rating
-from shakespeare_tui.runs.compare.differences import Texts
+from shakespeare_tui.runs.compare.blind_tests import Rating, games_now, ratings_of, read_verdicts
 from shakespeare_tui.runs.compare.items import GREATEST_FIRST, CheckpointItem, items_of, sort_items
 from shakespeare_tui.runs.compare.query import Query, parse_query, without_begun_name
 from shakespeare_tui.runs.compare.recommendation import Copies, Recommendation, recommend
-from shakespeare_tui.runs.compare.taste import games_now, ratings_of, read_verdicts
-from shakespeare_tui.runs.run_names import RunNames
-from shakespeare_tui.ui.checkpoints.checkpoint_cells import TableLine
-from shakespeare_tui.ui.checkpoints.checkpoint_words import about_text, recommendation_text
+from shakespeare_tui.runs.compare.settings import Texts
+from shakespeare_tui.runs.notes import RunNames
 from shakespeare_tui.ui.checkpoints.filter_bar import FilterBar
-from shakespeare_tui.ui.checkpoints.table import CheckpointTable
+from shakespeare_tui.ui.checkpoints.table import (
+    CheckpointTable,
+    TableLine,
+    about_text,
+    recommendation_text,
+)
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.compare.items import CheckpointItem, sort_items
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.runs.run_names import RunNames
+from shakespeare_tui.runs.notes import RunNames
 from shakespeare_tui.ui.checkpoints.blind_test import TastingScreen
 from shakespeare_tui.ui.checkpoints.comparing import ComparingScreen
 from shakespeare_tui.ui.checkpoints.copy_check import CopyCheck

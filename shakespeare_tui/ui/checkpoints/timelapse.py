@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from shakespeare_tui.formatting import format_loss
 from shakespeare_tui.runs.compare.items import CheckpointItem
-from shakespeare_tui.ui.checkpoints.compared_text import compared_text, difference_note
+from shakespeare_tui.ui.checkpoints.comparing import compared_text, difference_note
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter

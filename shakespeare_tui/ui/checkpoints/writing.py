@@ -9,8 +9,8 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from shakespeare_tui.core_sharing import sharing_words
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.machine import sharing_words
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter, Written

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.config.config_draft_state import Origin, preset_origin
-from shakespeare_tui.config.draft import ConfigDraft
+from shakespeare_tui.config.draft import ConfigDraft, Origin, preset_origin
 from shakespeare_tui.config.estimate.advice import Advice
 from shakespeare_tui.config.estimate.nearest_run import PastRun
 from shakespeare_tui.config.load import preset_description, preset_names

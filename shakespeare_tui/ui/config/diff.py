@@ -8,9 +8,8 @@ from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from shakespeare_tui.config.config_draft_state import Difference, Origin
-from shakespeare_tui.config.draft import ConfigDraft
-from shakespeare_tui.ui.config.config_rows import NAME_START, NAME_WIDTH, fit, shown
+from shakespeare_tui.config.draft import ConfigDraft, Difference, Origin
+from shakespeare_tui.ui.config.form import NAME_START, NAME_WIDTH, fit, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines, Line
 
 _ARROW = " ← "

@@ -1,28 +1,128 @@
 """The Config place: a form for every setting, and beside it what the config will cost."""
 
 import sys
+import threading
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.timer import Timer
+from textual.widgets import Static
 
-from shakespeare_tui.config.config_draft_state import Origin, preset_origin
-from shakespeare_tui.config.draft import ConfigDraft
+from shakespeare_tui.config.draft import (
+    ConfigDraft,
+    DraftState,
+    DraftStore,
+    Origin,
+    draft_record,
+    preset_origin,
+)
 from shakespeare_tui.config.load import DEFAULT_PRESET
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.config.card import ConfigCard
 from shakespeare_tui.ui.config.choices import ConfigChooser, given_origin
-from shakespeare_tui.ui.config.config_keeper import DraftKeeper
-from shakespeare_tui.ui.config.config_title import ConfigTitle
 from shakespeare_tui.ui.config.diff import ConfigDiff
 from shakespeare_tui.ui.config.files import ConfigFiles
-from shakespeare_tui.ui.config.form import ConfigForm
+from shakespeare_tui.ui.config.form import WRONG, ConfigForm, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines
-from shakespeare_tui.ui.messages import CorpusChosen
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.place import CorpusChosen, LabScreen
+
+_MOST_MOMENTS = 100
+
+History = tuple[list[DraftState], int]
+
+
+class DraftKeeper:
+    """Writes the newest draft, in a thread or at once.
+
+    Args:
+        folder: The settings folder; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._store = DraftStore(folder) if folder else None
+        self._lock = threading.Lock()
+        self._waiting: History | None = None
+        self.problem = ""
+        """Why the draft cannot be kept or was not found, one line; empty when all is well."""
+
+    def restore(self) -> ConfigDraft | None:
+        """The draft as it was left, or None."""
+        if self._store is None:
+            return None
+        try:
+            return self._store.open()
+        except UserError as error:
+            self.problem = str(error)
+            return None
+
+    @property
+    def edit_path(self) -> Path | None:
+        """Where the text is kept that an editor works on; None where nothing is kept."""
+        path = self._store.path if self._store else None
+        return path.with_suffix(".edit.yaml") if path else None
+
+    def keep(self, draft: ConfigDraft) -> None:
+        """Write the draft in a thread."""
+        if self._store is not None and self._store.path is not None:
+            self._waiting = draft.history(_MOST_MOMENTS)
+            threading.Thread(target=self._write, name="config-draft").start()
+
+    def close(self, draft: ConfigDraft) -> None:
+        """Write the draft now and let go of the file."""
+        self._waiting = draft.history(_MOST_MOMENTS)
+        self._write()
+        if self._store is not None:
+            self._store.close()
+
+    def _write(self) -> None:
+        with self._lock:
+            # Only the newest is written, whichever thread comes first.
+            history, self._waiting = self._waiting, None
+            if history is None or self._store is None:
+                return
+            try:
+                self._store.save(draft_record(history))
+                self.problem = ""
+            except OSError as error:
+                self.problem = f"edits of the config cannot be saved: {error.strerror or error}"
+
+
+class ConfigTitle(Static):
+    """One line about a draft, or about what it is compared with."""
+
+    DEFAULT_CSS: ClassVar[str] = "ConfigTitle { height: 1; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="config-title", markup=False)
+
+    def show_draft(self, draft: ConfigDraft) -> None:
+        """Name the origin, and count changes and mistakes."""
+        origin = draft.origin
+        parts = [_name(origin)]
+        changed, wrong = len(draft.changed_paths), sum(map(len, draft.problems.values()))
+        if changed:
+            parts.append(Content.styled(f"{changed} changed", "$accent"))
+        if wrong:
+            parts.append(Content.styled(f"{WRONG} {wrong} wrong (n)", "$error"))
+        if origin.start_from:
+            parts.append(Content.styled(f"weights of {origin.start_from}", "$warning"))
+        self.update(Content("   ").join(parts))
+
+    def show_comparison(self, other: Origin) -> None:
+        """Name what the draft is compared with."""
+        self.update(Content.assemble(("difference from ", "$text-muted"), _name(other)))
+
+
+def _name(origin: Origin) -> Content:
+    kind = "" if origin.kind == "config" else f" {origin.kind}"
+    return Content.assemble((shown(origin.name), "bold"), (kind, "$text-muted"))
+
 
 _KEEP_AFTER_SECONDS = 0.5
 

@@ -17,11 +17,11 @@ from textual.widgets.option_list import Option
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.ui.closing import Dialog
+from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.completion import PathSuggestion
+    from shakespeare_tui.data.source import PathSuggestion
 
 _HINT = "tab completes · ↓↑ choose · enter accepts a file, or a folder of text files"
 
@@ -117,7 +117,7 @@ class CorpusImport(Dialog[str | None]):
 
     @work(thread=True, exclusive=True, group="complete")
     def _complete(self, typed: str) -> None:
-        from shakespeare_tui.data.completion import complete_path
+        from shakespeare_tui.data.source import complete_path
 
         self.post_message(self.Found(_Completed(typed, complete_path(typed))))
 
@@ -165,7 +165,7 @@ class CorpusImport(Dialog[str | None]):
         self._when_found(self._complete_found)
 
     def _complete_found(self) -> None:
-        from shakespeare_tui.data.completion import common_start
+        from shakespeare_tui.data.source import common_start
 
         chosen, found = self._highlighted, self._found
         self._type(chosen.text if chosen else common_start(found.typed, found.suggestions))

@@ -61,7 +61,7 @@ class FetchJob(Job):
 
     def _work(self) -> None:
         from shakespeare_tui.data.catalogue import find_entry
-        from shakespeare_tui.data.fetch import fetch
+        from shakespeare_tui.data.download import fetch
 
         fetch(find_entry(self.spec), self._report, self.cancelled)
 

@@ -9,7 +9,7 @@ from textual.content import Content
 from shakespeare_tui.data.available import ShelfItem
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
-from shakespeare_tui.ui.widgets.text_lines import (
+from shakespeare_tui.ui.widgets.text_page import (
     LABEL_CELLS,
     bar,
     beside,

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from shakespeare_tui.data.inspect.speech_lengths import MAX_CHARACTERS, length_bins
-from shakespeare_tui.data.inspect.speeches import MAX_NAMES
+from shakespeare_tui.data.inspect.speeches import MAX_CHARACTERS, MAX_NAMES, length_bins
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
-from shakespeare_tui.ui.widgets.text_lines import (
+from shakespeare_tui.ui.widgets.text_page import (
     bar,
     beside,
     column_widths,

@@ -1,8 +1,11 @@
 """Scroll through a text of any size: only the rows on the screen are ever read."""
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -11,14 +14,176 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.data.text_layout import ScreenLine, TextLayout
-from shakespeare_tui.ui.data.text_painter import TextPainter
-from shakespeare_tui.ui.data.text_places import Place, end_place, moved_place
+from shakespeare_tui.ui.widgets.text_glyphs import glyphs, sign, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shakespeare_tui.data.inspect.line_index import LineIndex, Row
+
+Kind = Literal["text", "characters", "ids", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenLine:
+    """A line of the screen.
+
+    Attributes:
+        kind: Wrapped text; characters spread out above their ids; these ids; or the split's mark.
+        row: The row it belongs to.
+        start: First character in the row's text.
+        stop: Behind its last character.
+        is_first: Whether it begins the row.
+        is_validation: Whether it lies behind the split.
+    """
+
+    kind: Kind
+    row: "Row"
+    start: int = 0
+    stop: int = 0
+    is_first: bool = False
+    is_validation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextLayout:
+    """How rows are laid out.
+
+    Attributes:
+        width: Cells at hand for the text.
+        split: Number of the first validation character; None while it is not known.
+        id_cells: Cells that a character with its id takes; 0 shows plain text.
+    """
+
+    width: int
+    split: int | None = None
+    id_cells: int = 0
+
+    def lines(self, row: "Row") -> list[ScreenLine]:
+        """The lines that a row takes; at least one."""
+        split = self.split
+        if split is None or not row.start <= split < row.stop:
+            return self._part(row, 0, len(row.text), split is not None and row.start > split)
+        cut = split - row.start
+        before = self._part(row, 0, cut, False) if cut else []
+        return [*before, ScreenLine("split", row), *self._part(row, cut, len(row.text), True)]
+
+    def _part(self, row: "Row", start: int, stop: int, is_validation: bool) -> list[ScreenLine]:
+        if self.id_cells:
+            per_line = max(1, self.width // self.id_cells)
+            cuts = range(start, max(stop, start + 1), per_line)
+            spans = [(cut, min(cut + per_line, stop)) for cut in cuts]
+            kinds: tuple[Kind, ...] = ("characters", "ids")
+        else:
+            spans = [(start + a, start + b) for a, b in wrap(row.text[start:stop], self.width)]
+            kinds = ("text",)
+        return [
+            ScreenLine(kind, row, a, b, a == 0 and kind != "ids", is_validation)
+            for a, b in spans
+            for kind in kinds
+        ]
+
+
+Place = tuple[int, int]
+"""A row, and which of the lines that it is wrapped into."""
+
+ReadRows = Callable[[int, int], "list[Row]"]
+"""Gives the rows from one number up to another, as far as there are any."""
+
+
+def end_place(read: ReadRows, layout: TextLayout, n_rows: int, height: int) -> Place:
+    """The place from which the last lines of a text fill ``height`` lines of the screen."""
+    room = height
+    for row in reversed(read(n_rows - height, n_rows)):
+        n_lines = len(layout.lines(row))
+        if n_lines >= room:
+            return row.number, n_lines - room
+        room -= n_lines
+    return 0, 0
+
+
+def moved_place(read: ReadRows, layout: TextLayout, place: Place, n_lines: int) -> Place | None:
+    """The place ``n_lines`` lines of the screen further on, or back where it is negative.
+
+    None lies behind the end of the text.
+    """
+    row, line = place
+    if n_lines > 0:
+        line += n_lines
+        for item in read(row, row + n_lines + 1):
+            height = len(layout.lines(item))
+            if line < height:
+                return item.number, line
+            line -= height
+        return None
+    line += n_lines
+    for item in reversed(read(row + n_lines, row)):
+        if line >= 0:
+            break
+        row = item.number
+        line += len(layout.lines(item))
+    return row, max(0, line)
+
+
+# The mark left of the training part and of the validation part: not by colour alone.
+_PART_MARKS = ("│", "┃")
+_ASCII_PART_MARKS = ("|", "#")
+
+
+@dataclass(frozen=True)
+class TextPainter:
+    """How lines are drawn.
+
+    Attributes:
+        style: Gives the style of a part: number, training, validation, sign, id or split.
+        number_cells: Cells of a line number.
+        id_cells: Cells of a character with its id.
+        ids: Token ids by character.
+        split: Number of the first validation character.
+        is_ascii: Draw in ASCII.
+    """
+
+    style: Callable[[str], Style]
+    number_cells: int
+    id_cells: int
+    ids: Mapping[str, int]
+    split: int | None
+    is_ascii: bool
+
+    def segments(self, line: ScreenLine, width: int) -> list[Segment]:
+        """What stands in a line of ``width`` cells."""
+        if line.kind == "split":
+            return [self._rule(width)]
+        is_numbered = line.is_first and line.row.is_line_start
+        number = f"{line.row.line + 1:,}" if is_numbered else ""
+        mark = (_ASCII_PART_MARKS if self.is_ascii else _PART_MARKS)[line.is_validation]
+        part = "validation" if line.is_validation else "training"
+        return [
+            Segment(number.rjust(self.number_cells), self.style("number")),
+            Segment(f" {mark} ", self.style(part)),
+            *self._content(line),
+        ]
+
+    def _rule(self, width: int) -> Segment:
+        rule = ("-" if self.is_ascii else "─") * width
+        label = f" validation begins, character {self.split:,} "
+        return Segment(f"{rule[: self.number_cells + 1]}{label}{rule}"[:width], self.style("split"))
+
+    def _content(self, line: ScreenLine) -> list[Segment]:
+        text = line.row.text[line.start : line.stop]
+        if line.kind == "text":
+            return [Segment(glyphs(text))]
+        if line.kind == "ids":
+            numbers = "".join(str(self.ids.get(c, "?")).rjust(self.id_cells) for c in text)
+            return [Segment(numbers, self.style("id"))]
+        style = self.style("sign")
+        return [self._spread(character, style) for character in text]
+
+    def _spread(self, character: str, style: Style) -> Segment:
+        shown = sign(character, self.is_ascii)
+        blank = " " * (self.id_cells - Segment(shown).cell_length)
+        return Segment(blank + shown, None if shown == character else style)
+
 
 _LINES_A_WHEEL_STEP = 3
 _FEWEST_NUMBER_CELLS = 5

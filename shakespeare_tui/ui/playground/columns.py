@@ -10,17 +10,19 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from shakespeare_tui.core_sharing import sharing_words
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.loose_values import parse_json
+from shakespeare_tui.files import parse_json
+from shakespeare_tui.machine import sharing_words
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.batch import Batch
 from shakespeare_tui.ui.playground.choosing_checkpoint import ChoosingCheckpoint
-from shakespeare_tui.ui.playground.columns_strip import ColumnsStrip
-from shakespeare_tui.ui.playground.prompt import PromptHistory
-from shakespeare_tui.ui.playground.prompt_field import PromptField
-from shakespeare_tui.ui.playground.strategy_field import StrategyField
-from shakespeare_tui.ui.playground.text_column import ColumnState, TextColumn
+from shakespeare_tui.ui.playground.columns_strip import (
+    ColumnsStrip,
+    ColumnState,
+    StrategyField,
+    TextColumn,
+)
+from shakespeare_tui.ui.playground.prompt import PromptField, PromptHistory
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 _POLLS_A_SECOND = 20

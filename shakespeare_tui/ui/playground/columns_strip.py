@@ -1,18 +1,311 @@
 """Up to six columns side by side, as many as are legible; the others are a key away."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.widgets import Input, Static
 
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.engine.generation import GenerationJob
-from shakespeare_tui.ui.playground.measure_lines import best_columns
-from shakespeare_tui.ui.playground.strategy_field import StrategyField
-from shakespeare_tui.ui.playground.text_column import ColumnState, TextColumn
+from shakespeare_tui.ui.widgets.inputs import OrderedInput
+from shakespeare_tui.ui.widgets.stream_text import StreamText
+
+if TYPE_CHECKING:
+    from shakespeare_tui.measures import MeasureKind, Measures
+    from shakespeare_tui.sampling import Recording, Strategy
+
+SHOWN = (
+    "mean_surprise",
+    "distinct_2",
+    "repeated_share",
+    "real_word_rate",
+    "wellformed_share",
+    "copied_share",
+)
+"""Two a line, in this order."""
+
+_BEST = "★"
+_WIDEST_VALUE = 4
+_BRIEF_LABELS = {
+    "distinct_2": "distinct",
+    "real_word_rate": "words",
+    "wellformed_share": "formed",
+}
+"""Where two whole labels a line find no room."""
+
+
+def best_columns(measures: Sequence["Measures | None"]) -> list[frozenset[str]]:
+    """For each text, the measures by which it is the best, as they are shown here."""
+    from shakespeare_tui.measures import best_measures
+
+    return best_measures(measures, _short)
+
+
+def measure_lines(measures: "Measures | None", best: frozenset[str], width: int) -> Content:
+    """Three lines of two measures; without measures, their names alone."""
+    from shakespeare_tui.measures import MEASURES
+
+    kinds = [MEASURES[name] for name in SHOWN]
+    cell = (width - 1) // 2
+    labels = [kind.label for kind in kinds]
+    if max(map(len, labels)) + _WIDEST_VALUE + 3 > cell:
+        labels = [_BRIEF_LABELS.get(kind.name, kind.label) for kind in kinds]
+    cells = [
+        _cell(label, kind, measures, kind.name in best, cell)
+        for label, kind in zip(labels, kinds, strict=True)
+    ]
+    lines = [
+        Content.assemble(cells[place], " ", cells[place + 1]) for place in range(0, len(cells), 2)
+    ]
+    return Content("\n").join(lines)
+
+
+def _cell(
+    label: str, kind: "MeasureKind", measures: "Measures | None", is_best: bool, width: int
+) -> Content:
+    value = "" if measures is None else _short(kind, measures.value(kind.name))
+    mark = _BEST if is_best else " "
+    room = max(len(label), width - len(value) - 2)
+    return Content.assemble(
+        (label.ljust(room), "$text-muted"),
+        (value, "bold $success" if is_best else "$foreground"),
+        (f" {mark}", "bold $success"),
+    )
+
+
+def _short(kind: "MeasureKind", value: float | None) -> str:
+    if kind.unit == "share" and value is not None:
+        return f"{value:.0%}"
+    return f"{value:.2f}" if kind.unit == "nats" and value is not None else kind.format(value)
+
+
+class StrategyField(OrderedInput):
+    """A strategy as text; ``problem`` says what is wrong with it, ``hint`` what it does."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    StrategyField { width: 1fr; background: $surface; }
+    StrategyField:focus { background: $panel; }
+    StrategyField.-wrong { color: $error; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Write", key_display="enter", id="strategy.write"),
+        Binding("escape", "leave", "Unfocus", id="strategy.leave"),
+        Binding("down,up", "leave", "Unfocus", show=False, id="strategy.leave_down"),
+    ]
+
+    class Told(Message):
+        """The strategy, the place in it, or the focus changed: there is another hint."""
+
+    class Left(Message):
+        """The line is done with."""
+
+    def __init__(self, strategy: str) -> None:
+        super().__init__(
+            strategy, compact=True, select_on_focus=False, placeholder="temperature=0.8"
+        )
+        self.problem = ""
+        self._check()
+
+    @property
+    def strategy(self) -> "Strategy | None":
+        """The strategy; None while it cannot be read."""
+        from shakespeare_tui.sampling import parse_strategy
+
+        try:
+            return parse_strategy(self.value)
+        except UserError:
+            return None
+
+    def write(self, strategy: str) -> None:
+        """Put another strategy into the line, the cursor behind it."""
+        self.value = strategy
+        self.cursor_position = len(strategy)
+        self._check()
+
+    def _check(self) -> None:
+        from shakespeare_tui.sampling import parse_strategy
+
+        try:
+            parse_strategy(self.value)
+            self.problem = ""
+        except UserError as error:
+            self.problem = str(error)
+        self.set_class(bool(self.problem), "-wrong")
+
+    @property
+    def hint(self) -> str:
+        """What the step under the cursor does, and the range of its values."""
+        from shakespeare_tui.sampling import STEP_KINDS
+
+        before = self.value[: self.cursor_position]
+        start = before.rfind(" ") + 1
+        word = self.value[start:].split(" ")[0].partition("=")[0].partition(",")[0]
+        kind = STEP_KINDS.get(word.lower().replace("-", "_"))
+        if kind is None:
+            return "steps from left to right, temperature=0.8 top_k=20 · f2 lists them"
+        first = kind.parameters[0] if kind.parameters else None
+        return f"{kind.title}: {kind.help}" + (f" {first.name} {first.range}." if first else "")
+
+    def on_mount(self) -> None:
+        """Tell the hint anew where the cursor moves within the line."""
+        self.watch(self, "selection", self._moved)
+
+    def _moved(self) -> None:
+        if self.has_focus:
+            self.post_message(self.Told())
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        self._check()
+        self.post_message(self.Told())
+
+    def on_focus(self, event: events.Focus) -> None:
+        """Tell the hint."""
+        self.post_message(self.Told())
+
+    def on_blur(self, event: events.Blur) -> None:
+        """Take the hint away."""
+        self.post_message(self.Told())
+
+    def action_leave(self) -> None:
+        """Back to the text."""
+        self.post_message(self.Left())
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnState:
+    """What a column shows: the strategy in its line, and the text that ``written_with`` wrote."""
+
+    strategy: str
+    written_with: str = ""
+    text: str = ""
+    prompt_length: int = 0
+    measures: "Measures | None" = None
+    best: frozenset[str] = frozenset()
+    progress: str = ""
+    recording: "Recording | None" = None
+
+
+class TextColumn(Vertical):
+    """A strategy's line above its text above its measures.
+
+    Args:
+        strategy: The strategy as text.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = """
+    TextColumn {
+        width: 1fr;
+        border: round $border-blurred;
+        border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+        padding: 0 1;
+    }
+    TextColumn:focus-within { border: round $border; border-title-color: $accent; }
+    TextColumn > .measures { height: 3; text-wrap: nowrap; text-overflow: clip; }
+    """
+
+    class Entered(Message):
+        """The focus came to this column."""
+
+        def __init__(self, column: "TextColumn") -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self, strategy: str) -> None:
+        super().__init__()
+        # Parts of its own from the beginning, whether it is mounted yet, or no longer: texts come
+        # in while columns come and go.
+        self.field = StrategyField(strategy)
+        self.stream = StreamText()
+        self._measures_line = Static(classes="measures", markup=False)
+        self.measures: Measures | None = None
+        self.written_with = ""
+        self.recording: Recording | None = None
+        self._preview: Measures | None = None
+        self._best: frozenset[str] = frozenset()
+
+    def compose(self) -> ComposeResult:
+        """Line, text, measures."""
+        yield self.field
+        yield self.stream
+        yield self._measures_line
+
+    @property
+    def strategy(self) -> str:
+        """What stands in the line."""
+        return self.field.value
+
+    def number(self, number: int) -> None:
+        """Title the frame."""
+        self.border_title = Content(str(number))
+
+    def begin(self, prompt: str, recording: "Recording | None" = None) -> None:
+        """A text begins; of its tokens is noted in ``recording`` what they are chosen from."""
+        self.written_with, self.recording = self.strategy, recording
+        self.stream.begin(prompt, len(prompt))
+        self.show_measures(None, frozenset())
+
+    @property
+    def state(self) -> ColumnState:
+        """What is shown, to come back to."""
+        return ColumnState(
+            strategy=self.strategy,
+            written_with=self.written_with,
+            text=self.stream.text,
+            prompt_length=self.stream.prompt_length,
+            measures=self.measures,
+            best=self._best,
+            progress=str(self.border_subtitle or ""),
+            recording=self.recording,
+        )
+
+    def restore(self, state: ColumnState) -> None:
+        """Show what was shown before."""
+        self.field.write(state.strategy)
+        self.written_with, self.recording = state.written_with, state.recording
+        self.stream.begin(state.text, state.prompt_length)
+        self.show_measures(state.measures, state.best)
+        self.border_subtitle = Content(state.progress)
+
+    def show_measures(self, measures: "Measures | None", best: frozenset[str]) -> None:
+        """Show measures below the text and underline what was copied."""
+        self.measures, self._preview, self._best = measures, None, best
+        copies = measures.memorisation.passages if measures and measures.memorisation else ()
+        self.stream.mark_copies([(passage.start, passage.end) for passage in copies])
+        self._draw_measures()
+
+    def preview_measures(self, measures: "Measures | None") -> None:
+        """Show the measures of a text that is still being written."""
+        if measures is not self._preview:
+            self._preview = measures
+            self._draw_measures()
+
+    def _draw_measures(self) -> None:
+        width = self.content_size.width
+        if width:
+            lines = measure_lines(self.measures or self._preview, self._best, width)
+            self._measures_line.update(lines)
+
+    def on_resize(self) -> None:
+        """Lay the measures out anew."""
+        self._draw_measures()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Tell which column is at hand."""
+        self.post_message(self.Entered(self))
+
+    @on(StrategyField.Left)
+    def _to_text(self) -> None:
+        self.stream.focus()
+
 
 MOST_COLUMNS = 6
 _LEGIBLE_CELLS = 33

@@ -1,13 +1,28 @@
 """Written texts as files: plain text, JSON and Markdown, told apart by the file's ending."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from shakespeare_tui.errors import UserError
-from shakespeare_tui.output_file import write_output_file
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Input, Static, TextArea
+
+from shakespeare_tui.errors import RunFailedError, UserError
+from shakespeare_tui.files import read_bounded, reason, write_output_file
+from shakespeare_tui.ui.place import Dialog
+from shakespeare_tui.ui.widgets.choices import FRAME
+
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.app import LabApp
+    from shakespeare_tui.ui.playground.columns_strip import ColumnsStrip
+    from shakespeare_tui.ui.playground.screen import PlaygroundScreen
+    from shakespeare_tui.ui.playground.surprise import ReadingView
 
 SUFFIXES = (".txt", ".md", ".json")
 
@@ -108,3 +123,141 @@ def _fence(text: str) -> str:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def column_texts(strip: "ColumnsStrip", place: "PlaygroundScreen") -> list[WrittenText]:
+    """The columns that have a text."""
+    written = place.written
+    if written is None:
+        return []
+    return [
+        WrittenText(
+            checkpoint=written.reference,
+            strategy=column.written_with,
+            settings=_settings(column.written_with, written.seed),
+            prompt=column.stream.text[: column.stream.prompt_length],
+            text=column.stream.text[column.stream.prompt_length :],
+            measures=column.measures.as_json() if column.measures else {},
+        )
+        for column in strip.columns
+        if column.stream.text
+    ]
+
+
+def branch_texts(view: "ReadingView", seed: int) -> list[WrittenText]:
+    """The text that is read and all its branches."""
+    texts = []
+    for _, branch in view.branches.rows():
+        scored = view.scores.get(branch.number)
+        texts.append(
+            WrittenText(
+                checkpoint=view.reference,
+                strategy=branch.strategy,
+                settings=_settings(branch.strategy, seed),
+                prompt=branch.text[: branch.prompt_length],
+                text=branch.text[branch.prompt_length :],
+                measures=scored.measures.as_json() if scored else {},
+            )
+        )
+    return texts
+
+
+def _settings(strategy: str, seed: int) -> dict[str, Any]:
+    from shakespeare_tui.sampling import parse_strategy
+
+    return {**parse_strategy(strategy).parameters, "seed": seed} if strategy else {}
+
+
+def ask_path(lab: "LabApp", title: str, name: str, take: Callable[[Path], None]) -> None:
+    """Ask where a file of texts goes; its ending decides the format."""
+    from shakespeare_tui.ui.widgets.path_dialog import PathDialog
+
+    dialog = PathDialog(
+        f"{title} to .md, .txt or .json",
+        name,
+        is_saving=True,
+        suffixes=(".md", *(suffix for suffix in SUFFIXES if suffix != ".md")),
+        placeholder="path of a .md, .txt or .json file",
+    )
+    lab.push_screen(dialog, lambda path: take(path) if path is not None else None)
+
+
+def ask_and_export(lab: "LabApp", texts: Sequence[WrittenText], name: str) -> None:
+    """Ask for a file and write the texts."""
+
+    def export(path: Path) -> None:
+        try:
+            export_texts(path, texts)
+        except (UserError, RunFailedError) as error:
+            lab.say(str(error), is_error=True)
+        else:
+            n = len(texts)
+            lab.say(f"{n} text{'s are' if n > 1 else ' is'} in {path}")
+
+    ask_path(lab, "Export", name, export)
+
+
+_MOST_BYTES = 1_000_000
+
+
+class OwnTextDialog(Dialog[str | None]):
+    """A field for a text and a line for a file; the result is the text, None where it was left."""
+
+    DEFAULT_CSS: ClassVar[str] = (
+        FRAME.format(name="OwnTextDialog", width=76)
+        + """
+    OwnTextDialog TextArea { height: 12; border: none; padding: 0; background: $panel; }
+    """
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", priority=True, id="own_text.leave"),
+        Binding("ctrl+s,f2", "take", "Score it", priority=True, id="own_text.take"),
+        Binding("tab", "next", "To the path", priority=True, show=False, id="own_text.next"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Text above file."""
+        with Vertical() as frame:
+            frame.border_title = Content("Paste a text")
+            frame.border_subtitle = Content("ctrl+s scores it · tab goes to the path · esc closes")
+            yield TextArea()
+            yield Input(placeholder="or the path of a text file, then enter", compact=True)
+            yield Static("", markup=False)
+
+    def on_mount(self) -> None:
+        """Type or paste at once."""
+        self.query_one(TextArea).focus()
+
+    def action_next(self) -> None:
+        """From the text to the file and back."""
+        is_text = self.query_one(TextArea).has_focus
+        (self.query_one(Input) if is_text else self.query_one(TextArea)).focus()
+
+    def action_take(self) -> None:
+        """Take the text, or the file where there is none."""
+        text = self.query_one(TextArea).text
+        if len(text) > 1:
+            self.dismiss(text)
+        elif self.query_one(Input).value.strip():
+            self._take_file()
+        else:
+            self._tell("type or paste at least two characters, or name a file")
+
+    @on(Input.Submitted)
+    def _take_file(self) -> None:
+        path = Path(self.query_one(Input).value.strip()).expanduser()
+        try:
+            text = read_bounded(path, _MOST_BYTES).decode()
+        except UnicodeDecodeError:
+            self._tell(f"{path} is not a UTF-8 text")
+        except (OSError, ValueError) as error:
+            self._tell(f"{path}: {reason(error)}; take a part of a longer text")
+        else:
+            self.dismiss(text)
+
+    def _tell(self, text: str) -> None:
+        self.query_one(Static).update(Content.styled(text, "$error"))
+
+    def action_leave(self) -> None:
+        """Take nothing."""
+        self.dismiss(None)

@@ -1,29 +1,499 @@
 """What the surprise view knows of its text: scores, expectations, attention, as they come in."""
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+import numpy as np
+import numpy.typing as npt
+from rich.segment import Segment
+from rich.style import Style
+from textual import events, on, work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Static
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.engine.generation import GenerationJob
+from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.lab_words import in_lab
-from shakespeare_tui.ui.playground.attention_lines import AttentionChoice, attention_lines
-from shakespeare_tui.ui.playground.branches import BranchTree
-from shakespeare_tui.ui.playground.reading_foot import reading_foot
-from shakespeare_tui.ui.playground.reading_side import ReadingSide, branch_lines
-from shakespeare_tui.ui.playground.reading_text import ReadingText, look_levels, surprise_levels
-from shakespeare_tui.ui.playground.xray import XRay, xray_lines
+from shakespeare_tui.ui.playground.columns_strip import progress
+from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
+from shakespeare_tui.ui.widgets.stream_text import StreamText
+from shakespeare_tui.ui.widgets.text_glyphs import sign
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Recording
     from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
+
+
+@dataclass
+class Branch:
+    """A text and where it comes from.
+
+    Attributes:
+        number: Its name, counted from 1 in the order of making.
+        parent: The branch it left; None for the first.
+        start: The first character that is not its parent's; 0 for the first.
+        prompt_length: Characters that were given rather than written by the model.
+        strategy: The strategy that wrote it, as text; empty where no model wrote it.
+        text: The whole text, from its beginning.
+        replaced: The character that the parent has at ``start``; empty for the first.
+    """
+
+    number: int
+    parent: int | None
+    start: int
+    prompt_length: int
+    strategy: str
+    text: str
+    replaced: str = ""
+
+
+class BranchTree:
+    """Branches by number.
+
+    Args:
+        text: The first text.
+        prompt_length: How much of it was given.
+        strategy: What wrote it.
+    """
+
+    def __init__(self, text: str, prompt_length: int, strategy: str) -> None:
+        self._branches = [Branch(1, None, 0, prompt_length, strategy, text)]
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def __getitem__(self, number: int) -> Branch:
+        return self._branches[number - 1]
+
+    def branch(self, parent: int, position: int, token: str, strategy: str) -> Branch:
+        """Leave ``parent`` before the character at ``position`` and go on with ``token`` instead.
+
+        Args:
+            parent: The branch to leave.
+            position: From 1 to the length of its text: something must stand before.
+            token: What stands there in the new branch; the model writes what follows.
+            strategy: What will write it.
+
+        Raises:
+            ValueError: ``position`` is outside the text.
+        """
+        source = self[parent]
+        if not 1 <= position <= len(source.text):
+            raise ValueError(f"no branch can begin at {position} of {len(source.text)} characters")
+        made = Branch(
+            number=len(self._branches) + 1,
+            parent=parent,
+            start=position,
+            prompt_length=min(source.prompt_length, position),
+            strategy=strategy,
+            text=source.text[:position] + token,
+            replaced=source.text[position : position + 1],
+        )
+        self._branches.append(made)
+        return made
+
+    def rows(self) -> list[tuple[int, Branch]]:
+        """All branches with their depth, each below its parent in the order of their places."""
+        return list(self._below(None, 0))
+
+    def _below(self, parent: int | None, depth: int) -> Iterator[tuple[int, Branch]]:
+        children = [branch for branch in self._branches if branch.parent == parent]
+        for child in sorted(children, key=lambda branch: (branch.start, branch.number)):
+            yield depth, child
+            yield from self._below(child.number, depth + 1)
+
+    def neighbour(self, number: int, by: int) -> Branch:
+        """The branch ``by`` rows further in ``rows``; the first or last where there are no more."""
+        order = [branch.number for _, branch in self.rows()]
+        place = order.index(number) + by
+        return self[order[min(max(place, 0), len(order) - 1)]]
+
+
+LEVELS = 5
+_LEAST_PROBABILITIES = (0.5, 0.2, 0.05, 0.01)
+LEVEL_NAMES = ("≥50%", "≥20%", "≥5%", "≥1%", "<1%")
+_LEAST_LOOKS = (0.02, 0.05, 0.1, 0.25)
+LOOK_NAMES = ("<2%", "≥2%", "≥5%", "≥10%", "≥25%")
+_SIGNED_FROM = 3
+
+
+def surprise_levels(nats: npt.NDArray[np.floating]) -> list[int]:
+    """A level from 0, expected, to 4, hardly thought possible; NaN is 0."""
+    probabilities = np.exp(-np.nan_to_num(nats, nan=0.0))
+    return [sum(p < least for least in _LEAST_PROBABILITIES) for p in probabilities]
+
+
+def look_levels(weights: npt.NDArray[np.floating]) -> list[int]:
+    """A level from 0, hardly looked at, to 4, a quarter of all attention or more."""
+    return [sum(weight >= least for least in _LEAST_LOOKS) for weight in weights]
+
+
+class ReadingText(StreamText):
+    """The text of the surprise view; ``position`` is the character under the cursor."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "reading-text--level-0",
+        "reading-text--level-1",
+        "reading-text--level-2",
+        "reading-text--level-3",
+        "reading-text--level-4",
+        "reading-text--cursor",
+    }
+    DEFAULT_CSS: ClassVar[str] = """
+    ReadingText > .reading-text--level-0 { color: $text-muted; }
+    ReadingText > .reading-text--level-1 { color: $foreground; }
+    ReadingText > .reading-text--level-2 {
+        color: $foreground; background: $warning 18%; text-style: bold;
+    }
+    ReadingText > .reading-text--level-3 {
+        color: $foreground; background: $warning 40%; text-style: bold italic;
+    }
+    ReadingText > .reading-text--level-4 {
+        color: $background; background: $error; text-style: bold;
+    }
+    ReadingText > .reading-text--cursor {
+        color: $background; background: $accent; text-style: bold;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Back", show=False, id="reading.left"),
+        Binding("right", "move(1)", "On", show=False, id="reading.right"),
+        Binding("up", "move_lines(-1)", "Line up", show=False, id="reading.up"),
+        Binding("down", "move_lines(1)", "Line down", show=False, id="reading.down"),
+        Binding("pageup", "move_lines(-10)", "Ten lines up", show=False, id="reading.page_up"),
+        Binding("pagedown", "move_lines(10)", "Ten down", show=False, id="reading.page_down"),
+        Binding("home", "go_to(0)", "Beginning", show=False, id="reading.home"),
+        Binding("end", "go_to(-1)", "End", show=False, id="reading.end"),
+    ]
+
+    class Moved(Message):
+        """The cursor stands on another character."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = 0
+        self._levels: Sequence[int] = ()
+
+    def shade(self, levels: Sequence[int]) -> None:
+        """Shade the characters; those beyond have no shade."""
+        self._levels = levels
+        self.refresh()
+
+    def go_to(self, position: int) -> None:
+        """Put the cursor on a character; the place behind the last is one too."""
+        self.position = min(max(position, 0), len(self.text))
+        self.keep_in_view(is_at_end=False)
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def keep_in_view(self, is_at_end: bool) -> None:
+        """Keep the line of the cursor in view."""
+        line = self.lines.line_of(self.position)
+        height = max(1, self.scrollable_content_region.height)
+        least, most = max(0, line - height + 1), line
+        self._scroll_now(min(max(self.scroll_y, least), most))
+
+    def parts_of(self, start: int, stop: int) -> list[tuple[str, ...]]:
+        """Shade and cursor, besides what every text has."""
+        parts = super().parts_of(start, stop)
+        for place in range(start, stop):
+            more: tuple[str, ...] = ()
+            if place == self.position:
+                more = ("cursor",)
+            elif place < len(self._levels):
+                more = (f"level-{self._levels[place]}",)
+            kept = tuple(part for part in parts[place - start] if part == "copy" or not more)
+            parts[place - start] = more + kept
+        return parts
+
+    def style_of(self, part: str) -> Style:
+        """Shades and the cursor have a ground of their own."""
+        if part not in ("cursor", *(f"level-{level}" for level in range(LEVELS))):
+            return super().style_of(part)
+        styles = self.get_component_styles(f"reading-text--{part}")
+        ground = self.background_colors[1] + styles.background
+        return styles.text_style + Style(
+            color=(ground + styles.color).rich_color, bgcolor=ground.rich_color
+        )
+
+    def _segments(self, start: int, stop: int) -> list[Segment]:
+        segments = super()._segments(start, stop)
+        is_end = stop == len(self.text) and self.position == stop
+        if is_end and self.lines.line_of(stop) == self.lines.line_of(start):
+            segments.append(Segment(" ", self._style(("cursor",))))
+        return segments
+
+    def shown_character(self, character: str, parts: tuple[str, ...] = ()) -> str:
+        """Blanks are seen where the cursor stands and where they surprise."""
+        strong = ("cursor", *(f"level-{level}" for level in range(_SIGNED_FROM, LEVELS)))
+        if character in " \n" and any(part in strong for part in parts):
+            return sign(character, bool(getattr(self.app, "ascii", False)))
+        return super().shown_character(character)
+
+    # --- keys and mouse ------------------------------------------------------------------------
+
+    def action_move(self, by: int) -> None:
+        """Move along the text."""
+        self.go_to(self.position + by)
+
+    def action_move_lines(self, by: int) -> None:
+        """Move by lines, in the same column as far as there is one."""
+        line = self.lines.line_of(self.position)
+        self.go_to(self.lines.position_at(line + by, self.lines.column_of(self.position)))
+
+    def action_go_to(self, position: int) -> None:
+        """Go to the beginning or, with -1, behind the end."""
+        self.go_to(position if position >= 0 else len(self.text))
+
+    def on_click(self, event: events.Click) -> None:
+        """Go where one clicks."""
+        offset = event.get_content_offset(self)
+        if offset is not None and self.text:
+            self.go_to(self.lines.position_at(offset.y + round(self.scroll_y), offset.x))
+
+
+_CONTEXT = 6
+_LEAST_SHOWN = 0.005
+
+
+@dataclass
+class AttentionChoice:
+    """Which layer and head are shown; None is the mean over all."""
+
+    layer: int | None = None
+    head: int | None = None
+
+    def of(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The chosen weights [position] out of [layers, heads, position]."""
+        layers = weights if self.layer is None else weights[[self.layer % len(weights)]]
+        heads = layers if self.head is None else layers[:, [self.head % layers.shape[1]]]
+        return np.asarray(heads.mean(axis=(0, 1)))
+
+    def move_layer(self, by: int, n_layers: int) -> None:
+        """The next layer; the mean comes before the first and after the last."""
+        self.layer = _moved(self.layer, by, n_layers)
+
+    def move_head(self, by: int, n_heads: int) -> None:
+        """The next head."""
+        self.head = _moved(self.head, by, n_heads)
+
+    def title(self, n_layers: int, n_heads: int) -> str:
+        """What is shown, in words."""
+        layer = "mean" if self.layer is None else f"{self.layer + 1}"
+        head = "mean" if self.head is None else f"{self.head + 1}"
+        return f"layer {layer} of {n_layers} · head {head} of {n_heads}"
+
+
+def _moved(value: int | None, by: int, n: int) -> int | None:
+    place = (0 if value is None else value + 1) + by
+    place %= n + 1
+    return None if place == 0 else place - 1
+
+
+def attention_lines(
+    text: str,
+    weights: npt.NDArray[np.float32],
+    width: int,
+    height: int,
+    *,
+    ascii: bool,  # noqa: A002
+) -> Content:
+    """The characters that were looked at most, each between its neighbours, with bar and share.
+
+    Args:
+        text: The text before the place.
+        weights: One for each of its characters.
+        width: Cells of a line.
+        height: Lines at most.
+        ascii: Whether signs for blanks are ASCII.
+    """
+    lines = []
+    room = max(1, width - 2 * _CONTEXT - 14)
+    top = float(weights.max(initial=0.0)) or 1.0
+    for place in np.argsort(-weights, kind="stable")[:height].tolist():
+        if weights[place] < _LEAST_SHOWN:
+            break
+        before = text[max(0, place - _CONTEXT) : place].rjust(_CONTEXT)
+        after = text[place + 1 : place + 1 + _CONTEXT].ljust(_CONTEXT)
+        signs = [
+            "".join(sign(c, ascii) if c != " " else c for c in before),
+            sign(text[place], ascii),
+            "".join(sign(c, ascii) if c != " " else c for c in after),
+        ]
+        bar = "█" * max(1, round(float(weights[place]) / top * room))
+        lines.append(
+            Content.assemble(
+                (f"{place - len(text):>5} ", "$text-muted"),
+                (signs[0], "$text-muted"),
+                (signs[1], "bold $accent"),
+                (signs[2], "$text-muted"),
+                (f" {bar.ljust(room)}", "$accent"),
+                (f"{float(weights[place]):>5.0%}", "$foreground"),
+            )
+        )
+    return Content("\n").join(lines)
+
+
+_LEAST_SHARE = 0.001
+_LEVEL_LOOKS = (
+    "$text-muted",
+    "$foreground",
+    "bold $foreground on $warning 18%",
+    "bold italic $foreground on $warning 40%",
+    "bold $background on $error",
+)
+
+
+def reading_foot(
+    text: str,
+    position: int,
+    scored: "Scored | None",
+    side: str,
+    ascii: bool,  # noqa: A002
+) -> Content:
+    """The lines for a place of a text."""
+    names = LOOK_NAMES if side == "attention" else LEVEL_NAMES
+    legend = Content.styled("looked at " if side == "attention" else "probability ", "$text-muted")
+    for name, look in zip(names, _LEVEL_LOOKS, strict=True):
+        legend = legend + Content.styled(f" {name} ", look)
+    lines = (_chosen(text, position, scored, ascii), _copied(position, scored), legend)
+    return Content("\n").join(lines)
+
+
+def _chosen(text: str, position: int, scored: "Scored | None", ascii: bool) -> Content:  # noqa: A002
+    where = f"character {position + 1:,} of {len(text):,}"
+    if position >= len(text):
+        return Content.styled(f"behind the last of {len(text):,} characters", "$text-muted")
+    shown = (sign(text[position], ascii), "bold $accent")
+    if scored is None or position >= len(scored.nats):
+        return Content.assemble(shown, (f"  {where}", "$text-muted"))
+    nats = float(scored.nats[position])
+    if math.isnan(nats):
+        return Content.assemble(shown, (f"  {where}, which nothing foretells", "$text-muted"))
+    entropy = float(scored.entropy[position])
+    return Content.assemble(
+        shown,
+        f"  {_share(math.exp(-nats))}",
+        f" · surprise {nats:.2f}",
+        f" · rank {scored.rank[position]}",
+        (f" · entropy {entropy:.2f} nats · {where}", "$text-muted"),
+    )
+
+
+def _share(probability: float) -> str:
+    return f"{probability:.1%}" if probability >= _LEAST_SHARE else f"<{_LEAST_SHARE:.1%}"
+
+
+def _copied(position: int, scored: "Scored | None") -> Content:
+    memory = scored.measures.memorisation if scored else None
+    if memory is None:
+        return Content("")
+    for passage in memory.passages:
+        if passage.start <= position < passage.end:
+            n = passage.end - passage.start
+            return Content.styled(
+                f"copied: {n} characters from line {passage.source_line:,} of the corpus",
+                "$warning",
+            )
+    n = len(memory.passages)
+    words = f"{n} copied passages, m goes to the next" if n else "nothing copied"
+    return Content.styled(words if n != 1 else "1 copied passage, m goes to it", "$text-muted")
+
+
+DrawPage = Callable[[int, int, bool], Content]
+"""Makes the content for a width, a height, and whether the panel has the focus."""
+
+
+class ReadingSide(Widget, can_focus=True):
+    """A panel whose content others make; its keys move and take."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    ReadingSide {
+        width: 40;
+        border: round $border-blurred;
+        border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+        text-wrap: nowrap;
+        text-overflow: clip;
+    }
+    ReadingSide:focus { border: round $border; border-title-color: $accent; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Take it", key_display="enter", id="side.take"),
+        Binding("up", "select(-1)", "Up", show=False, id="side.up"),
+        Binding("down", "select(1)", "Down", show=False, id="side.down"),
+        *(
+            Binding(str(n), f"number({n})", "Take by number", show=False, id=f"side.take_{n}")
+            for n in range(1, 10)
+        ),
+    ]
+
+    class Selected(Message):
+        """Move the selection by so many rows."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    class Taken(Message):
+        """Take the selected row, or one by its number from 1."""
+
+        def __init__(self, number: int | None = None) -> None:
+            super().__init__()
+            self.number = number
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._draw: DrawPage = lambda width, height, is_focused: Content("")
+
+    def show(self, title: str, about: str, draw: DrawPage) -> None:
+        """Show something else; ``about`` stands in the lower edge."""
+        self.border_title, self.border_subtitle = Content(title), Content(about)
+        self._draw = draw
+        self.refresh()
+
+    def render(self) -> Content:
+        """What there is to show, for the size there is."""
+        return self._draw(self.content_size.width, self.content_size.height, self.has_focus)
+
+    def action_take(self) -> None:
+        """Take the selected row."""
+        self.post_message(self.Taken())
+
+    def action_number(self, number: int) -> None:
+        """Take a row by its number."""
+        self.post_message(self.Taken(number))
+
+    def action_select(self, by: int) -> None:
+        """Move the selection."""
+        self.post_message(self.Selected(by))
+
+
+def branch_lines(tree: BranchTree, current: int, width: int, height: int, ascii: bool) -> Content:  # noqa: A002
+    """A line a branch, below its parent: where it left it, and what it says there."""
+    rows = tree.rows()
+    place = next(i for i, (_, branch) in enumerate(rows) if branch.number == current)
+    first = max(0, min(place - height // 2, len(rows) - height))
+    lines = []
+    for depth, branch in rows[first : first + height]:
+        indent = "  " * min(depth, 6) + ("└ " if depth else "")
+        where = f"at {branch.start + 1:,} " if branch.parent else ""
+        start = max(0, branch.start - 2) if branch.parent else branch.prompt_length
+        words = "".join(sign(c, ascii) if c == "\n" else c for c in branch.text[start : start + 40])
+        is_here = branch.number == current
+        text = f"{'▸' if is_here else ' '}{indent}{branch.number} {where}{words}"
+        lines.append(Content.styled(text[:width], "bold $accent" if is_here else "$foreground"))
+    return Content("\n").join(lines)
+
 
 _POLLS_A_SECOND = 20
 _DEFAULT_STRATEGY = "temperature=0.8"
@@ -300,3 +770,199 @@ class ReadingDesk(Horizontal):
         line = self.query_one("#reading-foot", Static)
         line.set_class(bool(self._error), "-error")
         line.update(Content.styled(self._error, "$error") if self._error else foot)
+
+
+_BEFORE = "The one before"
+
+
+class ReadingView(ReadingDesk):
+    """Reads a text with a model; ``branches`` holds it and all branches that grew out of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="reading.leave"),
+        Binding("enter", "candidates", "Candidates", key_display="enter", id="reading.candidates"),
+        # The same keys twice: what they change is named by what is shown.
+        Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="reading.more"),
+        Binding("plus,equals_sign", "head(1)", "Head", key_display="+-", id="reading.more"),
+        Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="reading.less"),
+        Binding("minus", "head(-1)", "Previous head", show=False, id="reading.less"),
+        Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="reading.step"),
+        Binding("right_square_bracket", "layer(1)", "Layer", key_display="[]", id="reading.step"),
+        Binding("left_square_bracket", "step(-1)", _BEFORE, show=False, id="reading.step_before"),
+        Binding("left_square_bracket", "layer(-1)", _BEFORE, show=False, id="reading.step_before"),
+        Binding("c", "to_column", "To column", id="reading.to_column"),
+        Binding("a", "show_side('attention')", "Attention", id="reading.attention"),
+        Binding("w", "show_side('xray')", "X-ray", id="reading.xray"),
+        Binding("b", "show_side('branches')", "Branches", id="reading.branches"),
+        Binding("m", "next_copy", "Next copy", show=False, id="reading.next_copy"),
+        Binding("x", "stop", "Stop", show=False, id="reading.stop"),
+        Binding("y", "copy_reading", "Copy text", show=False, id="reading.copy"),
+    ]
+
+    class Left(Message):
+        """Back to the columns."""
+
+    class StrategyTaken(Message):
+        """The strategy, as it was changed here, is to be the current column's."""
+
+        def __init__(self, strategy: str) -> None:
+            super().__init__()
+            self.strategy = strategy
+
+    def on_mount(self) -> None:
+        """Prepare the poll of a branch being written."""
+        self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
+
+    def on_unmount(self) -> None:
+        """The branch is no longer wanted."""
+        self.action_stop()
+
+    # --- actions -------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Name the keys of what is shown, and offer only what does something."""
+        if action in ("head", "layer"):
+            return self.side == "attention"
+        if action in ("nudge", "step"):
+            return self.side != "attention"
+        if action == "show_side" and parameters == ("xray",):
+            return self.side != "xray"
+        if action == "to_column":
+            return self.side != "attention" and self.strategy != self.column_strategy
+        return True
+
+    def action_leave(self) -> None:
+        """From the panel to the text, from the text to the columns."""
+        if self.query_one(ReadingSide).has_focus:
+            self.reading.focus()
+        else:
+            self.post_message(self.Left())
+
+    def action_candidates(self) -> None:
+        """Into the panel of candidates."""
+        self.action_show_side("xray")
+        self.query_one(ReadingSide).focus()
+
+    def action_show_side(self, side: str) -> None:
+        """Show the X-ray, attention or the branches; what is shown already gives way to X-ray."""
+        self.side = "xray" if side == self.side else side
+        if self.side == "attention":
+            self.look()
+        (self.query_one(ReadingSide) if self.side == "branches" else self.reading).focus()
+        self.shade_text()
+        self.draw()
+        self.refresh_bindings()
+
+    def action_nudge(self, by: int) -> None:
+        """Move the selected step's value."""
+        self._leave_branches()
+        if self.xray is not None:
+            strategy = nudged(self.xray.strategy, self.xray.step, by)
+            self.xray.strategy, self.strategy = strategy, strategy.text
+        self.draw()
+        self.refresh_bindings()
+
+    def action_step(self, by: int) -> None:
+        """Select another step."""
+        self._leave_branches()
+        if self.xray is not None:
+            self.xray.step = (self.xray.step + by) % len(self.xray.strategy.steps)
+        self.draw()
+
+    def action_head(self, by: int) -> None:
+        """Show what another head looked at."""
+        if self.attention is not None:
+            self.choice.move_head(by, self.attention.shape[1])
+            self.shade_text()
+            self.draw()
+
+    def action_layer(self, by: int) -> None:
+        """Show what another layer looked at."""
+        if self.attention is not None:
+            self.choice.move_layer(by, self.attention.shape[0])
+            self.shade_text()
+            self.draw()
+
+    def action_to_column(self) -> None:
+        """Let the current column write by the strategy as it was changed here."""
+        self.column_strategy = self.strategy
+        self.post_message(self.StrategyTaken(self.strategy))
+        self.refresh_bindings()
+
+    def _leave_branches(self) -> None:
+        # What changes must be seen: beside the branches stand no steps.
+        if self.side == "branches":
+            self.action_show_side("xray")
+
+    def action_next_copy(self) -> None:
+        """Go to the next copied passage."""
+        scored = self.scores.get(self.number)
+        memory = scored.measures.memorisation if scored else None
+        starts = [passage.start for passage in memory.passages] if memory else []
+        if starts:
+            after = [start for start in starts if start > self.reading.position]
+            self.reading.go_to(after[0] if after else starts[0])
+
+    def action_copy_reading(self) -> None:
+        """Copy the text."""
+        self.app.copy(self.reading.text, "the text")  # type: ignore[attr-defined]
+
+    # --- branches ------------------------------------------------------------------------------
+
+    @on(ReadingSide.Selected)
+    def _select(self, message: ReadingSide.Selected) -> None:
+        if self.side == "branches":
+            self.action_stop()
+            branch = self.branches.neighbour(self.number, message.by)
+            self.show_branch(branch.number, branch.start or branch.prompt_length)
+        elif self.xray is not None:
+            n = len(self.xray.characters)
+            self.xray.candidate = min(max(self.xray.candidate + message.by, 0), n - 1)
+            self.draw()
+
+    @on(ReadingSide.Taken)
+    def _take(self, message: ReadingSide.Taken) -> None:
+        if self.side == "branches":
+            self.reading.focus()
+        elif self.side == "xray" and self.xray is not None and self._looked == self._before:
+            place = self.xray.candidate if message.number is None else message.number - 1
+            found = self.xray.candidates(place + 1)
+            if len(found) > place:
+                self._branch(found[place])
+
+    def _branch(self, token: str) -> None:
+        """Leave the text at the cursor and let the model go on from another character."""
+        self.action_stop()
+        position = self.reading.position
+        branch = self.branches.branch(self.number, position, token, self.strategy)
+        request = GenerationRequest(
+            runs_root=self._runs_root,
+            reference=self.reference,
+            prompt=branch.text,
+            strategies=(branch.strategy,),
+            max_tokens=self._n_characters,
+            seed=self._seed,
+        )
+        self._job = GenerationJob(request)
+        self.recordings[branch.number] = self._job.recordings[0]
+        self.show_branch(branch.number, position)
+        self.reading.focus()
+        assert self._poll is not None
+        self._poll.resume()
+
+    def _follow(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        # Read before the text: what comes after is then taken by the next poll.
+        is_over = job.is_over
+        self.reading.append(job.take()[0])
+        branch = self.branches[self.number]
+        branch.text = self.reading.text
+        self.reading.border_subtitle = Content(progress(job, 0))
+        if is_over and self._poll is not None:
+            self._poll.pause()
+            self._error = job.error
+            self._job = None
+            self.score(branch.number, branch.text, branch.prompt_length)
+            self.draw()

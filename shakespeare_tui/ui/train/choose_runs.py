@@ -17,9 +17,8 @@ from textual.widgets.selection_list import Selection
 
 from shakespeare_tui.formatting import format_duration
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
-from shakespeare_tui.ui.closing import Dialog
-from shakespeare_tui.ui.status import state_content
-from shakespeare_tui.ui.widgets.option_lists import Options, Selections
+from shakespeare_tui.ui.place import Dialog, state_content
+from shakespeare_tui.ui.widgets.choices import Options, Selections
 from shakespeare_tui.visible_text import visible
 
 _EMPTY = "There are no runs yet: press escape, then s, to train one."

@@ -14,9 +14,7 @@ from shakespeare_tui.diagnosis.findings import format_rate
 from shakespeare_tui.formatting import format_count
 from shakespeare_tui.runs.figures import tokens_per_second
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.ui.widgets.chart import Chart
-from shakespeare_tui.ui.widgets.component_style import part_style
-from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
+from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style
 
 _SPIKES_LEFT_OUT = 1.0
 

@@ -10,7 +10,7 @@ from shakespeare_tui.formatting import counted, format_duration, format_loss, pe
 from shakespeare_tui.runs.figures import RunFigures
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.rank import Standing
-from shakespeare_tui.ui.status import state_content
+from shakespeare_tui.ui.place import state_content
 
 Key = tuple[str, str]
 _REASONS = {

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from shakespeare_tui.loose_values import as_number
+from shakespeare_tui.files import as_number
 from shakespeare_tui.measures.changes import Changes, changed_words
 from shakespeare_tui.runs.events import SampleGenerated
 from shakespeare_tui.runs.history import RunHistory

@@ -1,5 +1,6 @@
 """The Train place: a run as it learns, live, attached to another process's, or replayed."""
 
+import time
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -7,28 +8,127 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.widgets import Static
 
-from shakespeare_tui.process_memory import resident_bytes
+from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.machine import resident_bytes
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
+from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
+from shakespeare_tui.ui.engine.training import Progressed
 from shakespeare_tui.ui.train.doctor_pane import DoctorPane
-from shakespeare_tui.ui.train.figures import RunNumbers, figures_of
-from shakespeare_tui.ui.train.pace import Pace
+from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, figures_of
 from shakespeare_tui.ui.train.rate_charts import RateCharts
 from shakespeare_tui.ui.train.replay_bar import ReplayBar
-from shakespeare_tui.ui.train.replay_view import ReplayView
 from shakespeare_tui.ui.train.result_card import ResultCard
-from shakespeare_tui.ui.train.run_line import RunLine
-from shakespeare_tui.ui.train.run_view import AttachedView, LiveView
+from shakespeare_tui.ui.train.run_view import AttachedView, LiveView, ReplayView
 from shakespeare_tui.ui.train.samples import SamplesPane
-from shakespeare_tui.ui.train.train_advice import TrainAdvice
 from shakespeare_tui.ui.train.viewing import ViewingScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+
+_KEYS = (
+    ("s", "train {draft}"),
+    ("2", "review its config first, or choose another"),
+    ("w", "show a run: live while another process trains it, otherwise replayed"),
+    ("?", "all keys, and help for this screen"),
+)
+_PROMISE = (
+    "During training this screen shows the loss curve, samples every few hundred steps, and the "
+    "doctor's diagnosis. You can pause, save, draw a sample or change the LR at any time."
+)
+
+
+class TrainAdvice(Static):
+    """Plain text in the middle of an empty place."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    TrainAdvice { width: 1fr; height: 1fr; padding: 1 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False)
+
+    def show_reading(self, name: str) -> None:
+        """The log of a run is being read."""
+        self.update(Content.styled(f"Reading the log of {name} …", "$text-muted"))
+
+    def show_looking(self) -> None:
+        """The runs' folders are being looked through."""
+        self.update(Content.styled("Looking for runs …", "$text-muted"))
+
+    def show_preparing(self, setup: Progressed | None) -> None:
+        """A run is about to begin."""
+        what = "loading torch and the corpus"
+        if setup is not None:
+            what = setup.what
+            if setup.total:
+                share = f"{setup.done / setup.total:.0%}"
+                what += f"  {share} of {format_bytes(setup.total)}"
+        self.update(
+            Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns cancels", "$text-muted"))
+        )
+
+    def show_first_steps(self, draft: str, problem: str) -> None:
+        """Nothing runs.
+
+        Args:
+            draft: What a start would train.
+            problem: Why the last start came to nothing, if it did.
+        """
+        parts: list[Content] = []
+        if problem:
+            parts.append(Content.assemble(("✕ ", "bold $error"), problem))
+        parts.append(Content.styled("No run yet", "bold"))
+        parts.append(
+            Content("\n").join(
+                Content.assemble((f"{key:>3}  ", "bold $accent"), text.format(draft=draft))
+                for key, text in _KEYS
+            )
+        )
+        parts.append(Content.styled(_PROMISE, "$text-muted"))
+        self.update(Content("\n\n").join(parts))
+
+
+_SHORTEST_SECONDS = 0.5
+_LONGEST_SECONDS = 2.0
+_SHARE_OF_PROCESSOR = 0.02
+"""A trainer on all cores loses as much speed as the screens take."""
+
+
+class Pace:
+    """Spaces out updates by what the thread that draws has spent since the last one.
+
+    What an update costs is known only after the next refresh of the screen, so this counts all
+    that the thread did meanwhile.
+
+    Args:
+        now: The time in seconds.
+        spent: The processor time in seconds that the calling thread has taken.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._now, self._spent = now, spent
+        self._updated_at, self._spent_before = float("-inf"), 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time to update."""
+        wanted = (self._spent() - self._spent_before) / _SHARE_OF_PROCESSOR
+        waited = self._now() - self._updated_at
+        return waited >= min(max(wanted, _SHORTEST_SECONDS), _LONGEST_SECONDS)
+
+    def start(self) -> None:
+        """Note that an update begins."""
+        self._updated_at, self._spent_before = self._now(), self._spent()
+
 
 _TICKS_A_SECOND = 4
 _PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Metrics", "result": "Result"}

@@ -13,8 +13,14 @@ from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.rank import Standing, standing_of
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 from shakespeare_tui.ui.train.replay_bar import ReplayBar
-from shakespeare_tui.ui.train.replay_view import ReplayView, open_view, read_history
-from shakespeare_tui.ui.train.run_view import AttachedView, LiveView, RunView
+from shakespeare_tui.ui.train.run_view import (
+    AttachedView,
+    LiveView,
+    ReplayView,
+    RunView,
+    open_view,
+    read_history,
+)
 from shakespeare_tui.ui.train.steering import SteeringScreen
 
 

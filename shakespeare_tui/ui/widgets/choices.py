@@ -10,12 +10,31 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList, SelectionList, Static
 from textual.widgets.option_list import Option
+from textual.widgets.selection_list import SelectionType
 
-from shakespeare_tui.ui.closing import Dialog
+from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
-from shakespeare_tui.ui.widgets.option_lists import Options
+
+
+class Options(OptionList):
+    """Textual pages by lines that it lays out only where there is room, and fails elsewhere."""
+
+    def action_page_up(self) -> None:
+        """Move the cursor up one page."""
+        if self.scrollable_content_region:
+            super().action_page_up()  # type: ignore[no-untyped-call]
+
+    def action_page_down(self) -> None:
+        """Move the cursor down one page."""
+        if self.scrollable_content_region:
+            super().action_page_down()  # type: ignore[no-untyped-call]
+
+
+class Selections(SelectionList[SelectionType], Options):
+    """The same where several may be chosen; styles come from the first base."""
+
 
 FRAME = """
 {name} {{

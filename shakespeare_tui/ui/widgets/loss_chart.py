@@ -1,32 +1,475 @@
 """The loss chart as a widget: zoom, pan, reading cursor, log axes, smoothing, other runs."""
 
+import math
 import zlib
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.smoothing import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
-from shakespeare_tui.ui.widgets import loss_picture
-from shakespeare_tui.ui.widgets.chart import Chart
-from shakespeare_tui.ui.widgets.component_style import part_style
-from shakespeare_tui.ui.widgets.loss_picture import (
-    ROLES,
-    LossPicture,
-    LossSpec,
-    Marks,
-    Overlay,
-    Role,
-    draw_loss,
-    with_cursor,
+from shakespeare_tui.chart_axes import Axis, tick_labels
+from shakespeare_tui.diagnosis.findings import format_rate
+from shakespeare_tui.formatting import format_loss
+from shakespeare_tui.runs.history import MarkerKind, RunHistory
+from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS, Window
+from shakespeare_tui.ui.widgets import loss_chart as loss_picture
+from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style
+
+_FEWEST_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Viewport:
+    """A span of steps.
+
+    Attributes:
+        width: How many steps are shown; None is all.
+        end: The last step shown; None follows the run.
+    """
+
+    width: int | None = None
+    end: int | None = None
+
+    def span(self, last_step: int) -> tuple[int, int]:
+        """The first and the last step to show of a run that has come to ``last_step``."""
+        last_step = max(last_step, _FEWEST_STEPS)
+        if self.width is None:
+            return 1, last_step
+        end = min(self.end or last_step, last_step)
+        start = max(1, end - self.width + 1)
+        return start, max(end, start + _FEWEST_STEPS - 1)
+
+    def zoomed(self, factor: float, centre: int | None, last_step: int) -> "Viewport":
+        """Show ``factor`` times as many steps around ``centre``, or at the run's end."""
+        start, end = self.span(last_step)
+        width = round((end - start + 1) * factor)
+        if width >= max(last_step, _FEWEST_STEPS):
+            return Viewport()
+        width = max(width, _FEWEST_STEPS)
+        if centre is None:
+            return replace(self, width=width)
+        # What is under the cursor stays under the cursor.
+        share = (centre - start) / max(1, end - start)
+        new_end = min(last_step, max(width, round(centre + (1 - share) * (width - 1))))
+        return Viewport(width, None if new_end >= last_step else new_end)
+
+    def panned(self, share: float, last_step: int) -> "Viewport":
+        """Move by a share of the width; at the run's end, follow it again."""
+        if self.width is None:
+            return self
+        _, end = self.span(last_step)
+        new_end = max(self.width, round(end + share * self.width))
+        return Viewport(self.width, None if new_end >= last_step else new_end)
+
+    def showing(self, step: int, last_step: int) -> "Viewport":
+        """Moved as little as needed for ``step`` to be seen."""
+        start, end = self.span(last_step)
+        if self.width is None or start <= step <= end:
+            return self
+        new_end = step if step > end else step + self.width - 1
+        return Viewport(self.width, None if new_end >= last_step else new_end)
+
+
+Role = Literal["raw", "smoothed", "validation", "reference", "axis", "label", "cursor", MarkerKind]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_GUTTER = 6
+GRAVEST_FIRST: tuple[MarkerKind, ...] = ("diagnosis", "command", "best", "sample", "checkpoint")
+_ROWS_BELOW = 2
+_SPIKES_LEFT_OUT = 0.5
+_REACH_FOR_REFERENCE = 0.35
+_WORSE_THAN_GUESSING = 1.5
+"""Losses above this share of blind guessing's tell nothing but that training blew up."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The characters that a picture is drawn with."""
+
+    raw: str = BRAILLE
+    smoothed: str = BRAILLE
+    validation: str = "●"
+    other_validation: str = "○"
+    reference: str = "┄"
+    cursor: str = "│"
+    overlays: Sequence[str] = (BRAILLE,)
+    kinds: Mapping[MarkerKind, str] = field(
+        default_factory=lambda: {
+            "checkpoint": "◇",
+            "best": "◆",
+            "sample": "¶",
+            "diagnosis": "!",
+            "command": "▸",
+        }
+    )
+
+
+UTF8 = Marks()
+WITHOUT_COLOUR = Marks(raw="·", overlays=tuple("+x#%&=@"))
+ASCII = Marks(
+    raw=".",
+    smoothed="*",
+    validation="o",
+    other_validation="O",
+    reference="-",
+    cursor="|",
+    overlays=tuple("+x#%&=@"),
+    kinds={"checkpoint": "c", "best": "C", "sample": "s", "diagnosis": "!", "command": ">"},
 )
-from shakespeare_tui.ui.widgets.loss_reading import legend, reading, write_line
-from shakespeare_tui.ui.widgets.plot import Canvas
-from shakespeare_tui.ui.widgets.viewport import Viewport
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Another run drawn behind the current one."""
+
+    name: str
+    history: RunHistory
+    style: Style
+    mark: str = BRAILLE
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """Everything that a picture depends on.
+
+    Attributes:
+        history: The current run.
+        span: The first and the last step shown.
+        smoothing_steps: Time constant of the smoothed loss, of ``SMOOTHING_STEPS``.
+        is_log_steps: Whether equal factors of steps take equal room.
+        is_log_loss: Whether equal factors of loss take equal room.
+        overlays: Other runs.
+        styles: How each part looks.
+        marks: The characters to draw with.
+    """
+
+    history: RunHistory
+    span: tuple[int, int]
+    smoothing_steps: int
+    is_log_steps: bool = False
+    is_log_loss: bool = False
+    overlays: Sequence[Overlay] = ()
+    styles: Mapping[Role, Style] = field(default_factory=dict)
+    marks: Marks = UTF8
+
+
+@dataclass(frozen=True)
+class LossPicture:
+    """A drawn chart and its step axis, whose cell 0 is at ``left``."""
+
+    canvas: Canvas
+    steps: Axis
+    left: int = _GUTTER
+
+    def step_at(self, column: int) -> int:
+        """The step in the middle of a column of the picture."""
+        return round(self.steps.value(column - self.left + 0.5))
+
+    def steps_beside(self, step: int) -> tuple[int, int]:
+        """The first and the last step that share a column with ``step``."""
+        cell = self.steps.cell(step)
+        first = min(step, math.ceil(self.steps.value(cell)))
+        if cell == self.steps.size - 1:
+            return first, int(self.steps.high)
+        return first, max(step, math.ceil(self.steps.value(cell + 1)) - 1)
+
+
+def draw_loss(spec: LossSpec, width: int, height: int) -> LossPicture:
+    """Draw the chart; ``width`` by ``height`` cells with its axes."""
+    columns, rows = max(2, width - _GUTTER), max(2, height - _ROWS_BELOW)
+    start, end = spec.span
+    steps = Axis(start, max(end, start + 1), columns, spec.is_log_steps)
+    windows = _windows(spec, columns)
+    losses = _loss_axis(spec, windows, rows)
+    canvas = Canvas(width, rows + _ROWS_BELOW)
+    plot = draw_curves(_curves(spec, windows, steps, losses), columns, rows)
+    canvas.paste(plot, _GUTTER, 0)
+    _draw_references(spec, canvas, losses)
+    _draw_loss_axis(spec, canvas, losses)
+    _draw_step_axis(spec, canvas, steps, rows)
+    return LossPicture(canvas, steps)
+
+
+def with_cursor(picture: LossPicture, spec: LossSpec, cursor: int) -> Canvas:
+    """The picture with a line through the step that is read, behind the curves."""
+    canvas = picture.canvas.copy()
+    column = picture.left + picture.steps.cell(cursor)
+    for row in range(canvas.height - _ROWS_BELOW):
+        if canvas.characters[row][column] in (" ", spec.marks.reference):
+            canvas.write(column, row, spec.marks.cursor, spec.styles.get("cursor"))
+    return canvas
+
+
+# --- what is drawn -------------------------------------------------------------------------------
+
+
+def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
+    def window(history: RunHistory, name: str, smoothing_steps: int = 1) -> Window:
+        return history.series_window(
+            name,
+            *spec.span,
+            columns,
+            smoothing_steps=smoothing_steps,
+            is_log=spec.is_log_steps,
+        )
+
+    windows = {
+        f"overlay {overlay.name}": window(overlay.history, "loss", max(spec.smoothing_steps, 25))
+        for overlay in spec.overlays
+    }
+    windows["raw"] = window(spec.history, "loss")
+    windows["smoothed"] = window(spec.history, "loss", spec.smoothing_steps)
+    windows["validation"] = window(spec.history, "val_loss")
+    windows["other validation"] = window(spec.history, "other_val_loss")
+    return windows
+
+
+def _curves(spec: LossSpec, windows: dict[str, Window], steps: Axis, losses: Axis) -> list[Curve]:
+    def curve(name: str, style: Style, mark: str, is_line: bool = True) -> Curve:
+        window = windows[name]
+        x, y = steps.position(window.steps), losses.position(window.values)
+        if is_line:
+            x, y = _clipped(x, y, steps.size)
+        else:
+            is_inside = (x >= 0) & (x <= steps.size)
+            x, y = x[is_inside], y[is_inside]
+        # The very last step is in the last cell, not beyond it.
+        return Curve(np.minimum(x, np.nextafter(steps.size, 0)), y, style, mark, is_line)
+
+    marks, styles = spec.marks, spec.styles
+    plain = Style()
+    curves = []
+    if spec.smoothing_steps > 1:
+        curves.append(curve("raw", styles.get("raw", plain), marks.raw))
+    for overlay in spec.overlays:
+        curves.append(curve(f"overlay {overlay.name}", overlay.style, overlay.mark))
+    curves.append(curve("smoothed", styles.get("smoothed", plain), marks.smoothed))
+    validation = styles.get("validation", plain)
+    curves.append(curve("validation", validation, marks.validation, is_line=False))
+    curves.append(curve("other validation", validation, marks.other_validation, is_line=False))
+    return curves
+
+
+def _clipped(
+    x: NDArray[np.float64], y: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cut a line off at both ends of the axis, where its neighbours lie outside."""
+    x, y = x.copy(), y.copy()
+    if len(x) >= 2 and x[0] < 0:
+        y[0] += (y[1] - y[0]) * (0 - x[0]) / (x[1] - x[0])
+        x[0] = 0
+    if len(x) >= 2 and x[-1] > size:
+        y[-1] += (y[-2] - y[-1]) * (x[-1] - size) / (x[-1] - x[-2])
+        x[-1] = size
+    return x, y
+
+
+def _loss_axis(spec: LossSpec, windows: dict[str, Window], rows: int) -> Axis:
+    """From the lowest to the highest loss shown; lone spikes of single batches are cut off."""
+    firm = [window.values for name, window in windows.items() if name != "raw"]
+    raw = windows["raw"].values
+    raw = raw[np.isfinite(raw)]
+    if len(raw):
+        firm.append(np.percentile(raw, [_SPIKES_LEFT_OUT, 100 - _SPIKES_LEFT_OUT]))
+    values = np.concatenate(firm)
+    values = values[np.isfinite(values)]
+    baselines = spec.history.baselines.values()
+    if len(values) == 0:
+        highest = max(baselines, default=4.0)
+        return Axis.covering(
+            0.5 if spec.is_log_loss else 0.0, highest, rows, is_log=spec.is_log_loss
+        )
+    if spec.is_log_loss and (values > 0).any():
+        # What is zero lies at the lower end, wherever that is.
+        values = values[values > 0]
+    low, high = float(values.min()), float(values.max())
+    vocab_size = spec.history.vocab_size
+    worst = _WORSE_THAN_GUESSING * math.log(vocab_size) if vocab_size > 1 else math.inf
+    if high > worst > np.median(values):
+        # What blew up leaves the chart at the top; the rest stays legible.
+        high = worst
+    # The reference line that will be reached next is worth some room.
+    axis = Axis.covering(low, high, rows, is_log=spec.is_log_loss)
+    below = [
+        loss for loss in baselines if loss < low and axis.shortfall(loss) < _REACH_FOR_REFERENCE
+    ]
+    low = max(below, default=low)
+    return Axis.covering(low, high, rows, is_log=spec.is_log_loss)
+
+
+# --- what stands around it -----------------------------------------------------------------------
+
+
+def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
+    style = spec.styles.get("reference")
+    label_style = spec.styles.get("label")
+    width = canvas.width - _GUTTER
+    taken: set[int] = set()
+    for name, loss in sorted(spec.history.baselines.items(), key=lambda item: item[1]):
+        if not losses.low <= loss <= losses.high:
+            continue
+        row = losses.size - 1 - losses.cell(loss)
+        label = f" {name} {loss:.2f} "
+        if row in taken:
+            continue
+        taken.add(row)
+        places = (canvas.width - len(label) - 1, _GUTTER + width // 3, _GUTTER + 1)
+        free = [column for column in places if canvas.is_blank(column, row, len(label))]
+        canvas.write_behind(_GUTTER, row, spec.marks.reference * width, style)
+        if free:
+            canvas.write(free[0], row, label, label_style)
+
+
+def _draw_loss_axis(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
+    axis, label = spec.styles.get("axis"), spec.styles.get("label")
+    for row in range(losses.size):
+        canvas.write(_GUTTER - 1, row, "│", axis)
+    ticks = losses.ticks(max(2, losses.size // 2 if losses.size < 12 else losses.size // 3))
+    texts = tick_labels(ticks, _GUTTER - 1)
+    right = max(_GUTTER - 2, *map(len, texts))
+    for tick, text, below in zip(ticks, texts, ["", *texts], strict=False):
+        row = losses.size - 1 - losses.cell(tick)
+        if text != below:
+            canvas.write(right - len(text), row, text, label)
+        canvas.write(_GUTTER - 1, row, "┤", axis)
+
+
+def _draw_step_axis(spec: LossSpec, canvas: Canvas, steps: Axis, rows: int) -> None:
+    axis, label = spec.styles.get("axis"), spec.styles.get("label")
+    canvas.write(_GUTTER - 1, rows, "└" + "─" * steps.size, axis)
+    for tick in steps.ticks(max(2, steps.size // 14)):
+        # A chart that begins at step 1 has its first tick there, not at an imagined step 0.
+        step = max(round(tick), 1)
+        column = _GUTTER + steps.cell(step)
+        canvas.write(column, rows, "┬", axis)
+        text = f"{step:,}"
+        left = min(max(column - len(text) // 2, 0), canvas.width - len(text))
+        if canvas.is_blank(max(0, left - 1), rows + 1, len(text)):
+            canvas.write(left, rows + 1, text, label)
+    for cell, kind in _gravest_in_cells(spec, steps).items():
+        canvas.write(_GUTTER + cell, rows, spec.marks.kinds[kind], spec.styles.get(kind))
+
+
+def _gravest_in_cells(spec: LossSpec, steps: Axis) -> dict[int, MarkerKind]:
+    """Where there are marks, and the gravest of each place."""
+    shown = [m for m in spec.history.markers if spec.span[0] <= max(1, m.step) <= spec.span[1]]
+    positions = steps.position([max(1, marker.step) for marker in shown])
+    cells = np.clip(np.floor(positions), 0, steps.size - 1).astype(int).tolist()
+    gravest: dict[int, MarkerKind] = {}
+    for cell, marker in zip(cells, shown, strict=True):
+        before = gravest.get(cell, marker.kind)
+        gravest[cell] = min(before, marker.kind, key=GRAVEST_FIRST.index)
+    return gravest
+
+
+Part = tuple[str, Style | None]
+_SEPARATOR = "   "
+_SHORTEST_CUT = 12
+
+
+def legend(spec: LossSpec) -> list[list[Part]]:
+    """What each curve and mark means, the most important first."""
+    styles, marks = spec.styles, spec.marks
+    label = styles.get("label")
+    line = "━" if marks.smoothed == BRAILLE else marks.smoothed
+    faint = "─" if marks.raw == BRAILLE else marks.raw
+    train = "train" if spec.smoothing_steps == 1 else f"train, mean of {spec.smoothing_steps}"
+    groups: list[list[Part]] = [[(f"{line} ", styles.get("smoothed")), (train, label)]]
+    if spec.smoothing_steps > 1:
+        groups.append([(f"{faint} ", styles.get("raw")), ("each step", label)])
+    groups.append([(f"{marks.validation} ", styles.get("validation")), ("validation", label)])
+    for overlay in spec.overlays:
+        mark = "━" if overlay.mark == BRAILLE else overlay.mark
+        groups.append([(f"{mark} ", overlay.style), (overlay.name, label)])
+    present = {marker.kind for marker in spec.history.markers}
+    for kind, name in (
+        ("best", "best"),
+        ("checkpoint", "checkpoint"),
+        ("sample", "sample"),
+        ("diagnosis", "doctor"),
+        ("command", "command"),
+    ):
+        if kind in present:
+            groups.append([(f"{marks.kinds[kind]} ", styles.get(kind)), (name, label)])
+    return groups
+
+
+def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[list[Part]]:
+    """The values at ``step``, and what happened from ``first_step`` to ``last_step``.
+
+    Args:
+        spec: The chart.
+        step: The step under the cursor.
+        first_step: The first step of the cursor's column.
+        last_step: The last step of it.
+    """
+    history, styles, label = spec.history, spec.styles, spec.styles.get("label")
+    bold = Style(bold=True)
+    groups: list[list[Part]] = [[("step ", label), (f"{step:,}", bold)]]
+
+    def add(name: str, text: str | None, style: Style | None) -> None:
+        if text is not None:
+            groups.append([(f"{name} ", label), (text, style)])
+
+    add("batch", _value(history, "loss", step, 1), bold)
+    if spec.smoothing_steps > 1:
+        smoothed = _value(history, "loss", step, spec.smoothing_steps)
+        add("mean", smoothed, styles.get("smoothed"))
+    val = _value(history, "val_loss", step, 1)
+    stands_for = "" if val is None or history.usual_protocol == EXACT else "~"
+    add("val", val and f"{stands_for}{val}", styles.get("validation"))
+    happened = {
+        (marker.kind, marker.text): None
+        for kind in GRAVEST_FIRST
+        for marker in history.markers
+        if marker.kind == kind and first_step <= max(1, marker.step) <= last_step
+    }
+    for kind, text in happened:
+        groups.append([(f"{spec.marks.kinds[kind]} ", styles.get(kind)), (text, None)])
+    for overlay in spec.overlays:
+        smoothing_steps = max(25, spec.smoothing_steps)
+        add(overlay.name, _value(overlay.history, "loss", step, smoothing_steps), overlay.style)
+    rates = history.series("learning_rate").window(0, step).values
+    if len(rates) and math.isfinite(rates[-1]) and rates[-1] > 0:
+        add("LR", format_rate(float(rates[-1]), 2), None)
+    return groups
+
+
+def _value(history: RunHistory, name: str, step: int, smoothing_steps: int) -> str | None:
+    """The value at ``step`` or the last one before it; None where there is none."""
+    if name == "loss":
+        window = history.smoothed_loss(smoothing_steps).window(0, step)
+    else:
+        window = history.series(name).window(0, step)
+    finite = np.flatnonzero(np.isfinite(window.values))
+    if len(finite) == 0 or (name == "loss" and step > history.last_step):
+        return None
+    return format_loss(float(window.values[finite[-1]]))
+
+
+def write_line(canvas: Canvas, groups: Sequence[Sequence[Part]], start: int = 0) -> None:
+    """Write groups into the first row; the one that meets its end is cut off."""
+    column = start
+    for group in groups:
+        length = sum(len(text) for text, _ in group)
+        is_cut = column + length > canvas.width
+        if is_cut and canvas.width - column < _SHORTEST_CUT:
+            return
+        for text, style in group:
+            canvas.write(column, 0, text, style)
+            column += len(text)
+        if is_cut:
+            canvas.write(canvas.width - 1, 0, "…", group[-1][1])
+            return
+        column += len(_SEPARATOR)
+
 
 _PAN_SHARE = 0.25
 _FIRST_OVERLAY_COLOUR = 2

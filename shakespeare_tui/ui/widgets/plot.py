@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.segment import Segment
 from rich.style import Style
+from textual.filter import ANSIToTruecolor, DimFilter, LineFilter
 from textual.strip import Strip
+from textual.widget import Widget
+
+
+def part_style(widget: Widget, name: str) -> Style:
+    """A component class as a Rich style, see-through colours laid on the widget's background."""
+    styles = widget.get_component_styles(name)
+    _, background = widget.background_colors
+    color = background + styles.color if not styles.auto_color else widget.colors[3]
+    return styles.text_style + Style(color=color.rich_color)
+
 
 BRAILLE = "braille"
 _DOTS_ACROSS, _DOTS_UP = 2, 4
@@ -188,3 +199,45 @@ def _read(picture: str, styles: list[Style], canvas: Canvas) -> None:
                 # 38;5;N sets a colour, anything else takes it off.
                 number = piece.rpartition(";")[2] if piece.startswith("38;5;") else ""
                 style = styles[int(number)] if number else None
+
+
+class Chart(Widget):
+    """A widget that shows a canvas; subclasses override ``draw``."""
+
+    _strips: list[Strip] | None = None
+
+    def draw(self) -> "Canvas":
+        """The picture, as large as the widget."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw anew at the next refresh of the screen."""
+        self.forget()
+        self.refresh()
+
+    def forget(self) -> None:
+        """Let go of what was drawn."""
+        self._strips = None
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the picture, which is drawn only when something changed."""
+        if self._strips is None:
+            style = self.rich_style
+            self._strips = [strip.apply_style(style) for strip in self.draw().strips()]
+        if y >= len(self._strips):
+            return Strip.blank(self.size.width, self.rich_style)
+        return self._strips[y]
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Leave out Textual's filters of colours that no chart has: they go over every cell."""
+        needless = (ANSIToTruecolor, DimFilter)
+        return [f for f in super().get_line_filters() if not isinstance(f, needless)]
+
+    def notify_style_update(self) -> None:
+        """Colours changed."""
+        super().notify_style_update()
+        self.forget()
+
+    def on_resize(self) -> None:
+        """Another size needs another picture; the one so far may be on the screen already."""
+        self.redraw()

@@ -1,8 +1,12 @@
 import dataclasses
 
 from shakespeare_tui.measures import best_measures, measure_text
-from shakespeare_tui.runs.compare.differences import preset_texts
-from shakespeare_tui.runs.compare.settings import figure_rows, measure_rows, settings_rows
+from shakespeare_tui.runs.compare.settings import (
+    figure_rows,
+    measure_rows,
+    preset_texts,
+    settings_rows,
+)
 
 
 def test_only_settings_that_differ_from_the_first_are_rows() -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_run
 
-from shakespeare_tui.config.config_draft_state import config_texts
+from shakespeare_tui.config.draft import config_texts
 from shakespeare_tui.config.load import load_config, preset_names
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.runs.catalog import RunCatalog
-from shakespeare_tui.runs.compare.differences import describe_differences, preset_of, preset_texts
+from shakespeare_tui.runs.compare.settings import describe_differences, preset_of, preset_texts
 from shakespeare_tui.runs.notes import FormerName
 
 

@@ -6,8 +6,8 @@ import pytest
 from checkpoint_trees import add_run
 
 from shakespeare_tui.runs.catalog import RunCatalog
-from shakespeare_tui.runs.compare.blind_tests import Game
-from shakespeare_tui.runs.compare.taste import (
+from shakespeare_tui.runs.compare.blind_tests import (
+    Game,
     Verdict,
     append_verdict,
     games_now,
@@ -17,7 +17,7 @@ from shakespeare_tui.runs.compare.taste import (
 )
 from shakespeare_tui.runs.editing import delete_run, rename_run
 from shakespeare_tui.runs.folder import find_run
-from shakespeare_tui.runs.run_names import RunNames
+from shakespeare_tui.runs.notes import RunNames
 
 
 def verdict(first: str = "a@1", second: str = "b@2", score: float = 1, time: float = 10) -> Verdict:
