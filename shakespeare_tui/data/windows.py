@@ -1,6 +1,7 @@
 """The split of a corpus, and the windows that training and evaluation cut out of it."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,8 @@ from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource
 from shakespeare_tui.data.tokenizers import CharTokenizer, TokenArray
 from shakespeare_tui.errors import CancelledError, UserError
+
+IntArray = npt.NDArray[np.int64]
 
 
 def fit_char_tokenizer(
@@ -90,16 +93,22 @@ def split_tokens(
 
 
 class TextDataset:
-    """Overlapping windows over tokens: item i is (input, target), the target one token later.
+    """Windows over tokens: item i is (input, target), the target one token later.
 
     Args:
         tokens: Ids, shape [n].
         seq_len: Window length.
-        stride: Distance between the starts of neighbouring windows.
+        stride: Distance between the starts of neighbouring windows; None lets none overlap.
+
+    Raises:
+        UserError: Length or stride is below 1.
     """
 
-    def __init__(self, tokens: TokenArray, seq_len: int, stride: int | None = None) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: npt.ArrayLike, seq_len: int, stride: int | None = None) -> None:
+        for name, value in (("seq_len", seq_len), ("stride", 1 if stride is None else stride)):
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        self.tokens = np.asarray(tokens)
         self.seq_len = seq_len
         self.stride = stride or seq_len
 
@@ -107,15 +116,14 @@ class TextDataset:
         """Number of whole windows."""
         return max(0, (len(self.tokens) - self.seq_len - 1) // self.stride + 1)
 
-    def __getitem__(self, index: int) -> tuple[TokenArray, TokenArray]:
+    def __getitem__(self, index: int) -> tuple[IntArray, IntArray]:
         """Input and target of one window, each of shape [seq_len]."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        start = index * self.stride
-        window = self.tokens[start : start + self.seq_len + 1]
+        (window,) = gather_windows(self.tokens, np.array([index * self.stride]), self.seq_len)
         return window[:-1], window[1:]
 
-    def __iter__(self) -> Iterator[tuple[TokenArray, TokenArray]]:
+    def __iter__(self) -> Iterator[tuple[IntArray, IntArray]]:
         """All windows in order."""
         return (self[index] for index in range(len(self)))
 
@@ -146,7 +154,7 @@ class WindowSampler:
         if stride is not None:
             self._stride = min(stride, self._starts_in_all)
 
-    def starts(self, batch: int) -> npt.NDArray[np.int64]:
+    def starts(self, batch: int) -> IntArray:
         """Starts of the windows of batch number ``batch`` (from 0), shape [batch_size]."""
         if self._stride is None:
             return self._generator(batch).integers(0, self._starts_in_all, self.batch_size)
@@ -176,11 +184,7 @@ class WindowSampler:
         return np.random.Generator(np.random.Philox(key=[self._seed, index]))
 
 
-def gather_windows(
-    tokens: TokenArray, starts: npt.NDArray[np.int64], seq_len: int
-) -> npt.NDArray[np.int64]:
+def gather_windows(tokens: npt.NDArray[Any], starts: IntArray, seq_len: int) -> IntArray:
     """Copy windows out of ``tokens``: shape [len(starts), seq_len + 1], input and target in one."""
-    windows: npt.NDArray[np.int64] = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(
-        np.int64
-    )
+    windows: IntArray = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)
     return windows

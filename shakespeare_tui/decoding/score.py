@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shakespeare_tui.decoding import window_start
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.transformer import Block, Transformer
 
 _TOKENS_A_PASS = 8192
@@ -87,7 +87,7 @@ def score_tokens(
     tokens: npt.ArrayLike,
     *,
     batch: int | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> Surprise:
     """Score a text of any length in memory that grows by a few numbers a token only.
 
@@ -106,33 +106,58 @@ def score_tokens(
         raise UserError("the text is too short to be scored; give at least two characters")
     nats, entropy = (np.full(len(text), np.nan, np.float32) for _ in range(2))
     rank = np.zeros(len(text), np.int64)
-    context = model.context
-    rows = batch or max(1, _TOKENS_A_PASS // context)
-    device = model.embedding.weight.device
-    for starts, length, predicted in _passes(len(text), context, rows):
-        if cancelled():
-            raise CancelledError("scoring was stopped")
-        # [B, length] inputs; their last ``predicted`` places say what comes next
-        inputs = text[starts[:, None] + np.arange(length)]
-        places = starts[:, None] + np.arange(length - predicted, length) + 1
-        hidden = model.hidden_states(torch.from_numpy(inputs).to(device))[:, -predicted:]
-        logits: Tensor = model.head(hidden).float()
+    for places, logits in _read(model, text[:-1], batch, cancelled):
         log_p = logits.log_softmax(-1)
-        chosen = torch.from_numpy(text[places]).to(device)[..., None]
-        nats[places] = (0.0 - log_p.gather(-1, chosen))[..., 0].cpu().numpy()
+        chosen = torch.from_numpy(text[places + 1]).to(logits.device)[..., None]
+        nats[places + 1] = (0.0 - log_p.gather(-1, chosen))[..., 0].cpu().numpy()
         # A probability of 0 adds nothing, where 0 · ∞ would be no number.
-        entropy[places] = torch.special.entr(log_p.exp()).sum(-1).cpu().numpy()
-        rank[places] = 1 + (logits > logits.gather(-1, chosen)).sum(-1).cpu().numpy()
+        entropy[places + 1] = torch.special.entr(log_p.exp()).sum(-1).cpu().numpy()
+        rank[places + 1] = 1 + (logits > logits.gather(-1, chosen)).sum(-1).cpu().numpy()
     return Surprise(text, nats, entropy, rank, model)
 
 
-def _passes(tokens: int, context: int, rows: int) -> Iterator[tuple[_Integers, int, int]]:
+@torch.inference_mode()
+def logits_of(model: Transformer, tokens: npt.ArrayLike) -> _Reals:
+    """Logits [T, V] of what comes after each of T tokens, by the protocol of scores.
+
+    Args:
+        model: In evaluation mode.
+        tokens: The text, shape [T].
+    """
+    text = np.asarray(tokens, dtype=np.int64)
+    found = np.empty((len(text), model.vocab_size), np.float32)
+    for places, logits in _read(model, text):
+        found[places] = logits.cpu().numpy()
+    return found
+
+
+def _read(
+    model: Transformer,
+    inputs: _Integers,
+    batch: int | None = None,
+    cancelled: Callable[[], bool] = never,
+) -> Iterator[tuple[_Integers, Tensor]]:
+    """Yield places [B, P] in ``inputs`` [T], each once in all, and the logits [B, P, V] there."""
+    context = model.context
+    rows = batch or max(1, _TOKENS_A_PASS // context)
+    device = model.embedding.weight.device
+    for starts, length, predicted in _passes(len(inputs), context, rows):
+        if cancelled():
+            raise CancelledError("scoring was stopped")
+        # [B, length] inputs; their last ``predicted`` places say what comes next
+        places = starts[:, None] + np.arange(length)
+        hidden = model.hidden_states(torch.from_numpy(inputs[places]).to(device))[:, -predicted:]
+        yield places[:, -predicted:], model.head(hidden).float()
+
+
+def _passes(inputs: int, context: int, rows: int) -> Iterator[tuple[_Integers, int, int]]:
     """Yield the starts of windows, their length, and how many last tokens of each are new.
 
     The first window predicts all its followers, every later one those that the one before it did
     not reach.
     """
-    inputs = tokens - 1
+    if not inputs:
+        return
     yield np.zeros(1, np.int64), min(context, inputs), min(context, inputs)
     hop = max(1, context // 2)
     whole = np.arange(hop, inputs - context + 1, hop, dtype=np.int64)

@@ -1,0 +1,365 @@
+"""What ``import shakespeare_tui as st`` gives to notebooks and scripts; nothing of it prints.
+
+Torch is loaded where a model is trained or opened, and not before.
+"""
+
+import contextlib
+import json
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from shakespeare_tui.config.load import DEFAULT_PRESET, load_config, parse_config
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.write import config_to_yaml
+from shakespeare_tui.data.tokenizers import CharTokenizer, Tokenizer
+from shakespeare_tui.data.windows import TextDataset
+from shakespeare_tui.errors import RunFailedError, UserError
+from shakespeare_tui.paths import runs_folder
+from shakespeare_tui.runs import events
+from shakespeare_tui.runs.commands import CommandInbox, Stop
+from shakespeare_tui.runs.event_log import EventLog, read_events
+from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint, find_run
+from shakespeare_tui.sampling import Strategy, parse_strategy
+
+if TYPE_CHECKING:
+    from shakespeare_tui.decoding.score import Surprise
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.training.session import Hooks, Session
+
+__all__ = [
+    "CharTokenizer",
+    "Config",
+    "Model",
+    "Run",
+    "RunFailedError",
+    "Strategy",
+    "TextDataset",
+    "UserError",
+    "events",
+    "load",
+    "load_config",
+    "open_run",
+    "parse_strategy",
+    "train",
+    "train_events",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk, in training or ended."""
+
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """How it is addressed."""
+        return self.folder.name
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.folder.path
+
+    @property
+    def config(self) -> Config:
+        """The resolved config."""
+        return self.folder.config()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint."""
+        return self.folder.steps()
+
+    @property
+    def val_loss(self) -> float | None:
+        """Validation loss of the best checkpoint, nats per token; None before an evaluation."""
+        best = self.folder.best()
+        loss = best.info.loss if best else None
+        return loss.value if loss else None
+
+    def events(self) -> list[events.Event]:
+        """Everything that happened so far, in order."""
+        return list(read_events(self.folder.events_path))
+
+    def load(self, where: str | int = "best", *, device: str = "auto") -> "Model":
+        """The model of a checkpoint: ``best``, ``last`` or a step.
+
+        Raises:
+            UserError: There is no such checkpoint, or it is damaged.
+        """
+        return load(f"{self.path}@{where}", device=device)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model with its tokenizer, ready to be used.
+
+    Attributes:
+        checkpoint: Where it comes from.
+        tokenizer: Turns text into its tokens and back.
+        network: The PyTorch module, in evaluation mode.
+    """
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    network: "Transformer" = field(repr=False)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        strategy: str | Strategy = "temperature=0.8",
+        max_tokens: int = 200,
+        seed: int = 42,
+        stop: Sequence[str] = (),
+    ) -> Iterator[str]:
+        """Continue ``prompt``, piece by piece as it is written.
+
+        Args:
+            prompt: The text to continue; it is not given back.
+            strategy: Steps in their order, as ``generate --strategy`` has them.
+            max_tokens: The most tokens to write.
+            seed: The same seed gives the same text.
+            stop: Texts after which to end; they are part of what is written.
+
+        Raises:
+            UserError: The prompt is empty or has a character that the model does not know, or the
+                strategy cannot be read.
+        """
+        from shakespeare_tui.decoding import Column, generate_columns
+
+        if isinstance(strategy, str):
+            strategy = parse_strategy(strategy)
+        rows = generate_columns(
+            self.network,
+            self.tokenizer.encode(prompt),
+            [Column(strategy=strategy, seed=seed)],
+            max_tokens=max_tokens,
+            stop=[self.tokenizer.encode(text) for text in stop],
+        )
+        # A search knows its text in the end only; until then its tokens are below 0.
+        return (self.tokenizer.decode(row) for row in rows if row[0] >= 0)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        strategy: str | Strategy = "temperature=0.8",
+        max_tokens: int = 200,
+        seed: int = 42,
+        stop: Sequence[str] = (),
+    ) -> str:
+        """All of what ``stream`` writes, in one text."""
+        return "".join(
+            self.stream(prompt, strategy=strategy, max_tokens=max_tokens, seed=seed, stop=stop)
+        )
+
+    def logits(self, text: str) -> npt.NDArray[np.float32]:
+        """Logits [T, V] of what comes after each of the T tokens of ``text``.
+
+        Raises:
+            UserError: The text has a character that the model does not know.
+        """
+        from shakespeare_tui.decoding.score import logits_of
+
+        return logits_of(self.network, self.tokenizer.encode_array(text))
+
+    def score(self, text: str) -> "Surprise":
+        """How surprised the model is by every token of ``text``: nats, entropy and rank.
+
+        Raises:
+            UserError: The text is shorter than two tokens, or has a character that the model does
+                not know.
+        """
+        from shakespeare_tui.decoding.score import score_tokens
+
+        return score_tokens(self.network, self.tokenizer.encode_array(text))
+
+
+def open_run(name: str | PathLike[str]) -> Run:
+    """The run of a name or a path.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    return Run(find_run(str(name), runs_folder()))
+
+
+def load(reference: str | PathLike[str], *, device: str = "auto") -> Model:
+    """The model of ``RUN`` (its best checkpoint), ``RUN@last``, ``RUN@STEP`` or a path.
+
+    Raises:
+        UserError: There is no such checkpoint, it is damaged, or the device is not there.
+    """
+    from shakespeare_tui.training.checkpoints import load_model
+    from shakespeare_tui.training.device import resolve_device
+
+    checkpoint = find_checkpoint(str(reference), runs_folder())
+    network, tokenizer = load_model(checkpoint, resolve_device(device))
+    return Model(checkpoint, tokenizer, network)
+
+
+def train(
+    config: str | Path | Config | None = None,
+    *,
+    corpus: str | PathLike[str] | None = None,
+    name: str | None = None,
+    start_from: str | None = None,
+    resume: str | None = None,
+    on_event: Callable[[events.Event], object] | None = None,
+    **sections: Mapping[str, object],
+) -> Run:
+    """Train to the end, calling ``on_event`` with each event; the rest is as in ``train_events``.
+
+    An exception of ``on_event``, or an interrupt, comes out of here once the run has saved its
+    state and ended in order.
+    """
+    stream = train_events(
+        config, corpus=corpus, name=name, start_from=start_from, resume=resume, **sections
+    )
+    with contextlib.closing(stream):
+        while True:
+            try:
+                event = next(stream)
+            except StopIteration as ended:
+                run: Run = ended.value
+                return run
+            if on_event is not None:
+                on_event(event)
+
+
+def train_events(
+    config: str | Path | Config | None = None,
+    *,
+    corpus: str | PathLike[str] | None = None,
+    name: str | None = None,
+    start_from: str | None = None,
+    resume: str | None = None,
+    **sections: Mapping[str, object],
+) -> Generator[events.Event, None, Run]:
+    """Train, and yield each event as it comes; the generator's value is the run.
+
+    Training begins with the first event that is asked for, in a thread of its own, and does not
+    wait for the reader. A reader that leaves early stops the run, which saves its state.
+
+    Args:
+        config: A preset, a YAML file or a config; ``quick`` where nothing is given.
+        corpus: A named corpus, a text file or a folder; in place of the config's.
+        name: Of the run; None numbers the config's name.
+        start_from: Take the weights of this checkpoint.
+        resume: Go on with this run, exactly where it stopped, instead of a new one.
+        sections: Settings in place of the config's, by section: ``training={"max_steps": 100}``.
+
+    Raises:
+        UserError: What was given is wrong.
+        RunFailedError: Training diverged, the disk is full or memory ran out.
+    """
+    if resume is not None and (config, name, start_from) != (None, None, None):
+        raise UserError("resume keeps the run's own config and name; give settings by section")
+    overrides = _overrides(corpus, sections)
+    stream: queue.SimpleQueue[events.Event | None] = queue.SimpleQueue()
+    stop = _StopRequest()
+
+    def work() -> Run:
+        from shakespeare_tui.training.loop import Trainer
+        from shakespeare_tui.training.session import Hooks
+        from shakespeare_tui.training.threads import training_threads
+
+        hooks = Hooks(cancelled=stop.requested)
+        if resume is None:
+            session_context = _new_session(config, overrides, name, start_from, hooks)
+        else:
+            from shakespeare_tui.training.resume import resumed_session
+
+            session_context = resumed_session(
+                resume, root=runs_folder(), overrides=overrides, hooks=hooks
+            )
+        with training_threads(), session_context as session:
+            run = session.run
+            inbox = CommandInbox(run.commands_path)
+            stop.attach(inbox)
+            log = EventLog(run.events_path, every=session.config.logging.every)
+
+            def emit(event: events.Event) -> None:
+                log(event)
+                stream.put(event)
+
+            with contextlib.closing(log):
+                Trainer(session, emit, inbox, sync_log=log.sync).run()
+        return Run(run)
+
+    with ThreadPoolExecutor(1, "training") as pool:
+        trained = pool.submit(work)
+        trained.add_done_callback(lambda _: stream.put(None))
+        try:
+            while (event := stream.get()) is not None:
+                yield event
+        finally:
+            stop.request()
+        return trained.result()
+
+
+class _StopRequest:
+    """Ends a run in order, whether it is still being set up or in training already."""
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self._inbox: CommandInbox | None = None
+
+    def attach(self, inbox: CommandInbox) -> None:
+        self._inbox = inbox
+        if self.requested.is_set():
+            inbox.post(Stop())
+
+    def request(self) -> None:
+        self.requested.set()
+        if self._inbox is not None:
+            self._inbox.post(Stop())
+
+
+def _new_session(
+    config: str | Path | Config | None,
+    overrides: list[str],
+    name: str | None,
+    start_from: str | None,
+    hooks: "Hooks",
+) -> "contextlib.AbstractContextManager[Session]":
+    from shakespeare_tui.training.session import new_session
+
+    if isinstance(config, Config):
+        stem, config = "run", parse_config(config_to_yaml(config), "config", overrides)
+    else:
+        config = DEFAULT_PRESET if config is None else config
+        stem, config = Path(config).stem, load_config(config, overrides)
+    return new_session(
+        config,
+        root=runs_folder(),
+        name=name,
+        stem=stem,
+        start_from=find_checkpoint(start_from, runs_folder()) if start_from else None,
+        hooks=hooks,
+    )
+
+
+def _overrides(
+    corpus: str | PathLike[str] | None, sections: Mapping[str, Mapping[str, object]]
+) -> list[str]:
+    """Settings as ``--set`` has them: JSON is YAML."""
+    found = [] if corpus is None else [f"data.corpus={json.dumps(str(corpus))}"]
+    for section, settings in sections.items():
+        if not isinstance(settings, Mapping):
+            raise UserError(
+                f"{section} must be a section with settings, such as training={{'max_steps': 100}}"
+            )
+        found += [f"{section}.{key}={json.dumps(value)}" for key, value in settings.items()]
+    return found
