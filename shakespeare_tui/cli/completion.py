@@ -48,7 +48,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
 def completes(action: _Action, words: Callable[[str], Iterable[str]]) -> _Action:
     """Let ``words(beginning)`` say what an argument may be; those that fit are offered."""
 
-    def complete(prefix: str, **situation: object) -> list[str]:
+    def complete(prefix: str, **context: object) -> list[str]:
         # Names that would have to be quoted, or that steer a terminal, are left to the user.
         return [word for word in words(prefix) if word.isascii() and word.isprintable()]
 

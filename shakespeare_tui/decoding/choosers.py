@@ -24,9 +24,9 @@ class Chooser(Protocol):
         samples: How many continuations it gives.
         rows: How many streams it follows; more than samples where a search follows
             several beginnings.
-        tokens: What was chosen for the end of each row, [rows]; set by ``advance``.
+        tokens: What was chosen for the end of each row, [rows]; set by ``choose``.
         parents: The rows that they follow, [rows]; None where each follows itself.
-        is_over: Whether nothing more comes from ``advance``.
+        is_over: Whether nothing more comes from ``choose``.
         lag: How many passes a token is behind: 1 where it is chosen after it was read.
     """
 
@@ -37,7 +37,7 @@ class Chooser(Protocol):
     parents: IntArray | None
     is_over: bool
 
-    def advance(
+    def choose(
         self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
     ) -> list[int]:
         """Choose from ``logits`` [rows, V] what follows the ``text`` [rows, L].
@@ -53,7 +53,7 @@ class Chooser(Protocol):
         """
 
     def left(self) -> list[list[int]]:
-        """What ``advance`` has not returned yet, for each sample, after the last pass."""
+        """What ``choose`` has not returned yet, for each sample, after the last pass."""
 
 
 class DrawingChooser:
@@ -88,18 +88,14 @@ class DrawingChooser:
         self._has_ended = [False] * samples
         self._recent: list[list[int]] = [[] for _ in range(samples)]
 
-    def advance(
-        self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
-    ) -> list[int]:
-        """Choose a token for every stream that has not ended."""
-        return self.choose(logits, text)
-
     def draft(self, logits: FloatArray, text: IntArray) -> IntArray:
         """What ``choose`` would choose by these logits, without settling on it."""
         return self._sampler.draw(self._sampler.probabilities(logits, text))
 
-    def choose(self, logits: FloatArray, text: IntArray) -> list[int]:
-        """Choose by ``logits`` [B, V] what follows the ``text`` [B, L]."""
+    def choose(
+        self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
+    ) -> list[int]:
+        """Choose a token for every stream that has not ended."""
         probabilities = self._sampler.probabilities(logits, text)
         for stream, recording in enumerate(self._recordings):
             if not self._has_ended[stream]:

@@ -148,7 +148,7 @@ def _write(
             if chooser.is_over or length >= first + max_tokens + chooser.lag:
                 row += [ENDED] * chooser.samples
             else:
-                row += chooser.advance(logits[place], text[place, :length], decoder, place)
+                row += chooser.choose(logits[place], text[place, :length], decoder, place)
         yield row
         if all(chooser.is_over for chooser in choosers):
             return

@@ -62,7 +62,7 @@ class BeamChooser:
         self._recordings = recordings
         self._choices: list[_Choice | None] = [None] * width
 
-    def advance(
+    def choose(
         self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
     ) -> list[int]:
         """Lengthen the beams by the best tokens of all."""
@@ -186,7 +186,7 @@ class ContrastiveChooser:
         self._directions: FloatArray = np.empty((0, 0), np.float32)
         self._written: list[int] = []
 
-    def advance(
+    def choose(
         self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
     ) -> list[int]:
         """Take one of the candidates that were read, and propose those after it."""

@@ -79,13 +79,14 @@ def write_from_drafts(
             for end in range(length, length + count):
                 text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
         logits = reader.read_all(text[:, : length + count], count + 1)
-        for token in _checked(chooser, logits, text, length, cancelled):
+        for token in _checked(chooser, decoder, logits, text, length, cancelled):
             length += 1
             yield [token]
 
 
 def _checked(
     chooser: DrawingChooser,
+    decoder: FastDecoder,
     logits: FloatArray,
     text: IntArray,
     length: int,
@@ -96,7 +97,7 @@ def _checked(
         if cancelled():
             raise CancelledError("generation was stopped")
         end = length + place
-        (token,) = chooser.choose(logits[:, place], text[:, :end])
+        (token,) = chooser.choose(logits[:, place], text[:, :end], decoder, slice(1))
         has_draft = place + 1 < logits.shape[1]
         is_as_drafted = has_draft and token == text[0, end]
         text[0, end] = token

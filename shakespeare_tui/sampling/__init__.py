@@ -6,7 +6,7 @@ is all that parsing, help and screens need.
 """
 
 from shakespeare_tui.sampling import steps
-from shakespeare_tui.sampling.context import Situation, StepState
+from shakespeare_tui.sampling.context import SamplingContext, StepState
 from shakespeare_tui.sampling.parse import (
     CLASSIC,
     parse_strategies,
@@ -32,7 +32,7 @@ __all__ = [
     "Parameter",
     "Recording",
     "Sampler",
-    "Situation",
+    "SamplingContext",
     "Step",
     "StepKind",
     "StepState",

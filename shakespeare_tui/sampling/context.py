@@ -19,11 +19,11 @@ class StepState(Protocol):
 
 def no_uniforms() -> NDArray[np.float64]:
     """Stand in where nothing is left to chance."""
-    raise LookupError("this situation has no uniform numbers")
+    raise LookupError("this context has no uniform numbers")
 
 
 @dataclass(slots=True)
-class Situation:
+class SamplingContext:
     """What a step may look at besides the logits.
 
     Attributes:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.sampling.arrays import FloatArray, IntArray
-from shakespeare_tui.sampling.context import Situation, StepState
+from shakespeare_tui.sampling.context import SamplingContext, StepState
 
 Method = Literal["sample", "greedy", "beam", "contrastive"]
 Value = int | float
@@ -138,7 +138,7 @@ class Step:
             given = getattr(self, parameter.name)
             object.__setattr__(self, parameter.name, parameter.check(given, self.kind.name))
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Reshape ``logits`` [B, V] without writing to them; −inf drops a token, never the last."""
         raise NotImplementedError
 
@@ -157,7 +157,7 @@ class Step:
         """The state of one stream of which this was ``remembered``; of None, as at the start."""
         return self.start(1)
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """What chance or memory told this step of the one stream here, in a few words."""
         return ""
 

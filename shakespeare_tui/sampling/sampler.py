@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from shakespeare_tui.sampling.arrays import FloatArray, IntArray, softmax, sound
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.drawing import Uniforms, draw
 from shakespeare_tui.sampling.strategy import Strategy
 
@@ -103,7 +103,7 @@ class Sampler:
         self._steps = [(step, step.start(streams)) for step in strategy.steps]
         self._given: list[FloatArray] = []
         self._place = 0
-        self._situation: Situation | None = None
+        self._context: SamplingContext | None = None
 
     def probabilities(self, logits: FloatArray, tokens: IntArray) -> FloatArray:
         """The distribution [B, V] from which the next tokens are drawn.
@@ -132,8 +132,8 @@ class Sampler:
         for (step, state), logits in zip(self._steps, self._given, strict=True):
             if state is not None:
                 step.observe(state, chosen, logits)
-        if self._situation is not None:
-            self._situation.settled += 1
+        if self._context is not None:
+            self._context.settled += 1
 
     def choose(self, logits: FloatArray, tokens: IntArray) -> IntArray:
         """The next token [B] of each stream, drawn and settled on.
@@ -156,23 +156,23 @@ class Sampler:
                 state.reorder(rows)
 
     def _shape(self, logits: FloatArray, tokens: IntArray) -> FloatArray:
-        situation = self._at(tokens)
+        context = self._at(tokens)
         logits = sound(logits)
         self._given = []
-        for step, situation.state in self._steps:
+        for step, context.state in self._steps:
             self._given.append(logits)
-            logits = step.apply(logits, situation)
+            logits = step.apply(logits, context)
         return logits
 
-    def _at(self, tokens: IntArray) -> Situation:
+    def _at(self, tokens: IntArray) -> SamplingContext:
         length = tokens.shape[1]
-        situation = self._situation
-        if situation is None:
-            situation = self._situation = Situation(tokens, length, length, self._chance)
-        situation.tokens = tokens
-        situation.settled = min(situation.settled, length)
-        self._place = length - situation.prompt_length
-        return situation
+        context = self._context
+        if context is None:
+            context = self._context = SamplingContext(tokens, length, length, self._chance)
+        context.tokens = tokens
+        context.settled = min(context.settled, length)
+        self._place = length - context.prompt_length
+        return context
 
     def _chance(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
         return self._chances.at(self._place)
@@ -207,13 +207,13 @@ def trace(draw: Draw, tokens: IntArray) -> list[TraceStage]:
     """
     text = np.asarray(tokens, dtype=np.int64)[None]
     length, vocab_size = text.shape[1], len(draw.logits)
-    situation = Situation(text, length, length, lambda: np.array([draw.chance]))
+    context = SamplingContext(text, length, length, lambda: np.array([draw.chance]))
     shaped = draw.logits[None]
     stages = [TraceStage("model", "", softmax(shaped)[0])]
     for step, remembered in zip(draw.strategy.steps, draw.remembered, strict=True):
-        situation.state = step.recall(remembered)
-        shaped = step.apply(shaped, situation)
-        note, scores = step.note(situation, vocab_size), None
+        context.state = step.recall(remembered)
+        shaped = step.apply(shaped, context)
+        note, scores = step.note(context, vocab_size), None
         if step.kind.method in ("beam", "contrastive"):
             none = np.full(vocab_size, np.nan, np.float32)
             scores = none if draw.scores is None else draw.scores

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shakespeare_tui.sampling import Situation, parse_strategy
+from shakespeare_tui.sampling import SamplingContext, parse_strategy
 
 VOCAB = 65
 CLOSE = 1e-6
@@ -40,8 +40,8 @@ def apply(
         tokens = np.zeros((len(logits), 1), dtype=np.int64)
     length = tokens.shape[1]
     before = logits.copy()
-    situation = Situation(tokens, length, length, state=step.start(len(logits)))
-    shaped = step.apply(logits, situation)
+    context = SamplingContext(tokens, length, length, state=step.start(len(logits)))
+    shaped = step.apply(logits, context)
     assert np.array_equal(logits, before), "a step must not write to what it is given"
     assert shaped.dtype == np.float32
     return shaped

@@ -16,7 +16,7 @@ from sampling_oracles import (
     random_tokens,
 )
 
-from shakespeare_tui.sampling import Sampler, Situation, parse_strategy
+from shakespeare_tui.sampling import Sampler, SamplingContext, parse_strategy
 
 ROWS = 400
 
@@ -70,7 +70,7 @@ def test_xtc(threshold: float) -> None:
     tokens = np.zeros((ROWS, 1), dtype=np.int64)
     (step,) = parse_strategy(f"xtc=0.4,threshold={threshold}").steps
     uniforms = np.random.default_rng(1).random(ROWS)
-    shaped = step.apply(logits, Situation(tokens, 1, 1, lambda: uniforms))
+    shaped = step.apply(logits, SamplingContext(tokens, 1, 1, lambda: uniforms))
     exact = exact_probabilities(logits)
     close_calls = 0
     for row in range(ROWS):

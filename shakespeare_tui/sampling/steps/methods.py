@@ -6,7 +6,7 @@ The searches need the model and are done by the engine; here are their names and
 from dataclasses import dataclass
 
 from shakespeare_tui.sampling.arrays import FloatArray, keep_likeliest
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 
@@ -15,7 +15,7 @@ from shakespeare_tui.sampling.registry import Step, real, register, whole
 class Greedy(Step):
     """Always take the likeliest token."""
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Leave the likeliest of each row of ``logits`` [B, V]; of equals the lowest id."""
         return keep_likeliest(logits)
 
@@ -23,7 +23,7 @@ class Greedy(Step):
 class SearchStep(Step):
     """A method that looks further than one token."""
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Leave ``logits`` [B, V] as they are: the search ranks by them."""
         return logits
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.sampling.arrays import FloatArray, IntArray, keep, softmax
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 _UNIT = "nats per token"
@@ -68,9 +68,9 @@ class MirostatStep(Step):
         """The limit as it was."""
         return self.start(1) if remembered is None else SurpriseLimits(1, remembered)
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """The limit."""
-        return f"μ {situation.state.nats[0]:.2f} nats"
+        return f"μ {context.state.nats[0]:.2f} nats"
 
 
 @register("mirostat", title="Mirostat 2", paper="arXiv:2007.14966")
@@ -84,10 +84,10 @@ class Mirostat(MirostatStep):
     target: float = real(1.25, 0, 20, 0.05, _TARGET, unit=_UNIT)
     rate: float = real(0.1, 0, 1, 0.02, "Learning rate of the surprise limit mu.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep those of ``logits`` [B, V] whose surprise is within their stream's limit."""
         probabilities = softmax(logits)
-        least = np.exp(-np.clip(situation.state.nats, 0, None)).astype(np.float32)
+        least = np.exp(-np.clip(context.state.nats, 0, None)).astype(np.float32)
         top = np.maximum.reduce(probabilities, axis=1)
         return keep(logits, probabilities >= np.minimum(least, top)[:, None])
 
@@ -106,10 +106,10 @@ class Mirostat1(MirostatStep):
         100, 2, 100_000, 1, "How many of the most likely tokens Zipf's law is fitted to."
     )
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep the k likeliest of each row of ``logits`` [B, V], each with its own k."""
         ordered = np.sort(logits, axis=1)[:, ::-1]
-        kept = self._kept(ordered.astype(np.float64), situation.state.nats)
+        kept = self._kept(ordered.astype(np.float64), context.state.nats)
         least = ordered[np.arange(len(kept)), kept - 1]
         return keep(logits, logits >= least[:, None])
 

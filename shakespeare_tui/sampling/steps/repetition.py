@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.sampling.arrays import MINUS_INFINITY, FloatArray, IntArray
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 _LEAST_CAPACITY = 256
@@ -31,9 +31,9 @@ class RunningSummary(ABC):
         if self._rows is not None:
             self._rows = self._rows[rows]
 
-    def of(self, situation: Situation, vocab_size: int) -> NDArray[Any]:
-        """The summary of the situation's text; not to be written to."""
-        tokens, settled = situation.tokens, situation.settled
+    def of(self, context: SamplingContext, vocab_size: int) -> NDArray[Any]:
+        """The summary of the context's text; not to be written to."""
+        tokens, settled = context.tokens, context.settled
         rows = self._rows
         if rows is None or len(rows) != len(tokens) or settled - self._length not in (0, 1):
             rows = self._read(tokens[:, :settled], vocab_size)
@@ -135,14 +135,14 @@ class CountingStep(Step):
         """Nothing is counted yet."""
         return TokenCounts(self.last)
 
-    def counts(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def counts(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """How often each token [B, V] is among the last."""
-        counts: FloatArray = situation.state.of(situation, logits.shape[1])
+        counts: FloatArray = context.state.of(context, logits.shape[1])
         return counts
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """How much of the text was counted."""
-        counts = situation.state.of(situation, vocab_size)
+        counts = context.state.of(context, vocab_size)
         return f"{int(counts.sum()):,} counted"
 
 
@@ -157,14 +157,14 @@ class RepetitionPenalty(CountingStep):
     penalty: float = real(1.1, 0, _LARGEST_PENALTY, 0.05, "The divisor.", excludes_low=True)
     last: int = whole(0, 0, _LONGEST, 16, _LAST)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Penalise ``logits`` [B, V]; equals ``transformers``' RepetitionPenaltyLogitsProcessor."""
         if self.penalty == 1:
             return logits
         # Bounded, so that it leaves no infinities, whose difference is no number.
         penalty = max(self.penalty, 1 / _LARGEST_PENALTY)
         penalised = np.where(logits > 0, logits / penalty, logits * penalty)
-        return np.where(self.counts(logits, situation) > 0, penalised, logits)
+        return np.where(self.counts(logits, context) > 0, penalised, logits)
 
 
 @register("presence_penalty", title="Presence penalty", paper="OpenAI API")
@@ -178,9 +178,9 @@ class PresencePenalty(CountingStep):
     penalty: float = real(0.5, -10, 10, 0.1, "Subtracted from the logit of tokens already seen.")
     last: int = whole(64, 0, _LONGEST, 16, _LAST)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Subtract ``penalty`` from ``logits`` [B, V] of tokens that have been used."""
-        used = self.counts(logits, situation) > 0
+        used = self.counts(logits, context) > 0
         return np.where(used, logits - np.float32(self.penalty), logits)
 
 
@@ -195,27 +195,27 @@ class FrequencyPenalty(CountingStep):
     penalty: float = real(0.1, -10, 10, 0.02, "Subtracted from the logit once per occurrence.")
     last: int = whole(64, 0, _LONGEST, 16, _LAST)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Subtract ``penalty`` · count from ``logits`` [B, V]."""
-        return logits - self.counts(logits, situation) * np.float32(self.penalty)
+        return logits - self.counts(logits, context) * np.float32(self.penalty)
 
 
 # Rows, tokens and lengths of the matches that would go on.
 Continuations = tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]
 
 
-def _continuations(logits: FloatArray, situation: Situation, least: int) -> Continuations:
+def _continuations(logits: FloatArray, context: SamplingContext, least: int) -> Continuations:
     """Where matches of ``least`` tokens or more end, which token followed, and their lengths."""
-    tokens, matches = situation.tokens, situation.state
+    tokens, matches = context.tokens, context.state
     length = tokens.shape[1]
-    lengths = matches.of(situation, logits.shape[1])[:, : matches.distances(length)]
+    lengths = matches.of(context, logits.shape[1])[:, : matches.distances(length)]
     rows, columns = np.nonzero(lengths >= least)
     return rows, tokens[rows, length - 1 - columns], lengths[rows, columns]
 
 
-def _longest_repeat(situation: Situation, vocab_size: int) -> str:
-    matches, length = situation.state, situation.tokens.shape[1]
-    lengths = matches.of(situation, vocab_size)[:, : matches.distances(length)]
+def _longest_repeat(context: SamplingContext, vocab_size: int) -> str:
+    matches, length = context.state, context.tokens.shape[1]
+    lengths = matches.of(context, vocab_size)[:, : matches.distances(length)]
     return f"repeats {int(lengths.max(initial=0)):,}"
 
 
@@ -244,13 +244,13 @@ class Dry(Step):
         """Nothing is read yet."""
         return EndMatches(self.last, self.allowed + self._largest_exponent)
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """How long a repeat the end of the text is."""
-        return _longest_repeat(situation, vocab_size)
+        return _longest_repeat(context, vocab_size)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Subtract from ``logits`` [B, V] what the longest repeat costs each token."""
-        rows, tokens, lengths = _continuations(logits, situation, self.allowed)
+        rows, tokens, lengths = _continuations(logits, context, self.allowed)
         if not len(rows):
             return logits
         exponents = np.minimum(lengths - self.allowed, self._largest_exponent)
@@ -274,13 +274,13 @@ class NoRepeatNgram(Step):
         """Nothing is read yet."""
         return EndMatches(0, self.n - 1)
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """How long a repeat the end of the text is."""
-        return _longest_repeat(situation, vocab_size)
+        return _longest_repeat(context, vocab_size)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Drop from ``logits`` [B, V] what would end a run that was there before."""
-        rows, tokens, _ = _continuations(logits, situation, self.n - 1)
+        rows, tokens, _ = _continuations(logits, context, self.n - 1)
         if not len(rows):
             return logits
         shaped = logits.copy()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shakespeare_tui.sampling.arrays import FloatArray, entropy, keep_likeliest, softmax
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.registry import Step, real, register
 
 # Below, a quotient of float32 logits may overflow.
@@ -24,7 +24,7 @@ class Temperature(Step):
 
     temperature: float = real(0.8, 0, 1000, 0.1, "The logits are divided by it.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Divide ``logits`` [B, V]; equals ``transformers``' TemperatureLogitsWarper."""
         if self.temperature >= _SAFE_TEMPERATURE:
             return logits / self.temperature
@@ -56,7 +56,7 @@ class DynamicTemperature(Step):
         "Exponent on the normalised entropy: above 1 stays low longer, below 1 rises sooner.",
     )
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Divide each row of ``logits`` [B, V] by its own temperature."""
         left = np.count_nonzero(logits > -np.inf, axis=1)
         share = entropy(softmax(logits)) / np.log(np.maximum(left, 2))

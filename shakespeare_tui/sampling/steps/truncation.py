@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shakespeare_tui.sampling.arrays import FloatArray, entropy, keep, softmax
-from shakespeare_tui.sampling.context import Situation
+from shakespeare_tui.sampling.context import SamplingContext
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 
@@ -24,7 +24,7 @@ class TopK(Step):
 
     k: int = whole(20, 1, 1_000_000, 1, "How many tokens to keep.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep the ``k`` largest of each row of ``logits`` [B, V]."""
         others = logits.shape[1] - self.k
         if others <= 0:
@@ -43,7 +43,7 @@ class TopP(Step):
 
     p: float = real(0.95, 0, 1, 0.05, "Cumulative probability to keep.", excludes_low=True)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep each row's smallest set of ``logits`` [B, V] with mass ``p`` or more."""
         if self.p >= 1:
             return logits
@@ -68,7 +68,7 @@ class MinP(Step):
 
     share: float = real(0.1, 0, 1, 0.02, "Minimum probability, as a fraction of the top token's.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep those of ``logits`` [B, V] within ``log(share)`` of their row's largest."""
         if self.share == 0:
             return logits
@@ -87,7 +87,7 @@ class TopNSigma(Step):
 
     n: float = real(1.0, 0, 100, 0.1, "Number of standard deviations below the largest logit.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep those of ``logits`` [B, V] at or above their row's largest − n · σ."""
         is_left = logits > -np.inf
         top = np.maximum.reduce(logits, axis=1, keepdims=True)
@@ -110,7 +110,7 @@ class Typical(Step):
 
     mass: float = real(0.9, 0, 1, 0.05, "Cumulative probability to keep.", excludes_low=True)
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep each row's most typical of ``logits`` [B, V]."""
         if self.mass >= 1:
             return logits
@@ -136,7 +136,7 @@ class Epsilon(Step):
 
     probability: float = real(0.01, 0, 1, 0.005, "Minimum probability.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep those of ``logits`` [B, V] with ``probability`` or more, and the likeliest."""
         probabilities = softmax(logits)
         top = np.maximum.reduce(probabilities, axis=1, keepdims=True)
@@ -154,7 +154,7 @@ class Eta(Step):
 
     epsilon: float = real(0.05, 0, 1, 0.01, "Minimum probability where the entropy is low.")
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Keep those of ``logits`` [B, V] above their row's cut-off, and the likeliest."""
         probabilities = softmax(logits)
         unsure = math.sqrt(self.epsilon) * np.exp(-entropy(probabilities))
@@ -178,14 +178,14 @@ class Xtc(Step):
         0.2, 0, 0.5, 0.02, "Probability from which a token counts as a top choice."
     )
 
-    def note(self, situation: Situation, vocab_size: int) -> str:
+    def note(self, context: SamplingContext, vocab_size: int) -> str:
         """Whether it acts, and the number that decided."""
-        number = float(situation.uniforms()[0])
+        number = float(context.uniforms()[0])
         return f"{'acts' if number < self.probability else 'idle'} {number:.2f}"
 
-    def apply(self, logits: FloatArray, situation: Situation) -> FloatArray:
+    def apply(self, logits: FloatArray, context: SamplingContext) -> FloatArray:
         """Drop the top choices of those rows of ``logits`` [B, V] where it acts."""
-        acts = situation.uniforms() < self.probability
+        acts = context.uniforms() < self.probability
         if not acts.any():
             return logits
         probabilities = softmax(logits)
