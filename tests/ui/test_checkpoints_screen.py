@@ -38,12 +38,12 @@ def row_of(app: LabApp, word: str) -> list[str]:
 
 def keys(app: LabApp) -> list[str]:
     """What the table shows, from top to bottom."""
-    return [item.key for item in place(app).shown]
+    return [item.key for item in place(app).browser.shown]
 
 
 async def opened(app: LabApp, pilot: Pilot[int], count: int = 1) -> None:
     """Wait until the settings of so many runs are read, too."""
-    await until(lambda: len(place(app).configs) == count)
+    await until(lambda: len(place(app).browser.configs) == count)
     await pilot.pause()
 
 
@@ -92,7 +92,7 @@ async def test_what_is_damaged_or_foreign_says_so_and_the_others_are_there(
             await pilot.pause()
             assert app.current_mode == "checkpoints"
         assert "there is no usable checkpoint on this line" in shown(app)
-        assert screen.marked == []
+        assert screen.browser.marked == []
 
 
 async def test_r_notices_what_was_damaged_meanwhile(
@@ -200,14 +200,14 @@ async def test_sorting_filtering_and_marking(make_app: MakeApp, runs_root: Path)
         assert keys(app) == ["b@10", "b@20"]
         assert "2 of 4" in shown(app)
         await pilot.press("home", "space", "space")
-        assert place(app).marked == ["b@10", "b@20"]
+        assert place(app).browser.marked == ["b@10", "b@20"]
         assert "2 marked" in shown(app)
         await pilot.press("escape")
         await pilot.pause()
         assert keys(app) == ["a@10", "b@10", "b@20", "a@20"]
-        assert place(app).marked == ["b@10", "b@20"]
+        assert place(app).browser.marked == ["b@10", "b@20"]
         await pilot.press("u")
-        assert place(app).marked == []
+        assert place(app).browser.marked == []
 
 
 async def test_a_wrong_query_is_told_as_one_types_and_the_terms_before_it_hold(
@@ -311,12 +311,13 @@ async def test_any_size_and_ten_thousand_lines(
         await opened(app, pilot)
         screen = place(app)
         # The same figures thirty times over: reading ten thousand is measured elsewhere.
-        screen.items = screen.items * 34
+        screen.browser.items = screen.browser.items * 34
         started = time.perf_counter()
+        screen.browser.refresh()
         screen.show_items()
         await pilot.press("end", "pageup", "s", "home")
         assert time.perf_counter() - started < 2
-        assert len(screen.shown) == 10200
+        assert len(screen.browser.shown) == 10200
 
 
 async def test_the_list_waits_while_a_name_is_typed(make_app: MakeApp, runs_root: Path) -> None:

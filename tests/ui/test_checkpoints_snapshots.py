@@ -58,7 +58,7 @@ def runs(root: Path) -> None:
         os.utime(run.path / "run.json", (NOW - age_seconds, NOW - age_seconds))
 
 
-def room(root: Path) -> None:
+def damaged_runs(root: Path) -> None:
     """The same with a note, verdicts, and things that are damaged or foreign."""
     runs(root)
     annotate_run(RunFolder(root / "quick-1"), "the [b]first[/b] one")
@@ -83,7 +83,7 @@ def room(root: Path) -> None:
 
 def is_read(app: LabApp) -> bool:
     """Whether the settings of the runs are there, which come last."""
-    return isinstance(app.screen, CheckpointsScreen) and bool(app.screen.configs)
+    return isinstance(app.screen, CheckpointsScreen) and bool(app.screen.browser.configs)
 
 
 @pytest.fixture
@@ -118,17 +118,17 @@ async def test_runs(take: Taking, runs_root: Path) -> None:
 
 
 async def test_sorted(take: Taking, runs_root: Path) -> None:
-    room(runs_root)
+    damaged_runs(runs_root)
     await take("s", "end", "up", "up", "up", "up")
 
 
 async def test_damaged(take: Taking, runs_root: Path) -> None:
-    room(runs_root)
+    damaged_runs(runs_root)
     await take(*["down"] * 6)
 
 
 async def test_filtered(take: Taking, runs_root: Path) -> None:
-    room(runs_root)
+    damaged_runs(runs_root)
     await take("slash", *"val<1.6 fork")
 
 

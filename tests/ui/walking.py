@@ -98,7 +98,7 @@ JOURNEYS = tuple(
             "4 ~ f ~ enter ~",
             "4 l '50' enter g ~",
         ),
-        # Checkpoints: compare, taste, time-lapse, filter, sort, rename, delete, notes, forks.
+        # Checkpoints: compare, blind test, time-lapse, filter, sort, rename, delete, notes, forks.
         *(
             "5 ~ space down space c ~ ~",
             "5 ~ space down space down space c ~ tab ~ tab ~ right",

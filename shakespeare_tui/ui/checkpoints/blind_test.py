@@ -1,4 +1,4 @@
-"""The taste test: two texts of hidden origin, one key for the better, a rating for each."""
+"""The blind test: two texts of hidden origin, one key for the better, a rating for each."""
 
 import random
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
@@ -21,7 +21,7 @@ from shakespeare_tui.runs.compare.blind_tests import (
 )
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.notes import RunNames
-from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
+from shakespeare_tui.ui.checkpoints.writing import TextPane, WritingScreen
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 
@@ -29,7 +29,7 @@ PROMPTS = ("ROMEO:", "JULIET:", "First Citizen:", "KING RICHARD II:", "MENENIUS:
 _SIDES = ("the left one", "the right one")
 
 
-class TastingScreen(WritingScreen):
+class BlindTestScreen(WritingScreen):
     """Two texts beside each other; which checkpoints wrote them is told after the verdict.
 
     Args:
@@ -46,9 +46,7 @@ Verdicts are saved beside the runs and give each checkpoint an Elo rating, where
 odds of ten to one, with its uncertainty: 1540±80 means that the rating most likely lies within 80
 points. The next pair is always the one whose verdict is most informative."""
     DEFAULT_CSS: ClassVar[str] = """
-    TastingScreen #pair { height: 1fr; }
-    TastingScreen #pair > .text { width: 1fr; height: 1fr; }
-    TastingScreen #told { height: auto; max-height: 4; padding: 0 1; }
+    BlindTestScreen #told { height: auto; max-height: 4; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "judge(1.0)", "Left better", key_display="←", id="blind_test.left"),
@@ -70,10 +68,9 @@ points. The next pair is always the one whose verdict is most informative."""
 
     def compose_texts(self) -> ComposeResult:
         """The two texts, and what is told of the last two."""
-        with Horizontal(id="pair"):
-            for _ in range(2):
-                with VerticalScroll(classes="text", can_focus=False):
-                    yield Static("", markup=False)
+        with Horizontal():
+            yield TextPane()
+            yield TextPane()
         yield Static("", id="told", markup=False)
 
     def begin(self) -> None:
@@ -114,15 +111,8 @@ points. The next pair is always the one whose verdict is most informative."""
 
     def show_texts(self) -> None:
         """The two texts as far as they are there, and what is told of the last two."""
-        for item, pane in zip(self._two, self.query("#pair > .text"), strict=False):
-            written = self.written(item)
-            pane.border_title = Content("?")
-            pane.border_subtitle = Content(state_note(written))
-            text = pane.query_one(Static)
-            if written.error:
-                text.update(Content.styled(written.error, "$error"))
-            else:
-                text.update(Content.styled(self.prompt, "$accent") + Content(written.text))
+        for item, pane in zip(self._two, self.query(TextPane), strict=False):
+            pane.show("?", self.prompt, self.written(item))
         self.query_one("#told", Static).update(self.told)
 
     # --- actions -------------------------------------------------------------------------------

@@ -1,109 +1,83 @@
-"""The part of the Checkpoints place that changes what is on disk: rename, annotate, delete."""
+"""What changes runs and checkpoints on disk: rename, annotate, delete, each after a question."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
-
-from textual import on, work
-from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.ui.checkpoints.listing import ListingScreen
+from shakespeare_tui.ui.checkpoints.browser import CheckpointBrowser
 from shakespeare_tui.ui.checkpoints.table import TableLine
 from shakespeare_tui.ui.dialogs import ConfirmDialog
+from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 
-class Changed(Message):
-    """A change on disk was made, or was not: ``error`` says why."""
+class CheckpointEditor:
+    """Renames, annotates and deletes; what a trainer holds is left alone.
 
-    def __init__(self, done: str, error: str = "") -> None:
-        super().__init__()
-        self.done, self.error = done, error
+    Args:
+        screen: Shows the questions, in its ``AskBar`` and in dialogs over it.
+        browser: What is listed.
+        changed: Called when something on disk may be another.
+    """
 
+    def __init__(
+        self, screen: LabScreen, browser: CheckpointBrowser, changed: Callable[[], object]
+    ) -> None:
+        self._screen, self._browser, self._changed = screen, browser, changed
 
-class EditingScreen(ListingScreen):
-    """Keys that rename, annotate and delete; what a trainer holds is left alone."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d,delete", "delete", "Delete", show=False, id="checkpoints.delete"),
-        Binding("n", "rename", "Rename run", show=False, id="checkpoints.rename"),
-        Binding("a", "annotate", "Add a note", show=False, id="checkpoints.annotate"),
-    ]
-
-    @work(thread=True, group="change")
-    def _change(self, change: Callable[[], object], done: str) -> None:
-        error = ""
-        try:
-            change()
-        except UserError as problem:
-            error = str(problem)
-        except OSError as problem:
-            error = f"{problem.filename or 'the folder'}: {problem.strerror or problem}"
-        self.post_message(Changed(done, error))
-
-    @on(Changed)
-    def _tell_change(self, message: Changed) -> None:
-        self.lab.say(message.error or message.done, is_error=bool(message.error))
-        self.read_runs()
-
-    def _chosen_run(self) -> RunFolder | None:
-        """The run that the cursor is on, if it is one."""
-        line = self.table.chosen
-        if line is None or line.item.run.info is None:
-            self.say_nothing_there()
-            return None
-        return RunFolder(line.item.run.path)
-
-    def action_rename(self) -> None:
+    def rename(self, run: RunFolder) -> None:
         """Ask for the run's new name."""
         from shakespeare_tui.runs.editing import rename_run
 
-        run = self._chosen_run()
-        if run is None:
-            return
+        lab = self._screen.lab
 
         def answer(text: str) -> None:
-            renamed = rename_run(run, text.strip(), now=self.lab.services.clock())
-            self.marked.clear()
-            self.lab.say(f"{run.name} is called {renamed.name} now; forks still find it")
-            self.read_runs()
+            with _refusals_told():
+                renamed = rename_run(run, text.strip(), now=lab.services.clock())
+            self._browser.marked.clear()
+            lab.say(f"{run.name} is called {renamed.name} now; forks still find it")
+            self._changed()
 
         hint = "letters, digits, - _ . · enter renames"
-        self.query_one(AskBar).ask("Rename", hint, run.name, _telling(answer))
+        self._screen.query_one(AskBar).ask("Rename", hint, run.name, answer)
 
-    def action_annotate(self) -> None:
+    def annotate(self, run: RunFolder) -> None:
         """Ask for a note on the run."""
         from shakespeare_tui.runs.editing import annotate_run
         from shakespeare_tui.runs.notes import read_notes
 
-        run = self._chosen_run()
-        if run is None:
-            return
-
         def answer(text: str) -> None:
-            annotate_run(run, text)
-            self.read_runs()
+            with _refusals_told():
+                annotate_run(run, text)
+            self._changed()
 
         note = read_notes(run.path).note
-        self.query_one(AskBar).ask("Note", f"on {run.name} · empty: none", note, _telling(answer))
+        self._screen.query_one(AskBar).ask("Note", f"on {run.name} · empty: none", note, answer)
 
-    def action_delete(self) -> None:
-        """Ask before the checkpoint or the run under the cursor is deleted."""
-        line = self.table.chosen
-        if line is None:
-            self.say_nothing_there()
-            return
+    def delete(self, line: TableLine) -> None:
+        """Ask before the checkpoint or the run of a line is deleted."""
         title, text, change = self._deletion(line)
 
         def answer(is_yes: bool | None) -> None:
             if is_yes:
-                self._change(change, f"deleted {title.partition(' ')[2]}")
+                done = f"deleted {title.partition(' ')[2]}"
+                self._screen.run_worker(self._carry_out(change, done), group="change")
 
-        self.app.push_screen(ConfirmDialog(title, text, "Delete"), answer)
+        self._screen.app.push_screen(ConfirmDialog(title, text, "Delete"), answer)
+
+    async def _carry_out(self, change: Callable[[], object], done: str) -> None:
+        try:
+            with _refusals_told():
+                await asyncio.to_thread(change)
+        except UserError as problem:
+            self._screen.lab.say(str(problem), is_error=True)
+        else:
+            self._screen.lab.say(done)
+        self._changed()
 
     def _deletion(self, line: TableLine) -> tuple[str, str, Callable[[], object]]:
         """What a deletion is called, what is lost, and what does it."""
@@ -145,7 +119,7 @@ class EditingScreen(ListingScreen):
         text = f"{lost}, the log of all steps and samples, the config and the note are lost."
         forks = {
             item.run.name
-            for item in self.items
+            for item in self._browser.items
             if item.parent and item.parent.rpartition("@")[0] == entry.name
         }
         if forks:
@@ -153,13 +127,10 @@ class EditingScreen(ListingScreen):
         return text
 
 
-def _telling(answer: Callable[[str], None]) -> Callable[[str], None]:
-    """The same; what the disk refuses is told like what the user can mend."""
-
-    def told(text: str) -> None:
-        try:
-            answer(text)
-        except OSError as error:
-            raise UserError(f"{error.filename or 'the run'}: {error.strerror or error}") from None
-
-    return told
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """What the disk refuses is told like what the user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or 'the run'}: {error.strerror or error}") from None

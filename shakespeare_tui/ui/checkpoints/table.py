@@ -1,4 +1,4 @@
-"""The table of checkpoints: only the lines on the screen are ever drawn, however many there are."""
+"""The table of checkpoints, of which only the lines in view are drawn, and the filter above it."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,18 @@ from typing import ClassVar, Literal
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widgets import Input, Static
 
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import (
     format_bytes,
     format_count,
@@ -23,6 +27,7 @@ from shakespeare_tui.formatting import (
     perplexity,
 )
 from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.compare.query import Query, parse_query
 from shakespeare_tui.runs.compare.recommendation import Recommendation
 from shakespeare_tui.runs.compare.settings import (
     Texts,
@@ -508,3 +513,89 @@ class CheckpointTable(ScrollView, can_focus=True):
     def _ink(self, name: str) -> Style:
         style = part_style(self, f"checkpoint-table--{name}")
         return Style(color=style.color, bold=style.bold, italic=style.italic)
+
+
+class FilterBar(Vertical):
+    """A field for a query, told at once; of a wrong one, what stands before the wrong term.
+
+    Args:
+        example: What may be written, shown while the field is empty.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = """
+    FilterBar { height: auto; padding: 0 1; background: $panel; }
+    FilterBar > Horizontal { height: 1; }
+    FilterBar #filter-label { width: auto; color: $text-muted; }
+    FilterBar Input { width: 1fr; min-width: 20; margin: 0 1; background: $panel; }
+    FilterBar #filter-note { width: auto; color: $text-muted; }
+    FilterBar > #filter-error { height: auto; color: $error; display: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "leave", "To the list", show=False, id="filter.down"),
+        Binding("escape", "leave", "To the list", id="filter.leave"),
+    ]
+
+    class Changed(Message):
+        """Another query is in force."""
+
+        def __init__(self, query: Query) -> None:
+            super().__init__()
+            self.query = query
+
+    class Left(Message):
+        """The field was left for the list."""
+
+    def __init__(self, example: str) -> None:
+        super().__init__()
+        self._example = example
+        self.error = ""
+
+    def compose(self) -> ComposeResult:
+        """Label, field, note, and below them what is wrong."""
+        with Horizontal():
+            yield Static("Filter /", id="filter-label", markup=False)
+            yield Input(placeholder=self._example, compact=True, select_on_focus=False)
+            yield Static("", id="filter-note", markup=False)
+        yield Static("", id="filter-error", markup=False)
+
+    @property
+    def text(self) -> str:
+        """What is written."""
+        return self.query_one(Input).value
+
+    def clear(self) -> None:
+        """Take the query away."""
+        self.query_one(Input).value = ""
+
+    def edit(self) -> None:
+        """Write in the field."""
+        self.query_one(Input).focus()
+
+    def tell(self, note: str) -> None:
+        """Say how much is left, and what is wrong with the query."""
+        self.query_one("#filter-note", Static).update(Content(note))
+        line = self.query_one("#filter-error", Static)
+        line.update(Content(self.error))
+        line.display = bool(self.error)
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.error, text = "", event.value
+        while True:
+            try:
+                query = parse_query(text)
+                break
+            except UserError as error:
+                self.error = self.error or str(error)
+                text = text.rstrip().rpartition(" ")[0]
+        self.post_message(self.Changed(query))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_leave()
+
+    def action_leave(self) -> None:
+        """Go to the list."""
+        self.post_message(self.Left())

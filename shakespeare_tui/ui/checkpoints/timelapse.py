@@ -5,15 +5,12 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Static
 
 from shakespeare_tui.formatting import format_loss
 from shakespeare_tui.runs.compare.items import CheckpointItem
-from shakespeare_tui.ui.checkpoints.comparing import compared_text, difference_note
-from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
+from shakespeare_tui.ui.checkpoints.writing import TextPane, WritingScreen
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 
@@ -22,7 +19,7 @@ _AHEAD = 4
 """Checkpoints on either side that are written before they are looked at."""
 
 
-class LapseScreen(WritingScreen):
+class TimelapseScreen(WritingScreen):
     """One text at a time; left and right walk through the checkpoints of its run.
 
     Args:
@@ -39,11 +36,11 @@ checkpoint did not write are highlighted; the first character that differs is sh
 Texts are generated once and kept. p changes the prompt, n the seed, o the length; escape goes
 back."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "walk(-1)", "Steps", key_display="←→", id="lapse.earlier"),
-        Binding("right", "walk(1)", "Next step", show=False, id="lapse.later"),
-        Binding("space", "play", "Play", id="lapse.play"),
-        Binding("home", "go_to(0)", "First step", show=False, id="lapse.first"),
-        Binding("end", "go_to(-1)", "Last step", show=False, id="lapse.last"),
+        Binding("left", "walk(-1)", "Steps", key_display="←→", id="timelapse.earlier"),
+        Binding("right", "walk(1)", "Next step", show=False, id="timelapse.later"),
+        Binding("space", "play", "Play", id="timelapse.play"),
+        Binding("home", "go_to(0)", "First step", show=False, id="timelapse.first"),
+        Binding("end", "go_to(-1)", "Last step", show=False, id="timelapse.last"),
     ]
 
     def __init__(self, writer: TextWriter, items: Sequence[CheckpointItem], index: int) -> None:
@@ -53,12 +50,7 @@ back."""
 
     def compose_texts(self) -> ComposeResult:
         """The text of one checkpoint."""
-        with VerticalScroll(classes="text", can_focus=False):
-            yield Static("", id="lapse", markup=False)
-
-    def on_mount(self) -> None:
-        """Prepare playing."""
-        self._player = self.set_interval(_SECONDS_A_CHECKPOINT, self._play_on, pause=True)
+        yield TextPane()
 
     @property
     def item(self) -> CheckpointItem:
@@ -100,22 +92,15 @@ back."""
 
     def show_texts(self) -> None:
         """The text of the checkpoint, compared with that of the one before."""
-        written = self.written(self.item)
-        before = self.written(self.items[self.index - 1]) if self.index else None
-        other = before.text if before is not None and before.is_whole else None
-        for pane in self.query(VerticalScroll):
-            pane.border_title = Content(self.item.key)
-            note = state_note(written)
-            if not note and other is not None and self.index:
-                step = self.items[self.index - 1].checkpoint
-                than = f"step {step.step:,}" if step else "the one before"
-                note = difference_note(written.text, other, is_whole=True, than=than)
-            pane.border_subtitle = Content(note)
-        for text in self.query("#lapse").results(Static):
-            if written.error:
-                text.update(Content.styled(written.error, "$error"))
-            else:
-                text.update(compared_text(self.prompt, written.text, other))
+        other, than = None, ""
+        if self.index:
+            earlier = self.items[self.index - 1]
+            # What is still being written would differ in all that it has not.
+            other = before if (before := self.written(earlier)).is_whole else None
+            step = earlier.checkpoint
+            than = f"step {step.step:,}" if step else "the one before"
+        pane = self.query_one(TextPane)
+        pane.show(self.item.key, self.prompt, self.written(self.item), other=other, than=than)
 
     # --- actions -------------------------------------------------------------------------------
 
@@ -133,18 +118,13 @@ back."""
 
     def action_play(self) -> None:
         """Go on by itself, or stand still."""
-        if self._player is None:
+        if self._player is not None:
+            self._player.stop()
+            self._player = None
             return
-        if self._is_playing:
-            self._player.pause()
-        else:
-            if self.index == len(self.items) - 1:
-                self._show(0)
-            self._player.reset()
-            self._player.resume()
-        self._is_playing = not self._is_playing
-
-    _is_playing = False
+        if self.index == len(self.items) - 1:
+            self._show(0)
+        self._player = self.set_interval(_SECONDS_A_CHECKPOINT, self._play_on)
 
     def _play_on(self) -> None:
         if not self.written(self.item).is_whole:

@@ -1,21 +1,24 @@
-"""What the screens that let checkpoints write have in common: prompt, seed, and the poll."""
+"""What the screens that let checkpoints write share: prompt and seed, the poll, a text's pane."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.timer import Timer
 from textual.widgets import Static
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import sharing_words
+from shakespeare_tui.measures.changes import changed_words, first_difference
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter, Written
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.visible_text import LINES, visible
 
 DEFAULT_PROMPT = "ROMEO:"
 DEFAULT_SEED = 42
@@ -25,10 +28,125 @@ _POLLS_A_SECOND = 10
 _MOST_TOKENS = 100_000
 
 
+class TextPane(VerticalScroll, can_focus=False):
+    """What a checkpoint wrote, in a frame that names it and says how far it is."""
+
+    DEFAULT_CSS: ClassVar[str] = """
+    TextPane {
+        border: round $border-blurred;
+        border-title-color: $foreground;
+        border-subtitle-color: $text-muted;
+        padding: 0 1;
+        scrollbar-size-vertical: 1;
+    }
+    TextPane > Static { height: auto; width: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = Static("", markup=False)
+
+    def compose(self) -> ComposeResult:
+        """The text."""
+        yield self._text
+
+    def show(
+        self,
+        title: str,
+        prompt: str,
+        written: Written,
+        *,
+        other: Written | None = None,
+        than: str = "",
+    ) -> None:
+        """Show a text as far as it is there.
+
+        Args:
+            title: What the frame is called.
+            prompt: What the text goes on from.
+            written: The text.
+            other: What it is compared with.
+            than: What that is called; empty where it need not be named.
+        """
+        note = _state_note(written)
+        if not note and other is not None:
+            note = difference_note(written.text, other.text, is_whole=other.is_whole, than=than)
+        self.border_title, self.border_subtitle = Content(title), Content(note)
+        self._text.update(
+            Content.styled(written.error, "$error")
+            if written.error
+            else compared_text(prompt, written.text, other.text if other else None)
+        )
+
+
+def _state_note(written: Written) -> str:
+    """How far a text is, in words."""
+    match written.state:
+        case None:
+            return "waits"
+        case "loading":
+            return "loading …"
+        case "writing":
+            return f"{len(written.text):,} characters …"
+        case "measuring" | "failed":
+            return written.state
+        case _:
+            return ""
+
+
+_MOSTLY_NEW = 0.85
+"""Above this share, marking what is new would mark everything."""
+
+_compared = lru_cache(256)(changed_words)
+
+
+def compared_text(prompt: str, text: str, other: str | None) -> Content:
+    """Prompt and text; words that ``other`` has not stand out, the first difference is reversed.
+
+    Args:
+        prompt: What both texts go on from.
+        text: What is shown.
+        other: What it is compared with; None compares with nothing.
+    """
+    prompt, text = visible(prompt, keep=LINES), visible(text, keep=LINES)
+    shown = Content.styled(prompt, "$accent")
+    if other is None:
+        return shown + Content(text)
+    other = visible(other, keep=LINES)
+    at = first_difference(text, other)
+    pieces = _pieces(text, other)
+    body = Content.assemble(*pieces)
+    if at is None:
+        return shown + body
+    mark = Content.styled("↵" if text[at] == "\n" else text[at], "reverse bold")
+    rest = at if text[at] == "\n" else at + 1
+    return shown + body[:at] + mark + body[rest:]
+
+
+def _pieces(text: str, other: str) -> list[tuple[str, str]]:
+    changes = _compared(other, text)
+    if changes.share > _MOSTLY_NEW:
+        return [(text, "$foreground")]
+    return [
+        (piece, "bold $success" if is_new else "$foreground") for piece, is_new in changes.pieces
+    ]
+
+
+def difference_note(text: str, other: str, *, is_whole: bool, than: str = "") -> str:
+    """Where two texts part, and how much of ``text`` is not in the other; ``than`` names that."""
+    at = first_difference(text, other)
+    if at is None:
+        return "the same text" if is_whole and text == other else "no difference yet"
+    share = f"{_compared(other, text).share:.0%}"
+    if than:
+        return f"{share} differs from {than}, starting at character {at + 1:,}"
+    return f"{share} differs, starting at character {at + 1:,}"
+
+
 class WritingScreen(LabScreen):
     """Lies over the Checkpoints place and shows what checkpoints write.
 
-    Subclasses say what is ``wanted`` and show it in ``show_texts``.
+    All checkpoints write beside each other; subclasses let fewer write, or show more than texts.
 
     Args:
         writer: Writes the texts and keeps them beyond this screen.
@@ -39,15 +157,6 @@ class WritingScreen(LabScreen):
     AUTO_FOCUS = ""
     DEFAULT_CSS: ClassVar[str] = """
     WritingScreen #head { height: auto; max-height: 3; padding: 0 1; background: $panel; }
-    WritingScreen .text {
-        border: round $border-blurred;
-        border-title-color: $foreground;
-        border-subtitle-color: $text-muted;
-        padding: 0 1;
-        scrollbar-size-vertical: 1;
-    }
-    WritingScreen .text:focus { border: round $border; }
-    WritingScreen .text > Static { height: auto; width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "ask_prompt", "Prompt", id="writing.prompt"),
@@ -67,7 +176,6 @@ class WritingScreen(LabScreen):
         self.writer = writer
         self.items = list(items)
         self.prompt, self.seed, self.max_tokens = DEFAULT_PROMPT, DEFAULT_SEED, 400
-        self._poll: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
         """What is asked of the checkpoints, their texts, and a line for questions."""
@@ -76,15 +184,17 @@ class WritingScreen(LabScreen):
         yield AskBar()
 
     def compose_texts(self) -> ComposeResult:
-        """The part below the head."""
-        yield from ()
+        """The part below the head: a text of each."""
+        with Horizontal(id="texts"):
+            for _ in self.items:
+                yield TextPane()
 
     def on_mount(self) -> None:
         """Take up what was remembered and begin to write."""
         settings = self.lab.settings
-        self.prompt = str(settings.get("room.prompt", DEFAULT_PROMPT)) or DEFAULT_PROMPT
-        self.max_tokens = int(settings.get("room.tokens", self.max_tokens))
-        self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow)
+        self.prompt = str(settings.get("checkpoints.prompt", DEFAULT_PROMPT)) or DEFAULT_PROMPT
+        self.max_tokens = int(settings.get("checkpoints.tokens", self.max_tokens))
+        self.set_interval(1 / _POLLS_A_SECOND, self._follow)
         self.begin()
 
     def on_unmount(self) -> None:
@@ -100,15 +210,19 @@ class WritingScreen(LabScreen):
         """A run that begins or ends changes who has the cores."""
         self.show_head()
 
-    # --- for subclasses ------------------------------------------------------------------------
+    # --- what is written and shown -------------------------------------------------------------
 
     def wanted(self) -> list[GenerationRequest]:
-        """The texts to write, the most urgent first."""
-        raise NotImplementedError
+        """The texts to write, the most urgent first: one of each."""
+        return [self.request(item) for item in self.items]
 
     def show_texts(self) -> None:
-        """Show the texts as far as they are there."""
-        raise NotImplementedError
+        """Show the texts as far as they are there; the others are compared with the first."""
+        first = self.written(self.items[0])
+        for number, (item, pane) in enumerate(zip(self.items, self.query(TextPane), strict=False)):
+            other = first if number else None
+            title = f"{item.key}  {item.loss or '-'}"
+            pane.show(title, self.prompt, self.written(item), other=other)
 
     def head(self) -> Content:
         """What is said about prompt and seed."""
@@ -187,7 +301,7 @@ class WritingScreen(LabScreen):
         if not prompt:
             raise UserError("a prompt has at least one character; \\n is a new line")
         self.prompt = prompt
-        self.lab.remember("room.prompt", prompt)
+        self.lab.remember("checkpoints.prompt", prompt)
         self.begin()
 
     def action_ask_tokens(self) -> None:
@@ -199,25 +313,10 @@ class WritingScreen(LabScreen):
         if not text.strip().isdecimal() or not 1 <= int(text) <= _MOST_TOKENS:
             raise UserError(f"a whole number from 1 to {_MOST_TOKENS:,}")
         self.max_tokens = int(text)
-        self.lab.remember("room.tokens", self.max_tokens)
+        self.lab.remember("checkpoints.tokens", self.max_tokens)
         self.begin()
 
     def action_scroll(self, lines: int) -> None:
         """Scroll all texts together."""
-        for text in self.query(".text"):
+        for text in self.query(TextPane):
             text.scroll_relative(y=lines, animate=False)
-
-
-def state_note(written: Written) -> str:
-    """How far a text is, in words."""
-    match written.state:
-        case None:
-            return "waits"
-        case "loading":
-            return "loading …"
-        case "writing":
-            return f"{len(written.text):,} characters …"
-        case "measuring" | "failed":
-            return written.state
-        case _:
-            return ""

@@ -1,82 +1,29 @@
 """The comparison of marked checkpoints: texts, measures, curves and settings side by side."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from functools import lru_cache
 from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Static
+from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes, format_loss, perplexity
-from shakespeare_tui.measures.changes import changed_words, first_difference
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.recommendation import Copies
 from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.checkpoints.table import fitted
-from shakespeare_tui.ui.checkpoints.writing import WritingScreen, state_note
-from shakespeare_tui.ui.engine.generation import GenerationRequest
+from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
-from shakespeare_tui.visible_text import LINES, visible
-
-_MOSTLY_NEW = 0.85
-"""Above this share, marking what is new would mark everything."""
-
-_compared = lru_cache(256)(changed_words)
-
-
-def compared_text(prompt: str, text: str, other: str | None) -> Content:
-    """Prompt and text; words that ``other`` has not stand out, the first difference is reversed.
-
-    Args:
-        prompt: What both texts go on from.
-        text: What is shown.
-        other: What it is compared with; None compares with nothing.
-    """
-    prompt, text = visible(prompt, keep=LINES), visible(text, keep=LINES)
-    shown = Content.styled(prompt, "$accent")
-    if other is None:
-        return shown + Content(text)
-    other = visible(other, keep=LINES)
-    at = first_difference(text, other)
-    pieces = _pieces(text, other)
-    body = Content.assemble(*pieces)
-    if at is None:
-        return shown + body
-    mark = Content.styled("↵" if text[at] == "\n" else text[at], "reverse bold")
-    rest = at if text[at] == "\n" else at + 1
-    return shown + body[:at] + mark + body[rest:]
-
-
-def _pieces(text: str, other: str) -> list[tuple[str, str]]:
-    changes = _compared(other, text)
-    if changes.share > _MOSTLY_NEW:
-        return [(text, "$foreground")]
-    return [
-        (piece, "bold $success" if is_new else "$foreground") for piece, is_new in changes.pieces
-    ]
-
-
-def difference_note(text: str, other: str, *, is_whole: bool, than: str = "") -> str:
-    """Where two texts part, and how much of ``text`` is not in the other; ``than`` names that."""
-    at = first_difference(text, other)
-    if at is None:
-        return "the same text" if is_whole and text == other else "no difference yet"
-    share = f"{_compared(other, text).share:.0%}"
-    if than:
-        return f"{share} differs from {than}, starting at character {at + 1:,}"
-    return f"{share} differs, starting at character {at + 1:,}"
-
 
 PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
 _NARROWEST = 24
@@ -91,7 +38,7 @@ class CurvesRead(Message):
         self.curves = curves
 
 
-class ComparingScreen(WritingScreen):
+class CompareScreen(WritingScreen):
     """Two to six checkpoints beside each other; tab goes from the texts to the figures.
 
     Args:
@@ -109,17 +56,17 @@ differ. The best value of each measure is marked. Up and down scroll all texts t
 right show columns that do not fit. p changes the prompt, n the seed, o the length; escape goes
 back."""
     DEFAULT_CSS: ClassVar[str] = """
-    ComparingScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
-    ComparingScreen #texts > .text { width: 1fr; min-width: 26; height: 1fr; }
-    ComparingScreen #panes { height: 1fr; }
-    ComparingScreen #measures, ComparingScreen #config { height: 1fr; padding: 1 1; }
-    ComparingScreen #measures > Static, ComparingScreen #config > Static { height: auto; }
+    CompareScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
+    CompareScreen TextPane { min-width: 26; }
+    CompareScreen #panes { height: 1fr; }
+    CompareScreen #measures, CompareScreen #config { height: 1fr; padding: 1 1; }
+    CompareScreen #measures > Static, CompareScreen #config > Static { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "pane(1)", "Next view", id="comparing.next"),
-        Binding("shift+tab", "pane(-1)", "Previous view", show=False, id="comparing.before"),
-        Binding("left", "columns(-1)", "Columns to the left", show=False, id="comparing.left"),
-        Binding("right", "columns(1)", "Columns to the right", show=False, id="comparing.right"),
+        Binding("tab", "pane(1)", "Next view", id="compare.next"),
+        Binding("shift+tab", "pane(-1)", "Previous view", show=False, id="compare.before"),
+        Binding("left", "columns(-1)", "Columns to the left", show=False, id="compare.left"),
+        Binding("right", "columns(1)", "Columns to the right", show=False, id="compare.right"),
     ]
 
     def __init__(
@@ -135,38 +82,28 @@ back."""
 
     def compose_texts(self) -> ComposeResult:
         """The four views; one is shown at a time."""
-        yield PaneTabs()
-        with Vertical(id="panes"):
-            with Horizontal(id="texts"):
-                for _ in self.items:
-                    with VerticalScroll(classes="text", can_focus=False):
-                        yield Static("", markup=False)
+        tabs = PaneTabs()
+        tabs.show(PANES, self.pane, is_focused=True)
+        yield tabs
+        with ContentSwitcher(id="panes", initial=self.pane):
+            yield from super().compose_texts()
             with VerticalScroll(id="measures", can_focus=False):
                 yield Static("", id="measures-table", markup=False)
             yield LossChart(id="curves")
             with VerticalScroll(id="config", can_focus=False):
                 yield Static("", id="config-table", markup=False)
 
-    def on_mount(self) -> None:
-        """Show the texts first."""
-        self.show_pane(PANES[0][0])
-
     def on_resize(self) -> None:
         """Another width has room for wider columns, or only for narrower ones."""
         if self.is_mounted:
             self.show_texts()
-
-    def wanted(self) -> list[GenerationRequest]:
-        """A text of each."""
-        return [self.request(item) for item in self.items]
 
     # --- views ---------------------------------------------------------------------------------
 
     def show_pane(self, pane: str) -> None:
         """Show one of the views."""
         self.pane = pane
-        for name, _ in PANES:
-            self.query_one(f"#{name}").display = name == pane
+        self.query_one(ContentSwitcher).current = pane
         self.query_one(PaneTabs).show(PANES, pane, is_focused=True)
         if pane == "curves":
             self._show_curves()
@@ -199,31 +136,13 @@ back."""
         """Bring the view that is shown up to date."""
         self._keep_copies()
         if self.pane == "texts":
-            self._show_columns()
+            super().show_texts()
         elif self.pane == "measures":
             self._show_measures()
         elif self.pane == "config":
             rows = settings_rows([item.config for item in self.items])
             empty = "All have the same settings."
             self.query_one("#config-table", Static).update(self._table(rows, empty, "•"))
-
-    def _show_columns(self) -> None:
-        first = self.written(self.items[0])
-        for number, (item, pane) in enumerate(
-            zip(self.items, self.query("#texts > .text"), strict=False)
-        ):
-            written = self.written(item)
-            other = None if number == 0 else first.text
-            pane.border_title = Content(f"{item.key}  {item.loss or '-'}")
-            note = state_note(written)
-            if not note and other is not None:
-                note = difference_note(written.text, other, is_whole=first.is_whole)
-            pane.border_subtitle = Content(note)
-            text = pane.query_one(Static)
-            if written.error:
-                text.update(Content.styled(written.error, "$error"))
-            else:
-                text.update(compared_text(self.prompt, written.text, other))
 
     def _table(self, rows: Sequence[Row], empty: str, mark: str) -> Content:
         """Rows with a column for each checkpoint; what stands out is marked."""

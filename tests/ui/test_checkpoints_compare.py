@@ -1,4 +1,4 @@
-"""What lies over the Checkpoints place: comparison, time-lapse and taste test."""
+"""What lies over the Checkpoints place: comparison, time-lapse and blind test."""
 
 import asyncio
 import dataclasses
@@ -9,7 +9,7 @@ import pytest
 from lab_harness import NOW, MakeApp, shown, until
 from scripted_texts import GROWING, ScriptedWriting
 from streams import busy_run
-from test_checkpoints_snapshots import is_read, room, runs
+from test_checkpoints_snapshots import damaged_runs, is_read, runs
 from textual.pilot import Pilot
 from textual.widgets import Static
 from trained_run import trained
@@ -19,11 +19,11 @@ from shakespeare_tui.measures import Memorisation, measure_text
 from shakespeare_tui.runs.compare.blind_tests import read_verdicts
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.checkpoints.blind_test import TastingScreen
-from shakespeare_tui.ui.checkpoints.comparing import ComparingScreen
+from shakespeare_tui.ui.checkpoints.blind_test import BlindTestScreen
+from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
-from shakespeare_tui.ui.checkpoints.timelapse import LapseScreen
-from shakespeare_tui.ui.checkpoints.writing import WritingScreen
+from shakespeare_tui.ui.checkpoints.timelapse import TimelapseScreen
+from shakespeare_tui.ui.checkpoints.writing import TextPane, WritingScreen
 from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
@@ -54,7 +54,7 @@ def whole(app: LabApp) -> bool:
 
 def texts(app: LabApp) -> list[str]:
     """The texts that are shown."""
-    return [str(pane.query_one(Static).content) for pane in app.screen.query(".text")]
+    return [str(pane.query_one(Static).content) for pane in app.screen.query(TextPane)]
 
 
 async def opened(app: LabApp, pilot: Pilot[int], *keys: str) -> None:
@@ -98,7 +98,7 @@ async def test_marked_ones_are_compared_side_by_side(
         await pilot.press("tab", "escape")
         await pilot.pause()
         assert isinstance(app.screen, CheckpointsScreen)
-        assert len(app.screen.marked) == 3
+        assert len(app.screen.browser.marked) == 3
         # What is written already is there at once.
         await opened(app, pilot, "c")
         assert len(writing.calls) == 3
@@ -182,7 +182,7 @@ async def test_the_time_lapse_walks_through_a_run(
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot, "down", "down", "l")
         screen = app.screen
-        assert isinstance(screen, LapseScreen)
+        assert isinstance(screen, TimelapseScreen)
         assert screen.item.key == "quick-1-fork-1@1000"
         assert "step 1,000  2 of 3" in shown(app)
         assert "differs from step 500" in shown(app)
@@ -211,7 +211,7 @@ async def test_verdicts_are_kept_and_tell_where_texts_came_from(
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "v")
         screen = app.screen
-        assert isinstance(screen, TastingScreen)
+        assert isinstance(screen, BlindTestScreen)
         assert len(screen.items) == 6
         first, second = screen.pair
         assert first not in shown(app)
@@ -229,7 +229,7 @@ async def test_verdicts_are_kept_and_tell_where_texts_came_from(
         assert (verdicts[0].first, verdicts[0].second, verdicts[0].time) == (first, second, NOW)
         await pilot.press("escape")
         await until(lambda: "±" in shown(app))
-        item = app.screen.item_of(first)  # type: ignore[attr-defined]
+        item = app.screen.browser.item_of(first)  # type: ignore[attr-defined]
         assert item.rating is not None
 
 
@@ -267,13 +267,13 @@ async def test_real_checkpoints_write_what_they_write_on_the_command_line(
 ) -> None:
     app = make_app("checkpoints")
     async with app.run_test(size=(140, 45)) as pilot:
-        app.remember("room.tokens", 30)
+        app.remember("checkpoints.tokens", 30)
         await until(lambda: is_read(app))
         await pilot.press("down", "space", "space", "c")
         await until(lambda: whole(app), 60)
         await pilot.pause()
         screen = app.screen
-        assert isinstance(screen, ComparingScreen)
+        assert isinstance(screen, CompareScreen)
         texts = [screen.prompt + screen.written(item).text for item in screen.items]
         await pilot.press("tab")
         await until(lambda: "real words" in shown(app), 30)
@@ -285,7 +285,7 @@ async def test_real_checkpoints_write_what_they_write_on_the_command_line(
 async def test_a_run_that_goes_away_meanwhile_is_no_error(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
-    room(runs_root)
+    damaged_runs(runs_root)
     app = make_app("checkpoints")
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "down", "space", "space", "c")
@@ -342,7 +342,7 @@ async def test_curves_and_tables_follow_the_size_of_the_terminal(
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app, pilot, "down", "space", "down", "space", "c")
         screen = top(app)
-        assert isinstance(screen, ComparingScreen)
+        assert isinstance(screen, CompareScreen)
         await pilot.press("tab")
         head = next(line for line in shown(app).splitlines() if "@1500" in line)
         await pilot.resize_terminal(140, 45)

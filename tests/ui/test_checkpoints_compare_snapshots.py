@@ -1,4 +1,4 @@
-"""Pictures of what lies over the Checkpoints place: comparison, time-lapse, taste test."""
+"""Pictures of what lies over the Checkpoints place: comparison, time-lapse, blind test."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -7,14 +7,14 @@ import pytest
 from lab_harness import MakeApp, press, until
 from pictures import Pictured
 from scripted_texts import ScriptedWriting
-from test_checkpoints_room import whole
-from test_checkpoints_snapshots import is_read, room
+from test_checkpoints_compare import whole
+from test_checkpoints_snapshots import damaged_runs, is_read
 from textual.pilot import Pilot
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.checkpoints.comparing import ComparingScreen
+from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine import writing as bridge_generation
 
@@ -33,7 +33,7 @@ def take(
     pictured: Pictured, make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> Taking:
     """``await take(*keys, then=(), ready=…, ascii=False)``: pressed when all is read, and ready."""
-    room(runs_root)
+    damaged_runs(runs_root)
     config = Config().model_dump(mode="json")
     config["model"]["dropout"] = 0.2
     config["training"]["learning_rate"] = 3e-4
@@ -67,7 +67,7 @@ MARK_TWO = ("down", "down", "space", "down", "down", "space", "c")
 
 
 def has_curves(app: LabApp) -> bool:
-    return whole(app) and isinstance(app.screen, ComparingScreen) and bool(app.screen.curves)
+    return whole(app) and isinstance(app.screen, CompareScreen) and bool(app.screen.curves)
 
 
 async def test_texts(take: Taking) -> None:
@@ -86,13 +86,13 @@ async def test_settings(take: Taking) -> None:
     await take(*MARK_TWO, then=("shift+tab",))
 
 
-async def test_lapse(take: Taking) -> None:
+async def test_timelapse(take: Taking) -> None:
     await take("down", "down", "l")
 
 
-async def test_lapse_in_ascii(take: Taking) -> None:
+async def test_timelapse_in_ascii(take: Taking) -> None:
     await take("down", "down", "l", ascii=True)
 
 
-async def test_taste(take: Taking) -> None:
+async def test_blind_test(take: Taking) -> None:
     await take("v", then=("left",))
