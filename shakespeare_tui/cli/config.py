@@ -118,9 +118,11 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_schema(arguments: argparse.Namespace) -> int:
     """Print the JSON Schema; it is JSON with and without ``--json``."""
-    from shakespeare_tui.config.json_schema import config_schema
+    from pydantic.json_schema import GenerateJsonSchema
 
-    print_json(config_schema())
+    from shakespeare_tui.config.schema import Config
+
+    print_json({"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()})
     return 0
 
 

@@ -150,8 +150,11 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
     if optional:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     is_minutes = annotation == Minutes
+    constraints = list(info.metadata)
     if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
+        annotation, *inner = get_args(annotation)
+        for part in inner:
+            constraints += part.metadata if isinstance(part, FieldInfo) else [part]
     choices: tuple[str, ...] = ()
     kind: Kind
     if get_origin(annotation) is Literal:
@@ -163,7 +166,7 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
     else:
         kind = _KINDS[annotation]
     limits: dict[str, Any] = {}
-    for constraint in info.metadata:
+    for constraint in constraints:
         for theirs, ours in _CONSTRAINTS.items():
             if getattr(constraint, theirs, None) is not None:
                 limits[ours] = getattr(constraint, theirs)

@@ -10,7 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
-from shakespeare_tui.formatting import context_note, parse_duration, parse_integer, ungrouped
+from shakespeare_tui.formatting import (
+    DURATION_PATTERN,
+    context_note,
+    parse_duration,
+    parse_integer,
+    ungrouped,
+)
 
 
 @dataclass(frozen=True)
@@ -144,17 +150,42 @@ def _read_boolean(value: Any) -> Any:
 
 
 # Strict, so that `true` is not the number 1 and 1 is not `true`.
-Integer = Annotated[int, BeforeValidator(_read_integer), Strict()]
-Number = Annotated[float, BeforeValidator(_read_float), Strict(), Field(allow_inf_nan=False)]
-# A bare number is minutes; with units it is any duration: 100s, 1m 40s, 2h.
-Minutes = Annotated[float, BeforeValidator(_read_minutes), Strict(), Field(allow_inf_nan=False)]
+_READ_INTEGER = BeforeValidator(_read_integer)
+_READ_NUMBER = BeforeValidator(_read_float)
+Integer = Annotated[int, _READ_INTEGER, Strict()]
+Number = Annotated[float, _READ_NUMBER, Strict(), Field(allow_inf_nan=False)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean), Strict()]
+# What may be empty has its range before its reader: pydantic finds it for the JSON Schema there.
+_MinutesRange = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+# A bare number is minutes; with units it is any duration: 100s, 1m 40s, 2h.
+Minutes = Annotated[
+    _MinutesRange,
+    Strict(),
+    BeforeValidator(
+        _read_minutes,
+        json_schema_input_type=_MinutesRange | Annotated[str, Field(pattern=DURATION_PATTERN)],
+    ),
+]
+
+
+def _title(name: str, info: object) -> str:
+    return name
+
+
+_CLOSED = ConfigDict(
+    extra="forbid",
+    frozen=True,
+    use_attribute_docstrings=True,
+    field_title_generator=_title,
+    # A file or a section with nothing but comments is null to YAML, and means the defaults.
+    json_schema_extra={"type": ["object", "null"]},
+)
 
 
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = _CLOSED
     name: ClassVar[str]
 
     @model_validator(mode="after")
@@ -176,7 +207,7 @@ class ModelConfig(Section):
     """Attention heads; must divide d_model."""
     n_layers: Integer = Field(default=4, ge=1, le=256)
     """Transformer blocks."""
-    d_ff: Integer | None = Field(default=None, ge=1, le=65536)
+    d_ff: Annotated[int, Field(ge=1, le=65536), _READ_INTEGER, Strict()] | None = None
     """Width of the feed-forward layer; empty means 4 × d_model."""
     max_seq_len: Integer = Field(default=128, ge=2, le=131072)
     """Context: how many tokens the model can look back on."""
@@ -225,13 +256,15 @@ class TrainingConfig(Section):
     """Sequences in one forward pass."""
     max_steps: Integer = Field(default=2000, ge=1, le=_MOST_STEPS)
     """Optimiser steps; not used where minutes sets a time budget."""
-    minutes: Minutes | None = Field(default=None, gt=0, le=100_000)
+    minutes: Minutes | None = Field(default=None, examples=["1m 40s", "2h"])
     """Time budget, as 100s, 1m 40s, 2h, or a number of minutes; the schedule then follows it."""
     warmup_steps: Integer = Field(default=100, ge=0, le=_MOST_STEPS)
     """Steps over which the LR rises linearly from zero."""
     scheduler: Literal["cosine", "linear", "one_cycle", "wsd", "constant"] = "cosine"
     """Course of the LR after warm-up; wsd is warm-up, stable, decay."""
-    min_lr: Number | None = Field(default=None, ge=0, le=100)
+    min_lr: (
+        Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), _READ_NUMBER, Strict()] | None
+    ) = None
     """The LR at the end of the schedule; empty means a tenth of learning_rate."""
     decay_fraction: Number = Field(default=0.4, gt=0, le=1)
     """Share of the run over which wsd decays linearly."""
@@ -263,7 +296,9 @@ class TrainingConfig(Section):
     """Steps between evaluations."""
     patience: Integer = Field(default=0, ge=0, le=_MOST_STEPS)
     """Stop after this many evaluations without a better validation loss; 0 never."""
-    target_loss: Number | None = Field(default=None, gt=0, le=100)
+    target_loss: (
+        Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _READ_NUMBER, Strict()] | None
+    ) = None
     """Stop when the validation loss is at or below this; empty never."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
@@ -293,11 +328,11 @@ class DataConfig(Section):
     """How text becomes tokens."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
     """Share of the text, at its end, kept for validation."""
-    seq_len: Integer | None = Field(default=None, ge=1, le=131072)
+    seq_len: Annotated[int, Field(ge=1, le=131072), _READ_INTEGER, Strict()] | None = None
     """Tokens in a training window; empty means the model's max_seq_len."""
     windows: Literal["random", "shuffled"] = "random"
     """Windows at random places, or every window once an epoch in shuffled order."""
-    stride: Integer | None = Field(default=None, ge=1, le=1_000_000_000)
+    stride: Annotated[int, Field(ge=1, le=1_000_000_000), _READ_INTEGER, Strict()] | None = None
     """Distance between the starts of shuffled windows; empty means seq_len (no overlap)."""
 
 
@@ -351,7 +386,7 @@ class LoggingConfig(Section):
 class Config(BaseModel):
     """Everything that defines a run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(**_CLOSED, title="shakespeare-tui config")
 
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

@@ -86,12 +86,6 @@ class TestCheck:
         assert (missing["ok"], len(missing["problems"])) == (False, 1)
 
 
-def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config", "schema"]) == 0
-    schema = json.loads(capsys.readouterr().out)
-    assert schema["properties"]["model"]["properties"]["d_model"]["maximum"] == 16384
-
-
 def test_guide_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "guide"]) == 0
     out = capsys.readouterr().out

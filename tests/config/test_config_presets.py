@@ -1,12 +1,13 @@
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
+from real_cli import CommandLine
 
-from shakespeare_tui.config.fields import ConfigField, config_fields, read_value
+from shakespeare_tui.config.fields import ConfigField, config_fields, find_field, read_value
 from shakespeare_tui.config.guide import TUNING_GUIDE
-from shakespeare_tui.config.json_schema import config_schema
 from shakespeare_tui.config.load import (
     DEFAULT_PRESET,
     load_config,
@@ -34,9 +35,25 @@ def shape(config: Config) -> tuple[int, int, int, int, int]:
     )
 
 
-def schema_of(field: ConfigField) -> dict[str, Any]:
-    schema: dict[str, Any] = config_schema()["properties"][field.section]["properties"][field.key]
+def shipped_schema() -> dict[str, Any]:
+    path = preset_path("tiny").parent / "schema.json"
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return schema
+
+
+SCHEMA = shipped_schema()
+
+
+def section_schema(section: str) -> dict[str, Any]:
+    name = SCHEMA["properties"][section]["$ref"].removeprefix("#/$defs/")
+    schema: dict[str, Any] = SCHEMA["$defs"][name]
+    return schema
+
+
+def kinds_of(field: ConfigField) -> dict[str, dict[str, Any]]:
+    """What the schema allows for a setting, by type."""
+    schema = section_schema(field.section)["properties"][field.key]
+    return {kind["type"]: kind for kind in schema.get("anyOf", [schema])}
 
 
 def test_presets_are_listed() -> None:
@@ -103,10 +120,11 @@ def test_parameters_named_in_the_descriptions(name: str, millions: float) -> Non
     assert round(count / 1e6, 2) == millions
 
 
-def test_shipped_schema_is_current() -> None:
+def test_shipped_schema_is_what_the_command_prints(cli: CommandLine) -> None:
     """Mend it with: shakespeare-tui config schema > configs/schema.json."""
-    shipped = preset_path("tiny").parent / "schema.json"
-    assert json.loads(shipped.read_text(encoding="utf-8")) == config_schema()
+    printed = cli("config", "schema")
+    assert printed.code == 0
+    assert json.loads(printed.out) == SCHEMA
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -116,45 +134,51 @@ def test_presets_point_editors_to_the_schema(name: str) -> None:
 
 
 def test_schema_describes_every_setting() -> None:
-    schema = config_schema()
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["additionalProperties"] is False
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert SCHEMA["additionalProperties"] is False
     described = {
         f"{section}.{key}": setting["default"]
-        for section, part in schema["properties"].items()
-        for key, setting in part["properties"].items()
+        for section in SCHEMA["properties"]
+        for key, setting in section_schema(section)["properties"].items()
     }
     assert described.keys() == Config().by_path().keys()
     defaults = Config().model_dump(mode="json")
     for path, default in described.items():
         section, _, key = path.partition(".")
         assert default == defaults[section][key]
-        part = schema["properties"][section]
+        part = section_schema(section)
         assert part["additionalProperties"] is False
         assert part["properties"][key]["description"]
 
 
+def test_files_and_sections_of_comments_only_fit_the_schema() -> None:
+    for schema in (SCHEMA, *map(section_schema, SCHEMA["properties"])):
+        assert schema["type"] == ["object", "null"]
+
+
 LIMITS = [
-    (field, limit, outwards)
+    (field, kind["type"], limit, kind[limit], outwards)
     for field in config_fields()
+    for kind in kinds_of(field).values()
     for limit, outwards in (
         ("minimum", -1),
         ("exclusiveMinimum", -1),
         ("maximum", 1),
         ("exclusiveMaximum", 1),
     )
-    if limit in schema_of(field)
+    if limit in kind
 ]
 
 
 @pytest.mark.parametrize(
-    ("field", "limit", "outwards"), LIMITS, ids=[f"{row[0].path} {row[1]}" for row in LIMITS]
+    ("field", "kind", "limit", "value", "outwards"),
+    LIMITS,
+    ids=[f"{row[0].path} {row[2]}" for row in LIMITS],
 )
 def test_limits_of_the_schema_are_those_of_the_validation(
-    field: ConfigField, limit: str, outwards: int
+    field: ConfigField, kind: str, limit: str, value: float, outwards: int
 ) -> None:
-    value = schema_of(field)[limit]
-    step = 1 if "integer" in schema_of(field)["type"] else max(1e-12, abs(value) * 1e-12)
+    step = 1 if kind == "integer" else max(1e-12, abs(value) * 1e-12)
     inside, outside = value, value + outwards * step
     if limit.startswith("exclusive"):
         inside, outside = value - outwards * step, value
@@ -169,10 +193,23 @@ def test_every_number_in_the_schema_is_limited_on_both_sides() -> None:
 
 def test_choices_and_empty_values_of_the_schema_are_those_of_the_validation() -> None:
     for field in config_fields():
-        schema = schema_of(field)
-        assert ("null" in schema["type"]) == (not read_value(field, None)[1])
-        for choice in schema.get("enum", ()):
+        kinds = kinds_of(field)
+        assert ("null" in kinds) == (not read_value(field, None)[1])
+        choices = [choice for kind in kinds.values() for choice in kind.get("enum", ())]
+        assert choices == list(field.choices) or len(field.choices) == 1
+        for choice in choices:
             assert read_value(field, choice) == (choice, [])
+
+
+def test_durations_and_numbers_of_minutes_fit_the_schema() -> None:
+    minutes = find_field("training.minutes")
+    assert minutes is not None
+    kinds = kinds_of(minutes)
+    assert kinds.keys() == {"number", "string", "null"}
+    for text in ("1m 40s", "2h"):
+        assert re.search(kinds["string"]["pattern"], text)
+        assert read_value(minutes, text)[1] == []
+    assert not re.search(kinds["string"]["pattern"], "soon")
 
 
 def test_guide_covers_what_users_meet() -> None:
