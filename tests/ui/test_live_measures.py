@@ -37,7 +37,8 @@ def make_job(tmp_path: Path) -> Callable[[int], GenerationJob]:
 
 def test_a_short_text_is_measured_whole(make_job: Callable[[int], GenerationJob]) -> None:
     job = make_job(2)
-    LiveMeasures(job, [list("to be or not"), []], lambda: None).measure(None)
+    job.add(["to be or not", ""], 0.1)
+    LiveMeasures(job, lambda: None).measure(None)
     assert job.previews == [measure_text("A b: to be or not", None, 5), None]
 
 
@@ -51,11 +52,13 @@ def test_of_a_long_text_only_the_end_is_measured(
         return measures(0)
 
     monkeypatch.setattr("shakespeare_tui.measures.measure_text", note)
-    pieces = list("x" * 100_000 + "end")
-    live = LiveMeasures(make_job(1), [pieces], lambda: None)
+    job = make_job(1)
+    for character in "x" * 100_000 + "end":
+        job.add([character], 0.1)
+    live = LiveMeasures(job, lambda: None)
     live.measure(None)
     live.measure(None)
-    pieces.append("!")
+    job.add(["!"], 0.2)
     live.measure(None)
     assert [len(text) for text in seen] == [MOST_CHARACTERS] * 2
     assert [text[-4:] for text in seen] == ["xend", "end!"]
@@ -70,15 +73,16 @@ def test_it_measures_beside_the_writing_and_ends_with_it(
     make_job: Callable[[int], GenerationJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_measures, "_LEAST_PAUSE_SECONDS", 0.01)
-    job, pieces = make_job(1), list("to be")
+    job = make_job(1)
+    job.add(["to be"], 0.1)
     before = threading.active_count()
-    with LiveMeasures(job, [pieces], lambda: None):
+    with LiveMeasures(job, lambda: None):
         for wanted in ("A b: to be", "A b: to be or to be"):
             deadline = time.monotonic() + 5
             while job.previews[0] != measure_text(wanted, None, 5):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
-            pieces += list(" or to be")
+            job.add([" or to be"], 0.2)
     assert threading.active_count() == before
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints as the room shows them: everything that is known of one, by name."""
+"""Checkpoints as they are listed and compared: everything that is known of one, by name."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class CheckpointItem:
 
     Attributes:
         parent: The checkpoint that the run's weights started from, by its name of today.
-        rating: Its place in the taste tests; None where it was not in any.
+        rating: Its rating by blind tests; None where it was not in any.
     """
 
     run: RunEntry

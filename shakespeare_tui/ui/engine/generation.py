@@ -34,6 +34,7 @@ class GenerationJob:
     Attributes:
         state: How it stands; it is set last, so that all else is there when it says ``done``.
         error: One line, where the state is ``failed``.
+        pieces: Of each column, what was written so far; the thread appends and takes nothing back.
         characters: How many each column has got.
         searched: How many tokens a search has looked at in each column, before it writes any.
         seconds: How long they took, without loading.
@@ -52,14 +53,14 @@ class GenerationJob:
         self.request = request
         self.state: GenerationState = "loading"
         self.error = ""
+        self.pieces: list[list[str]] = [[] for _ in request.strategies]
         self.characters = [0] * len(request.strategies)
         self.searched = [0] * len(request.strategies)
         self.seconds = 0.0
         self.recordings: list[Recording] = [Recording() for _ in request.strategies]
         self.measures: list[Measures | None] = [None] * len(request.strategies)
         self.previews: list[Measures | None] = [None] * len(request.strategies)
-        self._pieces: list[list[str]] = [[] for _ in request.strategies]
-        self._lock = threading.Lock()
+        self._n_taken = [0] * len(request.strategies)
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=write or _write_in_bridge, args=(request, self), name="generation"
@@ -71,11 +72,15 @@ class GenerationJob:
         """Whether nothing more comes, apart from what ``take`` still returns."""
         return self.state in ("done", "stopped", "failed")
 
+    def text(self, column: int) -> str:
+        """All that a column has got, without the prompt."""
+        return "".join(self.pieces[column])
+
     def take(self) -> list[str]:
         """What each column got since the last call."""
-        with self._lock:
-            taken, self._pieces = self._pieces, [[] for _ in self._pieces]
-        return ["".join(pieces) for pieces in taken]
+        new = [pieces[n:] for pieces, n in zip(self.pieces, self._n_taken, strict=True)]
+        self._n_taken = [n + len(got) for n, got in zip(self._n_taken, new, strict=True)]
+        return ["".join(got) for got in new]
 
     def stop(self) -> None:
         """Ask the thread to end after the token at hand."""
@@ -96,11 +101,10 @@ class GenerationJob:
 
         Where a column ``is_searching``, one more token was looked at and none is chosen yet.
         """
-        with self._lock:
-            for column, piece in enumerate(pieces):
-                if piece:
-                    self._pieces[column].append(piece)
-                    self.characters[column] += len(piece)
+        for column, piece in enumerate(pieces):
+            if piece:
+                self.pieces[column].append(piece)
+                self.characters[column] += len(piece)
         for column, searches in enumerate(is_searching):
             self.searched[column] += searches
         self.seconds = seconds

@@ -85,7 +85,7 @@ class TextWriter:
             # Read before the text: what comes after is then taken by the next poll.
             is_over, state, error = job.is_over, job.state, job.error
             before = self.of(job.request)
-            now = Written(before.text + job.take()[0], state, error, job.measures[0])
+            now = Written(job.text(0), state, error, job.measures[0])
             is_new = now != before
             self._texts[job.request] = now
             if is_over:

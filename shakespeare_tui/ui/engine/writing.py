@@ -5,7 +5,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -34,19 +34,17 @@ class LiveMeasures:
     """Measures what a job has written so far, about twice a second; a context manager.
 
     Args:
-        job: Is handed the measures; the surprise is not among them.
-        written: The pieces of each column; the writer goes on to append to them.
+        job: Has the texts and is handed the measures; the surprise is not among them.
         open_reference: Opens what texts are compared with; may take seconds the first time.
     """
 
     def __init__(
         self,
         job: "GenerationJob",
-        written: Sequence[list[str]],
         open_reference: "Callable[[], CorpusReference | None]",
     ) -> None:
-        self._job, self._written, self._open_reference = job, written, open_reference
-        self._measured = [0] * len(written)
+        self._job, self._open_reference = job, open_reference
+        self._measured = [0] * len(job.pieces)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live measures")
 
@@ -75,7 +73,7 @@ class LiveMeasures:
         """Measure the end of every text that has grown since the last time."""
         from shakespeare_tui.measures import measure_text
 
-        for column, pieces in enumerate(self._written):
+        for column, pieces in enumerate(self._job.pieces):
             count = len(pieces)
             if count == self._measured[column] or self._over.is_set():
                 continue
@@ -127,10 +125,9 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     prompt = run.tokenizer().encode(request.prompt)
     model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
     characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
-    written: list[list[str]] = [[] for _ in strategies]
     started = time.perf_counter()
     is_whole = False
-    live = LiveMeasures(job, written, lambda: reference_of(run.path))
+    live = LiveMeasures(job, lambda: reference_of(run.path))
     stream = generate_columns(
         model,
         prompt,
@@ -144,16 +141,13 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
             threads.take_turns()
             # Negative ones are no tokens: the column has ended, or its next is not known yet.
             pieces = [characters[token] if token >= 0 else "" for token in tokens]
-            for column, piece in zip(written, pieces, strict=True):
-                if piece:
-                    column.append(piece)
             is_searching = [token == WAITING for token in tokens]
             job.add(pieces, time.perf_counter() - started, is_searching)
         is_whole = True
     job.state = "measuring"
     # Of the run, not of the checkpoint: training may have removed that one meanwhile.
     reference = reference_of(run.path)
-    _measure(job, reference, model, tokenizer, ["".join(column) for column in written])
+    _measure(job, reference, model, tokenizer)
     return is_whole
 
 
@@ -162,14 +156,13 @@ def _measure(
     reference: "CorpusReference | None",
     model: "Transformer",
     tokenizer: "Tokenizer",
-    written: list[str],
 ) -> None:
     from shakespeare_tui.decoding.score import score_tokens
     from shakespeare_tui.measures import measure_text
 
     prompt = job.request.prompt
-    for column, text in enumerate(written):
-        if text:
+    for column in range(len(job.pieces)):
+        if text := job.text(column):
             whole = prompt + text
             surprise = score_tokens(model, tokenizer.encode_array(whole))
             measures = measure_text(whole, reference, len(prompt))

@@ -56,7 +56,6 @@ class Batch:
         self._requests, self._path = requests, path
         self._texts: list[WrittenText] = []
         self._job = GenerationJob(requests[0])
-        self._text = ""
         self.outcome = ""
         self.is_failed = False
 
@@ -75,15 +74,14 @@ class Batch:
         """Take what was written, begin the next text or write the file; whether it is over."""
         job = self._job
         is_over = job.is_over
-        self._text += job.take()[0]
         if not is_over:
             return False
         if job.state != "done":
             self.outcome, self.is_failed = job.error or "the batch was stopped", True
             return True
-        self._texts.append(_written(job, self._text))
+        self._texts.append(_written(job))
         if len(self._texts) < len(self._requests):
-            self._job, self._text = GenerationJob(self._requests[len(self._texts)]), ""
+            self._job = GenerationJob(self._requests[len(self._texts)])
             return False
         try:
             export_texts(self._path, self._texts)
@@ -93,7 +91,7 @@ class Batch:
         return True
 
 
-def _written(job: GenerationJob, text: str) -> WrittenText:
+def _written(job: GenerationJob) -> WrittenText:
     request, measures = job.request, job.measures[0]
     strategy = parse_strategy(request.strategies[0])
     return WrittenText(
@@ -101,6 +99,6 @@ def _written(job: GenerationJob, text: str) -> WrittenText:
         strategy=strategy.text,
         settings={**strategy.parameters, "seed": request.seed},
         prompt=request.prompt,
-        text=text,
+        text=job.text(0),
         measures=measures.as_json() if measures else {},
     )
