@@ -5,8 +5,10 @@ import resource
 import subprocess
 import sys
 import time
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 from real_cli import TINY
 
@@ -141,6 +143,21 @@ for package in {packages!r}:
     loaded = modules_after(program, tmp_path)
     assert loaded & {"textual", "rich", "plotext"} == set()
     assert ("torch" in loaded) == (packages == WITH_TORCH)
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    # Imports inside of functions count too; only those for annotations do not.
+    graph = grimp.build_graph("shakespeare_tui", exclude_type_checking_imports=True, cache_dir=None)
+    # The controller of the trainer's thread starts it, and it speaks to the controller.
+    engine = "shakespeare_tui.ui.engine"
+    graph.remove_import(importer=f"{engine}.training", imported=f"{engine}.trainer_thread")
+    steering = "shakespeare_tui.ui.train.steering"
+    graph.remove_import(importer=steering, imported=steering)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 def test_screens_never_call_from_a_thread() -> None:

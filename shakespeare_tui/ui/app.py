@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from textual.types import AnimationLevel
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.appearance import Looks, series_colors
+from shakespeare_tui.ui.compat import forgiving_while_leaving
 from shakespeare_tui.ui.engine.training import Asked
 from shakespeare_tui.ui.keys import load_keymap
 from shakespeare_tui.ui.lab_words import in_lab
@@ -70,8 +70,6 @@ class QuietCollection:
             gc.set_threshold(*before)
 
 
-_log = logging.getLogger(__name__)
-
 _DRAINS_A_SECOND = 5
 _TICKS_A_STATUS = 5
 _PRELOAD_AFTER_SECONDS = 0.2
@@ -90,6 +88,7 @@ def _place(place: str) -> Callable[[], Screen[None]]:
     return make
 
 
+@forgiving_while_leaving
 class LabApp(App[int]):
     """The interactive program; its result is the exit code.
 
@@ -161,9 +160,9 @@ class LabApp(App[int]):
         if keymap.keys:
             self.set_keymap(keymap.keys)
         problems = [problem for problem in (self.settings.problem, *keymap.problems) if problem]
-        self.call_after_refresh(self._after_first_paint, problems)
+        self.call_after_refresh(self._after_first_paint, keymap.keys, problems)
 
-    def _after_first_paint(self, problems: list[str]) -> None:
+    def _after_first_paint(self, keys: dict[str, str], problems: list[str]) -> None:
         self.is_painted = True
         if isinstance(self.screen, LabScreen) and self.screen.is_mounted:
             self.screen.arrive()
@@ -173,10 +172,10 @@ class LabApp(App[int]):
             self._opening(self)
         if self.services.preload:
             self.set_timer(_PRELOAD_AFTER_SECONDS, self._preload)
-        if self._keymap:
+        if keys:
             from shakespeare_tui.ui.keys import check_keymap, known_bindings
 
-            problems = problems + check_keymap(dict(self._keymap), known_bindings())
+            problems = problems + check_keymap(keys, known_bindings())
         for problem in problems:
             self.say(problem, is_error=True)
 
@@ -185,14 +184,6 @@ class LabApp(App[int]):
 
         # Not waited for: leaving meanwhile is possible at once.
         threading.Thread(target=preload, args=(PLACES,), name="preload", daemon=True).start()
-
-    def _handle_exception(self, error: Exception) -> None:
-        # While leaving, screens are taken apart, some before they were whole: what cannot find its
-        # widgets then is no reason to end otherwise than asked. Private, Textual has no other way.
-        if self.return_code is None:
-            super()._handle_exception(error)
-        else:
-            _log.debug("while leaving", exc_info=error)
 
     def on_unmount(self) -> None:
         """Keep what was chosen."""
@@ -275,13 +266,20 @@ class LabApp(App[int]):
     @property
     def is_loading(self) -> bool:
         """Whether a place waits for a checkpoint to be loaded."""
-        screens = (screen for stack in self._screen_stacks.values() for screen in stack)
+        screens = (screen for place in PLACES for screen in self._screens_of(place))
         return any(isinstance(screen, LabScreen) and screen.is_loading for screen in screens)
+
+    def _screens_of(self, place: str) -> list[Screen[object]]:
+        """A place's screens, the lowest first; none where it was not shown yet."""
+        try:
+            return self.get_screen_stack(place)
+        except KeyError:
+            return []
 
     def _shown_place(self) -> LabScreen | None:
         """The place in view; None under a dialog, while it is being mounted, and while leaving."""
         # While leaving, the screens are being taken apart.
-        if self.return_code is not None or not self._screen_stacks.get(self.current_mode):
+        if self.return_code is not None or not self._screens_of(self.current_mode):
             return None
         # A place that is not mounted yet asks for the news itself when it is.
         screen = self.screen
@@ -410,7 +408,7 @@ class LabApp(App[int]):
     @property
     def shown_modes(self) -> set[str]:
         """The places that have been shown, whose screens exist."""
-        return {mode for mode in self.MODES if mode in self._screen_stacks}
+        return {place for place in PLACES if self._screens_of(place)}
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and after them our own: harmless characters, in ASCII mode ASCII."""

@@ -9,7 +9,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
-from textual.message import Message
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
 
@@ -42,18 +41,6 @@ class Dialog(ModalScreen[ScreenResultType]):
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Close with a result; nothing happens where it is closed already."""
         return super().dismiss(result) if is_on_top(self) else nothing_to_await()
-
-
-class CorpusChosen(Message):
-    """A corpus was chosen for training; ``services.draft.corpus`` holds it already.
-
-    Args:
-        spec: What ``data.corpus`` takes: a catalogue name or a path.
-    """
-
-    def __init__(self, spec: str) -> None:
-        super().__init__()
-        self.spec = spec
 
 
 STATE_MARKS: dict[str, tuple[str, str]] = {
@@ -326,18 +313,18 @@ class TooSmall(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._size = Size()
+        self._terminal = Size()
 
     def fit(self, size: Size) -> None:
         """Lie over the place, or give it free, for a size of the terminal."""
-        self._size = size
+        self._terminal = size
         self.display = size.width < LEAST_COLUMNS or size.height < LEAST_ROWS
         self.refresh()
 
     def render(self) -> Content:
         """How large the terminal is, and how large it must be."""
         return Content(
-            f"Terminal too small: {self._size.width}x{self._size.height}, "
+            f"Terminal too small: {self._terminal.width}x{self._terminal.height}, "
             f"at least {LEAST_COLUMNS}x{LEAST_ROWS}"
         )
 
@@ -380,10 +367,7 @@ class LabScreen(Screen[None]):
     @property
     def lab(self) -> "LabApp":
         """The app, with its type."""
-        from shakespeare_tui.ui.app import LabApp
-
-        assert isinstance(self.app, LabApp)
-        return self.app
+        return cast("LabApp", self.app)
 
     @property
     def is_loading(self) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from textual import constants
-from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
 from shakespeare_tui.paths import cache_folder
+from shakespeare_tui.ui.compat import terminal_parser
 
 _log = logging.getLogger(__name__)
 _LARGEST_LOG_BYTES = 1_000_000
@@ -173,7 +173,7 @@ class PromptDriver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """Read until the app leaves or the terminal is gone."""
-        parser = XTermParser(self._debug)
+        parser = terminal_parser(self)
         decode = getincrementaldecoder("utf-8")("replace").decode
         patience = _SECONDS_BETWEEN_LOOKS
         # Of all selectors, only this one knows terminals on macOS.

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_harness import MakeApp, shown
+from lab_harness import MakeApp, press, shown
 from lab_harness import until as until_soon
 from textual.events import Key
-from textual.message import Message
 from textual.widgets import Input
 
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
@@ -32,7 +31,6 @@ from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import TABS, CorpusDetail, CorpusTabs
 from shakespeare_tui.ui.data.overview import overview_lines
 from shakespeare_tui.ui.data.screen import CorpusProgress
-from shakespeare_tui.ui.place import CorpusChosen
 from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
@@ -637,21 +635,26 @@ class TestUse:
     @pytest.mark.parametrize("key", ["u", "enter"])
     async def test_the_corpus_is_taken_for_training(self, make_app: MakeApp, key: str) -> None:
         app = make_app()
-        heard: list[str] = []
-
-        def hear(message: Message) -> None:
-            if isinstance(message, CorpusChosen) and message.spec not in heard:
-                heard.append(message.spec)
-
-        async with app.run_test(size=WIDE, message_hook=hear) as pilot:
+        async with app.run_test(size=WIDE) as pilot:
             await measure(app, "sample")
             await pilot.press(key)
             await pilot.pause()
             assert app.services.draft.corpus == "sample"
             assert app.services.draft.resolved().data.corpus == "sample"
-            assert heard == ["sample"]
             marked = [line for line in shown(app).splitlines() if "●" in line]
             assert len(marked) == 1 and "sample" in marked[0]
+
+    async def test_the_config_has_the_corpus_and_can_undo_it(self, make_app: MakeApp) -> None:
+        app = make_app("config")
+        async with app.run_test(size=WIDE) as pilot:
+            await until(lambda: "tiny_shakespeare" in shown(app))
+            await press(pilot, "1")
+            await measure(app, "sample")
+            await press(pilot, "u", "2")
+            await until(lambda: re.search(r"● corpus +sample ", shown(app)))
+            await press(pilot, "u")
+            await until(lambda: re.search(r" corpus +tiny_shakespeare ", shown(app)))
+            assert app.services.draft.resolved().data.corpus == "tiny_shakespeare"
 
     async def test_one_character_repeated_is_not_taken_and_the_reason_is_said(
         self, open_app: OpenApp, bare_folder: Path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from streams import healthy_run, make_run
 from textual import events
 from textual.widget import Widget
@@ -299,6 +299,18 @@ class TestKeyMap:
             await pilot.press("3")
             await pilot.pause()
             assert app.current_mode == "train"
+
+    async def test_a_text_field_obeys_the_key_map_only(
+        self, make_app: MakeApp, keys_file: Path
+    ) -> None:
+        keys_file.write_text("config.done: f6\n")
+        app = make_app("config")
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(lambda: "n_layers" in shown(app))
+            await press(pilot, "j", "j", "enter", "x", "f6")
+            assert not isinstance(app.focused, Input)
+            await press(pilot, "enter", "x", "enter")
+            assert isinstance(app.focused, Input)
 
     async def test_the_template_names_every_action_and_changes_nothing(
         self, make_app: MakeApp, keys_file: Path

@@ -30,7 +30,7 @@ from shakespeare_tui.ui.config.diff import ConfigDiff
 from shakespeare_tui.ui.config.files import ConfigFiles
 from shakespeare_tui.ui.config.form import WRONG, ConfigForm, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines
-from shakespeare_tui.ui.place import CorpusChosen, LabScreen
+from shakespeare_tui.ui.place import LabScreen
 
 _MOST_MOMENTS = 100
 
@@ -226,9 +226,9 @@ you type, errors included."""
     def on_place_shown(self) -> None:
         """Take the corpus that was chosen meanwhile, and look again at runs and memory."""
         given = self.lab.services.draft
-        if given.corpus is not None and given.corpus != self.draft.text("data.corpus"):
-            self.choose_corpus(given.corpus)
-        given.corpus = None
+        corpus, given.corpus = given.corpus, None
+        if corpus is not None and self.draft.set_text("data.corpus", corpus):
+            self.show_draft("data.corpus")
         self._card.look_again()
 
     def on_screen_suspend(self) -> None:
@@ -265,15 +265,6 @@ you type, errors included."""
         """
         self.draft.load(given_origin(config, stem, start_from))
         self.show_draft()
-
-    def choose_corpus(self, spec: str) -> None:
-        """Train on another corpus."""
-        if self.draft.set_text("data.corpus", spec):
-            self.show_draft("data.corpus")
-
-    @on(CorpusChosen)
-    def _corpus_chosen(self, event: CorpusChosen) -> None:
-        self.choose_corpus(event.spec)
 
     # --- drawing -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusDetail
 from shakespeare_tui.ui.data.jobs import FetchJob, Job, KeptScans, ScanJob
-from shakespeare_tui.ui.place import CorpusChosen, LabScreen
+from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.text_page import bar
 
 if TYPE_CHECKING:
@@ -385,7 +385,6 @@ and stride cut the training split, and how targets are shifted from inputs by on
             return
         self.lab.services.draft.corpus = item.spec
         self._show_list()
-        self.post_message(CorpusChosen(item.spec))
         self.lab.say(f"training will use {item.name}: 2 for the config, 3 to train")
 
     def action_fetch(self) -> None:

@@ -18,11 +18,11 @@ class OrderedInput(Input):
 
     async def on_key(self, event: events.Key) -> None:
         """Obey the field's own keys at once."""
-        for binding in self._bindings.key_to_bindings.get(event.key, ()):
+        active = None if event.is_printable else self.screen.active_bindings.get(event.key)
+        if active is not None and active.node is self:
             event.stop()
             event.prevent_default()
-            await self.run_action(binding.action)
-            return
+            await self.run_action(active.binding.action)
 
 
 class ValueInput(OrderedInput):

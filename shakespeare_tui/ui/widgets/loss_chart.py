@@ -19,7 +19,6 @@ from shakespeare_tui.formatting import format_loss
 from shakespeare_tui.runs.history import MarkerKind, RunHistory
 from shakespeare_tui.runs.losses import EXACT
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS, Window
-from shakespeare_tui.ui.widgets import loss_chart as loss_picture
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style
 
 _FEWEST_STEPS = 10
@@ -612,8 +611,8 @@ class LossChart(Chart, can_focus=True):
 
     def _marks(self) -> Marks:
         if getattr(self.app, "ascii", False):
-            return loss_picture.ASCII
-        return loss_picture.WITHOUT_COLOUR if self.app.no_color else loss_picture.UTF8
+            return ASCII
+        return WITHOUT_COLOUR if self.app.no_color else UTF8
 
     def _styled_overlays(self, marks: Marks) -> list[Overlay]:
         colours = getattr(self.app, "series_colors", ("#888888",) * 3)[_FIRST_OVERLAY_COLOUR:]

@@ -1,0 +1,104 @@
+"""Textual's private parts: used in one module only, and still there."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+
+import pytest
+from textual.app import App
+from textual.dom import DOMNode
+from textual.driver import Driver
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import Key
+from textual.message_pump import MessagePump
+from textual.widgets import Input
+
+from shakespeare_tui import ui
+from shakespeare_tui.ui import compat
+
+_MODULES = sorted(
+    (
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(ui.__path__, f"{ui.__name__}.")
+        if found.name != compat.__name__
+    ),
+    key=lambda module: module.__name__,
+)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(node_type: type) -> set[str]:
+    """What Textual's part of a class keeps to itself, attributes of its objects too."""
+    names: set[str] = set()
+    for base in node_type.__mro__:
+        if base.__module__.startswith("textual."):
+            names |= set(vars(base)) | set(re.findall(r"self\.(_\w+)", inspect.getsource(base)))
+    return {name for name in names if is_private(name)}
+
+
+class TestOneModule:
+    @pytest.mark.parametrize("module", _MODULES, ids=lambda module: module.__name__)
+    def test_no_other_one_uses_private_parts_of_textual(self, module: object) -> None:
+        assert inspect.ismodule(module)
+        source = inspect.getsource(module)
+        assert not re.search(r"textual(\.\w+)*\._[a-z]", source)
+        of_others = {
+            node.attr
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self"
+        }
+        assert of_others & (private_names(DOMNode) | private_names(Driver)) == set()
+        for name, node_type in vars(module).items():
+            is_ours = inspect.isclass(node_type) and node_type.__module__ == module.__name__
+            if not is_ours or not issubclass(node_type, MessagePump | Driver):
+                continue
+            own = {
+                node.attr
+                for node in ast.walk(ast.parse(inspect.getsource(node_type)))
+                if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+            }
+            own |= {
+                key
+                for key, value in vars(node_type).items()
+                if inspect.isfunction(value) and value.__module__ == module.__name__
+            }
+            assert own & private_names(node_type) == set(), name
+
+    def test_screens_are_seen_by_the_test(self) -> None:
+        assert {"_size", "_bindings"} <= private_names(Input)
+        assert "_handle_exception" in private_names(App)
+
+
+@compat.forgiving_while_leaving
+class FailingApp(App[int]):
+    is_leaving = False
+
+    def on_mount(self) -> None:
+        if self.is_leaving:
+            self.exit(3)
+        raise LookupError
+
+
+class TestStillThere:
+    async def test_a_terminal_is_understood(self) -> None:
+        app = App[None]()
+        async with app.run_test():
+            parser = compat.terminal_parser(HeadlessDriver(app))
+            keys = [event.key for event in parser.feed("a\x1b[A") if isinstance(event, Key)]
+            assert keys == ["a", "up"]
+
+    async def test_what_fails_while_leaving_does_not_count(self) -> None:
+        app = FailingApp()
+        app.is_leaving = True
+        assert await app.run_async(headless=True) == 3
+        assert app.return_code == 0
+
+    async def test_what_fails_before_ends_the_app(self) -> None:
+        app = FailingApp()
+        assert await app.run_async(headless=True) is None
+        assert app.return_code == 1
