@@ -19,7 +19,6 @@ from shakespeare_tui.data.inspect.characters import (
 )
 from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineIndexBuilder
 from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, baselines, capped_split, ngram_loss
-from shakespeare_tui.data.inspect.speeches import SpeechLengthScanner
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
 from shakespeare_tui.data.source import Report, TextSource
 from shakespeare_tui.errors import UserError, check_cancelled
@@ -205,7 +204,6 @@ class ScanState:
     words: WordCounts
     speech_lengths: dict[int, int]
     """Speeches by length in characters."""
-    speech_lengths_are_whole: bool
     sha256: str | None = None
     split: Split | None = None
     baselines: Baselines = field(default_factory=lambda: Baselines({}, 0, 0))
@@ -284,13 +282,12 @@ class _Reader:
         self._scanner = CorpusScanner()
         self._index = LineIndexBuilder(ByteStream(source))
         self._words = WordCounter()
-        self._lengths = SpeechLengthScanner()
 
     def report(self, done: int, total: int | None) -> None:
         self._done_bytes = done
 
     def feed(self, text: str) -> None:
-        for part in (self._scanner, self._index, self._words, self._lengths):
+        for part in (self._scanner, self._index, self._words):
             part.feed(text)
 
     def state(self) -> ScanState:
@@ -301,8 +298,7 @@ class _Reader:
             statistics=self._scanner.snapshot(),
             index=self._index.snapshot(),
             words=self._words.snapshot(),
-            speech_lengths=self._lengths.lengths(),
-            speech_lengths_are_whole=self._lengths.is_whole,
+            speech_lengths=self._scanner.speech_lengths(),
         )
 
 
