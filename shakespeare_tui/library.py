@@ -142,10 +142,10 @@ class Model:
             strategy = parse_strategy(strategy)
         rows = generate_columns(
             self.network,
-            self.tokenizer.encode(prompt),
+            self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
-            stop=[self.tokenizer.encode(text) for text in stop],
+            stop=[self.tokenizer.encode(text).tolist() for text in stop],
         )
         # A search knows its text in the end only; until then its tokens are below 0.
         return (self.tokenizer.decode(row) for row in rows if row[0] >= 0)
@@ -172,7 +172,7 @@ class Model:
         """
         from shakespeare_tui.decoding.score import logits_of
 
-        return logits_of(self.network, self.tokenizer.encode_array(text))
+        return logits_of(self.network, self.tokenizer.encode(text))
 
     def score(self, text: str) -> "Surprise":
         """How surprised the model is by every token of ``text``: nats, entropy and rank.
@@ -183,7 +183,7 @@ class Model:
         """
         from shakespeare_tui.decoding.score import score_tokens
 
-        return score_tokens(self.network, self.tokenizer.encode_array(text))
+        return score_tokens(self.network, self.tokenizer.encode(text))
 
 
 def open_run(name: str | PathLike[str]) -> Run:

@@ -133,7 +133,7 @@ def test_text_is_that_of_generate(trained: RunFolder, cli: CommandLine) -> None:
 def test_logits_and_scores_are_those_of_the_network(trained: RunFolder) -> None:  # noqa: F811
     model = st.open_run("alpha").load("last")
     text = "To be, or"
-    tokens = torch.tensor([model.tokenizer.encode(text)])
+    tokens = torch.tensor([model.tokenizer.encode(text).tolist()])
     with torch.inference_mode():
         expected = model.network(tokens)[0].numpy()
     assert model.logits(text) == pytest.approx(expected, abs=1e-5)

@@ -206,7 +206,7 @@ def encode_prompt(prompt: str, tokenizer: "Tokenizer") -> list[int]:
     Raises:
         UserError: It is empty, or has a character that the model does not know.
     """
-    tokens = tokenizer.encode(prompt)
+    tokens: list[int] = tokenizer.encode(prompt).tolist()
     if not tokens:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
     return tokens

@@ -4,12 +4,23 @@ The form on the screen, ``--set``, the comments in saved YAML and the JSON Schem
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticKnownError, core_schema
 
+from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
 from shakespeare_tui.formatting import (
     DURATION_PATTERN,
     context_note,
@@ -17,6 +28,29 @@ from shakespeare_tui.formatting import (
     parse_integer,
     ungrouped,
 )
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """The values that a setting may have: the names of a registry, which may grow."""
+
+    names: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Refuse what is no name, as ``Literal`` does."""
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Name them, as of a ``Literal``."""
+        return handler(core_schema.literal_schema(list(self.names)))
+
+    def _checked(self, value: Any) -> str:
+        if isinstance(value, str) and value in self.names:
+            return value
+        names = " or ".join(map(repr, self.names))
+        raise PydanticKnownError("literal_error", {"expected": names})
 
 
 @dataclass(frozen=True)
@@ -324,7 +358,7 @@ class DataConfig(Section):
 
     corpus: str = Field(default="tiny_shakespeare", min_length=1)
     """A named corpus, a text file or a folder of text files."""
-    tokenizer: Literal["char"] = "char"
+    tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
     """How text becomes tokens."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
     """Share of the text, at its end, kept for validation."""

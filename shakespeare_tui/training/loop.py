@@ -278,7 +278,7 @@ class Boundary:
         prompts = session.prompts
         if prompt is not None:
             try:
-                prompts = [(prompt, session.tokenizer.encode(prompt))]
+                prompts = [(prompt, session.tokenizer.encode(prompt).tolist())]
             except UserError as error:
                 self._emit_sample(prompt, f"({error})")
                 return True

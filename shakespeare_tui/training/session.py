@@ -15,12 +15,11 @@ from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
-from shakespeare_tui.data.tokens import tokenize_corpus
-from shakespeare_tui.data.windows import (
-    check_length,
-    check_vocabulary,
-    fit_char_tokenizer,
+from shakespeare_tui.data.tokens import (
+    check_variety,
+    fit_tokenizer,
     split_tokens,
+    tokenize_corpus,
 )
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled
 from shakespeare_tui.files import as_number, write_json_atomically
@@ -145,12 +144,22 @@ def new_session(
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name})
         config = config.model_copy(update={"data": data})
-    fitted, characters = fit_char_tokenizer(source, hooks.cancelled.is_set)
-    tokenizer = start_from.run.tokenizer() if start_from else fitted
-    check_length(characters, config.data.val_fraction, config.seq_len)
+    tokenizer, text = fit_tokenizer(
+        config.data.tokenizer,
+        source.name,
+        source.iter_text(),
+        hooks.cancelled.is_set,
+        known=start_from.run.tokenizer() if start_from else None,
+    )
+    if config.data.tokenizer != tokenizer.name:
+        data = config.data.model_copy(update={"tokenizer": tokenizer.name})
+        config = config.model_copy(update={"data": data})
+    if text.is_whole:  # what is too short is refused before anything is written
+        tokens = tokenizer.encode(text.beginning)
+        split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     if config.context_note:
         hooks.notice(config.context_note)
-    check_vocabulary(fitted.vocab_size)
+    check_variety(text.is_one_character)
     check_memory(config, tokenizer.vocab_size, device, free_memory(device), hooks)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)
@@ -162,7 +171,7 @@ def new_session(
                 name=run.name,
                 corpus=source.name,
                 corpus_sha256=source.sha256(),
-                characters=characters,
+                characters=text.characters,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_sha256=tokenizer.fingerprint,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
@@ -258,7 +267,7 @@ def load_tokens(
         report=lambda done, total: hooks.report("encoding the corpus", done, total),
         cancelled=hooks.cancelled.is_set,
     )
-    return split_tokens(tokens, config.data.val_fraction, config.seq_len)
+    return split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
 
 
 def _new_learner(
@@ -311,10 +320,10 @@ def encode_prompts(
     prompts = []
     for prompt in config.sampling.prompts:
         try:
-            prompts.append((prompt, tokenizer.encode(prompt)))
+            prompts.append((prompt, tokenizer.encode(prompt).tolist()))
         except UnknownCharacterError as error:
             # Presets bring prompts that need not fit one's own corpus.
-            tokens = [int(token) for token in val[:16]]
+            tokens = val[:16].tolist()
             notice(f"prompt {prompt!r}: {error}; the validation text's first words stand in")
             prompts.append((tokenizer.decode(tokens), tokens))
     return [(text, tokens) for text, tokens in prompts if tokens]

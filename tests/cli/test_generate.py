@@ -85,7 +85,7 @@ class TestText:
         assert with_cache == texts(cli, *arguments, "--no-cache")
         # By hand, as far as the text fits into the context of 16.
         model, tokenizer = load_model(trained.checkpoint(30), torch.device("cpu"))
-        tokens = tokenizer.encode(PROMPT)
+        tokens = tokenizer.encode(PROMPT).tolist()
         with torch.no_grad():
             for _ in range(min(max_tokens, 10)):
                 tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))

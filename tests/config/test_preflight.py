@@ -29,7 +29,7 @@ from shakespeare_tui.runs.losses import Loss
 from shakespeare_tui.training.torch_state import Learner
 
 VOCAB_SIZE = 65
-SHAKESPEARE = CorpusFigures(characters=1_115_394, vocab_size=VOCAB_SIZE, is_exact=True)
+SHAKESPEARE = CorpusFigures(tokens=1_115_394, vocab_size=VOCAB_SIZE)
 # A time budget and little else: nothing that invites advice, whatever becomes of the presets.
 CALM = ["training.minutes=100s", "training.warmup_steps=20", "training.batch_size=16"]
 LAPTOP = Machine("2 cores", 8_000_000_000)
@@ -168,7 +168,7 @@ def test_a_time_budget_turns_speed_into_tokens() -> None:
     assert figures.seconds == 120
     assert figures.tokens == pytest.approx((1_260_000 - 111_539.4 / 3) / 1.05)
     # A validation text that takes longer than a fifth of the time is not read in full.
-    long = dataclasses.replace(SHAKESPEARE, characters=100_000_000)
+    long = dataclasses.replace(SHAKESPEARE, tokens=100_000_000)
     assert preflight(config, long, tokens_per_second=10_500).tokens == pytest.approx(1_200_000)
     unknown = preflight(config, SHAKESPEARE)
     assert unknown.tokens is None
@@ -177,7 +177,7 @@ def test_a_time_budget_turns_speed_into_tokens() -> None:
 
 
 def test_a_text_too_short_for_the_window_is_a_problem() -> None:
-    tiny = CorpusFigures(characters=100, vocab_size=10, is_exact=True)
+    tiny = CorpusFigures(tokens=100, vocab_size=10)
     assert "too short" in preflight(load_config("quick"), tiny).problem
     assert not preflight(load_config("quick"), SHAKESPEARE).problem
 
@@ -186,7 +186,7 @@ def test_corpora_are_measured_from_their_files(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_text("äbc\n" * 1000, encoding="utf-8")
     figures = measure_corpus(str(path))
-    assert (figures.characters, figures.vocab_size, figures.is_exact) == (4000, 4, True)
+    assert (figures.characters, figures.tokens, figures.vocab_size) == (4000, 4000, 4)
 
 
 def test_a_large_corpus_is_estimated_from_its_beginning(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_large_corpus_is_estimated_from_its_beginning(tmp_path: Path) -> None:
     path.write_text("äbc\n" * 1_000_000, encoding="utf-8")
     figures = measure_corpus(str(path), most_bytes=1_000_000)
     assert figures.characters == pytest.approx(4_000_000, rel=0.001)
-    assert not figures.is_exact
+    assert figures.note and not figures.is_one_character
     assert "large" in figures.note
 
 

@@ -83,7 +83,7 @@ def plain_logits(run: RunFolder, tokens: Tensor) -> Tensor:
 @torch.no_grad()
 def test_every_reader_of_a_checkpoint_computes_as_it_was_trained(old: Trained) -> None:
     model, tokenizer = load_model(old.run.checkpoint(8), CPU)
-    tokens = torch.tensor([tokenizer.encode("What is it")])
+    tokens = torch.tensor([tokenizer.encode("What is it").tolist()])
     expected = plain_logits(old.run, tokens)
     close = dict(rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(tokens), expected, **close)
@@ -99,7 +99,7 @@ def test_a_run_that_starts_from_its_weights_computes_alike(old: Trained, tmp_pat
     root = old.run.path.parent
     start_from = find_checkpoint("run@8", root)
     with new_session(old.run.config(), root=root, name="tuned", start_from=start_from) as session:
-        tokens = torch.tensor([session.tokenizer.encode("What is it")])
+        tokens = torch.tensor([session.tokenizer.encode("What is it").tolist()])
         torch.testing.assert_close(
             session.learner.model(tokens), plain_logits(old.run, tokens), rtol=1e-4, atol=1e-5
         )

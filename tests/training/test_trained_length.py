@@ -86,7 +86,7 @@ def test_a_run_in_training_is_measured_and_sampled_there(trained_short: Trained)
     column = Column(
         strategy=parse_strategy(f"temperature={sampling.temperature}"), seed=sampling.seed
     )
-    prompt = tokenizer.encode(sample.prompt)
+    prompt = tokenizer.encode(sample.prompt).tolist()
     rows = generate_columns(oracle, prompt, [column], max_tokens=sampling.max_tokens)
     assert sample.text == tokenizer.decode(row[0] for row in rows)
 

@@ -704,7 +704,7 @@ class TestWindows:
     async def test_inputs_and_targets_are_those_of_the_dataset(self, make_app: MakeApp) -> None:
         app = make_app()
         text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
-        tokens = CharTokenizer(text).encode_array(text)[: int(0.9 * len(text))]
+        tokens = CharTokenizer(text).encode(text)[: int(0.9 * len(text))]
         dataset = TextDataset(tokens, 20, 7)
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)

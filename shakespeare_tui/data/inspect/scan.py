@@ -21,6 +21,7 @@ from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineI
 from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, baselines, capped_split, ngram_loss
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
 from shakespeare_tui.data.source import Report, TextSource
+from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.errors import UserError, check_cancelled
 
 N_MOST_COMMON = 20
@@ -123,7 +124,7 @@ def inspect_corpus(
     statistics = scanner.snapshot()
     if statistics.characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = int((1 - val_fraction) * statistics.characters)
+    n_train = split_point(statistics.characters, val_fraction)
     split = Split(val_fraction, n_train, statistics.characters - n_train)
     second_report = _part_of(report, source.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
     measured = _measure_baselines(source, statistics, split, second_report, cancelled)
@@ -254,7 +255,7 @@ def scan_corpus(
     n_characters = state.statistics.characters
     if n_characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = int((1 - val_fraction) * n_characters)
+    n_train = split_point(n_characters, val_fraction)
     state = replace(
         state,
         phase="predicting",

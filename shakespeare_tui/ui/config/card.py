@@ -32,11 +32,16 @@ from shakespeare_tui.machine import memory, usable_cores
 PROBE_SECONDS = 1.0
 
 
+def _corpus_of(config: Config | None) -> tuple[str, str]:
+    """What the figures of a corpus depend on: ``data.corpus`` and ``data.tokenizer``."""
+    return (config.data.corpus, config.data.tokenizer) if config else ("", "")
+
+
 @dataclass
 class CorpusMeasured(Message):
-    """The figures of ``spec`` are there."""
+    """The figures of a corpus, as ``_corpus_of`` names it, are there."""
 
-    spec: str
+    corpus: tuple[str, str]
     figures: CorpusFigures
 
 
@@ -108,11 +113,11 @@ class ConfigProbe:
             if what in (None, name):
                 event.set()
 
-    def ask_corpus(self, spec: str) -> None:
+    def ask_corpus(self, corpus: tuple[str, str]) -> None:
         """Measure a corpus; ``CorpusMeasured`` answers."""
 
         def work(cancelled: Callable[[], bool]) -> Message:
-            return CorpusMeasured(spec, measure_corpus(spec, cancelled))
+            return CorpusMeasured(corpus, measure_corpus(*corpus, cancelled))
 
         self._start("corpus", work)
 
@@ -346,8 +351,8 @@ class ConfigCard(Vertical):
         self._probe = ConfigProbe(self, runs_root, measure or measure_by_bridge)
         self._config: Config | None = None
         self._is_stale = False
-        self._corpora: dict[str, CorpusFigures] = {}
-        self._corpus_asked: str | None = None
+        self._corpora: dict[tuple[str, str], CorpusFigures] = {}
+        self._corpus_asked: tuple[str, str] | None = None
         self._runs: list[PastRun] = []
         self._speeds = Speeds()
         self._speed_problem: tuple[Config, str] | None = None
@@ -397,7 +402,7 @@ class ConfigCard(Vertical):
         self.update_figures()
         if config is None:
             return
-        if config.data.corpus != self._corpus_asked:
+        if _corpus_of(config) != self._corpus_asked:
             self._ask_corpus(_CORPUS_AFTER_SECONDS if is_typing else 0.0)
         self._measure_later()
 
@@ -429,8 +434,7 @@ class ConfigCard(Vertical):
 
     @property
     def _corpus(self) -> CorpusFigures:
-        spec = self._config.data.corpus if self._config else ""
-        return self._corpora.get(spec, CorpusFigures())
+        return self._corpora.get(_corpus_of(self._config), CorpusFigures())
 
     def _ask_corpus(self, after_seconds: float) -> None:
         if self._corpus_timer is not None:
@@ -438,7 +442,7 @@ class ConfigCard(Vertical):
 
         def ask() -> None:
             if self._config is not None:
-                self._corpus_asked = self._config.data.corpus
+                self._corpus_asked = _corpus_of(self._config)
                 self._probe.ask_corpus(self._corpus_asked)
 
         if after_seconds:
@@ -483,7 +487,7 @@ class ConfigCard(Vertical):
     @on(CorpusMeasured)
     def _corpus_measured(self, message: CorpusMeasured) -> None:
         message.stop()
-        self._corpora[message.spec] = message.figures
+        self._corpora[message.corpus] = message.figures
         self.update_figures()
 
     @on(RunsRead)

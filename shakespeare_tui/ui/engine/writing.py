@@ -122,7 +122,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
     run = find_checkpoint(request.reference, request.runs_root).run
     # The prompt is checked before the model is loaded: a wrong one fails at once.
-    prompt = run.tokenizer().encode(request.prompt)
+    prompt = run.tokenizer().encode(request.prompt).tolist()
     model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
     characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     started = time.perf_counter()
@@ -164,7 +164,7 @@ def _measure(
     for column in range(len(job.pieces)):
         if text := job.text(column):
             whole = prompt + text
-            surprise = score_tokens(model, tokenizer.encode_array(whole))
+            surprise = score_tokens(model, tokenizer.encode(whole))
             measures = measure_text(whole, reference, len(prompt))
             job.measure(column, measures.with_surprise(surprise.mean(len(prompt))))
 
