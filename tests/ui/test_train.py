@@ -217,9 +217,8 @@ class TestLive:
     async def test_news_arrive_by_themselves(self, lab):
         async with lab(healthy_run(20)) as at:
             await at.sees("step 20 /")
-            channel = at.app.services.training._channel
-            channel.send(step_event(21))
-            channel.send(SampleGenerated(step=21, prompt="JULIET:", text="\nO me!"))
+            at.trainer.send(step_event(21))
+            at.trainer.send(SampleGenerated(step=21, prompt="JULIET:", text="\nO me!"))
             await at.sees("step 21 /", "JULIET:", "O me!")
 
     @pytest.mark.parametrize("size", [WIDE, NARROW])
@@ -262,7 +261,7 @@ class TestLive:
         async with lab(healthy_run(300)) as at:
             await at.press("right")
             await at.press("5")
-            at.app.services.training._channel.send(step_event(301))
+            at.trainer.send(step_event(301))
             await at.press("3")
             await at.sees("step 301 /")
             assert at.chart.cursor == 300
@@ -397,7 +396,7 @@ class TestChart:
             at.chart.focus()
             await at.press("shift+left")
             assert at.chart.span[1] < 1000
-            at.app.services.training._channel.send(step_event(1001))
+            at.trainer.send(step_event(1001))
             await until(lambda: at.chart.history.last_step == 1001)
             assert at.chart.span[1] < 1000
             await at.press("0")
@@ -457,11 +456,10 @@ class TestSamples:
 
     async def test_the_newest_is_followed_until_one_scrubs(self, lab):
         async with lab(healthy_run(500), size=NARROW) as at:
-            channel = at.app.services.training._channel
-            channel.send(SampleGenerated(step=500, prompt="ROMEO:", text=" first"))
+            at.trainer.send(SampleGenerated(step=500, prompt="ROMEO:", text=" first"))
             await at.sees("ROMEO: first")
             await at.press("left_square_bracket")
-            channel.send(SampleGenerated(step=501, prompt="ROMEO:", text=" second"))
+            at.trainer.send(SampleGenerated(step=501, prompt="ROMEO:", text=" second"))
             await asyncio.sleep(0.4)
             assert "second" not in at.text
             await at.press("right_square_bracket", "right_square_bracket")
@@ -550,7 +548,7 @@ async def test_whatever_is_pressed_nothing_breaks(lab):
         for _ in range(4):
             await at.pilot.resize_terminal(draw.randrange(1, 200), draw.randrange(1, 60))
             await at.pilot.press(*draw.choices(keys, k=7))
-            at.app.services.training._channel.send(step_event(801 + draw.randrange(50)))
+            at.trainer.send(step_event(801 + draw.randrange(50)))
         await at.pilot.resize_terminal(*WIDE)
         await at.press("escape", "0")
         await at.sees("quick-1")

@@ -38,7 +38,7 @@ class RunView(Protocol):
 
     @property
     def state(self) -> str:
-        """What it is doing, in the words of ``run_line.STATES``."""
+        """What it is doing, a key of ``figures.STATES``."""
         ...
 
     @property
