@@ -231,6 +231,7 @@ _CALLED_ELSEWHERE = {
     "n_embd": "model.d_model",
     "hidden_size": "model.d_model",
     "num_heads": "model.n_heads",
+    "num_key_value_heads": "model.n_kv_heads",
     "num_layers": "model.n_layers",
     "block_size": "model.max_seq_len",
     "context_length": "model.max_seq_len",

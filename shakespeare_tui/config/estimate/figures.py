@@ -182,7 +182,8 @@ def _matrix_elements(model: ModelConfig) -> int:
     """Elements of the blocks' matrices, without biases."""
     matrices = 3 if model.activation == "swiglu" else 2
     width = model.d_model
-    return model.n_layers * (4 * width * width + matrices * width * model.feedforward_width)
+    attention = width * (model.qkv_width + model.attention_width)
+    return model.n_layers * (attention + matrices * width * model.feedforward_width)
 
 
 def activation_bytes(
@@ -224,17 +225,18 @@ def _norm_bytes(model: ModelConfig, half: int) -> int:
 def _attention_bytes(config: Config, half: int, is_fused: bool) -> int:
     """What one block's attention keeps of a token."""
     model = config.model
-    width, heads = model.d_model, model.n_heads
+    width, heads = model.attention_width, model.n_heads
     # Without fused kernels (CPU), autocast leaves attention in float32.
     element = half if is_fused else _FULL_BYTES
     is_cast = element != half
-    normed = _FULL_BYTES * 2 * (width + heads) if model.qk_norm else 0
+    queries_keys = (heads + model.key_heads) * model.head_width
+    normed = _FULL_BYTES * (queries_keys + heads + model.key_heads) if model.qk_norm else 0
     by_matrices = _is_unfused(config, is_fused)
     is_remade = model.positions == "rope" or model.qk_norm
     if is_cast or by_matrices or not is_remade:
-        queries = 3 * element * width
+        queries = element * model.qkv_width
     else:
-        queries = 5 * element * width
+        queries = element * (model.qkv_width + queries_keys)
     if by_matrices:
         return normed + queries + 3 * _FULL_BYTES * heads * config.seq_len + half * width
     result = element * width + (half * width if is_cast else 0)
