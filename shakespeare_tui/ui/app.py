@@ -44,18 +44,23 @@ _QUIET_SECONDS = 3.0
 
 
 class QuietCollection:
-    """Puts off full collections until no key has come for a while."""
+    """Puts off full collections until no key has come for a while.
 
-    def __init__(self) -> None:
-        self._last_input = time.monotonic()
+    Args:
+        now: The time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last_input = now()
 
     def note_input(self) -> None:
         """A key or the mouse: someone waits for a response, or soon will."""
-        self._last_input = time.monotonic()
+        self._last_input = self._now()
 
     def collect_if_due(self) -> None:
         """Collect everything, if there may be enough of it and nobody is at the keys."""
-        is_quiet = time.monotonic() - self._last_input >= _QUIET_SECONDS
+        is_quiet = self._now() - self._last_input >= _QUIET_SECONDS
         if is_quiet and gc.get_count()[2] >= _PASSES_BEFORE_FULL:
             gc.collect()
 

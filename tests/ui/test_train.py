@@ -384,9 +384,11 @@ class TestChart:
     async def test_the_cursor_tells_what_happened_there(self, lab):
         async with lab(busy_run(1100)) as at:
             at.chart.focus()
-            at.chart._read(400)
-            at.chart.refresh()
-            await at.sees("learning rate 5e-4")
+            await at.press("home")
+            while "learning rate 5e-4" not in at.text:
+                assert at.chart.cursor < 1100
+                await at.press("right")
+            assert 350 < at.chart.cursor < 450
 
     async def test_zoom_pan_and_back(self, lab):
         async with lab(healthy_run(1000)) as at:
@@ -713,6 +715,20 @@ class TestOtherRuns:
             await at.sees("old-1", "✓ finished")
             at.app.services.training.start(resume="quick-1")
             await until(lambda: "old-1" not in at.text)
+
+    async def test_of_two_runs_asked_for_at_once_the_last_is_shown(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        first = make_run(runs_root, "long-1", finished_run(2000, run="long-1"))
+        last = make_run(runs_root, "short-1", finished_run(40, run="short-1"))
+        app = make_app("train")
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            at.screen.open_run(first)
+            at.screen.open_run(last)
+            await at.sees("short-1", "step 40 / 40")
+            await app.workers.wait_for_complete()
+            await at.sees("short-1", "step 40 / 40")
 
     async def test_a_log_that_is_missing_is_told(self, make_app: MakeApp, runs_root: Path):
         run = make_run(runs_root, "old-1", [])

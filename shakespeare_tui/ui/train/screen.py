@@ -351,14 +351,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
                 keys = _KEYS_OF_NEWEST if viewer.is_newest_shown else _KEYS_AFTER
             self.query_one(ResultCard).show_run(history, figures, viewer.rank, keys)
         if (replay := viewer.replay) is not None:
-            self.query_one(ReplayBar).show(
-                replay.source.is_playing,
-                replay.source.speed,
-                replay.source.position_seconds,
-                replay.source.duration_seconds,
-                replay.source.step,
-                replay.last_step,
-            )
+            self.query_one(ReplayBar).show(replay.playback)
 
     def _show_advice(self) -> None:
         training, advice = self.lab.services.training, self.query_one(TrainAdvice)
