@@ -136,12 +136,13 @@ class Model:
             UserError: The prompt is empty or has a character that the model does not know, or the
                 strategy cannot be read.
         """
-        from shakespeare_tui.decoding import Column, generate_columns
+        from shakespeare_tui.decoding.columns import Column, generate_columns
+        from shakespeare_tui.decoding.factory import make_decoder
 
         if isinstance(strategy, str):
             strategy = parse_strategy(strategy)
         rows = generate_columns(
-            self.network,
+            make_decoder(self.network, 1),
             self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
@@ -201,8 +202,8 @@ def load(reference: str | PathLike[str], *, device: str = "auto") -> Model:
     Raises:
         UserError: There is no such checkpoint, it is damaged, or the device is not there.
     """
-    from shakespeare_tui.training.checkpoints import load_model
     from shakespeare_tui.training.device import resolve_device
+    from shakespeare_tui.training.torch_state import load_model
 
     checkpoint = find_checkpoint(str(reference), runs_folder())
     network, tokenizer = load_model(checkpoint, resolve_device(device))

@@ -93,7 +93,7 @@ def _write_all(
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
     """The texts of each prompt, and new tokens by the second."""
-    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

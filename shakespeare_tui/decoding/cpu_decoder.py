@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision, check_room
+from shakespeare_tui.decoding.decoder import (
+    Decoder,
+    Drafter,
+    FloatArray,
+    IntArray,
+    Precision,
+    check_room,
+)
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.transformer import Block, Norm, Transformer
 
@@ -388,10 +395,17 @@ class FastDecoder:
     Args:
         packed: The weights.
         streams: B.
+        make_drafter: As ``Decoder`` has it.
     """
 
-    def __init__(self, packed: PackedModel, streams: int) -> None:
+    def __init__(
+        self,
+        packed: PackedModel,
+        streams: int,
+        make_drafter: Callable[[], Drafter] | None = None,
+    ) -> None:
         config = packed.config
+        self.make_drafter = make_drafter
         self.vocab_size, self.context = packed.vocab_size, packed.context
         self._packed = packed
         self._length = 0
@@ -423,6 +437,7 @@ class FastDecoder:
         hidden = self._normed * self._packed.last_scale
         return hidden if self._packed.last_shift is None else hidden + self._packed.last_shift
 
+    @torch.inference_mode()
     def read(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
         with _own_precision():
@@ -442,6 +457,7 @@ class FastDecoder:
         self._packed.head(last, logits)
         return logits.array
 
+    @torch.inference_mode()
     def read_all(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
         with _own_precision():
@@ -453,13 +469,10 @@ class FastDecoder:
         """Forget all but the first ``length`` tokens."""
         self._length = min(length, self._length)
 
-    def follow(self, other: "FastDecoder") -> None:
-        """Go on from what ``other``, of the same shape, has read: its keys and values are shared.
-
-        Until ``other`` reads on, or either makes room; what is read here beyond its tokens is
-        written over by it.
-        """
-        self._cache, self._length = other._cache, other._length
+    def follow(self, leader: Decoder) -> None:
+        """Go on from what ``leader``, of the same shape, has read; see ``Drafter``."""
+        assert isinstance(leader, FastDecoder)
+        self._cache, self._length = leader._cache, leader._length
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""

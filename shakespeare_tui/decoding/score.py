@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding import window_start
+from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.transformer import Block, Transformer
 

@@ -8,11 +8,13 @@ F feed-forward width, V vocabulary, S cached tokens.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
@@ -457,6 +459,34 @@ class Transformer(nn.Module):
         """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
         # [B, T, V] -> [B·T, V]
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def sum_losses(self, batches: Iterable[NDArray[np.int64]]) -> tuple[float, int]:
+        """Cross-entropy in nats, and how many tokens had the highest probability, over all.
+
+        Without dropout; the mode is left as it was.
+
+        Args:
+            batches: Windows of inputs and targets in one, each [B, T + 1].
+        """
+        device = self.embedding.weight.device
+        was_training = self.training
+        self.eval()
+        # Sums stay on the device: one read at the end.
+        loss_type = torch.float64 if device.type != "mps" else torch.float32
+        loss_sum = torch.zeros((), dtype=loss_type, device=device)
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        try:
+            for batch in batches:
+                window = torch.from_numpy(batch).to(device)
+                # [B, T, V] -> [B·T, V]
+                logits = self(window[:, :-1]).flatten(0, 1).float()
+                targets = window[:, 1:].flatten()
+                loss_sum += F.cross_entropy(logits, targets, reduction="sum")
+                correct += (logits.argmax(-1) == targets).sum()
+        finally:
+            self.train(was_training)
+        return float(loss_sum), int(correct)
 
     def make_cache(self, batch_size: int) -> KVCache:
         """An empty cache for ``batch_size`` streams, on the model's device and in its type."""

@@ -21,7 +21,7 @@ from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 

@@ -13,7 +13,7 @@ from trained_run import fingerprints, trained
 
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 pytestmark = pytest.mark.usefixtures("trained")

@@ -15,7 +15,7 @@ from trained_run import trained
 
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 

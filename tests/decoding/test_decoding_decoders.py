@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding import Decoder, PlainDecoder, make_decoder
 from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
-from shakespeare_tui.decoding.decoder import Precision
-from shakespeare_tui.decoding.torch_decoder import RereadingDecoder
+from shakespeare_tui.decoding.decoder import Decoder, Precision
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer
 
