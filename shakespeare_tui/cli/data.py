@@ -62,8 +62,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="F",
         help="share of the text, at its end, kept for validation (0.1)",
     )
+    output = inspecting.add_mutually_exclusive_group()
+    output.add_argument(
+        "--chart", action="store_true", help="draw how often words and characters occur, by rank"
+    )
     inspecting.set_defaults(run=run_inspect)
-    for action in (listing, fetching, inspecting):
+    for action in (listing, fetching, output):
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -136,6 +140,11 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     else:
         encoding = sys.stdout.encoding or "ascii"
         print_result("\n".join(report_lines(found, terminal_width(), encoding)))
+    if arguments.chart:
+        from shakespeare_tui.cli.charts import print_rank_frequency
+
+        print_result("\nwords and characters by rank\n")
+        print_rank_frequency(source, found.statistics)
     return 0
 
 
