@@ -12,7 +12,6 @@ from shakespeare_tui.cli.writing import (
     check_amount,
     count_of,
     deliver,
-    encode_prompt,
     open_model,
     read_text,
     write,
@@ -80,7 +79,7 @@ def _read_lines(file: str) -> list[tuple[int, str]]:
 
 def _encode(file: str, number: int, line: str, tokenizer: "Tokenizer") -> list[int]:
     try:
-        return encode_prompt(line, tokenizer)
+        return tokenizer.encode(line)
     except UserError as error:
         raise UserError(f"{file}, line {number}: {error}") from None
 
@@ -93,7 +92,7 @@ def _write_all(
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
     """The texts of each prompt, and new tokens by the second."""
-    from shakespeare_tui.decoding.columns import Column
+    from shakespeare_tui.decoding import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

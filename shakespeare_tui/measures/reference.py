@@ -19,7 +19,6 @@ import numpy.typing as npt
 from shakespeare_tui.data.inspect.speeches import speaker_names
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.files import atomic_folder, parse_json, read_bounded
 from shakespeare_tui.measures.copies import Encoded, suffix_array
@@ -324,7 +323,7 @@ def _training_split(
         if kept < max_characters:
             pieces.append(text[: max_characters - kept])
             kept += len(pieces[-1])
-    train = split_point(characters, val_fraction)
+    train = int((1 - val_fraction) * characters)
     if not train:
         raise UserError(f"{source.name} has no training split; use a longer text")
     return "".join(pieces)[:train], train

@@ -16,7 +16,6 @@ from shakespeare_tui.formatting import format_count
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.config import card as config_card
-from shakespeare_tui.ui.config.card import SpeedMeasured
 from shakespeare_tui.ui.engine.training import TrainingController
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
@@ -210,10 +209,8 @@ async def test_answers_for_a_config_no_longer_shown_do_no_harm(make_app: MakeApp
     app = make_app("config")
     async with app.run_test(size=TALL) as pilot:
         card = place(app).card
-        card.post_message(SpeedMeasured(load_config("base"), 100.0, "cpu (2 threads)"))
-        card.post_message(
-            config_card.CorpusMeasured(("elsewhere", "char"), CorpusFigures(vocab_size=999))
-        )
+        card.take_speed(load_config("base"), 100.0, "cpu (2 threads)")
+        card.take_corpus("elsewhere", CorpusFigures(vocab_size=999))
         await pilot.pause()
         assert "≈" in card_text(app)
         assert QUICK_PARAMETERS in card_text(app)

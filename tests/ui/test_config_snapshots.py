@@ -13,7 +13,6 @@ from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.machine import Memory
 from shakespeare_tui.ui.config import card as config_card
-from shakespeare_tui.ui.config.card import SpeedMeasured
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +53,7 @@ def before(name: str, yaml: str, edits: dict[str, str] | None = None, *keys: str
         config = parse_config(yaml, name)
         here.draft.load(Origin("preset", name, config, name))
         here.screen.show_draft()
-        here.card.post_message(SpeedMeasured(config, 4780.0, "cpu (2 threads)"))
+        here.card.take_speed(config, 4780.0, "cpu (2 threads)")
         await pilot.pause()
         here.draft.set_texts(edits or {})
         here.screen.show_draft()

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,21 @@ def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def leaving(monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
-    """Holds the scan after four pieces of five thousand bytes, until an event in it is set."""
-    feed, pieces = CorpusScanner.feed, []
-    events: list[threading.Event] = []
+def held_scan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Holds the scan after four pieces of five thousand bytes until the test is over."""
+    feed, pieces, is_over = CorpusScanner.feed, [], threading.Event()
 
     def hold(scanner: CorpusScanner, text: str) -> None:
         pieces.append(text)
-        while len(pieces) > 4 and not any(event.wait(0.02) for event in events):
-            pass
+        if len(pieces) > 4:
+            is_over.wait(60)
         feed(scanner, text)
 
     monkeypatch.setattr(CorpusScanner, "feed", hold)
     monkeypatch.setattr(scan, "_CHUNK_BYTES", 5000)
     monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
-    return events
+    yield
+    is_over.set()
 
 
 def is_in_the_tab(screen: Screen[Any]) -> bool:
@@ -120,9 +121,8 @@ async def test_picture_in_ascii(make_app: MakeApp, pictured: Pictured) -> None:
     await pictured(app, VIEWS["zipf"])
 
 
-async def test_picture_while_it_is_read(
-    make_app: MakeApp, pictured: Pictured, leaving: list[threading.Event]
-) -> None:
+@pytest.mark.usefixtures("held_scan")
+async def test_picture_while_it_is_read(make_app: MakeApp, pictured: Pictured) -> None:
     app = make_app("data")
     app.services.draft.config = Config()
 
@@ -136,7 +136,6 @@ async def test_picture_while_it_is_read(
             return state is not None and state.statistics.characters == 20_000
 
         await until(is_at_the_gate)
-        leaving.append(pilot.app.screen._scan.cancelled)  # type: ignore[attr-defined]
         await until(lambda: "20,000" in shown(pilot.app) and "reading" in shown(pilot.app))
 
     await pictured(app, prepare)

@@ -1,17 +1,13 @@
 """The pre-flight card: asks in the background what it needs and keeps its figures up to date."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.message import Message
-from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -25,44 +21,11 @@ from shakespeare_tui.config.estimate.figures import (
 from shakespeare_tui.config.estimate.nearest_run import NearestRun, PastRun, PastRuns, nearest_run
 from shakespeare_tui.config.estimate.speed import Speed, Speeds, probe_config
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import format_bytes, format_count, format_duration
 from shakespeare_tui.machine import memory, usable_cores
+from shakespeare_tui.ui.jobs import Job, Jobs
 
 PROBE_SECONDS = 1.0
-
-
-def _corpus_of(config: Config | None) -> tuple[str, str]:
-    """What the figures of a corpus depend on: ``data.corpus`` and ``data.tokenizer``."""
-    return (config.data.corpus, config.data.tokenizer) if config else ("", "")
-
-
-@dataclass
-class CorpusMeasured(Message):
-    """The figures of a corpus, as ``_corpus_of`` names it, are there."""
-
-    corpus: tuple[str, str]
-    figures: CorpusFigures
-
-
-@dataclass
-class RunsRead(Message):
-    """The past runs are there."""
-
-    runs: list[PastRun]
-
-
-@dataclass
-class SpeedMeasured(Message):
-    """The speed of ``config`` is there, or ``problem`` says why it is not.
-
-    ``device`` is as ``bridge.device_summary`` names it; empty where it could not be asked.
-    """
-
-    config: Config
-    tokens_per_second: float | None
-    device: str = ""
-    problem: str = ""
 
 
 Measure = Callable[[Config, Callable[[], bool], int], tuple[float, str]]
@@ -82,77 +45,6 @@ def measure_by_bridge(
     probed = probe_config(config, vocab_size) if is_cpu else config
     speed = bridge.measure_throughput(probed, PROBE_SECONDS, cancelled, vocab_size)
     return speed, device
-
-
-class ConfigProbe:
-    """Asks in threads and answers with messages; each new question calls the old one off.
-
-    Args:
-        target: Who gets the messages.
-        runs_root: The folder of all runs.
-        measure: How speed is measured.
-    """
-
-    def __init__(
-        self, target: MessagePump, runs_root: Path, measure: Measure = measure_by_bridge
-    ) -> None:
-        self._target = target
-        self._runs = PastRuns(runs_root)
-        self._measure = measure
-        self._cancels: dict[str, threading.Event] = {}
-        self._threads: dict[str, threading.Thread] = {}
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a question is being worked on."""
-        return any(thread.is_alive() for thread in self._threads.values())
-
-    def cancel(self, what: str | None = None) -> None:
-        """Call off ``corpus``, ``runs`` or ``speed``, or everything."""
-        for name, event in self._cancels.items():
-            if what in (None, name):
-                event.set()
-
-    def ask_corpus(self, corpus: tuple[str, str]) -> None:
-        """Measure a corpus; ``CorpusMeasured`` answers."""
-
-        def work(cancelled: Callable[[], bool]) -> Message:
-            return CorpusMeasured(corpus, measure_corpus(*corpus, cancelled))
-
-        self._start("corpus", work)
-
-    def ask_runs(self) -> None:
-        """Read the past runs; ``RunsRead`` answers."""
-        self._start("runs", lambda cancelled: RunsRead(self._runs.read()))
-
-    def ask_speed(self, config: Config, vocab_size: int) -> None:
-        """Measure the training speed; ``SpeedMeasured`` answers."""
-
-        def work(cancelled: Callable[[], bool]) -> Message:
-            try:
-                speed, device = self._measure(config, cancelled, vocab_size)
-            except (UserError, RunFailedError) as error:
-                return SpeedMeasured(config, None, problem=str(error))
-            return SpeedMeasured(config, speed, device)
-
-        self._start("speed", work)
-
-    def _start(self, name: str, work: Callable[[Callable[[], bool]], Message]) -> None:
-        self.cancel(name)
-        cancel = self._cancels[name] = threading.Event()
-
-        def run() -> None:
-            try:
-                message = work(cancel.is_set)
-            except CancelledError:
-                return
-            if not cancel.is_set():
-                self._target.post_message(message)
-
-        # Leaving the lab does not wait for it.
-        thread = threading.Thread(target=run, name=f"config-{name}", daemon=True)
-        self._threads[name] = thread
-        thread.start()
 
 
 _BAR_FROM_WIDTH = 38
@@ -348,11 +240,13 @@ class ConfigCard(Vertical):
     ) -> None:
         super().__init__(id=id)
         self._may_measure = may_measure
-        self._probe = ConfigProbe(self, runs_root, measure or measure_by_bridge)
+        self._measure = measure or measure_by_bridge
+        self._past_runs = PastRuns(runs_root)
+        self._jobs = Jobs(self)
         self._config: Config | None = None
         self._is_stale = False
-        self._corpora: dict[tuple[str, str], CorpusFigures] = {}
-        self._corpus_asked: tuple[str, str] | None = None
+        self._corpora: dict[str, CorpusFigures] = {}
+        self._corpus_asked: str | None = None
         self._runs: list[PastRun] = []
         self._speeds = Speeds()
         self._speed_problem: tuple[Config, str] | None = None
@@ -390,7 +284,7 @@ class ConfigCard(Vertical):
     @property
     def is_settled(self) -> bool:
         """Whether everything that was asked has been answered."""
-        return not self._probe.is_busy
+        return not self._jobs.is_busy
 
     def show_config(self, config: Config | None, *, is_typing: bool = False) -> None:
         """Show another config; None keeps the last one and says that it is out of date."""
@@ -402,14 +296,14 @@ class ConfigCard(Vertical):
         self.update_figures()
         if config is None:
             return
-        if _corpus_of(config) != self._corpus_asked:
+        if config.data.corpus != self._corpus_asked:
             self._ask_corpus(_CORPUS_AFTER_SECONDS if is_typing else 0.0)
         self._measure_later()
 
     def look_again(self) -> None:
         """Read anew what may have changed while another place was shown."""
         self._available_bytes = memory().available
-        self._probe.ask_runs()
+        self._jobs.start("runs", lambda job: self._past_runs.read(), self._runs_read)
         if self._config is not None:
             self._ask_corpus(0.0)
         self._measure_later()
@@ -424,9 +318,14 @@ class ConfigCard(Vertical):
         """Measure the speed now; whether there is a config to measure."""
         if self._config is None or self._is_stale:
             return False
-        self._measuring = self._config
+        self._measuring = config = self._config
         self._speed_problem = None
-        self._probe.ask_speed(self._config, self._corpus.vocab_size)
+        vocab_size = self._corpus.vocab_size
+        self._jobs.start(
+            "speed",
+            lambda job: self._measure(config, job.cancelled.is_set, vocab_size),
+            lambda job: self._speed_measured(config, job),
+        )
         self.update_figures()
         return True
 
@@ -434,7 +333,8 @@ class ConfigCard(Vertical):
 
     @property
     def _corpus(self) -> CorpusFigures:
-        return self._corpora.get(_corpus_of(self._config), CorpusFigures())
+        spec = self._config.data.corpus if self._config else ""
+        return self._corpora.get(spec, CorpusFigures())
 
     def _ask_corpus(self, after_seconds: float) -> None:
         if self._corpus_timer is not None:
@@ -442,8 +342,12 @@ class ConfigCard(Vertical):
 
         def ask() -> None:
             if self._config is not None:
-                self._corpus_asked = _corpus_of(self._config)
-                self._probe.ask_corpus(self._corpus_asked)
+                self._corpus_asked = spec = self._config.data.corpus
+                self._jobs.start(
+                    "corpus",
+                    lambda job: measure_corpus(spec, job.cancelled.is_set),
+                    lambda job: self._corpus_measured(spec, job),
+                )
 
         if after_seconds:
             self._corpus_timer = self.set_timer(after_seconds, ask)
@@ -474,39 +378,45 @@ class ConfigCard(Vertical):
 
     def _stop_measuring(self) -> None:
         if self._measuring is not None:
-            self._probe.cancel("speed")
+            self._jobs.cancel("speed")
             self._measuring = None
             self.update_figures()
 
     def on_unmount(self) -> None:
         """Call everything off."""
-        self._probe.cancel()
+        self._jobs.close()
 
     # --- answers -------------------------------------------------------------------------------
 
-    @on(CorpusMeasured)
-    def _corpus_measured(self, message: CorpusMeasured) -> None:
-        message.stop()
-        self._corpora[message.corpus] = message.figures
+    def _corpus_measured(self, spec: str, job: Job[CorpusFigures]) -> None:
+        if job.result is not None:
+            self.take_corpus(spec, job.result)
+
+    def take_corpus(self, spec: str, figures: CorpusFigures) -> None:
+        """Reckon with the figures of a corpus."""
+        self._corpora[spec] = figures
         self.update_figures()
 
-    @on(RunsRead)
-    def _runs_read(self, message: RunsRead) -> None:
-        message.stop()
-        self._runs = message.runs
-        self.update_figures()
+    def _runs_read(self, job: Job[list[PastRun]]) -> None:
+        if job.result is not None:
+            self._runs = job.result
+            self.update_figures()
 
-    @on(SpeedMeasured)
-    def _speed_measured(self, message: SpeedMeasured) -> None:
-        message.stop()
-        if message.device:
-            self._device = message.device
-        if message.tokens_per_second:
-            self._speeds.add(message.config, message.tokens_per_second)
-        elif message.problem:
-            self._speed_problem = (message.config, message.problem)
-        if message.config == self._measuring:
+    def _speed_measured(self, config: Config, job: Job[tuple[float, str]]) -> None:
+        if job.state == "cancelled":
+            return
+        if config == self._measuring:
             self._measuring = None
+        if job.result is not None:
+            self.take_speed(config, *job.result)
+        else:
+            self._speed_problem = (config, job.error)
+            self.update_figures()
+
+    def take_speed(self, config: Config, tokens_per_second: float, device: str) -> None:
+        """Reckon with the speed of a config on a device, as ``device_summary`` names it."""
+        self._device = device
+        self._speeds.add(config, tokens_per_second)
         self.update_figures()
 
     # --- figures -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from shakespeare_tui.ui.config.diff import ConfigDiff
 from shakespeare_tui.ui.config.files import ConfigFiles
 from shakespeare_tui.ui.config.form import WRONG, ConfigForm, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines
+from shakespeare_tui.ui.jobs import Job
 from shakespeare_tui.ui.place import LabScreen
 
 _MOST_MOMENTS = 100
@@ -71,7 +72,7 @@ class DraftKeeper:
         """Write the draft in a thread."""
         if self._store is not None and self._store.path is not None:
             self._waiting = draft.history(_MOST_MOMENTS)
-            threading.Thread(target=self._write, name="config-draft").start()
+            Job("config-draft", lambda job: self._write(), daemon=False)
 
     def close(self, draft: ConfigDraft) -> None:
         """Write the draft now and let go of the file."""

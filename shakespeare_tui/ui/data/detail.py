@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shakespeare_tui.data.inspect.scan import ScanState
-    from shakespeare_tui.ui.data.jobs import FetchJob, ScanJob
+    from shakespeare_tui.ui.data.scans import Scan
 
 TABS = (
     ("overview", "Overview"),
@@ -296,21 +296,20 @@ class CorpusDetail(Vertical):
         if self._tabs is not None:
             self._tabs.set_cut(self._cut)
 
-    def show(self, item: ShelfItem, scan: "ScanJob | None", fetch: "FetchJob | None") -> None:
+    def show(self, item: ShelfItem, scan: "Scan | None", fetched: str | None) -> None:
         """Show a corpus as far as it is known.
 
         Args:
             item: The corpus.
             scan: Its scan, under way or over.
-            fetch: The fetch under way, maybe of another corpus.
+            fetched: The spec of the corpus that is being fetched, maybe another.
         """
         if item.problem is not None:
             self.show_refusal(item, item.problem, None)
         elif not item.is_at_hand:
-            is_coming = fetch is not None and fetch.spec == item.spec
-            self.show_waiting(item, _advice(item, is_coming))
-        elif scan is not None and scan.error:
-            self.show_refusal(item, scan.error, scan.path)
+            self.show_waiting(item, _advice(item, is_coming=item.spec == fetched))
+        elif scan is not None and scan.job.error:
+            self.show_refusal(item, scan.job.error, scan.path)
         elif scan is not None and scan.state is not None:
             self.show_state(item, scan.state)
         else:
@@ -349,7 +348,7 @@ class CorpusDetail(Vertical):
             self._tabs.switch(direction)
 
 
-def _advice(item: ShelfItem, is_coming: bool) -> str:
+def _advice(item: ShelfItem, *, is_coming: bool) -> str:
     if item.standing == "unchecked":
         return "Searching …"
     if is_coming:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
@@ -76,23 +76,9 @@ class CorpusImport(Dialog[str | None]):
         Binding("escape", "leave", "Close", id="import.close"),
     ]
 
-    class Found(Message):
-        """Suggestions for what was typed."""
-
-        def __init__(self, found: _Completed) -> None:
-            super().__init__()
-            self.found = found
-
-    class Checked(Message):
-        """A path was looked at; ``problem`` is empty where there is a text."""
-
-        def __init__(self, spec: str, problem: str) -> None:
-            super().__init__()
-            self.spec = spec
-            self.problem = problem
-
     def __init__(self) -> None:
         super().__init__()
+        self._jobs = Jobs(self)
         self._found = _Completed("", ())
         self._awaited: list[Callable[[], object]] = []
         """What was asked for before the suggestions for what is typed were known."""
@@ -115,25 +101,29 @@ class CorpusImport(Dialog[str | None]):
 
     # --- suggestions ---------------------------------------------------------------------------
 
-    @work(thread=True, exclusive=True, group="complete")
+    def on_unmount(self) -> None:
+        """Nothing is looked for any more."""
+        self._jobs.close()
+
     def _complete(self, typed: str) -> None:
         from shakespeare_tui.data.source import complete_path
 
-        self.post_message(self.Found(_Completed(typed, complete_path(typed))))
+        self._jobs.start(
+            "complete", lambda job: _Completed(typed, complete_path(typed)), self._show_suggestions
+        )
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         self._advise("")
         self._complete(event.value)
 
-    @on(Found)
-    def _show_suggestions(self, message: Found) -> None:
+    def _show_suggestions(self, job: Job[_Completed]) -> None:
         # An answer that comes late is about something that is typed no more.
-        if message.found.typed != self._field.value:
+        if job.result is None or job.result.typed != self._field.value:
             return
-        self._found = message.found
+        self._found = job.result
         options = self.query_one(OptionList)
-        options.set_options(Option(_prompt(item)) for item in message.found.suggestions)
+        options.set_options(Option(_prompt(item)) for item in self._found.suggestions)
         options.highlighted = None
         self._act()
 
@@ -206,29 +196,14 @@ class CorpusImport(Dialog[str | None]):
         if not suggestion.is_folder:
             self._check(suggestion.text)
 
-    @work(thread=True, exclusive=True, group="check")
     def _check(self, typed: str) -> None:
-        from shakespeare_tui.data.source import locate_corpus
+        self._jobs.start("check", lambda job: _absolute(typed), self._checked)
 
-        try:
-            # Absolute, and never the name of a corpus from the catalogue.
-            spec = str(Path(typed).expanduser().absolute())
-            if not os.path.lexists(spec):
-                raise UserError(f"there is no file or folder {typed}; tab completes what there is")
-            locate_corpus(spec)
-        except UserError as error:
-            self.post_message(self.Checked(typed, str(error)))
-        except (RuntimeError, ValueError) as error:
-            self.post_message(self.Checked(typed, f"{typed} is no path: {error}"))
+    def _checked(self, job: Job[str]) -> None:
+        if job.result is not None:
+            self.dismiss(job.result)
         else:
-            self.post_message(self.Checked(spec, ""))
-
-    @on(Checked)
-    def _checked(self, message: Checked) -> None:
-        if message.problem:
-            self._advise(message.problem)
-        else:
-            self.dismiss(message.spec)
+            self._advise(job.error)
 
     def _advise(self, problem: str) -> None:
         line = self.query_one("#import-line", Static)
@@ -237,6 +212,24 @@ class CorpusImport(Dialog[str | None]):
     def action_leave(self) -> None:
         """Import nothing."""
         self.dismiss(None)
+
+
+def _absolute(typed: str) -> str:
+    """The absolute path of a text, never the name of a corpus from the catalogue.
+
+    Raises:
+        UserError: There is no text of that path.
+    """
+    from shakespeare_tui.data.source import locate_corpus
+
+    try:
+        path = str(Path(typed).expanduser().absolute())
+        if not os.path.lexists(path):
+            raise UserError(f"there is no file or folder {typed}; tab completes what there is")
+        locate_corpus(path)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{typed} is no path: {error}") from None
+    return path
 
 
 def _prompt(item: "PathSuggestion") -> Content:

@@ -1,14 +1,14 @@
 """The Data place: the corpora there are, and everything worth knowing about the chosen one."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import OptionList, Static
 
@@ -17,14 +17,14 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusDetail
-from shakespeare_tui.ui.data.jobs import FetchJob, Job, KeptScans, ScanJob
+from shakespeare_tui.ui.data.scans import KeptScans, Scan
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.text_page import bar
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
     from shakespeare_tui.ui.app import LabApp
-    from shakespeare_tui.ui.data.jobs import FetchJob, ScanJob
 
 _NAME = "data.own_corpora"
 
@@ -52,6 +52,14 @@ class OwnTexts:
     def remove(self, spec: str) -> None:
         """Forget a path; the file stays where it is."""
         self._app.remember(_NAME, "\n".join(other for other in self.specs if other != spec))
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A named corpus that is being brought into the cache."""
+
+    spec: str
+    job: "Job[Path]"
 
 
 _LONGEST_BAR_CELLS = 30
@@ -101,16 +109,17 @@ class CorpusProgress(Static):
             parts.append((f"  {format_bytes(done)} of {format_bytes(total)}", "$text-muted"))
         self.update(Content.assemble(*parts))
 
-    def show_fetch(self, job: "FetchJob | None") -> None:
+    def show_fetch(self, fetch: "Fetch | None") -> None:
         """Show how a fetch stands; nothing where there is none."""
-        if job is None:
+        if fetch is None:
             self.hide()
         else:
-            self.show(f"fetching {job.spec}", job.done, job.total)
+            self.show(f"fetching {fetch.spec}", fetch.job.done, fetch.job.total)
 
-    def show_scan(self, job: "ScanJob | None", name: str) -> None:
+    def show_scan(self, scan: Scan | None, name: str) -> None:
         """Show how the scan of a corpus stands; nothing where it is complete."""
-        is_read = job is not None and job.state is not None and job.state.is_read
+        is_read = scan is not None and scan.state is not None and scan.state.is_read
+        job = scan.job if scan is not None else None
         if job is None or job.error or (job.is_over and is_read):
             self.hide()
         elif job.is_over or job.cancelled.is_set():
@@ -134,23 +143,6 @@ class CorpusProgress(Static):
 
 _LOOKS_A_SECOND = 5
 _SCAN_AFTER_SECONDS = 0.12
-
-
-class ShelfListed(Message):
-    """The corpora were looked at, and what the draft says about data."""
-
-    def __init__(self, items: tuple[ShelfItem, ...], config: "Config") -> None:
-        super().__init__()
-        self.items = items
-        self.config = config
-
-
-class JobEnded(Message):
-    """A fetch or a scan is over."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__()
-        self.job = job
 
 
 class DataScreen(LabScreen):
@@ -186,8 +178,9 @@ and stride cut the training split, and how targets are shifted from inputs by on
         self._items = {item.spec: item for item in unchecked_items()}
         self._config: Config | None = None
         self._scans = KeptScans()
-        self._scan: ScanJob | None = None
-        self._fetch: FetchJob | None = None
+        self._jobs = Jobs(self)
+        self._scan: Scan | None = None
+        self._fetch: Fetch | None = None
         self._wanted: str | None = None
         self._scan_timer: Timer | None = None
         self._is_listed = False
@@ -218,19 +211,17 @@ and stride cut the training split, and how targets are shifted from inputs by on
 
     def on_unmount(self) -> None:
         """Threads must not outlive the screen."""
-        for job in (self._scan, self._fetch):
-            if job is not None:
-                job.cancelled.set()
+        self._jobs.close()
 
     # --- the list ------------------------------------------------------------------------------
 
-    @work(thread=True, exclusive=True, group="shelf")
     def _list_shelf(self) -> None:
         from shakespeare_tui.data.available import list_shelf
 
-        own = self._own.specs
-        config = self.lab.services.draft.config or _default_config()
-        self.post_message(ShelfListed(list_shelf(own), config))
+        own, config = self._own.specs, self.lab.services.draft.config
+        self._jobs.start(
+            "list", lambda job: (list_shelf(own), config or _default_config()), self._take_list
+        )
 
     @property
     def _own(self) -> OwnTexts:
@@ -243,11 +234,14 @@ and stride cut the training split, and how targets are shifted from inputs by on
         config = draft.config or self._config
         return draft.corpus or (config.data.corpus if config else None)
 
-    @on(ShelfListed)
-    def _take_list(self, message: ShelfListed) -> None:
+    def _take_list(self, job: "Job[tuple[tuple[ShelfItem, ...], Config]]") -> None:
+        if job.result is None:
+            self._tell_failure(job)
+            return
+        items, config = job.result
         before = self._items
-        self._config = message.config
-        self._items = {item.spec: item for item in message.items}
+        self._config = config
+        self._items = {item.spec: item for item in items}
         chosen = self._chosen
         self._show_list()
         if not self._is_listed and chosen:
@@ -256,11 +250,15 @@ and stride cut the training split, and how targets are shifted from inputs by on
         if self._wanted in self._items:
             self.query_one(CorpusList).highlight(self._wanted or "")
             self._wanted = None
-        data = message.config.data
-        self.query_one(CorpusDetail).set_cut(message.config.seq_len, data.stride, data.windows)
+        data = config.data
+        self.query_one(CorpusDetail).set_cut(config.seq_len, data.stride, data.windows)
         unchanged = {spec for spec, item in self._items.items() if before.get(spec) == item}
         self._scans.drop_stale(unchanged, data.val_fraction)
         self._show_highlighted()
+
+    def _tell_failure(self, job: Job[Any]) -> None:
+        if job.error:
+            self.lab.say(job.error, is_error=True)
 
     def _show_list(self) -> None:
         self.query_one(CorpusList).show(
@@ -277,10 +275,10 @@ and stride cut the training split, and how targets are shifted from inputs by on
         item = self._item
         if item is None:
             return
-        job = self._scans.get(item.spec)
-        self.query_one(CorpusDetail).show(item, job, self._fetch)
+        scan, fetched = self._scans.get(item.spec), self._fetch.spec if self._fetch else None
+        self.query_one(CorpusDetail).show(item, scan, fetched)
         self._show_progress()
-        if item.is_at_hand and job is None:
+        if item.is_at_hand and scan is None:
             self._scan_soon(item.spec)
         self._refresh_keys()
 
@@ -306,16 +304,10 @@ and stride cut the training split, and how targets are shifted from inputs by on
             return
         if self._scan is not None:
             self._scans.drop(self._scan.spec)
-        self._scan = ScanJob(spec, self._config.data.val_fraction)
+        self._scan = Scan(spec, self._config.data.val_fraction, self._jobs, self._end_scan)
         self._scans.keep(self._scan)
-        self._run_job(self._scan)
         self._looker.resume()
         self._refresh_keys()
-
-    @work(thread=True, group="jobs")
-    def _run_job(self, job: Job) -> None:
-        job.run()
-        self.post_message(JobEnded(job))
 
     def _look_at_jobs(self) -> None:
         """Show how far the jobs have come; runs only while there are any."""
@@ -332,18 +324,20 @@ and stride cut the training split, and how targets are shifted from inputs by on
         name = item.name if item is not None else ""
         self.query_one("#scan-progress", CorpusProgress).show_scan(scan, name)
 
-    @on(JobEnded)
-    def _end_job(self, message: JobEnded) -> None:
-        job = message.job
-        if job is self._scan:
-            self._scan = None
-        elif job is self._fetch:
-            self._fetch = None
-            if job.error:
-                self.lab.say(job.error, is_error=True)
-            elif not job.cancelled.is_set():
-                self.lab.say(f"{job.spec} is here, its SHA-256 is right")
-            self._list_shelf()
+    def _end_scan(self, job: Job[None]) -> None:
+        self._scan = None
+        self._show_ended()
+
+    def _end_fetch(self, job: Job[Path]) -> None:
+        assert self._fetch is not None
+        if job.state == "done":
+            self.lab.say(f"{self._fetch.spec} is here, its SHA-256 is right")
+        self._tell_failure(job)
+        self._fetch = None
+        self._list_shelf()
+        self._show_ended()
+
+    def _show_ended(self) -> None:
         self._look_at_jobs()
         self._show_list()
         self._show_highlighted()
@@ -378,8 +372,8 @@ and stride cut the training split, and how targets are shifted from inputs by on
         item = self._item
         if item is None:
             return
-        job = self._scans.get(item.spec)
-        problem = item.problem or (job.problem if job else "")
+        scan = self._scans.get(item.spec)
+        problem = item.problem or (scan.problem if scan else "")
         if problem:
             self.lab.say(problem, is_error=True)
             return
@@ -392,25 +386,29 @@ and stride cut the training split, and how targets are shifted from inputs by on
         item = self._item
         if item is None or item.standing != "absent" or self._fetch is not None:
             return
-        self._fetch = FetchJob(item.spec)
-        self._run_job(self._fetch)
+        from shakespeare_tui.data.catalogue import find_entry
+        from shakespeare_tui.data.download import fetch
+
+        entry = find_entry(item.spec)
+        job = self._jobs.start(
+            "fetch", lambda job: fetch(entry, job.report, job.cancelled), self._end_fetch
+        )
+        self._fetch = Fetch(item.spec, job)
         self._looker.resume()
         self._look_at_jobs()
         self._show_highlighted()
 
     def action_cancel(self) -> None:
         """Call off the fetch; without one, the scan."""
-        if self._fetch is not None:
-            self._fetch.cancelled.set()
-        elif self._scan is not None:
-            self._scan.cancelled.set()
+        self._jobs.cancel("fetch" if self._fetch is not None else "scan")
 
-    @work
-    async def action_import_text(self) -> None:
+    def action_import_text(self) -> None:
         """Ask for a text of one's own and put it on the list."""
         from shakespeare_tui.ui.data.importing import CorpusImport
 
-        spec = await self.app.push_screen_wait(CorpusImport())
+        self.app.push_screen(CorpusImport(), self._import)
+
+    def _import(self, spec: str | None) -> None:
         if spec is None:
             return
         self._own.add(spec)
