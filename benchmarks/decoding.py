@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from shakespeare_tui.config.load import load_config
-from shakespeare_tui.decoding import Column, generate_columns
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy
 
@@ -74,7 +75,8 @@ def by_transformers(gpt2: Any, prompt: list[int], tokens: int, streams: int) -> 
 def ours(model: Transformer, prompt: list[int], tokens: int, streams: int, precision: Any) -> None:
     """What ``generate`` does."""
     column = Column(strategy=parse_strategy(f"temperature={TEMPERATURE}"), samples=streams)
-    for _ in generate_columns(model, prompt, [column], max_tokens=tokens, precision=precision):
+    decoder = make_decoder(model, 1, precision=precision)
+    for _ in generate_columns(decoder, prompt, [column], max_tokens=tokens):
         pass
 
 

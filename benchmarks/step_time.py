@@ -22,7 +22,7 @@ from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.training.device import keep_freed_memory
-from shakespeare_tui.training.torch_state import Learner
+from shakespeare_tui.training.torch_state import TorchTrainState
 
 VOCAB_SIZE = 65
 
@@ -97,9 +97,9 @@ class PlainLoop:
 class OwnLoop:
     """The product's step."""
 
-    def __init__(self, config: Config, text: Tensor, precision: torch.dtype) -> None:
+    def __init__(self, config: Config, text: Tensor, precision: str) -> None:
         model = Transformer(config.model, VOCAB_SIZE, torch.Generator().manual_seed(1)).train()
-        self.learner = Learner(model, config.training, torch.device("cpu"), precision)
+        self.state = TorchTrainState(model, config.training, torch.device("cpu"), precision)
         self.text = text.numpy().astype(np.uint8)
         self.length = config.seq_len
         self.sampler = WindowSampler(len(text), self.length, config.training.batch_size, seed=1)
@@ -108,7 +108,7 @@ class OwnLoop:
     def step(self) -> None:
         """Draw a batch and learn from it."""
         windows = gather_windows(self.text, self.sampler.starts(self.batch), self.length)
-        self.learner.step([torch.from_numpy(windows)], 0.1)
+        self.state.step([windows], 0.1)
         self.batch += 1
 
 
@@ -123,8 +123,8 @@ def main() -> None:
     text = torch.randint(VOCAB_SIZE, (100_000,))
     loops = {
         "plain": PlainLoop(config, text),
-        "own, float32": OwnLoop(config, text, torch.float32),
-        "own, bfloat16": OwnLoop(config, text, torch.bfloat16),
+        "own, float32": OwnLoop(config, text, "float32"),
+        "own, bfloat16": OwnLoop(config, text, "bfloat16"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for step in range(arguments.steps + 3):

@@ -136,16 +136,17 @@ class Model:
             UserError: The prompt is empty or has a character that the model does not know, or the
                 strategy cannot be read.
         """
-        from shakespeare_tui.decoding import Column, generate_columns
+        from shakespeare_tui.decoding.columns import Column, generate_columns
+        from shakespeare_tui.decoding.factory import make_decoder
 
         if isinstance(strategy, str):
             strategy = parse_strategy(strategy)
         rows = generate_columns(
-            self.network,
-            self.tokenizer.encode(prompt),
+            make_decoder(self.network, 1),
+            self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
-            stop=[self.tokenizer.encode(text) for text in stop],
+            stop=[self.tokenizer.encode(text).tolist() for text in stop],
         )
         # A search knows its text in the end only; until then its tokens are below 0.
         return (self.tokenizer.decode(row) for row in rows if row[0] >= 0)
@@ -172,7 +173,7 @@ class Model:
         """
         from shakespeare_tui.decoding.score import logits_of
 
-        return logits_of(self.network, self.tokenizer.encode_array(text))
+        return logits_of(self.network, self.tokenizer.encode(text))
 
     def score(self, text: str) -> "Surprise":
         """How surprised the model is by every token of ``text``: nats, entropy and rank.
@@ -183,7 +184,7 @@ class Model:
         """
         from shakespeare_tui.decoding.score import score_tokens
 
-        return score_tokens(self.network, self.tokenizer.encode_array(text))
+        return score_tokens(self.network, self.tokenizer.encode(text))
 
 
 def open_run(name: str | PathLike[str]) -> Run:
@@ -201,8 +202,8 @@ def load(reference: str | PathLike[str], *, device: str = "auto") -> Model:
     Raises:
         UserError: There is no such checkpoint, it is damaged, or the device is not there.
     """
-    from shakespeare_tui.training.checkpoints import load_model
     from shakespeare_tui.training.device import resolve_device
+    from shakespeare_tui.training.torch_state import load_model
 
     checkpoint = find_checkpoint(str(reference), runs_folder())
     network, tokenizer = load_model(checkpoint, resolve_device(device))

@@ -60,6 +60,7 @@ _context.set_forkserver_preload(
     # What the first step of an optimiser imports, too.
     [
         "shakespeare_tui.training.loop",
+        "shakespeare_tui.training.torch_state",
         "shakespeare_tui.cli.train_console",
         "torch._dynamo",
         "real_cli",

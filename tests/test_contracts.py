@@ -151,13 +151,17 @@ def test_no_import_goes_round_in_a_circle() -> None:
     # The controller of the trainer's thread starts it, and it speaks to the controller.
     engine = "shakespeare_tui.ui.engine"
     graph.remove_import(importer=f"{engine}.training", imported=f"{engine}.trainer_thread")
-    steering = "shakespeare_tui.ui.train.steering"
-    graph.remove_import(importer=steering, imported=steering)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_the_training_loop_loads_no_backend(tmp_path: Path) -> None:
+    modules = ("loop", "session", "resume", "checkpoints", "evaluate", "verify")
+    imports = "\n".join(f"import shakespeare_tui.training.{name}" for name in modules)
+    assert "torch" not in modules_after(imports, tmp_path)
 
 
 def test_screens_never_call_from_a_thread() -> None:

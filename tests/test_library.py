@@ -9,10 +9,12 @@ import pytest
 import torch
 from real_cli import TINY, CommandLine
 from test_contracts import modules_after
-from trained_run import trained  # noqa: F401 (a fixture)
+from trained_run import trained
 
 import shakespeare_tui as st
 from shakespeare_tui.runs.folder import RunFolder
+
+__all__ = ["trained"]
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "library.md").read_text(encoding="utf-8")
 SMALL: dict[str, Any] = {
@@ -107,7 +109,7 @@ def test_wrong_input_is_refused_in_a_line(arguments: dict[str, Any], message: st
         st.train(**arguments)
 
 
-def test_text_is_that_of_generate(trained: RunFolder, cli: CommandLine) -> None:  # noqa: F811
+def test_text_is_that_of_generate(trained: RunFolder, cli: CommandLine) -> None:
     model = st.load("alpha@best")
     strategy = "top_k=20 temperature=0.7"
     written = model.generate("ROMEO:", strategy=strategy, max_tokens=30, seed=7)
@@ -130,10 +132,10 @@ def test_text_is_that_of_generate(trained: RunFolder, cli: CommandLine) -> None:
     assert len(model.generate("ROMEO:", strategy="beam=3", max_tokens=12)) == 12
 
 
-def test_logits_and_scores_are_those_of_the_network(trained: RunFolder) -> None:  # noqa: F811
+def test_logits_and_scores_are_those_of_the_network(trained: RunFolder) -> None:
     model = st.open_run("alpha").load("last")
     text = "To be, or"
-    tokens = torch.tensor([model.tokenizer.encode(text)])
+    tokens = torch.tensor([model.tokenizer.encode(text).tolist()])
     with torch.inference_mode():
         expected = model.network(tokens)[0].numpy()
     assert model.logits(text) == pytest.approx(expected, abs=1e-5)
@@ -143,7 +145,7 @@ def test_logits_and_scores_are_those_of_the_network(trained: RunFolder) -> None:
     assert model.score(text).nats[1:] == pytest.approx(nats, abs=1e-5)
 
 
-def test_logits_beyond_the_context_are_those_that_score(trained: RunFolder) -> None:  # noqa: F811
+def test_logits_beyond_the_context_are_those_that_score(trained: RunFolder) -> None:
     model = st.load("alpha")
     text = "To be, or not to be, that is the question: " * 2
     logits, surprise = model.logits(text), model.score(text)

@@ -12,6 +12,7 @@ from shakespeare_tui.cli.writing import (
     check_amount,
     count_of,
     deliver,
+    encode_prompt,
     open_model,
     read_text,
     write,
@@ -79,7 +80,7 @@ def _read_lines(file: str) -> list[tuple[int, str]]:
 
 def _encode(file: str, number: int, line: str, tokenizer: "Tokenizer") -> list[int]:
     try:
-        return tokenizer.encode(line)
+        return encode_prompt(line, tokenizer)
     except UserError as error:
         raise UserError(f"{file}, line {number}: {error}") from None
 
@@ -92,7 +93,7 @@ def _write_all(
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
     """The texts of each prompt, and new tokens by the second."""
-    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

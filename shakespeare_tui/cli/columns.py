@@ -13,7 +13,7 @@ from shakespeare_tui.cli.writing import Limits, encode_prompt, open_model, refer
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.decoding import Precision
+    from shakespeare_tui.decoding.decoder import Precision
     from shakespeare_tui.measures import CorpusReference, Measures
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
@@ -129,7 +129,7 @@ def _write_one(
     report: Callable[[int, int | None], None],
 ) -> tuple[list[str], list[float | None]]:
     """What one checkpoint writes, and its mean surprise at each of its texts."""
-    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.score import score_tokens
 
     columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]

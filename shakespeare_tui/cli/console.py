@@ -47,6 +47,11 @@ def write_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def print_coloured(text: str) -> None:
+    """Print what the program has drawn to stdout, with its colours; names in it are harmless."""
+    print(text, flush=True)
+
+
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Where the reader of stdout (head, less) leaves, the block ends and nothing is wrong."""
@@ -87,14 +92,24 @@ def terminal_width(stream: TextIO | None = None) -> int:
         return _PIPE_WIDTH
 
 
+def shows(characters: str, stream: TextIO | None = None) -> bool:
+    """Whether the encoding of a stream (stdout) has these characters."""
+    try:
+        characters.encode((sys.stdout if stream is None else stream).encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def has_colour() -> bool:
+    """Whether stdout is a terminal with colours that nobody has switched off."""
+    console = _console()
+    return console.color_system is not None and not console.no_color
+
+
 def rule(title: str = "", stream: TextIO | None = None) -> str:
     """A horizontal line with a title, in ASCII where the stream (stdout) cannot do better."""
-    encoding = (sys.stdout if stream is None else stream).encoding or "ascii"
-    try:
-        "─".encode(encoding)
-        line = "─"
-    except (UnicodeEncodeError, LookupError):
-        line = "-"
+    line = "─" if shows("─", stream) else "-"
     width = min(terminal_width(stream), 72)
     room = width - 6  # for the line on both sides
     title = visible(title)

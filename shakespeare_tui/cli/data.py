@@ -36,7 +36,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     fetching = actions.add_parser(
         "fetch",
         help="download a corpus into the cache, verified by its SHA-256",
-        description="Download a corpus into the cache, verify its SHA-256, and print its path.",
+        description="Download a corpus into the cache, verify its SHA-256 (where none is known: "
+        "remember that of the first download), and print its path.",
         epilog="SHAKESPEARE_TUI_CACHE moves the cache.",
     )
     name = fetching.add_argument("name", metavar="NAME", help="a name from the list")
@@ -62,34 +63,37 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="F",
         help="share of the text, at its end, kept for validation (0.1)",
     )
+    output = inspecting.add_mutually_exclusive_group()
+    output.add_argument(
+        "--chart", action="store_true", help="draw how often words and characters occur, by rank"
+    )
     inspecting.set_defaults(run=run_inspect)
-    for action in (listing, fetching, inspecting):
+    for action in (listing, fetching, output):
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue and what of it is at hand."""
-    from pathlib import Path
-
+    from shakespeare_tui.data.available import files_in_data
     from shakespeare_tui.data.catalogue import CATALOGUE
     from shakespeare_tui.formatting import format_bytes
 
     corpora = [_describe(entry) for entry in CATALOGUE.values()]
-    named = {entry.file_name for entry in CATALOGUE.values()}
     files: list[dict[str, Any]] = [
-        {"path": str(path), "size_bytes": path.stat().st_size}
-        for path in sorted(Path("data").glob("*.txt"))
-        if path.is_file() and path.name not in named
+        {"path": str(path), "size_bytes": path.stat().st_size} for path in files_in_data()
     ]
     if arguments.json:
         print_json({"corpora": corpora, "files": files})
         return 0
     rows = []
     for corpus in corpora:
-        size = "" if corpus["size_bytes"] is None else format_bytes(corpus["size_bytes"])
+        about = CATALOGUE[corpus["name"]].about_bytes
+        size = f"~{format_bytes(about)}" if about else ""
+        if corpus["size_bytes"] is not None:
+            size = format_bytes(corpus["size_bytes"])
         where = f"at hand: {corpus['path']}" if corpus["path"] else corpus["problem"]
-        about = f"{corpus['title']}\n{corpus['licence']}\n{where or 'not fetched yet'}"
-        rows.append((corpus["name"], size, about))
+        text = f"{corpus['title']}\n{corpus['licence']}\n{where or 'not fetched yet'}"
+        rows.append((corpus["name"], size, text))
     rows += [(file["path"], format_bytes(file["size_bytes"]), "") for file in files]
     print_grid(rows)
     return 0
@@ -136,6 +140,11 @@ def run_inspect(arguments: argparse.Namespace) -> int:
     else:
         encoding = sys.stdout.encoding or "ascii"
         print_result("\n".join(report_lines(found, terminal_width(), encoding)))
+    if arguments.chart:
+        from shakespeare_tui.cli.charts import print_rank_frequency
+
+        print_result("\nwords and characters by rank\n")
+        print_rank_frequency(source, found.statistics)
     return 0
 
 
@@ -155,5 +164,8 @@ def _describe(entry: "CorpusEntry") -> dict[str, Any]:
         "size_bytes": source.size_bytes if source else entry.size_bytes,
         "sha256": entry.sha256,
         "path": str(source.paths[0]) if source else None,
+        "validation_path": (
+            str(source.validation.paths[0]) if source and source.validation else None
+        ),
         "problem": problem,
     }

@@ -10,7 +10,7 @@ from shakespeare_tui.cli.writing import Limits, Written
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.decoding import Acceptance, Proposer
+    from shakespeare_tui.decoding.speculative import Acceptance, Proposer
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
@@ -81,7 +81,7 @@ def write_drafted(
         draft: Makes the proposals; None looks them up in the text.
         each_row: Told each token, in a row of its own.
     """
-    from shakespeare_tui.decoding import Acceptance, generate_speculatively
+    from shakespeare_tui.decoding.speculative import Acceptance, generate_speculatively
 
     acceptance, speed = Acceptance(), SteadySpeed()
     proposer = _proposer(model, strategy, seed, draft)
@@ -109,8 +109,8 @@ def write_drafted(
 def _proposer(
     model: "Transformer", strategy: "Strategy", seed: int, draft: "Checkpoint | None"
 ) -> "Proposer":
-    from shakespeare_tui.decoding import LookUpProposer, ModelProposer
-    from shakespeare_tui.training.checkpoints import load_model
+    from shakespeare_tui.decoding.speculative import LookUpProposer, ModelProposer
+    from shakespeare_tui.training.torch_state import load_model
 
     if draft is None:
         return LookUpProposer(len(model.embedding.weight))

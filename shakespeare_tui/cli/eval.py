@@ -47,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
     from shakespeare_tui.data.source import open_corpus
-    from shakespeare_tui.data.tokens import tokenize_corpus
-    from shakespeare_tui.data.windows import split_tokens
+    from shakespeare_tui.data.tokens import split_tokens, tokenize_corpus
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
@@ -66,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model, tokenizer = open_model(checkpoint, arguments.device)
     tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
-    train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len)
+    train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":
         result = evaluate(model, split)

@@ -135,7 +135,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
         not arguments.no_cache,
     )
     draft = None if arguments.draft is None else find_draft(arguments.draft, checkpoint)
-    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
     model, tokenizer = open_model(checkpoint, arguments.device)

@@ -42,7 +42,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="by val, train, gap, elo, step, size, age, run or another figure (newest first)",
     )
     parser.add_argument("--reverse", action="store_true", help="the other way round")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--chart", action="store_true", help="draw the loss curves of the listed runs, too"
+    )
+    output.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
@@ -64,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"runs": [_record(row, now) for row in rows]})
     elif rows:
         _print_table(rows, now)
+        if arguments.chart:
+            _print_chart(rows)
     elif runs:
         say(f"none of {len(runs):,} runs matches {query.text}")
     else:
@@ -173,6 +179,22 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
     for row in rows:
         for problem in _problems(row.run):
             say(problem)
+
+
+def _print_chart(rows: "list[CheckpointItem]") -> None:
+    """The training losses of the runs, as far as they can be told apart."""
+    from shakespeare_tui.cli.charts import MOST_CURVES, print_losses, training_loss
+    from shakespeare_tui.runs.folder import RunFolder
+
+    if len(rows) > MOST_CURVES:
+        say(f"the first {MOST_CURVES} of {len(rows):,} runs are drawn; a query or --sort chooses")
+    print_result("\ntraining loss, smoothed\n")
+    print_losses(
+        [
+            training_loss(RunFolder(row.run.path).events_path, row.run.name)
+            for row in rows[:MOST_CURVES]
+        ]
+    )
 
 
 def check_runs(names: list[str], *, as_json: bool) -> int:

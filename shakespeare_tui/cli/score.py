@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The text is checked before the model is loaded: a wrong one fails at once.
-    tokens = checkpoint.run.tokenizer().encode_array(text)
+    tokens = checkpoint.run.tokenizer().encode(text)
     if len(tokens) < 2:
         raise UserError("the text is too short to be scored; give at least two characters")
     from shakespeare_tui.cli.writing import reference_of

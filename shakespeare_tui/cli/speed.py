@@ -9,7 +9,7 @@ from shakespeare_tui.cli.console import say
 from shakespeare_tui.formatting import per_second
 
 if TYPE_CHECKING:
-    from shakespeare_tui.decoding import Column
+    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.models.transformer import Transformer
 
 # Weights are rearranged and caches filled before: what counts is how a long text goes on.
@@ -53,10 +53,11 @@ def default_speed(
     model: "Transformer", prompt: Sequence[int], columns: "Sequence[Column]"
 ) -> float:
     """Tokens by the second without any option, measured for less than half a second."""
-    from shakespeare_tui.decoding import generate_columns
+    from shakespeare_tui.decoding.columns import generate_columns
+    from shakespeare_tui.decoding.factory import make_decoder
 
     speed = SteadySpeed()
-    for row in generate_columns(model, prompt, columns, max_tokens=_MOST_ROWS):
+    for row in generate_columns(make_decoder(model, 1), prompt, columns, max_tokens=_MOST_ROWS):
         speed.count(sum(token >= 0 for token in row))
         if speed.seconds > _MOST_SECONDS:
             break

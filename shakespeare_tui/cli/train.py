@@ -62,7 +62,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--from", dest="start_from", metavar="RUN[@REF]", help="start from a checkpoint's weights"
     )
     completes(parent, checkpoint_names)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "--chart",
+        action="store_true",
+        help="with --no-ui: draw the loss curve at the end also where stdout is no terminal",
+    )
+    output.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
 
@@ -86,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _train_in_lab(arguments, overrides)
         say("no terminal here: training without the lab")
     with _setup_bar() as hooks, _session(arguments, overrides, hooks) as session:
-        return _train(session, arguments.json)
+        return _train(session, as_json=arguments.json, has_chart=arguments.chart)
 
 
 def _train_in_lab(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -134,7 +140,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def _train(session: "Session", as_json: bool) -> int:
+def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
     from shakespeare_tui.runs.commands import CommandInbox
     from shakespeare_tui.runs.event_log import EventLog
@@ -164,6 +170,10 @@ def _train(session: "Session", as_json: bool) -> int:
         if as_json:
             print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
         else:
+            if has_chart or sys.stdout.isatty():
+                from shakespeare_tui.cli.charts import print_losses, run_curves
+
+                print_losses(run_curves(run.events_path))
             console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
 

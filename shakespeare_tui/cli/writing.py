@@ -17,7 +17,8 @@ from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
-    from shakespeare_tui.decoding import Column, Precision
+    from shakespeare_tui.decoding.columns import Column
+    from shakespeare_tui.decoding.decoder import Precision
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
@@ -29,8 +30,8 @@ def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tok
     Raises:
         UserError: The checkpoint is damaged, or the device is not there.
     """
-    from shakespeare_tui.training.checkpoints import load_model
     from shakespeare_tui.training.device import resolve_device
+    from shakespeare_tui.training.torch_state import load_model
 
     if note := checkpoint.run.config().context_note:
         say(f"note: {checkpoint.reference}: {note}")
@@ -163,19 +164,15 @@ def write(
         limits: How much is written, and how.
         each_row: Told each row of tokens; one below 0 is none.
     """
-    from shakespeare_tui.decoding import generate_columns
+    from shakespeare_tui.decoding.columns import generate_columns
+    from shakespeare_tui.decoding.factory import make_decoder
 
     streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
     speed = SteadySpeed()
     started = time.perf_counter()
+    decoder = make_decoder(model, 1, precision=limits.precision, use_cache=limits.use_cache)
     for row in generate_columns(
-        model,
-        prompt,
-        columns,
-        max_tokens=limits.max_tokens,
-        stop=limits.stop,
-        precision=limits.precision,
-        use_cache=limits.use_cache,
+        decoder, prompt, columns, max_tokens=limits.max_tokens, stop=limits.stop
     ):
         for stream, token in zip(streams, row, strict=True):
             if token >= 0:
@@ -206,7 +203,7 @@ def encode_prompt(prompt: str, tokenizer: "Tokenizer") -> list[int]:
     Raises:
         UserError: It is empty, or has a character that the model does not know.
     """
-    tokens = tokenizer.encode(prompt)
+    tokens: list[int] = tokenizer.encode(prompt).tolist()
     if not tokens:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
     return tokens

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from shakespeare_tui.config.problems import join_words, nearest, show_value, suggestion
-from shakespeare_tui.config.schema import Config, Minutes, Section
+from shakespeare_tui.config.schema import Config, Minutes, OneOf, Section
 
 Kind = Literal["integer", "number", "minutes", "boolean", "text", "choice", "texts"]
 
@@ -167,6 +167,8 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
         kind = _KINDS[annotation]
     limits: dict[str, Any] = {}
     for constraint in constraints:
+        if isinstance(constraint, OneOf):
+            choices, kind = tuple(constraint.names), "choice"
         for theirs, ours in _CONSTRAINTS.items():
             if getattr(constraint, theirs, None) is not None:
                 limits[ours] = getattr(constraint, theirs)
@@ -229,6 +231,7 @@ _CALLED_ELSEWHERE = {
     "n_embd": "model.d_model",
     "hidden_size": "model.d_model",
     "num_heads": "model.n_heads",
+    "num_key_value_heads": "model.n_kv_heads",
     "num_layers": "model.n_layers",
     "block_size": "model.max_seq_len",
     "context_length": "model.max_seq_len",

@@ -4,12 +4,23 @@ The form on the screen, ``--set``, the comments in saved YAML and the JSON Schem
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    Strict,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticKnownError, core_schema
 
+from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
 from shakespeare_tui.formatting import (
     DURATION_PATTERN,
     context_note,
@@ -17,6 +28,29 @@ from shakespeare_tui.formatting import (
     parse_integer,
     ungrouped,
 )
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """The values that a setting may have: the names of a registry, which may grow."""
+
+    names: Collection[str]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Refuse what is no name, as ``Literal`` does."""
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Name them, as of a ``Literal``."""
+        return handler(core_schema.literal_schema(list(self.names)))
+
+    def _checked(self, value: Any) -> str:
+        if isinstance(value, str) and value in self.names:
+            return value
+        names = " or ".join(map(repr, self.names))
+        raise PydanticKnownError("literal_error", {"expected": names})
 
 
 @dataclass(frozen=True)
@@ -36,8 +70,8 @@ class Rule:
         return sections.pop() if len(sections) == 1 else None
 
 
-def _heads_problem(n_heads: int, d_model: int) -> str | None:
-    if d_model % n_heads == 0:
+def _heads_problem(n_heads: int, d_model: int, head_dim: int | None) -> str | None:
+    if head_dim is not None or d_model % n_heads == 0:
         return None
     divisors = [heads for heads in range(1, min(256, d_model) + 1) if d_model % heads == 0]
     fewer = max(heads for heads in divisors if heads < n_heads)
@@ -49,9 +83,24 @@ def _heads_problem(n_heads: int, d_model: int) -> str | None:
     )
 
 
-def _rope_problem(n_heads: int, d_model: int, positions: str) -> str | None:
+def _key_heads_problem(n_kv_heads: int | None, n_heads: int) -> str | None:
+    if n_kv_heads is None or n_heads % n_kv_heads == 0:
+        return None
+    return (
+        f"n_kv_heads {n_kv_heads} does not divide n_heads {n_heads}; each head of keys and values "
+        "serves as many heads of queries"
+    )
+
+
+def _rope_problem(n_heads: int, d_model: int, positions: str, head_dim: int | None) -> str | None:
+    if positions != "rope":
+        return None
+    if head_dim is not None:
+        if head_dim % 2 == 0:
+            return None
+        return f"positions rope needs an even head_dim, got {head_dim}; take {head_dim + 1}"
     width, rest = divmod(d_model, n_heads)
-    if positions != "rope" or rest or width % 2 == 0:
+    if rest or width % 2 == 0:
         return None
     return (
         f"positions rope needs an even width per head, but d_model {d_model} / n_heads {n_heads} "
@@ -84,8 +133,9 @@ def _window_problem(seq_len: int | None, max_seq_len: int) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(("model.n_heads", "model.d_model"), _heads_problem),
-    Rule(("model.n_heads", "model.d_model", "model.positions"), _rope_problem),
+    Rule(("model.n_heads", "model.d_model", "model.head_dim"), _heads_problem),
+    Rule(("model.n_kv_heads", "model.n_heads"), _key_heads_problem),
+    Rule(("model.n_heads", "model.d_model", "model.positions", "model.head_dim"), _rope_problem),
     Rule(("model.d_model", "model.positions"), _sines_problem),
     Rule(("training.min_lr", "training.learning_rate"), _rates_problem),
     Rule(("data.seq_len", "model.max_seq_len"), _window_problem),
@@ -229,6 +279,36 @@ class ModelConfig(Section):
     """Bias terms in linear layers and LayerNorm."""
     rope_theta: Number = Field(default=10000.0, gt=1, le=1e9)
     """Base of the rotary embedding's wavelengths."""
+    rope_factor: Number = Field(default=1.0, ge=1, le=1e6)
+    """Longer wavelengths for a longer context than a model began with; 1 leaves them."""
+    rope_base_context: Integer | None = Field(default=None, ge=1, le=131072)
+    """Context before rope_factor, which then spares short waves (Llama 3.1); empty: all alike."""
+    n_kv_heads: Integer | None = Field(default=None, ge=1, le=256)
+    """Heads of keys and values, each shared by several of queries; empty means n_heads."""
+    head_dim: Integer | None = Field(default=None, ge=1, le=1024)
+    """Width of a head; empty means d_model / n_heads."""
+    attention_bias: Literal["none", "qkv", "all"] = "none"
+    """Bias terms in attention where bias is off: of queries, keys and values, or the output too."""
+
+    @property
+    def head_width(self) -> int:
+        """``head_dim`` or its default of ``d_model`` / ``n_heads``."""
+        return self.head_dim or self.d_model // self.n_heads
+
+    @property
+    def key_heads(self) -> int:
+        """``n_kv_heads`` or its default of ``n_heads``."""
+        return self.n_kv_heads or self.n_heads
+
+    @property
+    def attention_width(self) -> int:
+        """Width of all heads of queries together."""
+        return self.n_heads * self.head_width
+
+    @property
+    def qkv_width(self) -> int:
+        """Width of all heads of queries, keys and values together."""
+        return (self.n_heads + 2 * self.key_heads) * self.head_width
 
     @property
     def feedforward_width(self) -> int:
@@ -324,7 +404,7 @@ class DataConfig(Section):
 
     corpus: str = Field(default="tiny_shakespeare", min_length=1)
     """A named corpus, a text file or a folder of text files."""
-    tokenizer: Literal["char"] = "char"
+    tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
     """How text becomes tokens."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
     """Share of the text, at its end, kept for validation."""

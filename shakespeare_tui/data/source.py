@@ -1,6 +1,7 @@
 """Find the corpus behind a name, a file or a folder, and fetch a named one that is not at hand."""
 
 import codecs
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -9,10 +10,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, nearest_hint
-from shakespeare_tui.data.download import FetchFailedError, cached_path, fetch
+from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, CorpusFile, nearest_hint
+from shakespeare_tui.data.digests import quick_sha256, remembered
+from shakespeare_tui.data.download import FetchFailedError, cached_file, fetch
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import file_sha256
 from shakespeare_tui.paths import shipped_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class TextSource:
     paths: tuple[Path, ...]
     """In reading order."""
     size_bytes: int
+    separator: str = ""
+    """What stands between its documents, where that is known."""
+    validation: "TextSource | None" = None
+    """What losses are measured on, where the corpus brings it; otherwise its own end."""
 
     def iter_text(
         self,
@@ -76,15 +81,27 @@ class TextSource:
     def sha256(self, report: Report | None = None) -> str:
         r"""Hexadecimal digest of the files' bytes in order (with the ``\n`` put between them).
 
-        For a single file this is what ``sha256sum`` prints.
+        For a single file this is what ``sha256sum`` prints; with a validation text of its own, the
+        digest of both digests.
 
         Raises:
             UserError: As ``iter_text``.
         """
-        hasher = hashlib.sha256()
-        for _ in self.iter_text(hasher=hasher, report=report):
-            pass
-        return hasher.hexdigest()
+
+        def read() -> str:
+            hasher = hashlib.sha256()
+            for _ in self.iter_text(hasher=hasher, report=report):
+                pass
+            return hasher.hexdigest()
+
+        try:
+            digest = remembered(self.paths, read)
+        except OSError as error:
+            raise _unreadable(error) from error
+        if self.validation is None:
+            return digest
+        both = f"{digest} {self.validation.sha256()}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
 
 def _decode_file(path: Path, chunk_bytes: int) -> Iterator[tuple[bytes, str]]:
@@ -105,7 +122,11 @@ def _decode_file(path: Path, chunk_bytes: int) -> Iterator[tuple[bytes, str]]:
                     return
                 offset += len(piece)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"cannot read {error.filename}: {error.strerror}; check its permissions")
 
 
 def _decode_piece(decoder: codecs.IncrementalDecoder, piece: bytes, path: Path, offset: int) -> str:
@@ -145,10 +166,10 @@ def locate_corpus(spec: str) -> TextSource | None:
     if not spec:
         raise UserError(f"the name of a corpus is empty; {nearest_hint(spec)}")
     entry = CATALOGUE.get(spec)
-    path = Path(spec).expanduser() if entry is None else Path("data") / entry.file_name
+    path = Path("data" if entry is not None else spec).expanduser()
     try:
         if entry is not None:
-            return _locate_entry(entry, path)
+            return _locate_entry(entry)
         if path.is_dir():
             return _folder_source(path)
         if path.exists():
@@ -187,7 +208,7 @@ def open_corpus(
         return source
     entry = CATALOGUE[spec]
     try:
-        path = fetch(entry, report, cancelled)
+        fetch(entry, report, cancelled)
     except FetchFailedError as error:
         sample = locate_corpus("sample") if fallback_to_sample else None
         if sample is None:
@@ -195,7 +216,10 @@ def open_corpus(
         if notice is not None:
             notice(f"{error.reason}; using the small sample that ships with the program instead")
         return sample
-    return _file_source(path, name=entry.name, title=entry.title)
+    source = locate_corpus(spec)
+    if source is None:
+        raise UserError(f"{spec} was changed while it was fetched; try again")
+    return source
 
 
 def text_files(folder: Path) -> tuple[Path, ...]:
@@ -216,24 +240,43 @@ def text_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda path: path.relative_to(folder).parts))
 
 
-def _locate_entry(entry: CorpusEntry, by_hand: Path) -> TextSource | None:
+def _locate_entry(entry: CorpusEntry) -> TextSource | None:
+    paths = [_locate_file(file) for file in entry.files]
+    found = [path for path in paths if path is not None]
+    if len(found) < len(paths):
+        return None
+    train, *validation = found
+    source = _file_source(train, name=entry.name, title=entry.title)
+    return dataclasses.replace(
+        source,
+        separator=entry.separator,
+        validation=_file_source(validation[0], entry.name, entry.title) if validation else None,
+    )
+
+
+def _locate_file(file: CorpusFile) -> Path | None:
+    by_hand = Path("data") / file.name
     if by_hand.is_file():
-        if entry.sha256 is not None and file_sha256(by_hand) != entry.sha256:
+        if not _is_it(by_hand, file):
             raise UserError(
-                f"{by_hand} is not {entry.name}: its SHA-256 differs; remove it, or use it as it "
+                f"{by_hand} is not {by_hand.stem}: its SHA-256 differs; remove it, or use it as it "
                 f"is with --set data.corpus={by_hand}"
             )
-        return _file_source(by_hand, name=entry.name, title=entry.title)
-    shipped = shipped_folder("data") / entry.file_name
-    if shipped.is_file() and (entry.sha256 is None or file_sha256(shipped) == entry.sha256):
-        return _file_source(shipped, name=entry.name, title=entry.title)
-    if not entry.sources:
+        return by_hand
+    shipped = shipped_folder("data") / file.name
+    if shipped.is_file() and _is_it(shipped, file):
+        return shipped
+    if not file.sources:
         raise UserError(f"{shipped} is missing; install shakespeare-tui again")
-    cached = cached_path(entry)
     # A damaged file in the cache counts as not fetched, so that fetching mends it.
-    if cached.is_file() and file_sha256(cached) == entry.sha256:
-        return _file_source(cached, name=entry.name, title=entry.title)
-    return None
+    return cached_file(file)
+
+
+def _is_it(path: Path, file: CorpusFile) -> bool:
+    """Whether a file is what the catalogue says, as far as it says."""
+    if file.size_bytes is not None and path.stat().st_size != file.size_bytes:
+        return False
+    return file.sha256 is None or quick_sha256(path) == file.sha256
 
 
 def _file_source(path: Path, name: str, title: str) -> TextSource:

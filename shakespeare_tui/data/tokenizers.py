@@ -1,17 +1,26 @@
-"""Turn text into token ids and back; character level here, byte-pair encodings fit the protocol."""
+"""Turn text into token ids and back: the protocol, and tokens that are characters.
 
+A token is bytes, not a character: it may be several characters, or a part of one. What counts
+therefore says what it counts, and what shows text decodes it by ``decoder``, which never gives half
+a character.
+"""
+
+import codecs
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS, tokenizer_kind
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json, read_bounded, reason, write_json_atomically
 
 _MOST_BYTES = 1 << 25
+_TOKENS_A_COUNT = 1 << 22
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -29,7 +38,35 @@ class UnknownCharacterError(UserError):
 
 
 class Tokenizer(Protocol):
-    """What the rest of the program needs of a tokenizer."""
+    """What the rest of the program needs of a tokenizer.
+
+    A new kind derives from this and is named in ``tokenizer_kinds``: what has a body here rests on
+    ``token_bytes`` and need not be written again.
+
+    Attributes:
+        name: The kind's name, as in ``data.tokenizer`` and in ``tokenizer.json``.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+        """A tokenizer for a text that comes in pieces; it may leave them unread.
+
+        Raises:
+            UserError: The text is empty.
+        """
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """What ``as_json`` has written.
+
+        Raises:
+            ValueError: Says what is wrong with the record.
+        """
+
+    def as_json(self) -> dict[str, Any]:
+        """All that decides the ids, for ``tokenizer.json``."""
 
     @property
     def vocab_size(self) -> int:
@@ -39,17 +76,73 @@ class Tokenizer(Protocol):
     def fingerprint(self) -> str:
         """A hash of everything that decides the ids."""
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; raises ``UserError`` where the text cannot be expressed."""
+    def encode(self, text: str) -> TokenArray:
+        """Ids of ``text`` in the smallest unsigned type that holds all ids, shape [tokens].
 
-    def encode_array(self, text: str) -> TokenArray:
-        """Ids of ``text`` as an array of the smallest unsigned type, shape [tokens]."""
+        Raises:
+            UserError: The text cannot be expressed.
+        """
+
+    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+        """Ids of a text that comes in pieces: together those of the whole, however it was cut.
+
+        This is for tokenizers whose tokens do not reach from one character into the next.
+
+        Raises:
+            UserError: The text cannot be expressed.
+        """
+        return map(self.encode, pieces)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What an id stands for: UTF-8, perhaps of a part of a character.
+
+        Raises:
+            UserError: The id is outside the vocabulary.
+        """
+
+    def decoder(self) -> "IncrementalDecoder":
+        """Decodes one stream, token by token."""
+        return IncrementalDecoder(self)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Text of ``tokens``."""
+        """Text of ``tokens``; what is no UTF-8 becomes U+FFFD.
+
+        Raises:
+            UserError: An id is outside the vocabulary.
+        """
+        decoder = self.decoder()
+        return "".join([*map(decoder.feed, tokens), decoder.flush()])
+
+    def sampling_defaults(self) -> Mapping[str, int | float]:
+        """Values of sampling steps that suit these tokens, where they are not those of characters.
+
+        By step, or by step and option: ``{"mirostat": 3.5, "dry.allowed": 2}``.
+        """
+        return {}
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON."""
+        write_json_atomically(path, {"type": self.name, **self.as_json()})
+
+
+class IncrementalDecoder:
+    """Turns a stream of tokens into text that is whole characters at every moment.
+
+    Args:
+        tokenizer: Whose tokens come.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """The characters that the next token completes; the beginning of another one waits."""
+        return self._bytes.decode(self._tokenizer.token_bytes(token))
+
+    def flush(self) -> str:
+        """What the stream's end leaves of a character that was begun: U+FFFD or nothing."""
+        return self._bytes.decode(b"", final=True)
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -57,12 +150,71 @@ def smallest_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype(np.min_scalar_type(max(vocab_size - 1, 0)))
 
 
-class CharTokenizer:
+@dataclass(frozen=True)
+class TextSize:
+    """How much text there is.
+
+    Attributes:
+        characters: Unicode code points.
+        bytes: Of them in UTF-8.
+    """
+
+    characters: int
+    bytes: int
+
+
+def characters_begun(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
+    """How many characters begin in each id, shape [vocab_size]: their sum counts a text's."""
+    return np.array(
+        [
+            sum(byte & 0xC0 != 0x80 for byte in tokenizer.token_bytes(token))
+            for token in range(tokenizer.vocab_size)
+        ],
+        np.int64,
+    )
+
+
+def text_size(tokenizer: Tokenizer, tokens: npt.NDArray[np.integer[Any]]) -> TextSize:
+    """How much text ``tokens`` [n] are; a character counts where it begins."""
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for start in range(0, len(tokens), _TOKENS_A_COUNT):
+        piece = tokens[start : start + _TOKENS_A_COUNT]
+        counts += np.bincount(piece, minlength=tokenizer.vocab_size)
+    lengths = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
+    return TextSize(
+        int(counts @ characters_begun(tokenizer)), int(counts @ np.array(lengths, np.int64))
+    )
+
+
+def token_starts(
+    tokenizer: Tokenizer, tokens: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.int64]:
+    """The first character of each token in the text of ``tokens`` [n], and its end: [n + 1].
+
+    A token that only goes on with a character begins where that one ends. The token in which
+    character c begins is the last i with ``starts[i] <= c``.
+    """
+    begun = characters_begun(tokenizer)[tokens]
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(begun)])
+
+
+def shown_token(tokenizer: Tokenizer, token: int) -> str:
+    """A token by itself: its text, or its bytes as ``<E2><82>`` where it is none."""
+    content = tokenizer.token_bytes(token)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "".join(f"<{byte:02X}>" for byte in content)
+
+
+class CharTokenizer(Tokenizer):
     """One id a character, in code-point order, fitted on a text.
 
     Args:
         text: The text whose distinct characters become the vocabulary; or call ``fit`` later.
     """
+
+    name: ClassVar[str] = "char"
 
     def __init__(self, text: str | None = None) -> None:
         self._characters = ""
@@ -77,6 +229,18 @@ class CharTokenizer:
             UserError: The text is empty.
         """
         return self._set(set(text))
+
+    @classmethod
+    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+        """A tokenizer over the distinct characters of a text.
+
+        Raises:
+            UserError: The text is empty.
+        """
+        characters: set[str] = set()
+        for piece in pieces:
+            characters.update(piece)
+        return cls()._set(characters)
 
     @classmethod
     def from_vocabulary(cls, characters: Sequence[str]) -> Self:
@@ -108,15 +272,7 @@ class CharTokenizer:
         """SHA-256 of the vocabulary."""
         return hashlib.sha256(self._characters.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ``text``.
-
-        Raises:
-            UnknownCharacterError: A character is not in the vocabulary.
-        """
-        return [int(token) for token in self.encode_array(text)]
-
-    def encode_array(self, text: str) -> TokenArray:
+    def encode(self, text: str) -> TokenArray:
         """Ids of ``text`` as the smallest unsigned type, shape [characters].
 
         Raises:
@@ -130,28 +286,52 @@ class CharTokenizer:
             raise UnknownCharacterError(text[position], position)
         return ids.astype(smallest_dtype(self.vocab_size))
 
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Text of ``tokens``.
+    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+        """Ids of a text that comes in pieces.
 
         Raises:
-            UserError: An id is outside the vocabulary.
+            UnknownCharacterError: A character is not in the vocabulary; it is counted in the whole.
         """
-        try:
-            return "".join([self._characters[self._checked(token)] for token in tokens])
-        except IndexError:
-            raise UserError(
-                f"token ids must be below the vocabulary size {self.vocab_size}"
-            ) from None
+        before = 0
+        for piece in pieces:
+            try:
+                yield self.encode(piece)
+            except UnknownCharacterError as error:
+                raise UnknownCharacterError(error.character, before + error.position) from None
+            before += len(piece)
 
-    @staticmethod
-    def _checked(token: int) -> int:
-        if token < 0:
-            raise IndexError
-        return token
+    def token_bytes(self, token: int) -> bytes:
+        """The character in UTF-8.
 
-    def save(self, path: Path) -> None:
-        """Write the tokenizer as JSON: its type and its characters in id order."""
-        write_json_atomically(path, {"type": "char", "characters": list(self._characters)})
+        Raises:
+            UserError: The id is outside the vocabulary.
+        """
+        if not 0 <= token < len(self._characters):
+            raise UserError(f"token ids must be below the vocabulary size {self.vocab_size}")
+        return self._characters[token].encode("utf-8", "surrogatepass")
+
+    def as_json(self) -> dict[str, Any]:
+        """The characters in id order."""
+        return {"characters": list(self._characters)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The tokenizer of these characters.
+
+        Raises:
+            ValueError: They are not distinct characters in order.
+        """
+        characters = record.get("characters")
+        if (
+            not isinstance(characters, list)
+            or not characters
+            or not all(
+                isinstance(c, str) and len(c) == 1 and not _is_surrogate(c) for c in characters
+            )
+            or characters != sorted(set(characters))
+        ):
+            raise ValueError("its characters are not distinct and in order")
+        return cls.from_vocabulary(characters)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -168,20 +348,15 @@ def load_tokenizer(path: Path) -> Tokenizer:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
-    kind = record.get("type") if isinstance(record, dict) else None
-    characters = record.get("characters") if isinstance(record, dict) else None
-    if kind != "char":
+    name = record.get("type") if isinstance(record, dict) else None
+    if not isinstance(name, str) or name not in TOKENIZERS:
         raise UserError(
-            f"{path} holds a tokenizer of unknown type {kind!r}; update shakespeare-tui"
+            f"{path} holds a tokenizer of unknown type {name!r}; update shakespeare-tui"
         )
-    if (
-        not isinstance(characters, list)
-        or not characters
-        or not all(isinstance(c, str) and len(c) == 1 and not _is_surrogate(c) for c in characters)
-        or characters != sorted(set(characters))
-    ):
-        raise UserError(f"{path} is damaged: its characters are not distinct and in order")
-    return CharTokenizer.from_vocabulary(characters)
+    try:
+        return tokenizer_kind(name).from_json(record)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def _is_surrogate(character: str) -> bool:

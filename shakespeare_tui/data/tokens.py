@@ -1,4 +1,6 @@
-"""The encoded corpus on disk: written once, checked when it is opened, and read as a private copy.
+"""A corpus as token ids: its tokenizer, the ids on disk, and the split into two parts.
+
+The ids are written once, checked when they are opened, and read as a private copy.
 
 A name says what was encoded and what came of it: a file that was cut short or overwritten does not
 fit its digest and is made anew. A run reads its own copy, so that nothing that happens to the file
@@ -7,34 +9,191 @@ later reaches it; a memory-mapped file that is cut short would kill the process 
 
 import contextlib
 import hashlib
+import itertools
 import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
+from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource
+from shakespeare_tui.data.tokenizer_kinds import tokenizer_kind
 from shakespeare_tui.data.tokenizers import (
     TokenArray,
     Tokenizer,
-    UnknownCharacterError,
+    characters_begun,
     smallest_dtype,
 )
-from shakespeare_tui.errors import CancelledError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import atomic_writer
 
 Report = Callable[[int, int | None], None]
 Cancelled = Callable[[], bool]
+
+
+@dataclass
+class CorpusText:
+    """What reading a corpus tells of its text.
+
+    Attributes:
+        characters: How many there are.
+        is_one_character: Whether they are all the same.
+        beginning: The first piece.
+    """
+
+    characters: int = 0
+    is_one_character: bool = True
+    beginning: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the first piece is all of it."""
+        return self.characters == len(self.beginning)
+
+
+def fit_tokenizer(
+    kind: str,
+    corpus: str,
+    pieces: Iterable[str],
+    cancelled: Cancelled = never,
+    known: Tokenizer | None = None,
+) -> tuple[Tokenizer, CorpusText]:
+    """The tokenizer of a kind for a corpus, which is read once.
+
+    Args:
+        kind: As ``data.tokenizer`` has it.
+        corpus: What it is called.
+        pieces: Its text.
+        cancelled: Polled between pieces.
+        known: Taken as it is, in place of a new one.
+
+    Raises:
+        UserError: The corpus is empty or cannot be decoded.
+        CancelledError: ``cancelled`` became true.
+    """
+    found = CorpusText()
+
+    def read() -> Iterator[str]:
+        for text in pieces:
+            if cancelled():
+                raise CancelledError("reading the corpus was cancelled")
+            if text:
+                found.beginning = found.beginning or text
+                is_same = not text.strip(found.beginning[0])
+                found.is_one_character = found.is_one_character and is_same
+                found.characters += len(text)
+                yield text
+
+    counted = read()
+    first = next(counted, None)
+    if first is None:
+        raise UserError(f"{corpus} is empty; a corpus needs text to learn from")
+    tokenizer = known or tokenizer_kind(kind).from_corpus(itertools.chain([first], counted))
+    for _ in counted:  # what the tokenizer had no need to read counts, too
+        pass
+    return tokenizer, found
+
+
+def split_point(length: int, val_fraction: float) -> int:
+    """Where the validation part of ``length`` characters begins: all that comes last, in order."""
+    return int((1 - val_fraction) * length)
+
+
+def check_length(train: int, validation: int, seq_len: int) -> None:
+    """Refuse a corpus that leaves too little on either side of the split.
+
+    Args:
+        train: Tokens before the split.
+        validation: Tokens behind it.
+        seq_len: Window length.
+
+    Raises:
+        UserError: The training part holds no window with its target or too little for the n-gram
+            baselines, or the validation part not two tokens.
+    """
+    least = max(seq_len + 1, HIGHEST_BASELINE_ORDER)
+    if train >= least and validation >= 2:
+        return
+    found = (
+        f"the corpus is too short: {train + validation:,} tokens split into {train:,} for "
+        f"training and {validation:,} for validation, but"
+    )
+    if train >= seq_len + 1 and validation >= 2:
+        raise UserError(f"{found} its n-gram baselines need {least} to train on; use a longer text")
+    raise UserError(
+        f"{found} a window of {seq_len} needs at least {least:,} and 2; use a longer text or a "
+        "smaller model.max_seq_len"
+    )
+
+
+def check_variety(is_one_character: bool) -> None:
+    """Refuse a corpus in which every next character is certain.
+
+    Raises:
+        UserError: It has one character only.
+    """
+    if is_one_character:
+        raise UserError(
+            "the corpus is one character repeated: every next character is certain and there is "
+            "nothing to learn; choose a text with at least two different characters"
+        )
+
+
+def split_tokens(
+    tokens: TokenArray, val_fraction: float, seq_len: int, tokenizer: Tokenizer | None = None
+) -> tuple[TokenArray, TokenArray]:
+    """Split in time order, without shuffling, where the text is split.
+
+    The text of the parts is the same whatever the tokenizer, so that losses per byte compare; a
+    token across the split belongs to the validation part.
+
+    Args:
+        tokens: Ids, shape [n].
+        val_fraction: Share of the text's end kept for validation.
+        seq_len: Window length; the training part must hold one window and its shifted target.
+        tokenizer: Whose tokens they are; None counts each as a character.
+
+    Returns:
+        The training and validation parts, both views.
+
+    Raises:
+        UserError: A part is too short.
+    """
+    begun = None if tokenizer is None else characters_begun(tokenizer)
+    if begun is None or (begun == 1).all():
+        boundary = split_point(len(tokens), val_fraction)
+    else:
+        boundary = _token_boundary(tokens, begun, val_fraction)
+    check_length(boundary, len(tokens) - boundary, seq_len)
+    return tokens[:boundary], tokens[boundary:]
+
+
+def _token_boundary(tokens: TokenArray, begun: npt.NDArray[np.int64], val_fraction: float) -> int:
+    """The first token in which a character behind the text's split begins."""
+    starts = range(0, len(tokens), _TOKENS_A_COUNT)
+    pieces = [int(begun[tokens[start : start + _TOKENS_A_COUNT]].sum()) for start in starts]
+    left = split_point(sum(pieces), val_fraction)
+    for start, characters in zip(starts, pieces, strict=True):
+        if characters > left:
+            ends = np.cumsum(begun[tokens[start : start + _TOKENS_A_COUNT]])
+            return start + int(np.searchsorted(ends, left, side="right"))
+        left -= characters
+    return len(tokens)
+
 
 MOST_BYTES = 2_000_000_000
 """What the cache grows to; the corpora that were not used for longest go first."""
 
 _MOST_BYTES_IN_MEMORY = 64_000_000
 _CHUNK_BYTES = 4_000_000
+_TOKENS_A_COUNT = 1 << 22
 _DIGITS = 32
 # Whoever still writes has written within this time.
 _ORPHAN_SECONDS = 3600.0
@@ -137,21 +296,23 @@ def _encode(
 ) -> Path:
     """Write the ids of a corpus; returns where."""
     digest = hashlib.sha256()
-    characters = done_bytes = 0
-    # A name of its own, since another process may encode the same corpus at the same time.
-    unnamed = cache / f".{identity}.{uuid.uuid4().hex}"
-    with atomic_writer(unnamed) as file:
+    done_bytes = 0
+
+    def pieces() -> Iterator[str]:
+        nonlocal done_bytes
         for text in source.iter_text():
             if cancelled():
                 raise CancelledError("encoding the corpus was cancelled")
-            try:
-                ids = tokenizer.encode_array(text).tobytes()
-            except UnknownCharacterError as error:
-                raise UnknownCharacterError(error.character, characters + error.position) from None
+            done_bytes += len(text.encode("utf-8", "surrogatepass"))
+            yield text
+
+    # A name of its own, since another process may encode the same corpus at the same time.
+    unnamed = cache / f".{identity}.{uuid.uuid4().hex}"
+    with atomic_writer(unnamed) as file:
+        for part in tokenizer.encode_stream(pieces()):
+            ids = part.tobytes()
             file.write(ids)
             digest.update(ids)
-            characters += len(text)
-            done_bytes += len(text.encode("utf-8", "surrogatepass"))
             if report:
                 report(done_bytes, source.size_bytes)
     return unnamed.replace(cache / f"{identity}-{digest.hexdigest()[:_DIGITS]}")

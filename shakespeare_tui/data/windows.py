@@ -1,95 +1,14 @@
-"""The split of a corpus, and the windows that training and evaluation cut out of it."""
+"""The windows that training and evaluation cut out of a split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
-from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokenizers import CharTokenizer, TokenArray
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import UserError
 
 IntArray = npt.NDArray[np.int64]
-
-
-def fit_char_tokenizer(
-    source: TextSource, cancelled: Callable[[], bool] = lambda: False
-) -> tuple[CharTokenizer, int]:
-    """Fit a character tokenizer on a corpus, streaming; also returns the count of characters.
-
-    Raises:
-        UserError: The corpus is empty or cannot be decoded.
-        CancelledError: ``cancelled``, polled between chunks, became true.
-    """
-    characters: set[str] = set()
-    count = 0
-    for text in source.iter_text():
-        if cancelled():
-            raise CancelledError("reading the corpus was cancelled")
-        characters.update(text)
-        count += len(text)
-    if not count:
-        raise UserError(f"{source.name} is empty; a corpus needs text to learn from")
-    return CharTokenizer.from_vocabulary(sorted(characters)), count
-
-
-def check_length(tokens: int, val_fraction: float, seq_len: int) -> None:
-    """Refuse a corpus that leaves too little on either side of the split.
-
-    Raises:
-        UserError: The training part holds no window with its target or too little for the n-gram
-            baselines, or the validation part not two tokens.
-    """
-    train = int((1 - val_fraction) * tokens)
-    least = max(seq_len + 1, HIGHEST_BASELINE_ORDER)
-    if train >= least and tokens - train >= 2:
-        return
-    found = (
-        f"the corpus is too short: {tokens:,} tokens split into {train:,} for training and "
-        f"{tokens - train:,} for validation, but"
-    )
-    if train >= seq_len + 1 and tokens - train >= 2:
-        raise UserError(f"{found} its n-gram baselines need {least} to train on; use a longer text")
-    raise UserError(
-        f"{found} a window of {seq_len} needs at least {least:,} and 2; use a longer text or a "
-        "smaller model.max_seq_len"
-    )
-
-
-def check_vocabulary(vocab_size: int) -> None:
-    """Refuse a corpus in which every next character is certain.
-
-    Raises:
-        UserError: It has one character only.
-    """
-    if vocab_size == 1:
-        raise UserError(
-            "the corpus is one character repeated: every next character is certain and there is "
-            "nothing to learn; choose a text with at least two different characters"
-        )
-
-
-def split_tokens(
-    tokens: TokenArray, val_fraction: float, seq_len: int
-) -> tuple[TokenArray, TokenArray]:
-    """Split in time order at ``int((1 - val_fraction) * n)`` without shuffling.
-
-    Args:
-        tokens: Ids, shape [n].
-        val_fraction: Share of the end kept for validation.
-        seq_len: Window length; the training part must hold one window and its shifted target.
-
-    Returns:
-        The training and validation parts, both views.
-
-    Raises:
-        UserError: A part is too short.
-    """
-    check_length(len(tokens), val_fraction, seq_len)
-    boundary = int((1 - val_fraction) * len(tokens))
-    return tokens[:boundary], tokens[boundary:]
 
 
 class TextDataset:

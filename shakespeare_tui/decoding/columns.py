@@ -4,19 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser, Stops
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
-from shakespeare_tui.decoding.decoder import Decoder, IntArray, Precision
-from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
-from shakespeare_tui.decoding.speculative import is_worth_drafting, write_from_drafts
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Recording, Strategy
 from shakespeare_tui.sampling.drawing import MOST_SEED
+
+# The model reads twelve tokens in the time of eight.
+_DRAFTED_TOKENS = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +45,14 @@ class Column:
                 raise UserError(f"beam={width} finds {width} texts; ask for {width} or fewer")
 
 
-@torch.inference_mode()
 def generate_columns(
-    model: Transformer,
+    decoder: Decoder,
     prompt: Sequence[int],
     columns: Sequence[Column],
     *,
     max_tokens: int,
     stop: Sequence[Sequence[int]] = (),
     cancelled: Callable[[], bool] = lambda: False,
-    precision: Precision = "auto",
-    use_cache: bool = True,
     recordings: Sequence[Recording] = (),
 ) -> Iterator[list[int]]:
     """Yield rows with one token of every stream, column by column and sample by sample.
@@ -66,20 +61,17 @@ def generate_columns(
     during a search, has ``WAITING``, and its tokens come in later rows. Both are negative.
 
     Args:
-        model: In evaluation mode.
+        decoder: Of one stream; has read nothing.
         prompt: Token ids that every stream continues; at least one.
         columns: The strategies.
         max_tokens: The most tokens of each stream.
         stop: Token sequences that end a stream; they are part of it.
         cancelled: Polled before each pass.
-        precision: Of the matrix products, as ``make_decoder`` has it.
-        use_cache: Remember what was read; without, every pass reads its window again, with the
-            same result.
         recordings: One a stream, in which is noted what each of its tokens was chosen from; or
             none. A search fills them at the end.
 
     Raises:
-        UserError: The prompt is empty, or the model's device lacks the precision.
+        UserError: The prompt is empty.
         CancelledError: ``cancelled`` became true.
     """
     if not prompt:
@@ -90,19 +82,11 @@ def generate_columns(
         _make_chooser(column, stops, recordings[start : start + column.samples])
         for column, start in zip(columns, starts, strict=False)
     ]
-    decoder = make_decoder(model, 1, precision=precision, use_cache=use_cache, cancelled=cancelled)
-    alone = choosers[0] if len(choosers) == 1 and choosers[0].rows == 1 else None
-    if (
-        precision == "auto"
-        and isinstance(decoder, FastDecoder)
-        and isinstance(alone, DrawingChooser)
-        and is_worth_drafting(model)
-    ):
-
-        def make_drafter() -> FastDecoder:
-            return FastDecoder(packed(model, "int8"), 1)
-
-        yield from write_from_drafts(decoder, make_drafter, prompt, alone, max_tokens, cancelled)
+    alone = choosers[0] if len(choosers) == 1 else None
+    if decoder.make_drafter and isinstance(alone, DrawingChooser) and alone.rows == 1:
+        yield from _write_from_drafts(
+            decoder, decoder.make_drafter, prompt, alone, max_tokens, cancelled
+        )
         return
     yield from _write(decoder, prompt, choosers, max_tokens, cancelled)
     yield from _left(choosers)
@@ -173,3 +157,54 @@ def _left(choosers: list[Chooser]) -> Iterator[list[int]]:
     left = [tokens for chooser in choosers for tokens in chooser.left()]
     for place in range(max(map(len, left))):
         yield [tokens[place] if place < len(tokens) else ENDED for tokens in left]
+
+
+def _write_from_drafts(
+    decoder: Decoder,
+    make_drafter: Callable[[], Drafter],
+    prompt: Sequence[int],
+    chooser: DrawingChooser,
+    max_tokens: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[list[int]]:
+    """Rows of one token; the drafter is made after the first, so that it is not waited for."""
+    length, last = len(prompt), len(prompt) + max_tokens
+    text = np.empty((1, last), np.int64)
+    text[:, :length] = prompt
+    reader = WindowReader(decoder)
+    drafter: Drafter | None = None
+    while length < last and not chooser.is_over:
+        count = 0
+        reader.forget_after(length - 1)
+        if length > len(prompt) and reader.unread(length) == 1:
+            drafter = drafter or make_drafter()
+            count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
+            drafter.follow(decoder)
+            for end in range(length, length + count):
+                text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
+        logits = reader.read_all(text[:, : length + count], count + 1)
+        for token in _checked(chooser, decoder, logits, text, length, cancelled):
+            length += 1
+            yield [token]
+
+
+def _checked(
+    chooser: DrawingChooser,
+    decoder: Decoder,
+    logits: FloatArray,
+    text: IntArray,
+    length: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[int]:
+    """Choose tokens by ``logits`` [1, T, V] into ``text`` from ``length`` on, while drafts hold."""
+    for place in range(logits.shape[1]):
+        if cancelled():
+            raise CancelledError("generation was stopped")
+        end = length + place
+        (token,) = chooser.choose(logits[:, place], text[:, :end], decoder, slice(1))
+        has_draft = place + 1 < logits.shape[1]
+        is_as_drafted = has_draft and token == text[0, end]
+        text[0, end] = token
+        yield token
+        if chooser.is_over or not is_as_drafted:
+            return

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision, check_room
+from shakespeare_tui.decoding.decoder import (
+    Decoder,
+    Drafter,
+    FloatArray,
+    IntArray,
+    Precision,
+    check_room,
+)
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.transformer import Block, Norm, Transformer
 
@@ -259,11 +266,12 @@ def _pack_layer(block: Block, config: ModelConfig, precision: Precision) -> Pack
     qkv_bias = None if qkv_bias is None else _arranged(qkv_bias, config)
     qk_weight = None
     if attention.q_norm is not None and attention.k_norm is not None:
-        width = config.d_model // config.n_heads
+        width = config.head_width
         # The queries' √D and the scores' 1 / √D cancel.
         both = torch.stack((attention.q_norm.weight, attention.k_norm.weight * math.sqrt(width)))
         both = both[:, _neighbours(width)] if config.positions == "rope" else both
-        qk_weight = both[:, None].contiguous().numpy()
+        heads = torch.tensor((config.n_heads, config.key_heads))
+        qk_weight = both.repeat_interleave(heads, dim=0).numpy()
     up_weight: Tensor = feedforward.up.weight
     up_bias: Tensor | None = feedforward.up.bias
     if feedforward.gate is not None:
@@ -299,13 +307,13 @@ def _centred(weight: Tensor, bias: Tensor | None, is_rms: bool) -> tuple[Tensor,
 
 
 def _arranged(rows: Tensor, config: ModelConfig) -> Tensor:
-    """Rows [3C, ...] of queries, keys and values with the scale and the order of ``pack``."""
-    width = config.d_model // config.n_heads
-    heads = rows.clone().view(3, config.n_heads, width, *rows.shape[1:])
+    """Rows [(H + 2K)D, ...] of queries, keys, values with the scale and the order of ``pack``."""
+    width, turned = config.head_width, config.n_heads + config.key_heads
+    heads = rows.clone().view(-1, width, *rows.shape[1:])
     if config.positions == "rope":
-        heads[:2] = heads[:2, :, _neighbours(width)]
+        heads[:turned] = heads[:turned, _neighbours(width)]
     if not config.qk_norm:
-        heads[0] /= math.sqrt(width)
+        heads[: config.n_heads] /= math.sqrt(width)
     return heads.view(rows.shape)
 
 
@@ -344,13 +352,14 @@ class _Space:
 
     def __init__(self, packed: PackedModel, streams: int, tokens: int) -> None:
         config = packed.config
-        rows, width, heads = streams * tokens, config.d_model, config.n_heads
+        rows, width = streams * tokens, config.d_model
+        heads, key_heads = config.n_heads, config.key_heads
         inner = config.feedforward_width
         self.stream = Buffer(rows, width)
         self.added = Buffer(rows, width)
         self.normed = Buffer(rows, width)
-        self.qkv = Buffer(rows, 3 * width)
-        self.mixed = Buffer(rows, width)
+        self.qkv = Buffer(rows, config.qkv_width)
+        self.mixed = Buffer(rows, config.attention_width)
         self.inner = Buffer(rows, inner)
         # SwiGLU's gate is beside what it lets through.
         self.gated = Buffer(rows, 2 * inner) if config.activation == "swiglu" else None
@@ -358,16 +367,25 @@ class _Space:
         self.root: FloatArray = np.empty((rows, 1), np.float32)
         self.squares = self.root[:, 0]
         self.by_place = self.stream.array.reshape(streams, tokens, width)
-        split = self.qkv.array.reshape(rows, 3, heads, -1)
-        # [R, 2, H, D]: queries and keys
-        self.queries_keys = split[:, :2]
-        # [B, T, 2H, D / 2], numbers in pairs
+        turned = heads + key_heads
+        split = self.qkv.array.reshape(rows, turned + key_heads, -1)
+        # [R, H + K, D]: queries and keys
+        self.queries_keys = split[:, :turned]
+        # Numbers in pairs: [B, T, H + K, D / 2]
         if packed.rotation is not None:
-            pairs = self.qkv.array.view(np.complex64)[:, :width]
-            self.pairs = pairs.reshape(streams, tokens, 2 * heads, -1)
-        # Of queries, keys and values in turn: B, H, T, D
-        ordered = split.reshape(streams, tokens, 3, heads, -1).transpose(2, 0, 3, 1, 4)
-        self.queries, self.keys_values = ordered[0], ordered[1:]
+            pairs = self.qkv.array.view(np.complex64)[:, : turned * config.head_width // 2]
+            self.pairs = pairs.reshape(streams, tokens, turned, -1)
+        by_place = split.reshape(streams, tokens, turned + key_heads, -1)
+        # Of shape [B, H, T, D]
+        self.queries = by_place[:, :, :heads].swapaxes(1, 2)
+        # Of shape [2, B, K, T, D]
+        keys_values = by_place[:, :, heads:].reshape(streams, tokens, 2, key_heads, -1)
+        self.keys_values = keys_values.transpose(2, 0, 3, 1, 4)
+        # Of one token, heads that share keys and values together: [B, K, H / K, D]
+        if tokens == 1:
+            group = (streams, key_heads, heads // key_heads, -1)
+            self.grouped = by_place[:, 0, :heads].reshape(group)
+            self.mixed_by_group = self.mixed.array.reshape(group)
         self.mixed_by_head = self.mixed.array.reshape(streams, tokens, heads, -1).swapaxes(1, 2)
 
 
@@ -377,20 +395,26 @@ class FastDecoder:
     Args:
         packed: The weights.
         streams: B.
+        make_drafter: As ``Decoder`` has it.
     """
 
-    def __init__(self, packed: PackedModel, streams: int) -> None:
+    def __init__(
+        self,
+        packed: PackedModel,
+        streams: int,
+        make_drafter: Callable[[], Drafter] | None = None,
+    ) -> None:
         config = packed.config
+        self.make_drafter = make_drafter
         self.vocab_size, self.context = packed.vocab_size, packed.context
         self._packed = packed
         self._length = 0
         self._epsilon = np.float32(config.norm_eps * config.d_model)
-        self._head_epsilon = np.float32(config.norm_eps * (config.d_model // config.n_heads))
-        head_width = config.d_model // config.n_heads
+        self._head_epsilon = np.float32(config.norm_eps * config.head_width)
         room = min(_FIRST_ROOM, self.context)
-        # [L, 2, B, H, S, D]: keys and values of each layer
+        # [L, 2, B, K, S, D]: keys and values of each layer
         self._cache: FloatArray = np.empty(
-            (config.n_layers, 2, streams, config.n_heads, room, head_width), np.float32
+            (config.n_layers, 2, streams, config.key_heads, room, config.head_width), np.float32
         )
         self._spaces: dict[tuple[int, int], _Space] = {}
         self._normed: FloatArray | None = None
@@ -413,6 +437,7 @@ class FastDecoder:
         hidden = self._normed * self._packed.last_scale
         return hidden if self._packed.last_shift is None else hidden + self._packed.last_shift
 
+    @torch.inference_mode()
     def read(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
         with _own_precision():
@@ -432,6 +457,7 @@ class FastDecoder:
         self._packed.head(last, logits)
         return logits.array
 
+    @torch.inference_mode()
     def read_all(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
         with _own_precision():
@@ -443,13 +469,10 @@ class FastDecoder:
         """Forget all but the first ``length`` tokens."""
         self._length = min(length, self._length)
 
-    def follow(self, other: "FastDecoder") -> None:
-        """Go on from what ``other``, of the same shape, has read: its keys and values are shared.
-
-        Until ``other`` reads on, or either makes room; what is read here beyond its tokens is
-        written over by it.
-        """
-        self._cache, self._length = other._cache, other._length
+    def follow(self, leader: Decoder) -> None:
+        """Go on from what ``leader``, of the same shape, has read; see ``Drafter``."""
+        assert isinstance(leader, FastDecoder)
+        self._cache, self._length = leader._cache, leader._length
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
@@ -493,7 +516,7 @@ class FastDecoder:
         start: int,
         end: int,
     ) -> None:
-        """Attention over ``cache`` [2, B, H, S, D] from the stream into ``added``."""
+        """Attention over ``cache`` [2, B, K, S, D] from the stream into ``added``."""
         self._normalise(space)
         layer.qkv(space.normed, space.qkv)
         if layer.qk_weight is not None:
@@ -513,15 +536,16 @@ class FastDecoder:
                 *(torch.from_numpy(part) for part in (space.queries, keys, values)),
                 attn_mask=mask,
                 scale=1.0,
+                enable_gqa=keys.shape[1] != space.queries.shape[1],
             ).numpy()
             layer.out(space.mixed, space.added)
             return
-        # [B, H, 1, D] times [B, H, D, S]
-        scores = np.matmul(space.queries, keys.swapaxes(2, 3))
+        # [B, K, H / K, D] times [B, K, D, S]
+        scores = np.matmul(space.grouped, keys.swapaxes(2, 3))
         scores -= np.maximum.reduce(scores, axis=3, keepdims=True)
         np.exp(scores, out=scores)
         sums = np.add.reduce(scores, axis=3, keepdims=True)
-        np.divide(np.matmul(scores, values), sums, out=space.mixed_by_head)
+        np.divide(np.matmul(scores, values), sums, out=space.mixed_by_group)
         layer.out(space.mixed, space.added)
 
     def _feed_forward(self, space: _Space, layer: PackedLayer) -> None:

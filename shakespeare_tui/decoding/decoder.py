@@ -1,5 +1,6 @@
 """What every decoder does: read tokens, remember them, and tell what may come next."""
 
+from collections.abc import Callable
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -19,10 +20,13 @@ class Decoder(Protocol):
     Attributes:
         vocab_size: V.
         context: How many tokens fit.
+        make_drafter: Makes a faster, less exact copy, of one stream, which drafts tokens for this
+            decoder to check many at once; None where that does not pay.
     """
 
     vocab_size: int
     context: int
+    make_drafter: Callable[[], "Drafter"] | None
 
     @property
     def streams(self) -> int:
@@ -55,6 +59,17 @@ class Decoder(Protocol):
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
+
+
+class Drafter(Decoder, Protocol):
+    """A decoder that drafts for another one, its leader."""
+
+    def follow(self, leader: Decoder) -> None:
+        """Go on from what ``leader`` has read: its keys and values are shared.
+
+        Until ``leader`` reads on, or either makes room; what is read here beyond its tokens is
+        written over by it.
+        """
 
 
 def check_room(length: int, context: int) -> None:

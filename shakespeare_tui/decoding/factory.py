@@ -5,10 +5,28 @@ from collections.abc import Callable
 import torch
 
 from shakespeare_tui.decoding.cpu_decoder import FastDecoder, can_pack, packed
-from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Precision
+from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Drafter, Precision
 from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.transformer import Transformer
+
+# Smaller models stay in the processor's cache, where reading them is no bound.
+_LEAST_BYTES = 12_000_000
+# The 8-bit kernel is slow without vectors, and takes whole blocks of outputs and inputs only.
+_FAST_INSTRUCTIONS = ("AVX2", "AVX512")
+_BLOCK = 32
+
+
+def is_worth_drafting(model: Transformer) -> bool:
+    """Whether a copy with 8-bit weights would be much faster than the model."""
+    shape = model.config
+    weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
+    return (
+        weights >= _LEAST_BYTES
+        and shape.d_model % _BLOCK == 0
+        and shape.feedforward_width % _BLOCK == 0
+        and torch.backends.cpu.get_cpu_capability() in _FAST_INSTRUCTIONS
+    )
 
 
 def make_decoder(
@@ -38,7 +56,10 @@ def make_decoder(
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     decoder: Decoder
     if can_pack(model):
-        decoder = FastDecoder(packed(model, precision, cancelled), streams)
+        make_drafter: Callable[[], Drafter] | None = None
+        if precision == "auto" and streams == 1 and is_worth_drafting(model):
+            make_drafter = lambda: FastDecoder(packed(model, "int8"), 1)  # noqa: E731
+        decoder = FastDecoder(packed(model, precision, cancelled), streams, make_drafter)
     elif precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")

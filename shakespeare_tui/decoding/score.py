@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding import window_start
+from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.transformer import Block, Transformer
 
@@ -207,8 +207,9 @@ def attention_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _R
     for layer, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         query, key, _ = block.attention.project(block.attention_norm(x), rotary)
-        # [1, H, T, D] -> [H, D] of the last place, [H, T, D]
-        scores = torch.einsum("hd,htd->ht", query[0, :, -1].float(), key[0].float())
+        # [1, H, T, D] -> [H, D] of the last place; [1, K, T, D] -> [H, T, D]
+        keys = key[0].repeat_interleave(query.size(1) // key.size(1), dim=0)
+        scores = torch.einsum("hd,htd->ht", query[0, :, -1].float(), keys.float())
         weights[layer, :, start:] = (scores / query.size(-1) ** 0.5).softmax(-1).cpu().numpy()
         x = block(x, rotary, None)
     return weights

@@ -1,10 +1,12 @@
 """Decoders that run the model as it is, on any device."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray
 from shakespeare_tui.models.transformer import Transformer
 
 
@@ -20,6 +22,7 @@ class PlainDecoder:
     def __init__(self, model: Transformer, streams: int, dtype: torch.dtype | None = None) -> None:
         self.vocab_size = model.vocab_size
         self.context = model.context
+        self.make_drafter: Callable[[], Drafter] | None = None
         self._model = model
         self._dtype = dtype
         self._cache = model.make_cache(streams)
@@ -81,6 +84,7 @@ class RereadingDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self.vocab_size, self.context = decoder.vocab_size, decoder.context
+        self.make_drafter: Callable[[], Drafter] | None = None
         self._decoder = decoder
         self._tokens = np.empty((decoder.streams, 0), np.int64)
         self._last_read = 0

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from shakespeare_tui.data.inspect.speeches import speaker_names
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.data.source import TextSource, locate_corpus
+from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.files import atomic_folder, parse_json, read_bounded
 from shakespeare_tui.measures.copies import Encoded, suffix_array
@@ -323,7 +324,7 @@ def _training_split(
         if kept < max_characters:
             pieces.append(text[: max_characters - kept])
             kept += len(pieces[-1])
-    train = int((1 - val_fraction) * characters)
+    train = split_point(characters, val_fraction)
     if not train:
         raise UserError(f"{source.name} has no training split; use a longer text")
     return "".join(pieces)[:train], train

@@ -11,9 +11,11 @@ def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
     width, inner, layers = model.d_model, model.feedforward_width, model.n_layers
     bias = int(model.bias)
     norm = width * (1 + (bias if model.norm == "layernorm" else 0))
-    attention = 4 * width * width + bias * 4 * width
+    attention = width * (model.qkv_width + model.attention_width)
+    attention += model.qkv_width * (model.bias or model.attention_bias != "none")
+    attention += width * (model.bias or model.attention_bias == "all")
     if model.qk_norm:
-        attention += 2 * (width // model.n_heads)
+        attention += 2 * model.head_width
     matrices = 3 if model.activation == "swiglu" else 2
     feedforward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
     return {

@@ -1,17 +1,20 @@
 """A decoder-only transformer that reads top to bottom.
 
-One parameterisation covers two published ones exactly: learned positions + LayerNorm + GELU +
-biases + tied weights is GPT-2 (Radford et al. 2019); rotary positions + RMSNorm + SwiGLU + QK-norm
-is Qwen3 (arXiv:2505.09388). Shapes: B batch, T tokens, C d_model, H heads, D head width,
+One parameterisation covers three published ones exactly: learned positions + LayerNorm + GELU +
+biases + tied weights is GPT-2 (Radford et al. 2019); rotary positions + RMSNorm + SwiGLU + fewer
+heads of keys and values is Llama (arXiv:2407.21783), and with QK-norm Qwen3 (arXiv:2505.09388).
+Shapes: B batch, T tokens, C d_model, H heads of queries, K of keys and values, D head width,
 F feed-forward width, V vocabulary, S cached tokens.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
@@ -131,14 +134,13 @@ class KVCache:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        head_width = config.d_model // config.n_heads
-        shape = (config.n_layers, batch_size, config.n_heads, context, head_width)
+        shape = (config.n_layers, batch_size, config.key_heads, context, config.head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one layer's [B, H, T, D] keys and values; return all, [B, H, S + T, D]."""
+        """Append one layer's [B, K, T, D] keys and values; return all, [B, K, S + T, D]."""
         end = self.length + key.size(2)
         self.keys[layer, :, :, self.length : end] = key
         self.values[layer, :, :, self.length : end] = value
@@ -168,9 +170,16 @@ def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
     The two halves of a head form the pairs that rotate, as in GPT-NeoX and Qwen3.
     """
-    half = config.d_model // config.n_heads // 2
+    half = config.head_width // 2
     exponents = torch.arange(half, dtype=torch.float64) / half
     frequencies = config.rope_theta**-exponents
+    stretched: Tensor | float = 1.0
+    if config.rope_base_context is not None:
+        # Llama 3.1: waves that fit the original context four times stay, those longer than it are
+        # stretched, and those between in part.
+        turns = config.rope_base_context * frequencies / (2 * math.pi)
+        stretched = 1 - ((turns - 1) / 3).clamp(0, 1)
+    frequencies = frequencies * (1 - stretched + stretched / config.rope_factor)
     angles = torch.arange(config.max_seq_len, dtype=torch.float64)[:, None] * frequencies
     # Signs folded into the sines: x * cos + swapped(x) * sin is the whole rotation.
     cosines = torch.cat((angles.cos(), angles.cos()), dim=1).float()
@@ -194,40 +203,45 @@ def is_autocast(x: Tensor) -> bool:
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention with optional QK-norm (arXiv:2302.05442)."""
+    """Causal multi-head self-attention with optional QK-norm (arXiv:2302.05442).
+
+    Groups of heads may share keys and values (arXiv:2305.13245).
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        width = config.d_model
         self.layer = layer
-        self.n_heads = config.n_heads
+        # Of queries, keys and values.
+        self.heads = (config.n_heads, config.key_heads, config.key_heads)
         self.dropout = config.dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=config.bias)
-        self.out = nn.Linear(width, width, bias=config.bias)
-        head_width = width // config.n_heads
+        has_bias = config.bias or config.attention_bias != "none"
+        self.qkv = nn.Linear(config.d_model, config.qkv_width, bias=has_bias)
+        has_bias = config.bias or config.attention_bias == "all"
+        self.out = nn.Linear(config.attention_width, config.d_model, bias=has_bias)
         self.q_norm = self.k_norm = None
         if config.qk_norm:
-            self.q_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
-            self.k_norm = Norm(head_width, "rmsnorm", config.norm_eps, bias=False)
+            self.q_norm = Norm(config.head_width, "rmsnorm", config.norm_eps, bias=False)
+            self.k_norm = Norm(config.head_width, "rmsnorm", config.norm_eps, bias=False)
 
     def project(
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of ``x`` [B, T, C], each [B, H, T, D], normed and rotated."""
-        # [B, T, 3C] -> three times [B, T, H, D]
-        query, key, value = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1).unbind(2)
+        """Queries [B, H, T, D], keys and values [B, K, T, D] of ``x`` [B, T, C]."""
+        # [B, T, (H + 2K)D] -> [B, T, H, D] and twice [B, T, K, D]
+        split = self.qkv(x).view(*x.shape[:2], sum(self.heads), -1).split(self.heads, dim=2)
+        query, key, value = split
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
         if rotary is not None:
             query, key = rotate(query, *rotary), rotate(key, *rotary)
-        # [B, T, H, D] -> [B, H, T, D]
+        # [B, T, H, D] -> [B, H, T, D], and keys and values alike
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: KVCache | None
     ) -> Tensor:
         """Mix ``x`` of shape [B, T, C] over the tokens before; shape unchanged."""
-        batch, tokens, width = x.shape
+        batch, tokens, _ = x.shape
         query, key, value = self.project(x, rotary)
         mask = None
         if cache is not None:
@@ -246,9 +260,10 @@ class Attention(nn.Module):
                 attn_mask=mask,
                 dropout_p=self.dropout if self.training else 0.0,
                 is_causal=mask is None and tokens > 1,
+                enable_gqa=query.size(1) != key.size(1),
             )
-        # [B, H, T, D] -> [B, T, C]
-        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        # [B, H, T, D] -> [B, T, HD] -> [B, T, C]
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))
         return result
 
 
@@ -444,6 +459,34 @@ class Transformer(nn.Module):
         """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
         # [B, T, V] -> [B·T, V]
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def sum_losses(self, batches: Iterable[NDArray[np.int64]]) -> tuple[float, int]:
+        """Cross-entropy in nats, and how many tokens had the highest probability, over all.
+
+        Without dropout; the mode is left as it was.
+
+        Args:
+            batches: Windows of inputs and targets in one, each [B, T + 1].
+        """
+        device = self.embedding.weight.device
+        was_training = self.training
+        self.eval()
+        # Sums stay on the device: one read at the end.
+        loss_type = torch.float64 if device.type != "mps" else torch.float32
+        loss_sum = torch.zeros((), dtype=loss_type, device=device)
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        try:
+            for batch in batches:
+                window = torch.from_numpy(batch).to(device)
+                # [B, T, V] -> [B·T, V]
+                logits = self(window[:, :-1]).flatten(0, 1).float()
+                targets = window[:, 1:].flatten()
+                loss_sum += F.cross_entropy(logits, targets, reduction="sum")
+                correct += (logits.argmax(-1) == targets).sum()
+        finally:
+            self.train(was_training)
+        return float(loss_sum), int(correct)
 
     def make_cache(self, batch_size: int) -> KVCache:
         """An empty cache for ``batch_size`` streams, on the model's device and in its type."""

@@ -56,17 +56,14 @@ class RunFigures:
 def run_figures(history: RunHistory) -> RunFigures:
     """The figures of a run as far as its events have come."""
     last, evaluation = history.last, history.last_evaluation
-    training = _section(history, "training")
-    minutes, max_steps = as_number(training.get("minutes")), as_number(training.get("max_steps"))
+    minutes, total_steps = history.planned_minutes, history.planned_steps
     elapsed = (last.elapsed_seconds or 0.0) if last else 0.0
-    total_steps: int | None = None
     share: float | None = None
     seconds_left: float | None = None
     if minutes is not None:
-        budget = 60 * (minutes + history.extra_minutes)
+        budget = 60 * minutes
         share, seconds_left = elapsed / budget, budget - elapsed
-    elif max_steps is not None:
-        total_steps = max(int(max_steps) + history.extra_steps, history.last_step)
+    elif total_steps is not None:
         share = history.last_step / total_steps if total_steps else None
         pace = _seconds_a_step(history)
         if pace is not None:

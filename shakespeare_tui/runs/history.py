@@ -428,6 +428,24 @@ class RunHistory:
         return self.last.step if self.last else 0
 
     @property
+    def planned_steps(self) -> int | None:
+        """The run's length with what commands added; None under a time budget, or not known."""
+        max_steps = self._training_setting("max_steps")
+        if max_steps is None or self.planned_minutes is not None:
+            return None
+        return max(int(max_steps) + self.extra_steps, self.last_step)
+
+    @property
+    def planned_minutes(self) -> float | None:
+        """The run's time budget with what commands added; None where there is none."""
+        minutes = self._training_setting("minutes")
+        return None if minutes is None else minutes + self.extra_minutes
+
+    def _training_setting(self, name: str) -> float | None:
+        training = self.config.get("training")
+        return as_number(training.get(name)) if isinstance(training, dict) else None
+
+    @property
     def best(self) -> Best | None:
         """The step with the lowest validation loss of those that compare; see ``best_of``."""
         if self._best is None or self._best[0] != self.revision:

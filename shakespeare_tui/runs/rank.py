@@ -10,25 +10,25 @@ from shakespeare_tui.runs.losses import Loss, difference, rank_by_loss
 
 
 @dataclass(frozen=True)
-class Standing:
+class Rank:
     """Where a run stands among the runs on its corpus, each by its best checkpoint.
 
     Attributes:
-        rank: 1 is the lowest loss.
+        place: 1 is the lowest loss.
         runs: How many compare: same corpus, same protocol.
         best_name: The run with the lowest loss.
         best_loss: Its loss.
         left_out: How many other runs on the corpus were measured otherwise.
     """
 
-    rank: int
+    place: int
     runs: int
     best_name: str
     best_loss: Loss
     left_out: int = 0
 
 
-def standing_of(run: RunFolder, root: Path) -> Standing | None:
+def rank_of(run: RunFolder, root: Path) -> Rank | None:
     """Compare a run with all below ``root``; None where it was not evaluated."""
     mine = _result(run)
     if mine is None:
@@ -45,8 +45,8 @@ def standing_of(run: RunFolder, root: Path) -> Standing | None:
         return None
     best = ranking.ranked[0]
     lower = [name for name in ranking.ranked if (difference(results[name], mine[1]) or 0) < 0]
-    return Standing(
-        rank=1 if best == run.name else 1 + len(lower),
+    return Rank(
+        place=1 if best == run.name else 1 + len(lower),
         runs=len(ranking.ranked),
         best_name=best,
         best_loss=results[best][0],

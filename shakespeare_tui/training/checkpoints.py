@@ -1,32 +1,28 @@
-"""Save and load weights and training state: safetensors and JSON, no pickle anywhere."""
+"""Checkpoints on disk: safetensors and JSON, no pickle anywhere, and NumPy arrays in memory."""
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
-import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 
 from shakespeare_tui.config.schema import CheckpointConfig, Config, ModelConfig
 from shakespeare_tui.data.tokenizers import Tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_folder, file_sha256, open_regular, write_json_atomically
-from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import (
     STATE,
     WEIGHTS,
@@ -37,9 +33,13 @@ from shakespeare_tui.runs.folder import (
     best_step,
     rank_checkpoints,
 )
-from shakespeare_tui.training.device import PRECISIONS, free_memory
-from shakespeare_tui.training.muon import Muon
-from shakespeare_tui.training.torch_state import SGDW, Learner
+from shakespeare_tui.training.train_state import (
+    PRECISIONS,
+    Arithmetic,
+    Arrays,
+    StateArrays,
+    TrainState,
+)
 
 _FREE_TRAINING = {
     # The length: lengthening a run on purpose stretches what is left of its schedule.
@@ -68,7 +68,7 @@ class Fingerprint:
         embedding_scale: Of the model.
         device: Its type.
         threads: Of matrix products on the CPU; another number rounds otherwise.
-        torch: Its version.
+        torch: The library's version.
         processor: Its vector instructions; others round otherwise.
     """
 
@@ -86,7 +86,11 @@ class Fingerprint:
 
 
 def fingerprint_of(
-    config: Config, info: RunInfo, corpus_sha256: str, tokenizer: Tokenizer, device: str
+    config: Config,
+    info: RunInfo,
+    corpus_sha256: str,
+    tokenizer: Tokenizer,
+    arithmetic: Arithmetic,
 ) -> Fingerprint:
     """The fingerprint of a run as it would be trained by this process."""
     return Fingerprint(
@@ -95,10 +99,10 @@ def fingerprint_of(
         tokenizer_sha256=tokenizer.fingerprint,
         format=info.format,
         embedding_scale=info.embedding_scale,
-        device=device,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        device=arithmetic.device,
+        threads=arithmetic.threads,
+        torch=arithmetic.library,
+        processor=arithmetic.processor,
     )
 
 
@@ -148,23 +152,23 @@ def rounding_differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
         yield f"torch is {now.torch}, was {then.torch}"
 
 
-_SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
-    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.SGD: {"momentum_buffer"},
-    SGDW: {"momentum_buffer"},
-    Muon: {"momentum"},
+_WEIGHT_TYPES = (np.float32, np.float64, np.float16)
+# Of safetensors' types, those that NumPy has; bfloat16 is widened.
+_ARRAY_TYPES = {
+    "BOOL",
+    "F16",
+    "F32",
+    "F64",
+    "C64",
+    *(f"{s}{n}" for s in "IU" for n in (8, 16, 32, 64)),
 }
-
-
-_WEIGHT_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 Count = Annotated[int, Field(ge=0, lt=2**40)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 @dataclass
 class Progress:
-    """Where a run stands: everything besides tensors that an exact resume needs.
+    """Where a run stands: everything besides arrays that an exact resume needs.
 
     Attributes:
         step: Optimiser steps done.
@@ -218,23 +222,19 @@ class SavedState:
 
     Attributes:
         checkpoint: Where they are from.
-        weights: What generates: the averaged weights where such are kept.
-        tensors: Optimiser state, generators, and the raw weights beside averaged ones.
+        arrays: Weights, optimiser state and generators.
         progress: Where the run stood.
-        ema_updates: Updates that the averaged weights had seen.
         fingerprint: What its steps depended on; older checkpoints do not tell it.
     """
 
     checkpoint: Checkpoint
-    weights: dict[str, Tensor]
-    tensors: dict[str, Tensor]
+    arrays: StateArrays
     progress: Progress
-    ema_updates: int
     fingerprint: Fingerprint | None
 
 
 def save_checkpoint(
-    run: RunFolder, learner: Learner, progress: Progress, fingerprint: Fingerprint
+    run: RunFolder, state: TrainState, progress: Progress, fingerprint: Fingerprint
 ) -> Checkpoint:
     """Write a checkpoint of the current step; nothing is visible until all of it is on disk.
 
@@ -244,17 +244,16 @@ def save_checkpoint(
     folder = run.checkpoint_folder(progress.step)
     is_fresh = progress.evaluated_step == progress.step
     aside: Path | None = None
-    # Before the averaged weights take the place of those that training goes on from.
-    state = _state_tensors(learner)
+    arrays = state.arrays()
     metadata = {
         "progress": json.dumps(asdict(progress)),
-        "ema_updates": str(learner.ema_updates),
+        "ema_updates": str(arrays.ema_updates),
         "fingerprint": json.dumps(asdict(fingerprint)),
     }
-    with atomic_folder(folder) as temporary, learner.averaged() as averaged:
+    with atomic_folder(folder) as temporary:
         weights_path, state_path = temporary / WEIGHTS, temporary / STATE
-        _save_tensors(weights_path, dict(averaged.named_parameters()))
-        _save_tensors(state_path, state, metadata)
+        _save_arrays(weights_path, arrays.weights)
+        _save_arrays(state_path, arrays.rest, metadata)
         info = CheckpointInfo(
             step=progress.step,
             val_loss=progress.val_loss if is_fresh else None,
@@ -274,49 +273,35 @@ def save_checkpoint(
     return Checkpoint(run, folder, info)
 
 
-def _save_tensors(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     try:
-        save_file(on_cpu, path, metadata)
+        save_file(arrays, path, metadata)
     except SafetensorError as error:
         # The library wraps the system's errors; callers treat them alike.
         raise OSError(str(error)) from error
 
 
-def _state_tensors(learner: Learner) -> dict[str, Tensor]:
-    tensors = generator_states(generators_of(learner.device))
-    names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
-    for index, optimizer in enumerate(learner.optimizers):
-        for parameter, state in optimizer.state.items():
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{names[id(parameter)]}.{key}"] = value
-    if learner.ema:
-        # weights.safetensors then holds the average; training goes on from these.
-        for name, parameter in learner.model.named_parameters():
-            tensors[f"raw.{name}"] = parameter.detach()
-    return tensors
-
-
-def read_tensors(
-    path: Path, cancelled: Callable[[], bool] = never
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; its format cannot carry code.
+def read_arrays(path: Path, cancelled: Callable[[], bool] = never) -> tuple[Arrays, dict[str, str]]:
+    """Arrays and metadata of a safetensors file; its format cannot carry code.
 
     Raises:
         UserError: The file is missing, cut short or not of this format.
-        CancelledError: ``cancelled``, polled between tensors, became true.
+        CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    tensors = {}
+    arrays = {}
     try:
         # The library would wait for a FIFO.
-        with open_regular(path), safe_open(path, framework="pt", device="cpu") as file:
+        with open_regular(path) as raw, safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118
                 check_cancelled(cancelled, "loading")
-                tensors[name] = file.get_tensor(name)
-            return tensors, file.metadata() or {}
+                kind = file.get_slice(name).get_dtype()
+                if kind == "BF16":
+                    arrays[name] = _read_bfloat16(raw, name)
+                elif kind in _ARRAY_TYPES:
+                    arrays[name] = file.get_tensor(name)
+                else:
+                    raise ValueError(f"{name} is of the type {kind}")
+            return arrays, file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path} is missing; use another checkpoint of the run") from None
     except (SafetensorError, OSError, ValueError) as error:
@@ -324,6 +309,17 @@ def read_tensors(
         raise UserError(
             f"{path} is damaged or not a checkpoint ({reason}); use another checkpoint of the run"
         ) from None
+
+
+def _read_bfloat16(file: BinaryIO, name: str) -> NDArray[np.float32]:
+    """One array of a sound safetensors file, as float32: each number is its upper half."""
+    file.seek(0)
+    header_bytes = int.from_bytes(file.read(8), "little")
+    entry = json.loads(file.read(header_bytes))[name]
+    begin, end = entry["data_offsets"]
+    file.seek(8 + header_bytes + begin)
+    halves = np.frombuffer(file.read(end - begin), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 @contextlib.contextmanager
@@ -351,76 +347,41 @@ def _verified(
                 )
 
 
-def load_model(
-    checkpoint: Checkpoint, device: torch.device, cancelled: Callable[[], bool] = never
-) -> tuple[Transformer, Tokenizer]:
-    """The model of a checkpoint, in evaluation mode, with its tokenizer.
-
-    Raises:
-        UserError: The checkpoint is damaged, foreign, does not fit its config or not into memory.
-        CancelledError: ``cancelled``, polled between tensors, became true.
-    """
-    config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
-    check_room(checkpoint, device, free_memory(device))
-    tensors, _ = read_tensors(checkpoint.weights_path, cancelled)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
-        check_size(checkpoint, tensors, config.model, tokenizer.vocab_size)
-        model = Transformer(
-            config.model,
-            tokenizer.vocab_size,
-            context=config.seq_len,
-            embedding_scale=checkpoint.run.info().embedding_scale,
-            cancelled=cancelled,
-        )
-        load_weights(model, tensors, str(checkpoint.weights_path), cancelled)
-    return model.to(device).eval(), tokenizer
-
-
-def check_room(checkpoint: Checkpoint, device: torch.device, available: int | None) -> None:
-    """Refuse weights that do not fit into memory, before any of it is taken.
-
-    Args:
-        checkpoint: What would be loaded.
-        device: Where to.
-        available: Bytes that are free there, where that is known.
-
-    Raises:
-        UserError: They do not fit.
-    """
-    path = checkpoint.weights_path
-    size = path.stat().st_size if path.is_file() else 0
-    # As they are read, in the model, and on the CPU rearranged for decoding.
-    needed = (3 if device.type == "cpu" else 1) * size
-    if available is not None and needed > available:
-        raise UserError(
-            f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
-            f"{format_bytes(available)} are free; end other programs, or take a smaller model"
-        )
-
-
-def read_weights(
+@contextlib.contextmanager
+def reading_weights(
     checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
-) -> dict[str, Tensor]:
+) -> Iterator[Arrays]:
+    """A checkpoint's weights by name, as they were saved; their digest is compared meanwhile.
+
+    Raises:
+        UserError: They are missing or damaged; that comes before what the block says of them.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    arrays, _ = read_arrays(checkpoint.weights_path, cancelled)
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
+        yield arrays
+
+
+def read_weights(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> Arrays:
     """A checkpoint's weights by name, as they were saved.
 
     Raises:
         UserError: They are missing or damaged.
-        CancelledError: ``cancelled``, polled between tensors, became true.
+        CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    tensors, _ = read_tensors(checkpoint.weights_path, cancelled)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
-        return tensors
+    with reading_weights(checkpoint, cancelled) as weights:
+        return weights
 
 
 def check_size(
-    checkpoint: Checkpoint, tensors: dict[str, Tensor], model: ModelConfig, vocab_size: int
+    checkpoint: Checkpoint, weights: Arrays, model: ModelConfig, vocab_size: int
 ) -> None:
     """Compare weights with a config by arithmetic: a hostile config must not make us allocate.
 
     Raises:
         UserError: There are more or fewer parameters than the config asks for.
     """
-    stored = sum(tensor.numel() for tensor in tensors.values())
+    stored = sum(array.size for array in weights.values())
     expected = count_parameters(model, vocab_size)
     if stored != expected:
         raise UserError(
@@ -429,52 +390,39 @@ def check_size(
         )
 
 
-def load_weights(
-    model: Transformer,
-    tensors: dict[str, Tensor],
+def check_weights(
+    weights: Arrays,
+    shapes: Mapping[str, tuple[int, ...]],
     origin: str,
     cancelled: Callable[[], bool] = never,
 ) -> None:
-    """Copy weights into a model by name.
+    """Compare weights with the model that they are for.
 
     Raises:
         UserError: Names, shapes or types do not fit, or a weight is not finite; ``origin`` says
-            where the tensors are from.
-        CancelledError: ``cancelled``, polled between tensors, became true.
+            where they are from.
+        CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    parameters = dict(model.named_parameters())
-    _check_fit(tensors, parameters, origin)
-    _check_finite(tensors, origin, cancelled)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            check_cancelled(cancelled, "loading")
-            parameter.copy_(tensors[name])
-
-
-def _check_finite(
-    tensors: dict[str, Tensor], origin: str, cancelled: Callable[[], bool] = never
-) -> None:
-    for name, tensor in tensors.items():
-        check_cancelled(cancelled, "loading")
-        # The sum costs a hundredth of looking at each; only an overflow makes it cry wolf.
-        if not math.isfinite(tensor.sum().item()) and not tensor.isfinite().all():
-            raise UserError(
-                f"{origin} holds weights that are NaN or infinite ({name}): training had diverged; "
-                "use another checkpoint of the run"
-            )
-
-
-def _check_fit(found: dict[str, Tensor], wanted: dict[str, Any], origin: str) -> None:
-    missing, foreign = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    missing, foreign = shapes.keys() - weights.keys(), weights.keys() - shapes.keys()
     if missing or foreign:
         name = min(missing or foreign)
         what = "lacks" if missing else "has an unknown"
         raise UserError(f"{origin} does not fit its config: it {what} tensor {name!r}")
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape or tensor.dtype not in _WEIGHT_TYPES:
+    for name, array in weights.items():
+        if array.shape != shapes[name] or array.dtype not in _WEIGHT_TYPES:
             raise UserError(
-                f"{origin} does not fit its config: {name} is {list(tensor.shape)} "
-                f"{tensor.dtype}, needed is {list(wanted[name].shape)}"
+                f"{origin} does not fit its config: {name} is {list(array.shape)} "
+                f"{array.dtype}, needed is {list(shapes[name])}"
+            )
+    for name, array in weights.items():
+        check_cancelled(cancelled, "loading")
+        with np.errstate(all="ignore"):
+            total = float(array.sum())
+        # The sum costs a fraction of looking at each; only an overflow makes it cry wolf.
+        if not math.isfinite(total) and not np.isfinite(array).all():
+            raise UserError(
+                f"{origin} holds weights that are NaN or infinite ({name}): training had diverged; "
+                "use another checkpoint of the run"
             )
 
 
@@ -483,10 +431,10 @@ def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) ->
 
     Raises:
         UserError: The checkpoint is damaged or foreign.
-        CancelledError: ``cancelled``, polled between tensors, became true.
+        CancelledError: ``cancelled``, polled between arrays, became true.
     """
     path = checkpoint.state_path
-    tensors, metadata = read_tensors(path, cancelled)
+    rest, metadata = read_arrays(path, cancelled)
     with _verified(path, checkpoint.info.state_sha256, cancelled):
         weights = read_weights(checkpoint, cancelled)
     try:
@@ -511,10 +459,8 @@ def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) ->
         raise _unreadable(path, f"an unknown precision {progress.precision!r}")
     return SavedState(
         checkpoint=checkpoint,
-        weights=weights,
-        tensors=tensors,
+        arrays=StateArrays(weights=weights, rest=rest, ema_updates=ema_updates),
         progress=progress,
-        ema_updates=ema_updates,
         fingerprint=fingerprint,
     )
 
@@ -525,112 +471,19 @@ def _unreadable(path: Path, reason: str) -> UserError:
     )
 
 
-def restore(saved: SavedState, learner: Learner, cancelled: Callable[[], bool] = never) -> Progress:
-    """Put a learner and the generators back exactly where a checkpoint was saved.
+def restore(
+    saved: SavedState, state: TrainState, cancelled: Callable[[], bool] = never
+) -> Progress:
+    """Put a state back exactly where a checkpoint was saved.
 
     Raises:
         UserError: The checkpoint does not fit, or holds weights that are not finite.
-        CancelledError: ``cancelled``, polled between tensors, became true.
+        CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    weights, state = saved.weights, saved.tensors
-    origin, weights_origin = str(saved.checkpoint.state_path), str(saved.checkpoint.weights_path)
-    raw = {n.removeprefix("raw."): t for n, t in state.items() if n.startswith("raw.")}
-    if bool(raw) != bool(learner.ema):
-        raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
-    load_weights(learner.model, raw or weights, weights_origin, cancelled)
-    if raw:
-        named = dict(learner.model.named_parameters())
-        _check_fit(weights, named, weights_origin)
-        _check_finite(weights, weights_origin)
-        for average, name in zip(learner.ema, named, strict=True):
-            average.copy_(weights[name])
-        learner.ema_updates = saved.ema_updates
-    _restore_optimizers(state, learner, origin)
-    _restore_generators(state, learner, origin)
-    learner.precision = PRECISIONS[saved.progress.precision]
+    state.load(saved.arrays, saved.checkpoint, cancelled)
+    state.precision = saved.progress.precision
     # A copy: the state may be put back again.
     return dataclasses.replace(saved.progress)
-
-
-def _restore_optimizers(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
-    named = dict(learner.model.named_parameters())
-    for index, optimizer in enumerate(learner.optimizers):
-        optimizer.state.clear()
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        prefix = f"optimizer.{index}."
-        for key, tensor in state.items():
-            if not key.startswith(prefix):
-                continue
-            name, _, slot = key.removeprefix(prefix).rpartition(".")
-            parameter = named.get(name)
-            if parameter is None or id(parameter) not in owned:
-                raise UserError(f"{origin} does not fit training.optimizer; it was changed since")
-            shape = [] if slot == "step" else list(parameter.shape)
-            if list(tensor.shape) != shape or tensor.dtype != torch.float32:
-                raise UserError(
-                    f"{origin} does not fit the model: {key} is {list(tensor.shape)} {tensor.dtype}"
-                )
-            optimizer.state[parameter][slot] = tensor.to(parameter.device)
-        _check_slots(optimizer, origin)
-
-
-def _check_slots(optimizer: torch.optim.Optimizer, origin: str) -> None:
-    """Refuse a state with parts missing: training could not go on from it exactly."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    found = [set(optimizer.state.get(parameter, {})) for parameter in parameters]
-    # Before the first step, and for SGD without momentum, there is nothing to remember.
-    if any(found) and any(slots != _SLOTS[type(optimizer)] for slots in found):
-        raise UserError(
-            f"{origin} does not fit training.optimizer: parts of its state are missing or unknown; "
-            "use another checkpoint"
-        )
-
-
-@dataclass(frozen=True)
-class GlobalGenerator:
-    """A global source of random numbers: its state's name in checkpoints, and access to it."""
-
-    name: str
-    get: Callable[[], Tensor]
-    set: Callable[[Tensor], object]
-
-
-def generators_of(device: torch.device) -> list[GlobalGenerator]:
-    """The generators that training on a device draws from."""
-    generators = [GlobalGenerator("rng.cpu", torch.get_rng_state, torch.set_rng_state)]
-    if device.type == "cuda":
-        get = functools.partial(torch.cuda.get_rng_state, device)
-        generators.append(
-            GlobalGenerator("rng.cuda", get, lambda s: torch.cuda.set_rng_state(s, device))
-        )
-    elif device.type == "mps":
-        generators.append(
-            GlobalGenerator("rng.mps", torch.mps.get_rng_state, torch.mps.set_rng_state)
-        )
-    return generators
-
-
-def generator_states(generators: Sequence[GlobalGenerator]) -> dict[str, Tensor]:
-    """The state of each by its name."""
-    return {generator.name: generator.get() for generator in generators}
-
-
-def restore_generators(state: dict[str, Tensor], generators: Sequence[GlobalGenerator]) -> None:
-    """Put generators back to their states; one whose device was another then is left alone.
-
-    Raises:
-        KeyError: The processor's state, which every checkpoint has, is missing.
-    """
-    for generator in generators:
-        if generator.name in state or generator.name == "rng.cpu":
-            generator.set(state[generator.name])
-
-
-def _restore_generators(state: dict[str, Tensor], learner: Learner, origin: str) -> None:
-    try:
-        restore_generators(state, generators_of(learner.device))
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{origin} has no usable random state: {error}") from None
 
 
 def prune(run: RunFolder, settings: CheckpointConfig, last: int) -> int | None:

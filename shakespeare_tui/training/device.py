@@ -98,20 +98,18 @@ def has_bf16(capability: tuple[int, int]) -> bool:
     return capability >= (8, 0)
 
 
-def measured_precision(
-    device: torch.device, work: Callable[[torch.dtype], object], rounds: int = 3
-) -> torch.dtype:
+def measured_precision(device: torch.device, work: Callable[[str], object], rounds: int = 3) -> str:
     """Take bfloat16 where it makes ``work`` clearly faster, else float32.
 
     Args:
         device: Where ``work`` runs; not for CUDA, where a small product measures its launch.
-        work: One forward and backward pass in the given type; it must leave no trace.
+        work: One forward and backward pass in the named type; it must leave no trace.
         rounds: Timed runs of each, in turn; the fastest are compared.
     """
     if bf16_product_speedup(device) < 1:
-        return torch.float32
-    gain = speedup(lambda: work(torch.float32), lambda: work(torch.bfloat16), device, rounds)
-    return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
+        return "float32"
+    gain = speedup(lambda: work("float32"), lambda: work("bfloat16"), device, rounds)
+    return "bfloat16" if gain > LEAST_GAIN else "float32"
 
 
 def bf16_product_speedup(device: torch.device) -> float:
@@ -153,9 +151,7 @@ def synchronise(device: torch.device) -> None:
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def remembered_precision(
-    device: torch.device, shape: object, choose: Callable[[], torch.dtype]
-) -> torch.dtype:
+def remembered_precision(device: torch.device, shape: object, choose: Callable[[], str]) -> str:
     """What ``choose`` said of this shape on this machine the first time.
 
     Args:
@@ -167,9 +163,9 @@ def remembered_precision(
     known, key = _read(path), _key(device, shape)
     name = str(known.get(key))
     if name in PRECISIONS:
-        return PRECISIONS[name]
+        return name
     chosen = choose()
-    known[key] = str(chosen).removeprefix("torch.")
+    known[key] = chosen
     # A cache that cannot be written is no reason not to train.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

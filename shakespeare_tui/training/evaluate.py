@@ -3,17 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from shakespeare_tui.data.tokenizers import TokenArray
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
 
 _TOKENS_A_PASS = 8192
@@ -48,8 +45,27 @@ class Evaluation:
         return self.loss / math.log(2)
 
 
+class LossModel(Protocol):
+    """A model whose loss can be measured.
+
+    Attributes:
+        context: The most tokens that it reads together.
+    """
+
+    context: int
+
+    def sum_losses(self, batches: Iterable[npt.NDArray[np.int64]]) -> tuple[float, int]:
+        """Cross-entropy in nats, and how many tokens had the highest probability, over all.
+
+        Dropout is off. The next batch is taken after the one before has been worked off.
+
+        Args:
+            batches: Windows of inputs and targets in one, each [B, T + 1].
+        """
+
+
 def evaluate(
-    model: Transformer,
+    model: LossModel,
     tokens: TokenArray,
     *,
     windows: int | None = None,
@@ -59,7 +75,7 @@ def evaluate(
     """Evaluate on non-overlapping windows of the model's context.
 
     Args:
-        model: The model; it is left in the mode it was in.
+        model: The model.
         tokens: A split, shape [n].
         windows: Evaluate this many evenly spaced whole windows; None, or as many as there are,
             evaluates every one, the shorter last one too.
@@ -93,7 +109,7 @@ def evaluate(
 
 
 def evaluate_nanogpt(
-    model: Transformer, tokens: TokenArray, *, batches: int, batch_size: int, seed: int
+    model: LossModel, tokens: TokenArray, *, batches: int, batch_size: int, seed: int
 ) -> Evaluation:
     """Evaluate nanoGPT's way: the mean over random windows, with replacement.
 
@@ -125,44 +141,23 @@ def affordable_windows(
     return max(8, int(share * 3 * tokens_between_evaluations / 2 / seq_len))
 
 
-@torch.no_grad()
 def _measure(
-    model: Transformer,
+    model: LossModel,
     batches: Iterable[npt.NDArray[np.int64]],
     protocol: str,
     cancelled: Callable[[], bool],
     progressed: Callable[[int], None],
 ) -> Evaluation:
-    device = model.embedding.weight.device
-    was_training = model.training
-    model.eval()
-    # Sums stay on the device: one read at the end.
-    loss_sum = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32)
-    loss_sum = loss_sum.to(device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
-    try:
+
+    def counted() -> Iterator[npt.NDArray[np.int64]]:
+        nonlocal count
         for batch in batches:
             if cancelled():
                 raise CancelledError("the evaluation was stopped")
-            window = torch.from_numpy(batch).to(device)
-            loss, hits = _batch_sums(model, window[:, :-1], window[:, 1:])
-            loss_sum += loss
-            correct += hits
-            count += window[:, 1:].numel()
+            yield batch
+            count += batch[:, 1:].size
             progressed(count)
-    finally:
-        model.train(was_training)
-    return Evaluation(
-        loss=float(loss_sum) / count,
-        accuracy=float(correct) / count,
-        tokens=count,
-        protocol=protocol,
-    )
 
-
-def _batch_sums(model: Transformer, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    logits = model(inputs).flatten(0, 1).float()
-    flat = targets.flatten()
-    loss = F.cross_entropy(logits, flat, reduction="sum")
-    return loss, (logits.argmax(-1) == flat).sum()
+    loss, correct = model.sum_losses(counted())
+    return Evaluation(loss=loss / count, accuracy=correct / count, tokens=count, protocol=protocol)

@@ -6,12 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
-import torch
-
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import SamplingConfig
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
-from shakespeare_tui.decoding import Column, generate_columns
+from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.diagnosis import Doctor
 from shakespeare_tui.diagnosis.findings import describe_refused
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
@@ -50,16 +48,11 @@ from shakespeare_tui.sampling import strategy_from_flags
 from shakespeare_tui.training.checkpoints import (
     Progress,
     explain_disk_error,
-    generator_states,
-    generators_of,
-    load_model,
     prune,
     read_state,
     restore,
-    restore_generators,
     save_checkpoint,
 )
-from shakespeare_tui.training.device import describe_device, is_out_of_memory
 from shakespeare_tui.training.evaluate import Evaluation, affordable_windows, evaluate
 from shakespeare_tui.training.schedules import learning_rate_factor
 from shakespeare_tui.training.session import Session
@@ -78,7 +71,7 @@ def sampling_column(sampling: SamplingConfig) -> Column:
     return Column(strategy=strategy, seed=sampling.seed)
 
 
-class Boundary:
+class StepEnd:
     """Does what is due at a step's end, once, also where a run stopped in the middle of it.
 
     Args:
@@ -185,7 +178,7 @@ class Boundary:
         # Known already where a run that had ended goes on; the log need not tell of it then.
         if loss is None:
             try:
-                model, _ = load_model(checkpoint, session.learner.device)
+                model = session.backend.load_model(checkpoint)
             except UserError:
                 # Damaged since: the run and its own figure are not.
                 return
@@ -221,8 +214,7 @@ class Boundary:
         in_train = min(self._windows, self._windows_in_val)
         is_exact = windows is None or windows >= self._windows_in_val
         # What is called exact is not rounded, whatever the run trains in.
-        precision = contextlib.nullcontext() if is_exact else session.learner.autocast()
-        with session.learner.averaged() as model, precision:
+        with session.state.averaged(is_exact=is_exact) as model:
             val = evaluate(
                 model,
                 session.val,
@@ -278,17 +270,14 @@ class Boundary:
         prompts = session.prompts
         if prompt is not None:
             try:
-                prompts = [(prompt, session.tokenizer.encode(prompt))]
+                prompts = [(prompt, session.tokenizer.encode(prompt).tolist())]
             except UserError as error:
                 self._emit_sample(prompt, f"({error})")
                 return True
-        session.learner.model.eval()
         try:
             samples = [(text, self._continue(tokens)) for text, tokens in prompts]
         except CancelledError:
             return False
-        finally:
-            session.learner.model.train()
         # All of them or none: those of a step that was cut short come again on resume.
         for text, sample in samples:
             self._emit_sample(text, sample)
@@ -296,9 +285,9 @@ class Boundary:
 
     def _continue(self, tokens: list[int]) -> str:
         session, sampling = self._session, self._config.sampling
-        with session.learner.averaged() as model:
+        with session.state.decoder(self._cancelled) as decoder:
             stream = generate_columns(
-                model,
+                decoder,
                 tokens,
                 [sampling_column(sampling)],
                 max_tokens=sampling.max_tokens,
@@ -310,7 +299,7 @@ class Boundary:
         self._emit(SampleGenerated(step=self._session.progress.step, prompt=prompt, text=text))
 
     def want_save(self) -> None:
-        """Save at the end of this boundary."""
+        """Save before the next step."""
         self._is_save_wanted = True
 
     def renew_save(self) -> None:
@@ -342,7 +331,7 @@ class Boundary:
         session, progress = self._session, self._session.progress
         session.run.check_lock()
         self._sync_log()
-        checkpoint = save_checkpoint(session.run, session.learner, progress, session.fingerprint)
+        checkpoint = save_checkpoint(session.run, session.state, progress, session.fingerprint)
         best = prune(session.run, self._config.checkpoints, progress.step)
         self.saved_step, self._saved_at_seconds = progress.step, progress.elapsed_seconds
         self._is_save_wanted = False
@@ -355,7 +344,7 @@ class Boundary:
             )
         )
 
-    def save_if_whole(self) -> bool:
+    def save_if_sound(self) -> bool:
         """After an error: save, unless it came in the middle of an update or the weights diverged.
 
         Returns:
@@ -365,11 +354,10 @@ class Boundary:
             OSError: The disk is full.
             RunFailedError: The run's lock is gone.
         """
-        learner = self._session.learner
-        is_whole = learner.is_whole and learner.is_finite()
-        if is_whole and (self._is_save_wanted or self.saved_step != self._session.progress.step):
+        is_sound = self._session.state.is_sound()
+        if is_sound and (self._is_save_wanted or self.saved_step != self._session.progress.step):
             self.save()
-        return is_whole
+        return is_sound
 
     def is_exact(self) -> bool:
         """Whether the current step's evaluation was exact already."""
@@ -411,7 +399,7 @@ class Trainer:
         self._training = config.training
         self._emit_raw = emit
         self._inbox = inbox
-        self._boundary = Boundary(
+        self._step_end = StepEnd(
             session, self._emit, sync_log=sync_log, cancelled=lambda: inbox.stop_requested
         )
         self._sampler = WindowSampler(
@@ -428,7 +416,6 @@ class Trainer:
             warmup_steps=config.training.warmup_steps,
             config=config,
         )
-        self._generators = generators_of(session.learner.device)
         self._speed = SpeedMeter()
         self._end_seconds = 0.0
         self._is_exact_planned = True
@@ -458,7 +445,7 @@ class Trainer:
         """Save what an unexpected error has left whole, and say so in one line."""
         run = self._session.run
         try:
-            is_saved = self._boundary.save_if_whole()
+            is_saved = self._step_end.save_if_sound()
         except (OSError, RunFailedError):
             is_saved = False
         steps = run.steps()
@@ -466,7 +453,7 @@ class Trainer:
             kept = f"the run is saved at step {self._session.progress.step:,}"
         else:
             kept = f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
-        if is_out_of_memory(error):
+        if self._session.backend.is_out_of_memory(error):
             return RunFailedError(
                 "memory ran out; lower training.batch_size and raise training.grad_accumulation "
                 f"by as much in a new run (--from {run.name}@last keeps the weights); {kept}"
@@ -490,7 +477,7 @@ class Trainer:
                 run=session.run.name,
                 config=session.config.model_dump(mode="json"),
                 parameters=info.parameters,
-                device=describe_device(session.learner.device),
+                device=session.backend.device_name(),
                 corpus=info.corpus,
                 characters=info.characters,
                 vocab_size=info.vocab_size,
@@ -500,9 +487,9 @@ class Trainer:
         )
         if session.config.sampling.every:
             # What the model writes before it has learned anything: the samples begin with it.
-            self._boundary.sample()
+            self._step_end.sample()
         # So that a run that dies before its first evaluation, or diverges, has a way back.
-        self._boundary.save()
+        self._step_end.save()
 
     def _emit(self, event: Event) -> None:
         self._emit_raw(event)
@@ -522,19 +509,19 @@ class Trainer:
             self._tick()
             for command in self._inbox.drain():
                 self._apply(command)
-            if not self._boundary.evaluate_if_due(is_end=self._is_over() is not None):
+            if not self._step_end.evaluate_if_due(is_end=self._is_over() is not None):
                 self._handle_divergence(
                     "the loss of the evaluation is not finite after step "
                     f"{self._session.progress.step:,}"
                 )
                 continue
             end = self._is_over()
-            self._boundary.sample_if_due(is_end=end is not None)
+            self._step_end.sample_if_due(is_end=end is not None)
             if self._stop_reason is None and self._inbox.stop_requested:
                 # What the stop cut short is due again on resume: no step may come before it.
                 continue
             reason = self._stop_reason or end
-            self._boundary.save_if_due(is_end=reason is not None)
+            self._step_end.save_if_due(is_end=reason is not None)
             if reason is not None:
                 return self._finish(reason)
             self._step()
@@ -544,9 +531,9 @@ class Trainer:
         val_loss, protocol = progress.val_loss, progress.protocol
         if reason != self._stop_reason and self._is_exact_due():
             try:
-                val_loss, protocol = self._boundary.final_evaluation(), EXACT
-                self._boundary.evaluate_best()
-                self._boundary.name_best()
+                val_loss, protocol = self._step_end.final_evaluation(), EXACT
+                self._step_end.evaluate_best()
+                self._step_end.name_best()
             except CancelledError:
                 for command in self._inbox.drain():
                     self._apply(command)
@@ -559,14 +546,14 @@ class Trainer:
 
     def _is_exact_due(self) -> bool:
         """Whether the final weights are still to be measured exactly, and there is time to."""
-        return not self._boundary.is_exact() and self._is_exact_planned
+        return not self._step_end.is_exact() and self._is_exact_planned
 
     def _plan_end(self, tokens_per_second: float) -> None:
         """Keep time for what comes after the last step, if it may take as long as that."""
-        exact = self._boundary.exact_seconds(tokens_per_second)
+        exact = self._step_end.exact_seconds(tokens_per_second)
         self._is_exact_planned = exact <= self._longest_end()
         if self._speed.is_steady:
-            seconds = self._boundary.seconds_at_end(tokens_per_second)
+            seconds = self._step_end.seconds_at_end(tokens_per_second)
             # It never falls, so that the rate never rises.
             self._end_seconds = max(
                 self._end_seconds, seconds + (exact if self._is_exact_planned else 0.0)
@@ -617,15 +604,8 @@ class Trainer:
         windows = []
         for micro in range(self._training.grad_accumulation):
             starts = self._sampler.starts(progress.batches + micro)
-            gathered = gather_windows(session.train, starts, session.config.seq_len)
-            windows.append(torch.from_numpy(gathered).to(session.learner.device))
-        drawn = generator_states(self._generators)
-        try:
-            result = session.learner.step(windows, factor)
-        except BaseException:
-            # Should the weights be whole, the step can be made again with the same dropout.
-            restore_generators(drawn, self._generators)
-            raise
+            windows.append(gather_windows(session.train, starts, session.config.seq_len))
+        result = session.state.step(windows, factor)
         if not result.applied:
             evidence = describe_refused(progress.step + 1, result.loss, result.grad_norm)
             self._handle_divergence(f"{evidence}; the step was not applied")
@@ -688,7 +668,7 @@ class Trainer:
         progress.extra_steps, progress.extra_minutes = before.extra_steps, before.extra_minutes
         session.progress = progress
         # At once, so that no crash forgets any of it. What came after goes with it.
-        self._boundary.save()
+        self._step_end.save()
 
     def _restore_sound(self) -> Progress:
         """Go back to the last checkpoint that was evaluated, or where that is damaged before it."""
@@ -701,7 +681,7 @@ class Trainer:
             choice = choice[1:]
         for checkpoint in choice:
             with contextlib.suppress(UserError):
-                return restore(read_state(checkpoint), self._session.learner)
+                return restore(read_state(checkpoint), self._session.state)
         raise RunFailedError(
             f"training diverged, and no checkpoint of run {run.name} can be used to go back to"
         )
@@ -718,17 +698,17 @@ class Trainer:
         if isinstance(command, Stop):
             self._stop_reason = command.reason
         elif isinstance(command, SaveCheckpoint):
-            self._boundary.want_save()
+            self._step_end.want_save()
         elif isinstance(command, SetLearningRate):
             progress.rate_scale = command.learning_rate / self._training.learning_rate
-            self._boundary.renew_save()
+            self._step_end.renew_save()
         elif isinstance(command, ExtendRun):
             progress.extra_steps += command.steps
             progress.extra_minutes += command.minutes
             # A crash must not shorten the run again.
-            self._boundary.want_save()
+            self._step_end.want_save()
         elif isinstance(command, GenerateSample):
-            self._boundary.sample(command.prompt or None)
+            self._step_end.sample(command.prompt or None)
         elif isinstance(command, Pause):
             with CORES.resting():
                 self._wait()
@@ -742,7 +722,7 @@ class Trainer:
                     is_paused = False
                 if not (isinstance(command, Pause) and is_paused):
                     self._apply(command)
-            self._boundary.save_if_due(is_end=False)
+            self._step_end.save_if_due(is_end=False)
             time.sleep(_PAUSE_POLL_SECONDS)
         # The pause does not count as training time.
         self._clock = time.perf_counter()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
@@ -16,7 +14,6 @@ from shakespeare_tui.data.source import open_corpus
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.files import write_atomically
 from shakespeare_tui.models.parameters import count_parameters
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.event_log import truncate_after
 from shakespeare_tui.runs.events import DiagnosisRaised, EvalCompleted, SampleGenerated
 from shakespeare_tui.runs.folder import NewerFormatError, RunFolder, find_checkpoint, find_run
@@ -33,22 +30,17 @@ from shakespeare_tui.training.checkpoints import (
     restore,
     rounding_differences,
 )
-from shakespeare_tui.training.device import (
-    allow_tf32,
-    free_memory,
-    keep_freed_memory,
-    resolve_device,
-)
 from shakespeare_tui.training.session import (
     Hooks,
     Session,
     check_memory,
+    choose_backend,
     encode_prompts,
     load_baselines,
     load_tokens,
     new_session,
 )
-from shakespeare_tui.training.torch_state import Learner
+from shakespeare_tui.training.train_state import Backend, TrainState
 
 
 class ChangedRunError(UserError):
@@ -82,8 +74,6 @@ def resumed_session(
             its steps depend on has changed.
     """
     hooks = hooks or Hooks()
-    keep_freed_memory()
-    allow_tf32()
     name, _, step_text = reference.rpartition("@") if "@" in reference else (reference, "", "")
     run = find_run(name, root)
     if step_text in ("", "last") and run.is_blank():
@@ -96,12 +86,12 @@ def resumed_session(
         before = run.config()
         config = _changed(run, before, overrides)
         source = open_corpus(config.data.corpus, notice=hooks.notice, cancelled=hooks.cancelled)
-        tokenizer = run.tokenizer()
+        backend, tokenizer = choose_backend(config), run.tokenizer()
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
-            device = resolve_device(config.training.device)
-            check_memory(config, tokenizer.vocab_size, device, free_memory(device), hooks)
-        conditions = Conditions.of(run, before, config, source.sha256())
-        learner, progress = _restored(run, steps, conditions, hooks)
+            device = backend.arithmetic().device
+            check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+        conditions = Conditions.of(run, before, config, source.sha256(), backend)
+        state, progress = _restored(run, steps, conditions, backend, hooks)
         if config.context_note:
             hooks.notice(config.context_note)
         train, val = load_tokens(source, tokenizer, config, hooks)
@@ -111,7 +101,8 @@ def resumed_session(
             tokenizer=tokenizer,
             train=train,
             val=val,
-            learner=learner,
+            backend=backend,
+            state=state,
             fingerprint=conditions.now,
             progress=progress,
             prompts=encode_prompts(config, tokenizer, val, hooks.notice),
@@ -185,14 +176,16 @@ class Conditions:
     now: Fingerprint
 
     @classmethod
-    def of(cls, run: RunFolder, before: Config, config: Config, corpus_sha256: str) -> Self:
+    def of(
+        cls, run: RunFolder, before: Config, config: Config, corpus_sha256: str, backend: Backend
+    ) -> Self:
         """Those of a run's folder, with ``config`` in place of the ``before`` that is in it.
 
         Raises:
-            UserError: The folder is damaged, or the device is not there.
+            UserError: The folder is damaged.
         """
-        info, device = run.info(), resolve_device(config.training.device)
-        now = fingerprint_of(config, info, corpus_sha256, run.tokenizer(), device.type)
+        info = run.info()
+        now = fingerprint_of(config, info, corpus_sha256, run.tokenizer(), backend.arithmetic())
         then = dataclasses.replace(
             now, settings=exact_settings(before), corpus_sha256=info.corpus_sha256
         )
@@ -217,18 +210,22 @@ class Conditions:
 
 
 def _restored(
-    run: RunFolder, steps: Sequence[int], conditions: Conditions, hooks: Hooks
-) -> tuple[Learner, Progress]:
-    """A learner as it was at the first of ``steps`` whose checkpoint can be used."""
+    run: RunFolder,
+    steps: Sequence[int],
+    conditions: Conditions,
+    backend: Backend,
+    hooks: Hooks,
+) -> tuple[TrainState, Progress]:
+    """A state as it was at the first of ``steps`` whose checkpoint can be used."""
     cancelled = hooks.cancelled.is_set
-    learner: Learner | None = None
+    state: TrainState | None = None
     problems: list[str] = []
     for step in steps:
         try:
             saved = read_state(run.checkpoint(step), cancelled)
             conditions.check(saved)
-            learner = learner or make_learner(run, conditions.config, cancelled)
-            progress = restore(saved, learner, cancelled)
+            state = state or make_state(run, conditions.config, backend, cancelled)
+            progress = restore(saved, state, cancelled)
         except (ChangedRunError, NewerFormatError):
             raise
         except UserError as error:
@@ -246,12 +243,14 @@ def _restored(
                 "the losses will equal those of an uninterrupted run only up to rounding: "
                 + "; ".join(found)
             )
-        return learner, progress
+        return state, progress
     raise UserError(f"no checkpoint of run {run.name} can be used; {problems[0]}")
 
 
-def make_learner(run: RunFolder, config: Config, cancelled: Callable[[], bool] = never) -> Learner:
-    """A learner of a run's shape, its weights still to be put in place.
+def make_state(
+    run: RunFolder, config: Config, backend: Backend, cancelled: Callable[[], bool] = never
+) -> TrainState:
+    """A state of a run's shape, to be loaded.
 
     Raises:
         ChangedRunError: The run's folder holds files of different runs.
@@ -264,21 +263,7 @@ def make_learner(run: RunFolder, config: Config, cancelled: Callable[[], bool] =
             f"the config and the tokenizer of run {run.name} do not make its "
             f"{info.parameters:,} parameters; the run folder mixes files of different runs"
         )
-    device = resolve_device(config.training.device)
-    model = Transformer(
-        config.model,
-        vocab_size,
-        context=config.seq_len,
-        embedding_scale=info.embedding_scale,
-        cancelled=cancelled,
-    )
-    return Learner(
-        model.to(device).train(),
-        config.training,
-        device,
-        torch.float32,
-        has_coupled_decay=info.has_coupled_decay,
-    )
+    return backend.empty_state(config, dataclasses.replace(info, vocab_size=vocab_size), cancelled)
 
 
 def _comes_again(progress: Progress, config: Config) -> Callable[[dict[str, Any]], bool]:

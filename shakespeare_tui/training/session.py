@@ -7,30 +7,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
-from shakespeare_tui.data.tokens import tokenize_corpus
-from shakespeare_tui.data.windows import (
-    check_length,
-    check_vocabulary,
-    fit_char_tokenizer,
+from shakespeare_tui.data.tokens import (
+    check_variety,
+    fit_tokenizer,
     split_tokens,
+    tokenize_corpus,
 )
-from shakespeare_tui.errors import CancelledError, UserError, check_cancelled
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.files import as_number, write_json_atomically
 from shakespeare_tui.models.parameters import count_parameters
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.folder import (
     Checkpoint,
     RunFolder,
-    RunInfo,
     create_run_folder,
     new_run_info,
 )
@@ -39,25 +34,20 @@ from shakespeare_tui.training.checkpoints import (
     Fingerprint,
     Progress,
     fingerprint_of,
-    load_weights,
     read_weights,
 )
-from shakespeare_tui.training.device import (
-    LEAST_GAIN,
-    PRECISIONS,
-    allow_tf32,
-    cuda_has_bf16,
-    free_memory,
-    keep_freed_memory,
-    measure_bf16_speedup,
-    measured_precision,
-    remembered_precision,
-    resolve_device,
-)
-from shakespeare_tui.training.torch_state import Learner
+from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
 
-# Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
-_MOST_MEASURED = 4e9
+
+def choose_backend(config: Config) -> Backend:
+    """The backend of a config on its device; this loads its library.
+
+    Raises:
+        UserError: The device is not there.
+    """
+    from shakespeare_tui.training.torch_state import TorchBackend
+
+    return TorchBackend(config.training.device)
 
 
 @dataclass
@@ -80,7 +70,8 @@ class Session:
         tokenizer: Fitted on the corpus.
         train: Training tokens, shape [n].
         val: Validation tokens.
-        learner: Model and optimisers on their device.
+        backend: What computes, on its device.
+        state: Model, optimisers and random generators.
         fingerprint: What its steps depend on.
         progress: Where the run stands.
         prompts: The config's prompts in tokens, beside their text.
@@ -93,7 +84,8 @@ class Session:
     tokenizer: Tokenizer
     train: TokenArray
     val: TokenArray
-    learner: Learner
+    backend: Backend
+    state: TrainState
     fingerprint: Fingerprint
     progress: Progress
     prompts: list[tuple[str, list[int]]]
@@ -131,9 +123,7 @@ def new_session(
         OSError: The folder or the cache cannot be written.
     """
     hooks = hooks or Hooks()
-    keep_freed_memory()
-    allow_tf32()
-    device = resolve_device(config.training.device)
+    backend = choose_backend(config)
     source = open_corpus(
         config.data.corpus,
         report=lambda done, total: hooks.report("fetching the corpus", done, total),
@@ -145,13 +135,24 @@ def new_session(
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name})
         config = config.model_copy(update={"data": data})
-    fitted, characters = fit_char_tokenizer(source, hooks.cancelled.is_set)
-    tokenizer = start_from.run.tokenizer() if start_from else fitted
-    check_length(characters, config.data.val_fraction, config.seq_len)
+    tokenizer, text = fit_tokenizer(
+        config.data.tokenizer,
+        source.name,
+        source.iter_text(),
+        hooks.cancelled.is_set,
+        known=start_from.run.tokenizer() if start_from else None,
+    )
+    if config.data.tokenizer != tokenizer.name:
+        data = config.data.model_copy(update={"tokenizer": tokenizer.name})
+        config = config.model_copy(update={"data": data})
+    if text.is_whole:  # what is too short is refused before anything is written
+        tokens = tokenizer.encode(text.beginning)
+        split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     if config.context_note:
         hooks.notice(config.context_note)
-    check_vocabulary(fitted.vocab_size)
-    check_memory(config, tokenizer.vocab_size, device, free_memory(device), hooks)
+    check_variety(text.is_one_character)
+    device = backend.arithmetic().device
+    check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)
     run = begin_in or create_run_folder(root, name, stem)
@@ -162,7 +163,7 @@ def new_session(
                 name=run.name,
                 corpus=source.name,
                 corpus_sha256=source.sha256(),
-                characters=characters,
+                characters=text.characters,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_sha256=tokenizer.fingerprint,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
@@ -172,22 +173,21 @@ def new_session(
                 ).embedding_scale,
             )
             run.write_definition(info, config, tokenizer)
-            learner, progress = _new_learner(config, info, device, hooks.cancelled.is_set)
+            state = backend.new_state(config, info, hooks.cancelled.is_set)
             if weights is not None and start_from is not None:
-                load_weights(
-                    learner.model, weights, str(start_from.weights_path), hooks.cancelled.is_set
-                )
+                state.load_weights(weights, str(start_from.weights_path), hooks.cancelled.is_set)
             yield Session(
                 run=run,
                 config=config,
                 tokenizer=tokenizer,
                 train=train,
                 val=val,
-                learner=learner,
+                backend=backend,
+                state=state,
                 fingerprint=fingerprint_of(
-                    config, info, info.corpus_sha256, tokenizer, device.type
+                    config, info, info.corpus_sha256, tokenizer, backend.arithmetic()
                 ),
-                progress=progress,
+                progress=Progress(precision=state.precision),
                 prompts=encode_prompts(config, tokenizer, val, hooks.notice),
                 baselines=load_baselines(
                     source, tokenizer, config, train, val, hooks.cancelled.is_set
@@ -201,7 +201,7 @@ def new_session(
 
 def _starting_weights(
     start_from: Checkpoint, config: Config, tokenizer: Tokenizer, hooks: Hooks
-) -> dict[str, torch.Tensor]:
+) -> Arrays:
     parent = start_from.run.config().model
     if parent.model_copy(update={"dropout": config.model.dropout}) != config.model:
         raise UserError(
@@ -209,20 +209,20 @@ def _starting_weights(
             f"--config {start_from.run.path / 'config.yaml'}"
         )
     weights = read_weights(start_from, hooks.cancelled.is_set)
-    if sum(w.numel() for w in weights.values()) != count_parameters(parent, tokenizer.vocab_size):
+    if sum(w.size for w in weights.values()) != count_parameters(parent, tokenizer.vocab_size):
         raise UserError(f"{start_from.weights_path} does not fit its run's config")
     return weights
 
 
 def check_memory(
-    config: Config, vocab_size: int, device: torch.device, available: int | None, hooks: Hooks
+    config: Config, vocab_size: int, device: str, available: int | None, hooks: Hooks
 ) -> None:
     """Refuse what does not fit into memory, and ask where it is tight, before any of it is taken.
 
     Args:
         config: What would be trained.
         vocab_size: Number of token ids.
-        device: Where.
+        device: The type of device: ``cpu``, ``cuda`` or ``mps``.
         available: Bytes that are free there, where that is known.
         hooks: Asked where it is tight.
 
@@ -234,7 +234,7 @@ def check_memory(
         config,
         vocab_size,
         is_half=config.training.precision == "bfloat16",
-        is_fused=device.type == "cuda",
+        is_fused=device == "cuda",
     )
     if available is None or need.total <= available * TIGHT_SHARE:
         return
@@ -258,50 +258,7 @@ def load_tokens(
         report=lambda done, total: hooks.report("encoding the corpus", done, total),
         cancelled=hooks.cancelled.is_set,
     )
-    return split_tokens(tokens, config.data.val_fraction, config.seq_len)
-
-
-def _new_learner(
-    config: Config, info: RunInfo, device: torch.device, cancelled: Callable[[], bool]
-) -> tuple[Learner, Progress]:
-    generator = torch.Generator().manual_seed(config.training.seed)
-    model = Transformer(
-        config.model,
-        info.vocab_size,
-        generator,
-        context=config.seq_len,
-        embedding_scale=info.embedding_scale,
-        cancelled=cancelled,
-    )
-    learner = Learner(model.to(device).train(), config.training, device, torch.float32)
-
-    def gradient_pass(dtype: torch.dtype) -> None:
-        check_cancelled(cancelled, "measuring the precision")
-        learner.gradient_pass(window, dtype)
-
-    if config.training.precision == "auto" and device.type == "cuda":
-        learner.precision = torch.bfloat16 if cuda_has_bf16(device) else torch.float32
-    elif config.training.precision == "auto":
-        rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
-        window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=device)
-
-        def measure() -> torch.dtype:
-            if info.parameters * window.numel() <= _MOST_MEASURED:
-                return measured_precision(device, gradient_pass)
-            # A pass of a large model takes seconds, most of it in products like these.
-            gain = measure_bf16_speedup(device, cancelled=cancelled)
-            return torch.bfloat16 if gain > LEAST_GAIN else torch.float32
-
-        learner.precision = remembered_precision(
-            device,
-            [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size],
-            measure,
-        )
-    else:
-        learner.precision = PRECISIONS[config.training.precision]
-    # After the measurement, which may have drawn dropout from the global generators.
-    torch.manual_seed(config.training.seed)
-    return learner, Progress(precision=str(learner.precision).removeprefix("torch."))
+    return split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
 
 
 def encode_prompts(
@@ -311,10 +268,10 @@ def encode_prompts(
     prompts = []
     for prompt in config.sampling.prompts:
         try:
-            prompts.append((prompt, tokenizer.encode(prompt)))
+            prompts.append((prompt, tokenizer.encode(prompt).tolist()))
         except UnknownCharacterError as error:
             # Presets bring prompts that need not fit one's own corpus.
-            tokens = [int(token) for token in val[:16]]
+            tokens = val[:16].tolist()
             notice(f"prompt {prompt!r}: {error}; the validation text's first words stand in")
             prompts.append((tokenizer.decode(tokens), tokens))
     return [(text, tokens) for text, tokens in prompts if tokens]

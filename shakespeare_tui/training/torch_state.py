@@ -1,125 +1,104 @@
-"""The model with its optimisers: one training step, and averaged weights."""
+"""PyTorch's backend: the model with its optimisers on a device, as the training loop drives it."""
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shakespeare_tui.config.schema import TrainingConfig
+from shakespeare_tui.config.schema import Config, TrainingConfig
+from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.decoding.decoder import Decoder
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.muon import Muon
+from shakespeare_tui.runs.folder import Checkpoint, RunInfo
+from shakespeare_tui.training.checkpoints import check_size, check_weights, reading_weights
+from shakespeare_tui.training.device import (
+    LEAST_GAIN,
+    PRECISIONS,
+    allow_tf32,
+    cuda_has_bf16,
+    describe_device,
+    free_memory,
+    is_out_of_memory,
+    keep_freed_memory,
+    measure_bf16_speedup,
+    measured_precision,
+    remembered_precision,
+    resolve_device,
+)
+from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
+from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays, StepResult
+
+# Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
+_MOST_MEASURED = 4e9
+
+_SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+    SGDW: {"momentum_buffer"},
+    Muon: {"momentum"},
+}
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """Loss in nats per token, gradient norm before clipping, and whether weights were changed."""
+class GlobalGenerator:
+    """A global source of random numbers: its state's name in checkpoints, and access to it."""
 
-    loss: float
-    grad_norm: float
-    applied: bool
-
-
-class SGDW(torch.optim.SGD):
-    """Stochastic gradient descent with decoupled weight decay (SGDW, arXiv:1711.05101).
-
-    Args:
-        groups: Groups of parameters, each with its ``weight_decay``.
-        lr: Learning rate.
-        momentum: Decay of the momentum, which the weight decay does not enter.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
-        # What SGD itself calls weight decay is L2 regularisation.
-        decays = [group["weight_decay"] for group in groups]
-        super().__init__([group | {"weight_decay": 0.0} for group in groups], lr, momentum)
-        for group, decay in zip(self.param_groups, decays, strict=True):
-            group["decoupled_decay"] = decay
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Apply one update from the gradients in place."""
-        for group in self.param_groups:
-            if group["decoupled_decay"]:
-                torch._foreach_mul_(group["params"], 1 - group["lr"] * group["decoupled_decay"])
-        super().step()
+    name: str
+    get: Callable[[], Tensor]
+    set: Callable[[Tensor], object]
 
 
-def make_optimizers(
-    model: Transformer,
-    training: TrainingConfig,
-    device: torch.device,
-    *,
-    has_coupled_decay: bool = False,
-) -> list[torch.optim.Optimizer]:
-    """The optimisers of a config; every group remembers its ``peak_lr``.
-
-    Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
-    embeddings, output layer and vectors to AdamW.
-    """
-    named = dict(model.named_parameters())
-    hidden = {n: p for n, p in named.items() if p.dim() == 2 and n.startswith("blocks.")}
-    by_muon = hidden if training.optimizer == "muon" else {}
-    rest = {name: p for name, p in named.items() if name not in by_muon}
-    groups = [
-        {
-            "params": [p for p in rest.values() if p.dim() >= 2],
-            "weight_decay": training.weight_decay,
-        },
-        {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]
-    if by_muon:
-        for name, parameter in by_muon.items():
-            if name.endswith("qkv.weight"):
-                parameter.muon_parts = 3  # type: ignore[attr-defined]
-        optimizers.append(
-            Muon(
-                by_muon.values(),
-                lr=training.muon_learning_rate,
-                momentum=training.muon_momentum,
-                steps=training.muon_steps,
-                weight_decay=training.weight_decay,
-            )
+def generators_of(device: torch.device) -> list[GlobalGenerator]:
+    """The generators that training on a device draws from."""
+    generators = [GlobalGenerator("rng.cpu", torch.get_rng_state, torch.set_rng_state)]
+    if device.type == "cuda":
+        get = functools.partial(torch.cuda.get_rng_state, device)
+        generators.append(
+            GlobalGenerator("rng.cuda", get, lambda s: torch.cuda.set_rng_state(s, device))
         )
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimizers
+    elif device.type == "mps":
+        generators.append(
+            GlobalGenerator("rng.mps", torch.mps.get_rng_state, torch.mps.set_rng_state)
+        )
+    return generators
 
 
-def _make_base_optimizer(
-    groups: list[dict[str, Any]],
-    training: TrainingConfig,
-    device: torch.device,
-    has_coupled_decay: bool,
-) -> torch.optim.Optimizer:
-    rate = training.learning_rate
-    if training.optimizer == "sgd":
-        sgd = torch.optim.SGD if has_coupled_decay else SGDW
-        return sgd(groups, lr=rate, momentum=training.momentum)
-    is_coupled = training.optimizer == "adam" and has_coupled_decay
-    adam = torch.optim.Adam if is_coupled else torch.optim.AdamW
-    betas = (training.beta1, training.beta2)
-    return adam(groups, lr=rate, betas=betas, fused=device.type in ("cpu", "cuda"))
+def generator_states(generators: Sequence[GlobalGenerator]) -> dict[str, Tensor]:
+    """The state of each by its name."""
+    return {generator.name: generator.get() for generator in generators}
 
 
-class Learner:
-    """Owns a model's training: gradients, clipping, optimisers, averaged weights.
+def restore_generators(state: Mapping[str, Tensor], generators: Sequence[GlobalGenerator]) -> None:
+    """Put generators back to their states; one whose device was another then is left alone.
+
+    Raises:
+        KeyError: The processor's state, which every checkpoint has, is missing.
+    """
+    for generator in generators:
+        if generator.name in state or generator.name == "rng.cpu":
+            generator.set(state[generator.name])
+
+
+class TorchTrainState:
+    """A model in training: gradients, clipping, optimisers, averaged weights.
 
     Args:
         model: On its device, in training mode.
         training: The config's section.
         device: The model's device.
-        precision: Type of matrix products under autocast.
+        precision: Type of matrix products under autocast, of ``PRECISIONS``.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
-
-    Attributes:
-        is_whole: False while an update has changed some of the weights and not yet all.
     """
 
     def __init__(
@@ -127,17 +106,19 @@ class Learner:
         model: Transformer,
         training: TrainingConfig,
         device: torch.device,
-        precision: torch.dtype,
+        precision: str = "float32",
         *,
         has_coupled_decay: bool = False,
     ) -> None:
         self.model = model
         self.device = device
-        self.is_whole = True
         self.optimizers = make_optimizers(
             model, training, device, has_coupled_decay=has_coupled_decay
         )
         self.precision = precision
+        self._generators = generators_of(device)
+        # False while an update has changed some of the weights and not yet all.
+        self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
         self._parameters: list[Tensor] = list(model.parameters())
         self._ema_decay = training.ema_decay
@@ -145,63 +126,59 @@ class Learner:
         self._ema_updates = 0
 
     @property
-    def precision(self) -> torch.dtype:
+    def precision(self) -> str:
         """Type of matrix products: of the passes under autocast, and of Muon's iteration."""
         return self._precision
 
     @precision.setter
-    def precision(self, precision: torch.dtype) -> None:
+    def precision(self, precision: str) -> None:
         self._precision = precision
         for optimizer in self.optimizers:
             if isinstance(optimizer, Muon):
-                optimizer.dtype = precision
+                optimizer.dtype = PRECISIONS[precision]
 
     def autocast(self) -> torch.autocast:
         """The context of forward passes in the chosen precision."""
-        return torch.autocast(
-            self.device.type, dtype=self.precision, enabled=self.precision != torch.float32
-        )
+        return _autocast(self.device, self.precision)
 
-    def step(self, windows: Sequence[Tensor], rate_factor: float) -> StepResult:
-        """Learn from windows of shape [B, T + 1], one a micro-batch.
+    # --- steps -------------------------------------------------------------------------------
 
-        A step whose loss or gradient is not finite is not applied. Reading both numbers is the
-        step's only synchronisation, and deciding this is what needs it.
+    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+        """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``.
 
-        Args:
-            windows: Inputs and targets in one, on the device.
-            rate_factor: Multiplier of every group's peak rate.
+        Reading loss and norm is the step's only synchronisation, and deciding whether it is
+        applied is what needs it.
         """
+        batches = [torch.from_numpy(window).to(self.device) for window in windows]
+        drawn = generator_states(self._generators)
+        try:
+            return self._step(batches, rate_factor)
+        except BaseException:
+            # Should the weights be whole, the step can be made again with the same dropout.
+            restore_generators(drawn, self._generators)
+            raise
+
+    def _step(self, batches: Sequence[Tensor], rate_factor: float) -> StepResult:
         total = torch.zeros((), device=self.device)
-        for window in windows:
+        for batch in batches:
             with self.autocast():
-                loss = self.model.loss(window[:, :-1], window[:, 1:]) / len(windows)
+                loss = self.model.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
         loss_value, norm_value = torch.stack((total, norm)).tolist()
         applied = math.isfinite(loss_value) and math.isfinite(norm_value)
         if applied:
-            self.is_whole = False
+            self._is_whole = False
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * rate_factor
                 optimizer.step()
             self._average()
-            self.is_whole = True
+            self._is_whole = True
         for parameter in self._parameters:
             parameter.grad = None
         return StepResult(loss_value, norm_value, applied)
-
-    def is_finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(parameter.isfinite().all()) for parameter in self._parameters)
-
-    def gradient_pass(self, window: Tensor, dtype: torch.dtype) -> None:
-        """A forward and backward pass that changes nothing, to measure its time."""
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            loss = self.model.loss(window[:, :-1], window[:, 1:])
-        torch.autograd.grad(loss, self._parameters)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -212,26 +189,308 @@ class Learner:
         decay = min(self._ema_decay, (1 + self._ema_updates) / (10 + self._ema_updates))
         torch._foreach_lerp_(self.ema, self._parameters, 1 - decay)
 
-    @property
-    def ema_updates(self) -> int:
-        """Updates that the average has seen."""
-        return self._ema_updates
+    def gradient_pass(self, window: Tensor, precision: str) -> None:
+        """A forward and backward pass that changes nothing, to measure its time."""
+        with _autocast(self.device, precision):
+            loss = self.model.loss(window[:, :-1], window[:, 1:])
+        torch.autograd.grad(loss, self._parameters)
 
-    @ema_updates.setter
-    def ema_updates(self, value: int) -> None:
-        self._ema_updates = value
+    def is_sound(self) -> bool:
+        """Whether no update was cut short half-way, and every weight is a number."""
+        return self._is_whole and all(bool(p.isfinite().all()) for p in self._parameters)
+
+    # --- the model as others use it ----------------------------------------------------------
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[Transformer]:
+    def averaged(self, *, is_exact: bool = True) -> Iterator[Transformer]:
         """The model with its averaged weights in place; as it is where none are kept."""
-        if not self.ema:
-            yield self.model
-            return
         own = [parameter.data for parameter in self._parameters]
-        for parameter, average in zip(self._parameters, self.ema, strict=True):
+        for parameter, average in zip(self._parameters, self.ema, strict=False):
             parameter.data = average
         try:
-            yield self.model
+            with contextlib.nullcontext() if is_exact else self.autocast():
+                yield self.model
         finally:
             for parameter, data in zip(self._parameters, own, strict=True):
                 parameter.data = data
+
+    @contextlib.contextmanager
+    def decoder(self, cancelled: Callable[[], bool] = never) -> Iterator[Decoder]:
+        """A decoder of one stream with the averaged weights, inside the block."""
+        self.model.eval()
+        try:
+            with self.averaged() as model:
+                yield make_decoder(model, 1, cancelled=cancelled)
+        finally:
+            self.model.train()
+
+    # --- to and from checkpoints -------------------------------------------------------------
+
+    def arrays(self) -> StateArrays:
+        """What a checkpoint saves; on the CPU it shares memory with the state."""
+        rest = generator_states(self._generators)
+        named = dict(self.model.named_parameters())
+        names = {id(parameter): name for name, parameter in named.items()}
+        for index, optimizer in enumerate(self.optimizers):
+            for parameter, slots in optimizer.state.items():
+                for slot, value in slots.items():
+                    if isinstance(value, Tensor):
+                        rest[f"optimizer.{index}.{names[id(parameter)]}.{slot}"] = value
+        weights: Mapping[str, Tensor] = named
+        if self.ema:
+            # What generates is the average; training goes on from these.
+            rest |= {f"raw.{name}": parameter for name, parameter in named.items()}
+            weights = dict(zip(named, self.ema, strict=True))
+        return StateArrays(
+            weights=_arrays(weights), rest=_arrays(rest), ema_updates=self._ema_updates
+        )
+
+    def load(
+        self, arrays: StateArrays, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+    ) -> None:
+        """Go on exactly where ``arrays``, from ``checkpoint``, were saved."""
+        origin, weights_origin = str(checkpoint.state_path), str(checkpoint.weights_path)
+        raw = {n.removeprefix("raw."): a for n, a in arrays.rest.items() if n.startswith("raw.")}
+        if bool(raw) != bool(self.ema):
+            raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
+        self.load_weights(raw or arrays.weights, weights_origin, cancelled)
+        if raw:
+            shapes = _shapes(self.model)
+            check_weights(arrays.weights, shapes, weights_origin)
+            for average, name in zip(self.ema, shapes, strict=True):
+                average.copy_(torch.from_numpy(arrays.weights[name]))
+            self._ema_updates = arrays.ema_updates
+        self._load_optimizers(arrays.rest, origin)
+        try:
+            states = {
+                n: torch.from_numpy(a) for n, a in arrays.rest.items() if n.startswith("rng.")
+            }
+            restore_generators(states, self._generators)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise UserError(f"{origin} has no usable random state: {error}") from None
+
+    def load_weights(
+        self, weights: Arrays, origin: str, cancelled: Callable[[], bool] = never
+    ) -> None:
+        """Begin with other weights, which come from ``origin``."""
+        load_weights(self.model, weights, origin, cancelled)
+
+    def _load_optimizers(self, arrays: Arrays, origin: str) -> None:
+        named = dict(self.model.named_parameters())
+        for index, optimizer in enumerate(self.optimizers):
+            optimizer.state.clear()
+            owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            prefix = f"optimizer.{index}."
+            for key, array in arrays.items():
+                if not key.startswith(prefix):
+                    continue
+                name, _, slot = key.removeprefix(prefix).rpartition(".")
+                parameter = named.get(name)
+                if parameter is None or id(parameter) not in owned:
+                    raise UserError(
+                        f"{origin} does not fit training.optimizer; it was changed since"
+                    )
+                shape = () if slot == "step" else tuple(parameter.shape)
+                if array.shape != shape or array.dtype != np.float32:
+                    raise UserError(
+                        f"{origin} does not fit the model: {key} is {list(array.shape)} "
+                        f"{array.dtype}"
+                    )
+                optimizer.state[parameter][slot] = torch.tensor(array, device=parameter.device)
+            _check_slots(optimizer, origin)
+
+
+def _check_slots(optimizer: torch.optim.Optimizer, origin: str) -> None:
+    """Refuse a state with parts missing: training could not go on from it exactly."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    found = [set(optimizer.state.get(parameter, {})) for parameter in parameters]
+    # Before the first step, and for SGD without momentum, there is nothing to remember.
+    if any(found) and any(slots != _SLOTS[type(optimizer)] for slots in found):
+        raise UserError(
+            f"{origin} does not fit training.optimizer: parts of its state are missing or unknown; "
+            "use another checkpoint"
+        )
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "float32")
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def _shapes(model: Transformer) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+class TorchBackend:
+    """PyTorch on a device.
+
+    Args:
+        device: As ``training.device`` names it.
+
+    Raises:
+        UserError: The device is not there.
+    """
+
+    def __init__(self, device: str) -> None:
+        keep_freed_memory()
+        allow_tf32()
+        self.device = resolve_device(device)
+
+    def arithmetic(self) -> Arithmetic:
+        """What losses depend on up to rounding."""
+        return Arithmetic(
+            device=self.device.type,
+            threads=torch.get_num_threads(),
+            library=torch.__version__,
+            processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        )
+
+    def device_name(self) -> str:
+        """The device for people: ``cpu (2 threads)`` or the card's name."""
+        return describe_device(self.device)
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free where weights live; None where the system does not tell."""
+        return free_memory(self.device)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that an allocation failed."""
+        return is_out_of_memory(error)
+
+    def new_state(
+        self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
+    ) -> TorchTrainState:
+        """A new run's state, everything in it drawn from the config's seed."""
+        generator = torch.Generator().manual_seed(config.training.seed)
+        state = self._state(config, info, generator, cancelled)
+        state.precision = self._precision(state, config, info, cancelled)
+        # After the measurement, which may have drawn dropout from the global generators.
+        torch.manual_seed(config.training.seed)
+        return state
+
+    def empty_state(
+        self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
+    ) -> TorchTrainState:
+        """A state of the same shape, to be loaded."""
+        return self._state(config, info, None, cancelled)
+
+    def _state(
+        self,
+        config: Config,
+        info: RunInfo,
+        generator: torch.Generator | None,
+        cancelled: Callable[[], bool],
+    ) -> TorchTrainState:
+        model = Transformer(
+            config.model,
+            info.vocab_size,
+            generator,
+            context=config.seq_len,
+            embedding_scale=info.embedding_scale,
+            cancelled=cancelled,
+        )
+        return TorchTrainState(
+            model.to(self.device).train(),
+            config.training,
+            self.device,
+            has_coupled_decay=info.has_coupled_decay,
+        )
+
+    def _precision(
+        self,
+        state: TorchTrainState,
+        config: Config,
+        info: RunInfo,
+        cancelled: Callable[[], bool],
+    ) -> str:
+        """The config's precision; ``auto`` is measured, once for a shape and machine."""
+        if config.training.precision != "auto":
+            return config.training.precision
+        if self.device.type == "cuda":
+            return "bfloat16" if cuda_has_bf16(self.device) else "float32"
+        rows = max(1, min(config.training.batch_size, 2048 // config.seq_len))
+        window = torch.zeros(rows, config.seq_len + 1, dtype=torch.int64, device=self.device)
+
+        def gradient_pass(precision: str) -> None:
+            check_cancelled(cancelled, "measuring the precision")
+            state.gradient_pass(window, precision)
+
+        def measure() -> str:
+            if info.parameters * window.numel() <= _MOST_MEASURED:
+                return measured_precision(self.device, gradient_pass)
+            # A pass of a large model takes seconds, most of it in products like these.
+            gain = measure_bf16_speedup(self.device, cancelled=cancelled)
+            return "bfloat16" if gain > LEAST_GAIN else "float32"
+
+        shape = [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size]
+        return remembered_precision(self.device, shape, measure)
+
+    def load_model(self, checkpoint: Checkpoint) -> Transformer:
+        """A checkpoint's model, to be evaluated."""
+        return load_model(checkpoint, self.device)[0]
+
+
+def load_model(
+    checkpoint: Checkpoint, device: torch.device, cancelled: Callable[[], bool] = never
+) -> tuple[Transformer, Tokenizer]:
+    """The model of a checkpoint, in evaluation mode, with its tokenizer.
+
+    Raises:
+        UserError: The checkpoint is damaged, foreign, does not fit its config or not into memory.
+        CancelledError: ``cancelled``, polled between tensors, became true.
+    """
+    config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
+    check_room(checkpoint, device, free_memory(device))
+    with reading_weights(checkpoint, cancelled) as weights:
+        check_size(checkpoint, weights, config.model, tokenizer.vocab_size)
+        model = Transformer(
+            config.model,
+            tokenizer.vocab_size,
+            context=config.seq_len,
+            embedding_scale=checkpoint.run.info().embedding_scale,
+            cancelled=cancelled,
+        )
+        load_weights(model, weights, str(checkpoint.weights_path), cancelled)
+    return model.to(device).eval(), tokenizer
+
+
+def load_weights(
+    model: Transformer, weights: Arrays, origin: str, cancelled: Callable[[], bool] = never
+) -> None:
+    """Copy weights into a model by name.
+
+    Raises:
+        UserError: Names, shapes or types do not fit, or a weight is not finite; ``origin`` says
+            where they are from.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    check_weights(weights, _shapes(model), origin, cancelled)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            check_cancelled(cancelled, "loading")
+            parameter.copy_(torch.from_numpy(weights[name]))
+
+
+def check_room(checkpoint: Checkpoint, device: torch.device, available: int | None) -> None:
+    """Refuse weights that do not fit into memory, before any of it is taken.
+
+    Args:
+        checkpoint: What would be loaded.
+        device: Where to.
+        available: Bytes that are free there, where that is known.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    path = checkpoint.weights_path
+    size = path.stat().st_size if path.is_file() else 0
+    # As they are read, in the model, and on the CPU rearranged for decoding.
+    needed = (3 if device.type == "cpu" else 1) * size
+    if available is not None and needed > available:
+        raise UserError(
+            f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
+            f"{format_bytes(available)} are free; end other programs, or take a smaller model"
+        )

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.checkpoints import load_model, read_state, restore
-from shakespeare_tui.training.resume import ChangedRunError, Conditions, make_learner
+from shakespeare_tui.training.checkpoints import read_state, restore
+from shakespeare_tui.training.resume import ChangedRunError, Conditions, make_state
+from shakespeare_tui.training.session import choose_backend
+from shakespeare_tui.training.train_state import Backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +56,21 @@ class RunCheck:
 def check_run(run: RunFolder) -> RunCheck:
     """Read everything in a run's folder and try what resuming and generating do.
 
-    Nothing is changed, fetched or left locked; torch's generators are set.
+    Nothing is changed, fetched or left locked; the backend's generators are set.
     """
     name, path = run.name, str(run.path)
     problem: str | None = None
     last: int | None = None
     try:
-        conditions = _conditions(run)
+        backend = choose_backend(run.config())
+        conditions = _conditions(run, backend)
     except UserError as error:
         return RunCheck(name=name, path=path, problem=str(error))
     try:
         last = run.index().get("last")
     except UserError as error:
         problem = str(error)
-    checkpoints, changed = _checkpoints(run, conditions)
+    checkpoints, changed = _checkpoints(run, conditions, backend)
     resumable = [c.step for c in checkpoints if c.resumes and (last is None or c.step <= last)]
     return RunCheck(
         name=name,
@@ -80,16 +81,16 @@ def check_run(run: RunFolder) -> RunCheck:
     )
 
 
-def _conditions(run: RunFolder) -> Conditions:
+def _conditions(run: RunFolder, backend: Backend) -> Conditions:
     config, info = run.config(), run.info()
     source = locate_corpus(config.data.corpus)
     # One that is not at hand is fetched when the run is resumed, and compared then.
     sha256 = info.corpus_sha256 if source is None else source.sha256()
-    return Conditions.of(run, config, config, sha256)
+    return Conditions.of(run, config, config, sha256, backend)
 
 
 def _checkpoints(
-    run: RunFolder, conditions: Conditions
+    run: RunFolder, conditions: Conditions, backend: Backend
 ) -> tuple[list[CheckpointCheck], str | None]:
     """Each checkpoint, and what has changed since the last one: that is the run's problem."""
     checks: list[CheckpointCheck] = []
@@ -100,11 +101,11 @@ def _checkpoints(
         try:
             checkpoint = run.checkpoint(step)
             has_digests = checkpoint.info.weights_sha256 is not None
-            load_model(checkpoint, torch.device("cpu"))
+            backend.load_model(checkpoint)
             generates = True
             saved = read_state(checkpoint)
             conditions.check(saved)
-            restore(saved, make_learner(run, conditions.config))
+            restore(saved, make_state(run, conditions.config, backend))
             resumes = True
         except ChangedRunError as error:
             changed = str(error)

@@ -44,18 +44,23 @@ _QUIET_SECONDS = 3.0
 
 
 class QuietCollection:
-    """Puts off full collections until no key has come for a while."""
+    """Puts off full collections until no key has come for a while.
 
-    def __init__(self) -> None:
-        self._last_input = time.monotonic()
+    Args:
+        now: The time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last_input = now()
 
     def note_input(self) -> None:
         """A key or the mouse: someone waits for a response, or soon will."""
-        self._last_input = time.monotonic()
+        self._last_input = self._now()
 
     def collect_if_due(self) -> None:
         """Collect everything, if there may be enough of it and nobody is at the keys."""
-        is_quiet = time.monotonic() - self._last_input >= _QUIET_SECONDS
+        is_quiet = self._now() - self._last_input >= _QUIET_SECONDS
         if is_quiet and gc.get_count()[2] >= _PASSES_BEFORE_FULL:
             gc.collect()
 
@@ -70,7 +75,7 @@ class QuietCollection:
             gc.set_threshold(*before)
 
 
-_DRAINS_A_SECOND = 5
+_TICKS_A_SECOND = 5
 _TICKS_A_STATUS = 5
 _PRELOAD_AFTER_SECONDS = 0.2
 _SECONDS_BETWEEN_COLLECTIONS = 2.0
@@ -166,7 +171,7 @@ class LabApp(App[int]):
         self.is_painted = True
         if isinstance(self.screen, LabScreen) and self.screen.is_mounted:
             self.screen.arrive()
-        self.set_interval(1 / _DRAINS_A_SECOND, self.follow_training)
+        self.set_interval(1 / _TICKS_A_SECOND, self.follow_training)
         self.set_interval(_SECONDS_BETWEEN_COLLECTIONS, self.collection.collect_if_due)
         if self._opening is not None:
             self._opening(self)
@@ -230,7 +235,7 @@ class LabApp(App[int]):
     # --- training ------------------------------------------------------------------------------
 
     def follow_training(self) -> None:
-        """Take what the trainer sent and tell the place that is shown."""
+        """The lab's one clock: take what the trainer sent, and let the place shown follow."""
         training = self.services.training
         taken = training.drain()
         is_changed = training.changes != self._seen_changes
@@ -241,8 +246,13 @@ class LabApp(App[int]):
         if screen and (is_changed or is_status_due):
             screen.refresh_frame()
             self._is_status_stale = False
-        if not taken and not is_changed:
-            return
+        if taken or is_changed:
+            self._tell_news(screen)
+        if screen:
+            screen.on_tick()
+
+    def _tell_news(self, screen: LabScreen | None) -> None:
+        training = self.services.training
         self._seen_changes = training.changes
         if training.message != self._said:
             self._said = training.message

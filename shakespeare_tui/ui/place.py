@@ -333,7 +333,7 @@ class LabScreen(Screen[None]):
     """Base of the places.
 
     Subclasses set ``PLACE`` and ``HELP``, override ``compose_body``, and may override
-    ``on_training_changed`` and ``on_place_shown``.
+    ``on_training_changed``, ``on_tick`` and ``on_place_shown``.
     """
 
     PLACE: ClassVar[str] = ""
@@ -379,7 +379,10 @@ class LabScreen(Screen[None]):
         return 0
 
     def on_training_changed(self) -> None:
-        """News from training; called on the place that is shown, at most ten times a second."""
+        """News from training; called on the place that is shown, before ``on_tick``."""
+
+    def on_tick(self) -> None:
+        """The lab's one clock, five times a second, on the place that is shown."""
 
     def on_place_shown(self) -> None:
         """The place came into view, also the first time."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.formatting import counted
+from shakespeare_tui.machine import resident_bytes
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.ui.engine.training import TrainingController
 
@@ -83,6 +84,7 @@ class Services:
         training: The one trainer of this process.
         draft: What the next run will be.
         clock: Unix seconds.
+        memory_bytes: What this process occupies; None where the system does not tell.
         preload: Load torch in the background after the first paint.
     """
 
@@ -90,6 +92,7 @@ class Services:
     training: TrainingController
     draft: Draft = field(default_factory=Draft)
     clock: Callable[[], float] = time.time
+    memory_bytes: Callable[[], int | None] = resident_bytes
     preload: bool = True
 
 

@@ -56,7 +56,7 @@ def folder(tmp_path: Path, runs_root: Path) -> Path:
         ("train --config t", {"tiny"}),
         ("train --config m", {"mine.yaml"}),
         ("train --corpus m", {"mine.txt"}),
-        ("train --corpus tiny", {"tiny_shakespeare"}),
+        ("train --corpus tiny_", {"tiny_shakespeare"}),
         ("train --resume quick", {"quick-1", "quick-2"}),
         ("train --set model.n_l", {"model.n_layers="}),
         ("train --set training.precision=f", {"training.precision=float32"}),

@@ -21,7 +21,7 @@ from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 
@@ -38,7 +38,7 @@ def by_hand(run: RunFolder, step: int, split: str) -> tuple[float, float, int]:
     model, tokenizer = load_model(run.checkpoint(step), torch.device("cpu"))
     text = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
     at = int(0.9 * len(text))
-    tokens = torch.tensor(tokenizer.encode(text[at:] if split == "val" else text[:at]))
+    tokens = torch.tensor(tokenizer.encode(text[at:] if split == "val" else text[:at]).tolist())
     loss, right, count = 0.0, 0, 0
     with torch.no_grad():
         for start in range(0, len(tokens) - 1, 16):

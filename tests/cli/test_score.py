@@ -15,7 +15,7 @@ from trained_run import trained
 
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 
@@ -35,7 +35,7 @@ def score(cli: CommandLine, *arguments: str) -> dict[str, Any]:
 def by_hand(run: RunFolder, step: int, text: str) -> float:
     """Mean nats, a forward pass a character, windows in hops of half the context of 16."""
     model, tokenizer = load_model(run.checkpoint(step), torch.device("cpu"))
-    tokens = torch.tensor(tokenizer.encode(text))
+    tokens = torch.tensor(tokenizer.encode(text).tolist())
     nats = []
     with torch.no_grad():
         for place in range(1, len(tokens)):

@@ -45,6 +45,9 @@ def configs(draw: st.DrawFn) -> Config:
     values = {field.path: draw(valid_values(field)) for field in config_fields()}
     values["model.n_heads"] = draw(st.integers(1, 32))
     values["model.d_model"] = values["model.n_heads"] * 2 * draw(st.integers(1, 128))
+    heads = [k for k in range(1, 33) if values["model.n_heads"] % k == 0]
+    values["model.n_kv_heads"] = draw(st.none() | st.sampled_from(heads))
+    values["model.head_dim"] = draw(st.none() | st.integers(1, 64).map(lambda half: 2 * half))
     low, high = sorted(draw(st.tuples(st.integers(2, 131072), st.integers(2, 131072))))
     values["model.max_seq_len"] = high
     if values["data.seq_len"] is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from shakespeare_tui.data.inspect import scan
 from shakespeare_tui.data.inspect.scan import inspect_corpus, scan_corpus
-from shakespeare_tui.data.inspect.speeches import SpeechLengthScanner, length_bins
+from shakespeare_tui.data.inspect.speeches import SpeechScanner, length_bins
 from shakespeare_tui.data.inspect.words import WordCounter, thin_ranks, zipf_slope
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
@@ -130,7 +130,7 @@ class TestSpeechLengths:
     def test_every_speech_is_counted_in_the_bin_of_its_length(self) -> None:
         lengths = [3, 10, 11, 50, 51, 700]
         text = "".join(f"SOMEBODY:\n{'x' * n}\n\n" for n in lengths)
-        scanner = SpeechLengthScanner()
+        scanner = SpeechScanner()
         scanner.feed(text)
         assert scanner.lengths() == dict.fromkeys(lengths, 1)
         bins = {(b.least, b.most): b.speeches for b in length_bins(scanner.lengths())}
@@ -148,9 +148,3 @@ class TestSpeechLengths:
         (last,) = length_bins({9000: 2})
         assert (last.least, last.most, last.speeches) == (5001, None, 2)
         assert length_bins({}) == []
-
-    def test_only_the_beginning_of_a_long_text_is_looked_at(self) -> None:
-        scanner = SpeechLengthScanner(max_characters=30)
-        scanner.feed("A:\nfirst\n\nB:\nsecond\n\nC:\nthird\n\nD:\nfourth\n\n")
-        assert not scanner.is_whole
-        assert scanner.lengths() == {5: 1, 6: 1}

@@ -9,6 +9,8 @@ from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.data.source import common_start, complete_path
 from shakespeare_tui.paths import shipped_folder
 
+NAMED = {name: "shipped" if name == "sample" else "absent" for name in CATALOGUE}
+
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
@@ -24,7 +26,7 @@ def standings(own=()) -> dict[str, str]:
 
 
 def test_named_corpora_are_absent_or_shipped_on_a_bare_machine():
-    assert standings() == {"tiny_shakespeare": "absent", "sample": "shipped"}
+    assert standings() == NAMED
     by_name = {item.spec: item for item in list_shelf()}
     assert by_name["sample"].size_bytes == (shipped_folder("data") / "sample.txt").stat().st_size
     assert by_name["tiny_shakespeare"].can_fetch
@@ -59,9 +61,7 @@ def test_files_in_data_and_ones_own_are_listed_once(empty_folder):
     (empty_folder / "other.txt").write_text("others")
     own = [str(empty_folder / "other.txt"), str(empty_folder / "data" / "mine.txt")]
     found = standings(own)
-    assert found == {
-        "tiny_shakespeare": "absent",
-        "sample": "shipped",
+    assert found == NAMED | {
         os.path.join("data", "mine.txt"): "own",
         own[0]: "own",
     }

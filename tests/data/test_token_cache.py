@@ -10,8 +10,7 @@ import pytest
 
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokenizers import CharTokenizer, TokenArray, UnknownCharacterError
-from shakespeare_tui.data.tokens import tokenize_corpus
-from shakespeare_tui.data.windows import fit_char_tokenizer, split_tokens
+from shakespeare_tui.data.tokens import fit_tokenizer, split_tokens, tokenize_corpus
 from shakespeare_tui.errors import CancelledError
 
 MEGABYTE = 1 << 20
@@ -29,17 +28,18 @@ class TestTokenizingACorpus:
     def test_ids_are_the_tokenizers_own_in_the_smallest_type(self, tmp_path: Path) -> None:
         text = "ROMEO:\nWhat’s in a name? 中\r\n"
         source = corpus(tmp_path, text)
-        tokenizer, count = fit_char_tokenizer(source)
-        assert count == len(text)
+        tokenizer, found = fit_tokenizer("char", source.name, source.iter_text())
+        assert found.characters == len(text)
+        assert isinstance(tokenizer, CharTokenizer)
         assert tokenizer.vocab == CharTokenizer(text).vocab
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
-        assert tokens.tolist() == tokenizer.encode(text)
+        assert tokens.tolist() == tokenizer.encode(text).tolist()
         assert tokens.dtype == np.uint8
 
     def test_many_characters_take_two_bytes(self, tmp_path: Path) -> None:
         text = "".join(chr(0x4E00 + i) for i in range(300)) * 2
         source = corpus(tmp_path, text)
-        tokenizer, _ = fit_char_tokenizer(source)
+        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
         assert tokens.dtype == np.uint16
         assert tokens.tolist() == list(range(300)) * 2
@@ -52,7 +52,7 @@ class TestTokenizingACorpus:
         tokens = tokenize_corpus(
             source, tokenizer, tmp_path / "cache", most_in_memory=most_in_memory
         )
-        assert tokens.tolist() == tokenizer.encode("some text")
+        assert tokens.tolist() == tokenizer.encode("some text").tolist()
         assert isinstance(tokens, np.memmap) == (most_in_memory == 0)
         with pytest.raises(ValueError, match="read-only"):
             tokens[0] = 1
@@ -99,7 +99,7 @@ class TestTokenizingACorpus:
         tokens = tokenize_corpus(source, tokenizer, cache, most_in_memory=most_in_memory)
         (path,) = cache.iterdir()
         path.write_bytes(change)  # the same inode: a shared mapping would see it, or end here
-        assert tokens.tolist() == tokenizer.encode(text)
+        assert tokens.tolist() == tokenizer.encode(text).tolist()
 
     def test_processes_that_encode_at_the_same_time_do_not_meet(self, tmp_path: Path) -> None:
         text = "abc" * 2000
@@ -110,13 +110,13 @@ class TestTokenizingACorpus:
 
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(encode, range(80)))
-        assert all(result.tolist() == tokenizer.encode(text) for result in results)
+        assert all(result.tolist() == tokenizer.encode(text).tolist() for result in results)
         assert len(list(tmp_path.glob("cache*/*"))) == 10
 
     def test_progress_ends_at_the_size_in_bytes(self, tmp_path: Path) -> None:
         text = "aé中🎭\n" * 150_000
         source = corpus(tmp_path, text)
-        tokenizer, _ = fit_char_tokenizer(source)
+        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
         reports: list[tuple[int, int | None]] = []
         tokens = tokenize_corpus(
             source, tokenizer, tmp_path / "cache", lambda done, total: reports.append((done, total))
@@ -133,7 +133,7 @@ class TestTokenizingACorpus:
         corpus(folder, "second\n", "b.txt")
         source = locate_corpus(str(folder))
         assert source is not None
-        tokenizer, _ = fit_char_tokenizer(source)
+        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
         assert tokenizer.decode(tokens) == "first\nsecond\n"
 

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers import TokenArray
-from shakespeare_tui.data.windows import (
-    TextDataset,
-    WindowSampler,
-    check_length,
-    fit_char_tokenizer,
-    gather_windows,
-    split_tokens,
-)
+from shakespeare_tui.data.tokens import check_length, fit_tokenizer, split_tokens
+from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError
 
 
@@ -31,7 +25,7 @@ def test_a_corpus_of_a_byte_order_mark_alone_is_empty(tmp_path: Path) -> None:
     source = locate_corpus(str(path))
     assert source is not None
     with pytest.raises(UserError, match="empty"):
-        fit_char_tokenizer(source)
+        fit_tokenizer("char", source.name, source.iter_text())
 
 
 class TestSplit:
@@ -53,14 +47,14 @@ class TestSplit:
         assert (len(train), len(val)) == (1_003_854, 111_540)
 
     def test_least_that_is_enough_and_one_less(self) -> None:
-        check_length(20, 0.1, seq_len=17)
+        check_length(18, 2, seq_len=17)
         with pytest.raises(UserError, match=r"window of 18 needs at least 19 and 2; use a longer"):
-            check_length(20, 0.1, seq_len=18)
+            check_length(18, 2, seq_len=18)
         with pytest.raises(UserError, match="19 for training and 1 for validation"):
-            check_length(20, 0.01, seq_len=4)
-        check_length(10, 0.5, seq_len=2)
+            check_length(19, 1, seq_len=4)
+        check_length(5, 5, seq_len=2)
         with pytest.raises(UserError, match="baselines need 5 to train on; use a longer text"):
-            check_length(8, 0.5, seq_len=2)
+            check_length(4, 4, seq_len=2)
 
 
 class TestDataset:

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding import ENDED, Column, generate_columns, window_start
+from shakespeare_tui.decoding.choosers import ENDED
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy, strategy_from_flags
@@ -49,11 +52,10 @@ def text_of(
     use_cache, seed = options.pop("use_cache", True), options.pop("seed", 42)
     strategy = strategy_from_flags(**{"temperature": 0.8, **options})
     rows = generate_columns(
-        model,
+        make_decoder(model, 1, use_cache=use_cache),
         prompt,
         [Column(strategy=strategy, samples=streams, seed=seed)],
         max_tokens=tokens,
-        use_cache=use_cache,
     )
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -148,7 +150,7 @@ def test_it_yields_each_token_as_it_is_made() -> None:
         return is_unwanted
 
     stream = generate_columns(
-        make_model(),
+        make_decoder(make_model(), 1),
         [1],
         [Column(strategy=parse_strategy("temperature=0.8"))],
         max_tokens=5,
@@ -165,7 +167,7 @@ def test_it_yields_each_token_as_it_is_made() -> None:
 
 def test_empty_prompt_is_refused() -> None:
     with pytest.raises(UserError, match="prompt is empty"):
-        next(generate_columns(make_model(), [], [GREEDY], max_tokens=1))
+        next(generate_columns(make_decoder(make_model(), 1), [], [GREEDY], max_tokens=1))
 
 
 @settings(max_examples=300)
@@ -186,7 +188,8 @@ def test_window_covers_the_end_and_moves_in_hops(tokens: int, context: int) -> N
 
 
 def streams_of(model: Transformer, columns: list[Column], tokens: int, **options: Any) -> Any:
-    rows = generate_columns(model, [3, 1], columns, max_tokens=tokens, **options)
+    decoder = make_decoder(model, 1, use_cache=options.pop("use_cache", True))
+    rows = generate_columns(decoder, [3, 1], columns, max_tokens=tokens, **options)
     return [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
 
 
@@ -215,7 +218,8 @@ def test_a_stop_sequence_ends_its_stream_alone() -> None:
     column = Column(strategy=parse_strategy("temperature=1"), samples=4, seed=2)
     full = streams_of(model, [column], 30)
     stop = full[1][4:6]
-    rows = list(generate_columns(model, [3, 1], [column], max_tokens=30, stop=[stop, [77]]))
+    decoder = make_decoder(model, 1)
+    rows = list(generate_columns(decoder, [3, 1], [column], max_tokens=30, stop=[stop, [77]]))
     for stream, whole in zip(zip(*rows, strict=True), full, strict=True):
         ends = [n for n in range(2, 31) if whole[n - 2 : n] == stop]
         length = ends[0] if ends else 30

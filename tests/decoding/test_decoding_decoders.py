@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding import Decoder, PlainDecoder, make_decoder
 from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
-from shakespeare_tui.decoding.torch_decoder import RereadingDecoder
+from shakespeare_tui.decoding.decoder import Decoder, Precision
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer
 
@@ -59,6 +60,31 @@ def close(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: flo
     else:
         bound = tolerance * abs(theirs).max()
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=bound)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"n_heads": 6, "n_kv_heads": 2, "head_dim": 8},
+        {"n_heads": 6, "n_kv_heads": 1, "attention_bias": "qkv", "qk_norm": True},
+        {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
+    ],
+    ids=str,
+)
+def test_fast_equals_the_model_where_heads_share_keys_and_values(
+    shape: dict[str, Any], precision: Precision
+) -> None:
+    model = make_model(**shape)
+    tokens = random_tokens(3, CONTEXT)
+    theirs = expected(model, tokens)
+    decoder = make_decoder(model, 3, precision=precision)
+    tolerance = 2e-5 if precision == "float32" else 0.1
+    close(decoder.read(tokens[:, :5]), theirs[:, 4], tolerance)
+    for place in range(5, 12):
+        close(decoder.read(tokens[:, place : place + 1]), theirs[:, place], tolerance)
+    decoder.reorder(np.array([2, 0]))
+    close(decoder.read_all(tokens[[2, 0], 12:]), theirs[[2, 0], 12:], tolerance)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))

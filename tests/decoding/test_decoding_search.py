@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding import WAITING, Column, generate_columns, window_start
+from shakespeare_tui.decoding.choosers import WAITING
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Recording, parse_strategy
@@ -31,7 +34,8 @@ def search(
     model: Transformer, prompt: list[int], text: str, tokens: int, samples: int = 1, **more: Any
 ) -> list[list[int]]:
     column = Column(strategy=parse_strategy(text), samples=samples)
-    rows = generate_columns(model, prompt, [column], max_tokens=tokens, **more)
+    decoder = make_decoder(model, 1, use_cache=more.pop("use_cache", True))
+    rows = generate_columns(decoder, prompt, [column], max_tokens=tokens, **more)
     return [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
 
 
@@ -88,7 +92,8 @@ class TestBeam:
 
     def test_texts_come_at_the_end_and_no_more_than_there_are(self) -> None:
         column = Column(strategy=parse_strategy("beam=2"), samples=2)
-        rows = list(generate_columns(make_model(5, 8), [1], [column], max_tokens=6))
+        decoder = make_decoder(make_model(5, 8), 1)
+        rows = list(generate_columns(decoder, [1], [column], max_tokens=6))
         assert rows[:6] == [[WAITING, WAITING]] * 6
         assert all(token >= 0 for row in rows[6:] for token in row)
         with pytest.raises(UserError, match="beam=2 finds 2 texts"):
@@ -143,7 +148,8 @@ class TestRecordings:
         model, prompt = make_model(9, 8, 2), [1, 2]
         column = Column(strategy=parse_strategy("temperature=1.3 beam=3"), samples=2)
         recordings = [Recording(), Recording()]
-        rows = generate_columns(model, prompt, [column], max_tokens=7, recordings=recordings)
+        decoder = make_decoder(model, 1)
+        rows = generate_columns(decoder, prompt, [column], max_tokens=7, recordings=recordings)
         texts = [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
         for text, recording in zip(texts, recordings, strict=True):
             assert len(recording) == len(text) == 7
@@ -158,8 +164,9 @@ class TestRecordings:
     def test_a_beam_that_ends_at_a_stop_is_recorded_to_its_end(self) -> None:
         recording = Recording()
         column = Column(strategy=parse_strategy("beam=4,length_penalty=0"))
+        decoder = make_decoder(make_model(3, 8, 1), 1)
         rows = generate_columns(
-            make_model(3, 8, 1), [1], [column], max_tokens=20, stop=[[2]], recordings=[recording]
+            decoder, [1], [column], max_tokens=20, stop=[[2]], recordings=[recording]
         )
         (text,) = [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
         assert text[-1] == 2
@@ -173,7 +180,8 @@ class TestRecordings:
         model, prompt = make_model(9, 32, 3), [1, 2, 3]
         column = Column(strategy=parse_strategy("contrastive=4,alpha=0.3"))
         recording = Recording()
-        rows = generate_columns(model, prompt, [column], max_tokens=12, recordings=[recording])
+        decoder = make_decoder(model, 1)
+        rows = generate_columns(decoder, prompt, [column], max_tokens=12, recordings=[recording])
         text = [token for (token,) in rows if token >= 0]
         assert len(recording) == len(text) == 12
         for place, token in enumerate(text):
@@ -194,9 +202,15 @@ class TestRecordings:
             Column(strategy=parse_strategy(text), samples=2, seed=5)
             for text in ("mirostat=1 xtc=0.5", "beam=2", "contrastive=3", "top_k=5")
         ]
-        options: dict[str, Any] = {"max_tokens": 20, "precision": precision}
-        plain = list(generate_columns(model, [1], columns, **options))
+
+        def write(recordings: list[Recording]) -> list[list[int]]:
+            decoder = make_decoder(model, 1, precision=precision)
+            return list(
+                generate_columns(decoder, [1], columns, max_tokens=20, recordings=recordings)
+            )
+
+        plain = write([])
         recordings = [Recording() for _ in range(8)]
-        noted = list(generate_columns(model, [1], columns, recordings=recordings, **options))
+        noted = write(recordings)
         assert noted == plain
         assert [len(recording) for recording in recordings] == [20] * 8

@@ -8,17 +8,15 @@ import pytest
 import torch
 from test_decoding_search import make_model
 
-from shakespeare_tui.decoding import (
-    Column,
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
+from shakespeare_tui.decoding.speculative import (
     LookUpProposer,
     ModelProposer,
     Proposer,
-    columns,
-    generate_columns,
+    accept,
     generate_speculatively,
 )
-from shakespeare_tui.decoding.cpu_decoder import packed
-from shakespeare_tui.decoding.speculative import accept
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy
@@ -26,27 +24,25 @@ from shakespeare_tui.sampling import parse_strategy
 VOCAB = 11
 
 
-def column_text(model: Transformer, strategy: str, tokens: int, **options: Any) -> list[int]:
+def column_text(
+    model: Transformer,
+    strategy: str,
+    tokens: int,
+    drafter: Transformer | None = None,
+    **options: Any,
+) -> list[int]:
+    """A text, drafted by ``drafter`` where there is one, however small the model is."""
     column = Column(strategy=parse_strategy(strategy), seed=5)
-    options = {"precision": "auto", **options}
-    return [
-        token
-        for (token,) in generate_columns(model, [1, 2, 3], [column], max_tokens=tokens, **options)
-    ]
+    decoder = FastDecoder(
+        packed(model, "float32"),
+        1,
+        drafter and (lambda: FastDecoder(packed(drafter, "float32"), 1)),
+    )
+    rows = generate_columns(decoder, [1, 2, 3], [column], max_tokens=tokens, **options)
+    return [token for (token,) in rows]
 
 
 class TestDrafts:
-    @pytest.fixture
-    def drafter_seeds(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        """Lets small models be drafted for, by the model itself or one of another seed."""
-
-        def use(context: int, seed: int) -> None:
-            other = make_model(VOCAB, context, seed)
-            monkeypatch.setattr(columns, "is_worth_drafting", lambda model: True)
-            monkeypatch.setattr(columns, "packed", lambda model, precision: packed(other, "auto"))
-
-        return use
-
     @pytest.mark.parametrize("context", [4, 7, 64])
     @pytest.mark.parametrize("drafter", [1, 2])
     @pytest.mark.parametrize(
@@ -60,24 +56,26 @@ class TestDrafts:
         ],
     )
     def test_good_and_bad_drafts_give_the_text_without(
-        self, context: int, drafter: int, strategy: str, drafter_seeds: Any
+        self, context: int, drafter: int, strategy: str
     ) -> None:
-        model = make_model(VOCAB, context)
+        model, other = make_model(VOCAB, context), make_model(VOCAB, context, drafter)
         expected = column_text(model, strategy, 60)
-        drafter_seeds(context, drafter)
-        assert column_text(model, strategy, 60) == expected
-        assert column_text(model, strategy, 3) == expected[:3]
+        assert column_text(model, strategy, 60, other) == expected
+        assert column_text(model, strategy, 3, other) == expected[:3]
 
-    def test_stops_and_being_called_off(self, drafter_seeds: Any) -> None:
-        model = make_model(VOCAB, 16)
+    def test_stops_and_being_called_off(self) -> None:
+        model, other = make_model(VOCAB, 16), make_model(VOCAB, 16, 1)
         stop = column_text(model, "temperature=1", 20)[8:11]
         expected = column_text(model, "temperature=1", 60, stop=[stop])
-        drafter_seeds(16, 1)
-        assert column_text(model, "temperature=1", 60, stop=[stop]) == expected
+        assert column_text(model, "temperature=1", 60, other, stop=[stop]) == expected
         polls: list[int] = []
         with pytest.raises(CancelledError):
             column_text(
-                model, "greedy", 60, cancelled=lambda: bool(polls.append(1)) or len(polls) > 4
+                model,
+                "greedy",
+                60,
+                other,
+                cancelled=lambda: bool(polls.append(1)) or len(polls) > 4,
             )
         assert len(polls) == 5
 

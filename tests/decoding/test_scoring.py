@@ -119,7 +119,13 @@ def test_too_short_and_called_off() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"qk_norm": True}, {"positions": "learned", "bias": True}, {"positions": "sinusoidal"}],
+    [
+        {},
+        {"qk_norm": True},
+        {"positions": "learned", "bias": True},
+        {"positions": "sinusoidal"},
+        {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6},
+    ],
 )
 @pytest.mark.parametrize("position", [1, 5, CONTEXT, CONTEXT + 1, 30])
 def test_attention_weights_give_what_the_layer_puts_out(
@@ -127,7 +133,7 @@ def test_attention_weights_give_what_the_layer_puts_out(
 ) -> None:
     model, tokens = make_model(**changes), text(30)
     weights = attention_at(model, tokens, position)
-    assert weights.shape == (2, 2, position)
+    assert weights.shape == (2, changes.get("n_heads", 2), position)
     assert weights.sum(-1) == pytest.approx(1, abs=1e-5)
     start = first_seen(position, CONTEXT)
     assert not weights[:, :, :start].any()
@@ -141,6 +147,7 @@ def test_attention_weights_give_what_the_layer_puts_out(
         for layer, block in enumerate(model.blocks):
             x, rotary, _, output = seen[layer]
             value = block.attention.project(x, rotary)[2][0]
+            value = value.repeat_interleave(len(weights[layer]) // len(value), dim=0)
             mixed = torch.einsum("ht,htd->hd", torch.from_numpy(weights[layer, :, start:]), value)
             expected = block.attention.out(mixed.flatten())
             torch.testing.assert_close(output[0, -1], expected, rtol=1e-4, atol=1e-4)

@@ -162,6 +162,9 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
     heads = draw(st.integers(1, 4))
     return ModelConfig(
         n_heads=heads,
+        n_kv_heads=draw(st.none() | st.sampled_from([k for k in (1, 2, 3, 4) if heads % k == 0])),
+        head_dim=draw(st.none() | st.sampled_from([2, 6, 8])),
+        attention_bias=draw(st.sampled_from(["none", "qkv", "all"])),
         d_model=heads * 2 * draw(st.integers(1, 5)),
         n_layers=draw(st.integers(1, 3)),
         d_ff=draw(st.none() | st.integers(1, 40)),

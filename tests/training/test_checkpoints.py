@@ -28,12 +28,11 @@ from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.checkpoints import (
     Progress,
-    load_model,
+    read_arrays,
     read_state,
-    read_tensors,
     restore,
 )
-from shakespeare_tui.training.torch_state import Learner
+from shakespeare_tui.training.torch_state import TorchTrainState, load_model
 
 __all__ = ["trained"]
 
@@ -44,11 +43,11 @@ def load(run: RunFolder) -> Transformer:
     return load_model(run.checkpoint(30), CPU)[0]
 
 
-def restore_at(run: RunFolder, step: int = 30) -> tuple[Progress, Learner]:
+def restore_at(run: RunFolder, step: int = 30) -> tuple[Progress, TorchTrainState]:
     config = run.config()
     model = Transformer(config.model, run.tokenizer().vocab_size)
-    learner = Learner(model, config.training, CPU, torch.float32)
-    return restore(read_state(run.checkpoint(step)), learner), learner
+    state = TorchTrainState(model, config.training, CPU)
+    return restore(read_state(run.checkpoint(step)), state), state
 
 
 def refused(action: Callable[[], object]) -> str:
@@ -82,7 +81,7 @@ def change_state(
     **progress: Any,
 ) -> None:
     path = run.checkpoint(30).state_path
-    tensors, found = read_tensors(path)
+    tensors, (_, found) = load_file(path), read_arrays(path)
     change(tensors)
     found["progress"] = json.dumps({**json.loads(found["progress"]), **progress})
     save_file(tensors, path, found if metadata is None else metadata)
@@ -109,10 +108,10 @@ class TestWhatIsWritten:
         assert sum(t.numel() for t in tensors.values()) == trained.info().parameters
 
     def test_restored_is_what_was_saved(self, trained: RunFolder) -> None:
-        progress, learner = restore_at(trained)
+        progress, state = restore_at(trained)
         tensors = load_file(trained.checkpoint(30).state_path)
-        (optimizer,) = learner.optimizers
-        for name, parameter in learner.model.named_parameters():
+        (optimizer,) = state.optimizers
+        for name, parameter in state.model.named_parameters():
             for slot in ("exp_avg", "exp_avg_sq", "step"):
                 assert torch.equal(
                     optimizer.state[parameter][slot], tensors[f"optimizer.0.{name}.{slot}"]
@@ -233,14 +232,15 @@ class TestForeignWeights:
         assert str(trained.checkpoint(30).weights_path) in message
         refused(lambda: restore_at(trained))
 
-    def test_half_precision_is_no_reason_to_refuse(self, trained: RunFolder) -> None:
-        wanted = load(trained)
-        change_weights(trained, lambda t: t.update({n: v.half() for n, v in t.items()}))
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+    def test_other_precisions_are_no_reason_to_refuse(
+        self, kind: torch.dtype, trained: RunFolder
+    ) -> None:
+        wanted = load(trained).embedding.weight.to(kind).float()
+        change_weights(trained, lambda t: t.update({n: v.to(kind) for n, v in t.items()}))
         model = load(trained)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-        torch.testing.assert_close(
-            model.embedding.weight, wanted.embedding.weight, rtol=1e-3, atol=1e-4
-        )
+        assert torch.equal(model.embedding.weight, wanted)
 
 
 class TestNotFinite:

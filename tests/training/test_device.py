@@ -11,13 +11,13 @@ from training_runs import OnEvent, make_config, train
 from shakespeare_tui.errors import RunFailedError
 from shakespeare_tui.runs.commands import CommandInbox
 from shakespeare_tui.runs.events import Event, StepCompleted
-from shakespeare_tui.training.checkpoints import (
+from shakespeare_tui.training.device import allow_tf32, has_bf16, is_out_of_memory
+from shakespeare_tui.training.torch_state import (
     GlobalGenerator,
     generator_states,
     generators_of,
     restore_generators,
 )
-from shakespeare_tui.training.device import allow_tf32, has_bf16, is_out_of_memory
 
 
 @pytest.mark.parametrize("allocate", [torch.empty, np.empty], ids=["torch", "numpy"])

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from training_runs import Trained, make_config, resume, train, what_was_learned
 
-from shakespeare_tui.decoding import PlainDecoder, make_decoder
+from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.score import score_tokens
+from shakespeare_tui.decoding.torch_decoder import PlainDecoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import CommandInbox, Stop
 from shakespeare_tui.runs.events import Event, StepCompleted
 from shakespeare_tui.runs.folder import RunFolder, find_checkpoint
-from shakespeare_tui.training.checkpoints import load_model
+from shakespeare_tui.training.optimizers import make_optimizers
 from shakespeare_tui.training.session import Session, new_session
-from shakespeare_tui.training.torch_state import make_optimizers
+from shakespeare_tui.training.torch_state import load_model
 
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def make_format_1(session: Session) -> None:
     del record["embedding_scale"]
     path.write_text(json.dumps(record | {"format": 1}))
     session.fingerprint = replace(session.fingerprint, format=1, embedding_scale=1.0)
-    learner = session.learner
+    learner = session.state
     learner.model.embedding_scale = 1.0
     learner.optimizers = make_optimizers(
         learner.model, session.config.training, CPU, has_coupled_decay=True
@@ -83,7 +84,7 @@ def plain_logits(run: RunFolder, tokens: Tensor) -> Tensor:
 @torch.no_grad()
 def test_every_reader_of_a_checkpoint_computes_as_it_was_trained(old: Trained) -> None:
     model, tokenizer = load_model(old.run.checkpoint(8), CPU)
-    tokens = torch.tensor([tokenizer.encode("What is it")])
+    tokens = torch.tensor([tokenizer.encode("What is it").tolist()])
     expected = plain_logits(old.run, tokens)
     close = dict(rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(tokens), expected, **close)
@@ -99,9 +100,9 @@ def test_a_run_that_starts_from_its_weights_computes_alike(old: Trained, tmp_pat
     root = old.run.path.parent
     start_from = find_checkpoint("run@8", root)
     with new_session(old.run.config(), root=root, name="tuned", start_from=start_from) as session:
-        tokens = torch.tensor([session.tokenizer.encode("What is it")])
+        tokens = torch.tensor([session.tokenizer.encode("What is it").tolist()])
         torch.testing.assert_close(
-            session.learner.model(tokens), plain_logits(old.run, tokens), rtol=1e-4, atol=1e-5
+            session.state.model(tokens), plain_logits(old.run, tokens), rtol=1e-4, atol=1e-5
         )
         assert session.run.info().format > 1
 

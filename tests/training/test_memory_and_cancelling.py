@@ -10,13 +10,13 @@ from training_runs import make_config
 
 from shakespeare_tui.config.estimate.figures import estimate_memory
 from shakespeare_tui.config.load import load_config
-from shakespeare_tui.decoding import make_decoder
+from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.checkpoints import check_room, load_model
 from shakespeare_tui.training.resume import resumed_session
 from shakespeare_tui.training.session import Hooks, check_memory, new_session
+from shakespeare_tui.training.torch_state import check_room, load_model
 
 __all__ = ["trained"]
 
@@ -47,7 +47,7 @@ class TestMemory:
             asked.append(question)
             return answer
 
-        check_memory(self.config, VOCAB, CPU, available, Hooks(confirm=confirm))
+        check_memory(self.config, VOCAB, "cpu", available, Hooks(confirm=confirm))
         return asked
 
     def test_what_fits_is_not_asked(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shakespeare_tui.training.muon import Muon, orthogonalise
+from shakespeare_tui.training.optimizers import Muon, orthogonalise
 
 
 def stack(*shape: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from training_runs import (
     OnEvent,
     Trained,
@@ -47,8 +47,8 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint
-from shakespeare_tui.training.checkpoints import read_tensors
-from shakespeare_tui.training.loop import Boundary
+from shakespeare_tui.training.checkpoints import read_arrays
+from shakespeare_tui.training.loop import StepEnd
 from shakespeare_tui.training.resume import resumed_session
 from shakespeare_tui.training.session import Hooks, new_session
 
@@ -383,7 +383,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_from_its_config(
     config = make_config(model__dropout=0.2, training__max_steps=8)
     reference = train(tmp_path, config, name="reference")
     with monkeypatch.context() as patch:
-        patch.setattr(Boundary, "save", crash)  # killed while the first one is written
+        patch.setattr(StepEnd, "save", crash)  # killed while the first one is written
         run = begin_and_crash(tmp_path, config, 99)
     if at_event == 1:
         run.events_path.unlink()
@@ -402,7 +402,7 @@ def test_a_fork_that_ended_before_its_first_checkpoint_starts_from_its_parent(
     with new_session(config, root=tmp_path, name="reference", start_from=parent) as session:
         reference = run_session(session)
     with monkeypatch.context() as patch:
-        patch.setattr(Boundary, "save", crash)
+        patch.setattr(StepEnd, "save", crash)
         begin_and_crash(tmp_path, config, 99, parent)
     resumed = resume(tmp_path)
     assert_same_run(resumed.run, reference.run)
@@ -415,7 +415,7 @@ def test_the_name_of_a_run_that_learned_nothing_is_free(
 ) -> None:
     config = make_config(training__max_steps=8)
     with monkeypatch.context() as patch:
-        patch.setattr(Boundary, "save", crash)
+        patch.setattr(StepEnd, "save", crash)
         run = begin_and_crash(tmp_path, config, 99)
     kept = {"nothing": set(), "a lock": {".lock"}, "a config": {"config.yaml"}}.get(left)
     for path in run.path.iterdir():
@@ -634,10 +634,10 @@ def test_a_corpus_that_moved_is_the_same_corpus(tmp_path: Path) -> None:
 
 def test_a_setting_of_a_later_version_does_not_forbid_a_resume(stopped: RunFolder) -> None:
     path = stopped.checkpoint(9).state_path
-    tensors, metadata = read_tensors(path)
+    arrays, metadata = read_arrays(path)
     fingerprint = json.loads(metadata["fingerprint"])
     del fingerprint["settings"]["training.momentum"]
-    save_file(tensors, path, metadata | {"fingerprint": json.dumps(fingerprint)})
+    save_file(arrays, path, metadata | {"fingerprint": json.dumps(fingerprint)})
     forget_digests(stopped.checkpoint(9))
     with resumed_session("run@9", root=stopped.path.parent) as session:
         assert session.progress.step == 9
@@ -667,9 +667,9 @@ def test_a_run_of_an_older_version_is_resumed_exactly(stopped: RunFolder, tmp_pa
     reference = train(tmp_path, make_config(), name="reference")
     for step in stopped.steps():
         path = stopped.checkpoint(step).state_path
-        tensors, metadata = read_tensors(path)
+        arrays, metadata = read_arrays(path)
         del metadata["fingerprint"]
-        save_file(tensors, path, metadata)
+        save_file(arrays, path, metadata)
         forget_digests(stopped.checkpoint(step))
     assert "training.seed is 1, was" in attempt(tmp_path, overrides=("training.seed=1",))
     assert_same_run(resume(tmp_path).run, reference.run)
@@ -687,7 +687,7 @@ def flip_bit(path: Path) -> None:
 
 def rewrite_state(run: RunFolder, **changes: Any) -> None:
     path = run.checkpoint(9).state_path
-    tensors, metadata = read_tensors(path)
+    arrays, metadata = read_arrays(path)
     for key in [key for key, value in changes.items() if key in metadata]:
         value = changes.pop(key)
         if value is None:
@@ -696,7 +696,7 @@ def rewrite_state(run: RunFolder, **changes: Any) -> None:
             metadata[key] = value
     if changes and "progress" in metadata:
         metadata["progress"] = json.dumps(json.loads(metadata["progress"]) | changes)
-    save_file(tensors, path, metadata)
+    save_file(arrays, path, metadata)
     forget_digests(run.checkpoint(9))
 
 

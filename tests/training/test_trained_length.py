@@ -11,13 +11,15 @@ import pytest
 import torch
 from training_runs import Trained, make_config, train
 
-from shakespeare_tui.decoding import Column, PlainDecoder, generate_columns, make_decoder
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.score import attention_at, logits_at, score_tokens
+from shakespeare_tui.decoding.torch_decoder import PlainDecoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.events import EvalCompleted, SampleGenerated
 from shakespeare_tui.sampling import parse_strategy
-from shakespeare_tui.training.checkpoints import load_model
 from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt
+from shakespeare_tui.training.torch_state import load_model
 
 CPU = torch.device("cpu")
 TRAINED, LONGEST = 8, 32
@@ -52,7 +54,9 @@ def trained_short(
 
 def write(model: Transformer, **options: Any) -> list[list[int]]:
     column = Column(strategy=parse_strategy("temperature=0.9"), seed=3)
-    return list(generate_columns(model, [1, 2], [column], max_tokens=60, **options))
+    return list(
+        generate_columns(make_decoder(model, 1, **options), [1, 2], [column], max_tokens=60)
+    )
 
 
 def test_what_a_checkpoint_says_ends_where_training_ended(trained_short: Trained) -> None:
@@ -86,8 +90,9 @@ def test_a_run_in_training_is_measured_and_sampled_there(trained_short: Trained)
     column = Column(
         strategy=parse_strategy(f"temperature={sampling.temperature}"), seed=sampling.seed
     )
-    prompt = tokenizer.encode(sample.prompt)
-    rows = generate_columns(oracle, prompt, [column], max_tokens=sampling.max_tokens)
+    prompt = tokenizer.encode(sample.prompt).tolist()
+    decoder = make_decoder(oracle, 1)
+    rows = generate_columns(decoder, prompt, [column], max_tokens=sampling.max_tokens)
     assert sample.text == tokenizer.decode(row[0] for row in rows)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_runs import (
     OnEvent,
     Prepare,
@@ -48,11 +49,11 @@ from shakespeare_tui.runs.events import (
 )
 from shakespeare_tui.runs.folder import RunFolder, find_checkpoint
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.training import loop as boundary
-from shakespeare_tui.training.checkpoints import load_model, read_tensors
+from shakespeare_tui.training import loop
 from shakespeare_tui.training.evaluate import evaluate
-from shakespeare_tui.training.muon import Muon
+from shakespeare_tui.training.optimizers import Muon
 from shakespeare_tui.training.session import Session, new_session
+from shakespeare_tui.training.torch_state import load_model
 
 
 def at_step(step: int, *commands: Command) -> OnEvent:
@@ -108,7 +109,7 @@ def test_the_header_says_what_is_trained(tmp_path: Path) -> None:
     assert started.run == "mine"
     assert started.config == config.model_dump(mode="json")
     assert started.corpus == "sample"
-    assert started.parameters == sum(p.numel() for p in trained.session.learner.model.parameters())
+    assert started.parameters == sum(p.numel() for p in trained.session.state.model.parameters())
     assert started.vocab_size == trained.session.tokenizer.vocab_size
     assert started.characters == len(trained.session.train) + len(trained.session.val)
     assert started.baselines["uniform"] == pytest.approx(math.log(started.vocab_size))
@@ -245,8 +246,8 @@ def test_an_average_of_weights_is_what_is_evaluated_and_saved(tmp_path: Path) ->
     plain = train(tmp_path, make_config(training__max_steps=16), name="plain")
     assert losses(trained.of(StepCompleted)) == losses(plain.of(StepCompleted))
     assert trained.finished.val_loss != plain.finished.val_loss
-    saved, _ = read_tensors(trained.run.checkpoint(16).weights_path)
-    own = dict(trained.session.learner.model.named_parameters())
+    saved = load_file(trained.run.checkpoint(16).weights_path)
+    own = dict(trained.session.state.model.named_parameters())
     with torch.no_grad():
         assert not all(torch.equal(saved[name], own[name]) for name in own)
     model, _ = load_model(find_checkpoint("run@16", tmp_path), torch.device("cpu"))
@@ -519,7 +520,7 @@ def test_commands_of_another_process_arrive_through_the_run_folder(tmp_path: Pat
 
 def poison(session: Session) -> None:
     with torch.no_grad():
-        next(iter(session.learner.model.parameters())).fill_(math.inf)
+        next(iter(session.state.model.parameters())).fill_(math.inf)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path: Path) -> None:
@@ -599,7 +600,7 @@ def poison_softly(step: int) -> tuple[OnEvent, Prepare]:
     def act(event: Event, inbox: CommandInbox) -> None:
         if isinstance(event, StepCompleted) and event.step == step and held:
             with torch.no_grad():
-                next(iter(held.pop().learner.model.parameters())).fill_(3e38)
+                next(iter(held.pop().state.model.parameters())).fill_(3e38)
 
     return act, held.append
 
@@ -699,7 +700,7 @@ def test_an_unexpected_error_saves_first_and_the_run_can_be_resumed_exactly(
         if isinstance(event, StepCompleted) and event.step == step:
             if where == "between steps":
                 raise ZeroDivisionError("a mistake")
-            target = (Transformer, "loss") if where == "in a step" else (boundary, "evaluate")
+            target = (Transformer, "loss") if where == "in a step" else (loop, "evaluate")
             patches.setattr(*target, fail)
 
     with pytest.raises(RunFailedError, match=f"a mistake.*is saved at step {step}") as caught:
@@ -843,7 +844,7 @@ def test_a_new_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
         config, root=tmp_path, name="child", start_from=find_checkpoint("parent@last", tmp_path)
     ) as session:
         assert session.progress.step == 0
-        child.append(evaluate(session.learner.model, session.val).loss)
+        child.append(evaluate(session.state.model, session.val).loss)
         assert session.run.info().parent == "parent@16"
     assert child == [parent.finished.val_loss]
 

@@ -84,6 +84,12 @@ class ScriptedTrainer:
         self.ending = Ended()
         self._stream, self._run, self._is_stuck = list(stream), run, is_stuck
         self._released = threading.Event()
+        self._channel: TrainingChannel | None = None
+
+    def send(self, event: Event) -> None:
+        """Send another event of the run it has opened."""
+        assert self._channel is not None
+        self._channel.send(event)
 
     def release(self) -> None:
         """Let it end."""
@@ -91,6 +97,7 @@ class ScriptedTrainer:
 
     def __call__(self, request: TrainingRequest, channel: TrainingChannel) -> None:
         self.requests.append(request)
+        self._channel = channel
         channel.send(Opened(self._run, request.root / self._run))
         for event in self._stream:
             channel.send(event)

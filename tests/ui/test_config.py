@@ -17,7 +17,7 @@ from shakespeare_tui.ui.config.form import matches
 from shakespeare_tui.ui.engine.training import TrainingController
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
-TALL = (100, 40)
+TALL = (100, 46)
 QUICK = config_texts(load_config("quick"))
 LAYERS = QUICK["model.n_layers"]
 

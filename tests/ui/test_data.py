@@ -140,7 +140,7 @@ class TestList:
         self, make_app: MakeApp, bare_folder: Path
     ) -> None:
         app = make_app()
-        async with app.run_test() as pilot:
+        async with app.run_test(size=WIDE) as pilot:
             await until(lambda: is_listed(app))
             (bare_folder / "data").mkdir()
             (bare_folder / "data" / "late.txt").write_text("words that came late")
@@ -336,10 +336,10 @@ class TestLargeFiles:
         self, open_app: OpenApp, gate: Gate, long_text: Path
     ) -> None:
         app = open_app(long_text)
-        async with app.run_test(size=WIDE) as pilot:
+        async with app.run_test(size=WIDE):
             await look_at(app, str(long_text))
             await until(lambda: "reading long.txt" in shown(app))
-            await pilot.press("up")
+            await look_at(app, "sample")
             gate.opened.set()
             await until(lambda: is_measured(app))
             assert "CC0-1.0" in page(app, "overview")
@@ -702,7 +702,7 @@ class TestWindows:
     async def test_inputs_and_targets_are_those_of_the_dataset(self, make_app: MakeApp) -> None:
         app = make_app()
         text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
-        tokens = CharTokenizer(text).encode_array(text)[: int(0.9 * len(text))]
+        tokens = CharTokenizer(text).encode(text)[: int(0.9 * len(text))]
         dataset = TextDataset(tokens, 20, 7)
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)

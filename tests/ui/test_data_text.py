@@ -194,7 +194,7 @@ class TestView:
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
             await pilot.press("t")
             first, second = text_lines(app)[:2]
-            ids = CharTokenizer(text).encode(text)
+            ids = CharTokenizer(text).encode(text).tolist()
             assert [int(word) for word in second.split()[:10]] == ids[:10]
             assert first.split()[:5] == list("verse")
             await pilot.press("t")

@@ -40,11 +40,10 @@ def test_no_update_is_put_off_for_long() -> None:
     assert waits_after(5.0) == pytest.approx(2.0, abs=0.02)
 
 
-def test_full_collections_wait_for_a_quiet_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+def test_full_collections_wait_for_a_quiet_moment() -> None:
+    clocks = Clocks()
     before = gc.get_threshold()
-    collection = QuietCollection()
+    collection = QuietCollection(lambda: clocks.now)
     with collection.in_charge():
         gc.collect()
         for _ in range(10):
@@ -52,7 +51,7 @@ def test_full_collections_wait_for_a_quiet_moment(monkeypatch: pytest.MonkeyPatc
         collection.note_input()
         collection.collect_if_due()
         assert gc.get_count()[2] >= 10, "it collected while someone was at the keys"
-        now += 10
+        clocks.now += 10
         collection.collect_if_due()
         assert gc.get_count()[2] == 0
     assert gc.get_threshold() == before

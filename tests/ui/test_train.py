@@ -217,9 +217,8 @@ class TestLive:
     async def test_news_arrive_by_themselves(self, lab):
         async with lab(healthy_run(20)) as at:
             await at.sees("step 20 /")
-            channel = at.app.services.training._channel
-            channel.send(step_event(21))
-            channel.send(SampleGenerated(step=21, prompt="JULIET:", text="\nO me!"))
+            at.trainer.send(step_event(21))
+            at.trainer.send(SampleGenerated(step=21, prompt="JULIET:", text="\nO me!"))
             await at.sees("step 21 /", "JULIET:", "O me!")
 
     @pytest.mark.parametrize("size", [WIDE, NARROW])
@@ -262,7 +261,7 @@ class TestLive:
         async with lab(healthy_run(300)) as at:
             await at.press("right")
             await at.press("5")
-            at.app.services.training._channel.send(step_event(301))
+            at.trainer.send(step_event(301))
             await at.press("3")
             await at.sees("step 301 /")
             assert at.chart.cursor == 300
@@ -385,9 +384,11 @@ class TestChart:
     async def test_the_cursor_tells_what_happened_there(self, lab):
         async with lab(busy_run(1100)) as at:
             at.chart.focus()
-            at.chart._read(400)
-            at.chart.refresh()
-            await at.sees("learning rate 5e-4")
+            await at.press("home")
+            while "learning rate 5e-4" not in at.text:
+                assert at.chart.cursor < 1100
+                await at.press("right")
+            assert 350 < at.chart.cursor < 450
 
     async def test_zoom_pan_and_back(self, lab):
         async with lab(healthy_run(1000)) as at:
@@ -397,7 +398,7 @@ class TestChart:
             at.chart.focus()
             await at.press("shift+left")
             assert at.chart.span[1] < 1000
-            at.app.services.training._channel.send(step_event(1001))
+            at.trainer.send(step_event(1001))
             await until(lambda: at.chart.history.last_step == 1001)
             assert at.chart.span[1] < 1000
             await at.press("0")
@@ -457,11 +458,10 @@ class TestSamples:
 
     async def test_the_newest_is_followed_until_one_scrubs(self, lab):
         async with lab(healthy_run(500), size=NARROW) as at:
-            channel = at.app.services.training._channel
-            channel.send(SampleGenerated(step=500, prompt="ROMEO:", text=" first"))
+            at.trainer.send(SampleGenerated(step=500, prompt="ROMEO:", text=" first"))
             await at.sees("ROMEO: first")
             await at.press("left_square_bracket")
-            channel.send(SampleGenerated(step=501, prompt="ROMEO:", text=" second"))
+            at.trainer.send(SampleGenerated(step=501, prompt="ROMEO:", text=" second"))
             await asyncio.sleep(0.4)
             assert "second" not in at.text
             await at.press("right_square_bracket", "right_square_bracket")
@@ -550,7 +550,7 @@ async def test_whatever_is_pressed_nothing_breaks(lab):
         for _ in range(4):
             await at.pilot.resize_terminal(draw.randrange(1, 200), draw.randrange(1, 60))
             await at.pilot.press(*draw.choices(keys, k=7))
-            at.app.services.training._channel.send(step_event(801 + draw.randrange(50)))
+            at.trainer.send(step_event(801 + draw.randrange(50)))
         await at.pilot.resize_terminal(*WIDE)
         await at.press("escape", "0")
         await at.sees("quick-1")
@@ -715,6 +715,20 @@ class TestOtherRuns:
             await at.sees("old-1", "✓ finished")
             at.app.services.training.start(resume="quick-1")
             await until(lambda: "old-1" not in at.text)
+
+    async def test_of_two_runs_asked_for_at_once_the_last_is_shown(
+        self, make_app: MakeApp, runs_root: Path
+    ):
+        first = make_run(runs_root, "long-1", finished_run(2000, run="long-1"))
+        last = make_run(runs_root, "short-1", finished_run(40, run="short-1"))
+        app = make_app("train")
+        async with app.run_test(size=WIDE) as pilot:
+            at = Lab(app, pilot, ScriptedTrainer())
+            at.screen.open_run(first)
+            at.screen.open_run(last)
+            await at.sees("short-1", "step 40 / 40")
+            await app.workers.wait_for_complete()
+            await at.sees("short-1", "step 40 / 40")
 
     async def test_a_log_that_is_missing_is_told(self, make_app: MakeApp, runs_root: Path):
         run = make_run(runs_root, "old-1", [])

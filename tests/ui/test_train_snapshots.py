@@ -10,7 +10,6 @@ from textual.pilot import Pilot
 
 from shakespeare_tui.runs.events import Event
 from shakespeare_tui.ui.engine.training import Ended, TrainingController
-from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
 Taking = Callable[..., Awaitable[None]]
@@ -21,10 +20,8 @@ def take(
     pictured: Pictured,
     make_app: MakeApp,
     scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Taking:
     """``await take(stream, *keys, is_over=…, error=…)``: the place looks as it did."""
-    monkeypatch.setattr(TrainScreen, "memory_bytes", staticmethod(lambda: 812_000_000))
 
     async def pictures(
         stream: Iterable[Event] | None = None,
@@ -35,6 +32,7 @@ def take(
         training, trainer = scripted(stream or ())
         trainer.ending = Ended(error=error)
         app = make_app("train", training=training)
+        app.services.memory_bytes = lambda: 812_000_000
 
         async def prepare(pilot: Pilot[int]) -> None:
             if stream is not None:

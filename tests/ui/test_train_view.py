@@ -14,8 +14,8 @@ from shakespeare_tui.runs.event_log import truncate_after
 from shakespeare_tui.runs.events import RunStarted
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.ui.train import steering as questions
-from shakespeare_tui.ui.train.result_card import result_content
+from shakespeare_tui.ui.train import commands as questions
+from shakespeare_tui.ui.train.panes import result_content
 from shakespeare_tui.ui.train.run_view import AttachedView, ReplayView, open_view
 
 
@@ -192,12 +192,12 @@ class TestQuestions:
 
     def test_lengths_are_steps_or_minutes_by_the_kind_of_run(self):
         steps, minutes = questions.parse_extension, questions.parse_extension
-        assert steps("500", timed=False) == ExtendRun(steps=500)
-        assert steps("+1,000 steps", timed=False) == ExtendRun(steps=1000)
-        assert steps("2e3", timed=False) == ExtendRun(steps=2000)
-        assert minutes("2", timed=True) == ExtendRun(minutes=2)
-        assert minutes("1.5 min", timed=True) == ExtendRun(minutes=1.5)
-        assert minutes("30s", timed=True) == ExtendRun(minutes=0.5)
+        assert steps("500", is_timed=False) == ExtendRun(steps=500)
+        assert steps("+1,000 steps", is_timed=False) == ExtendRun(steps=1000)
+        assert steps("2e3", is_timed=False) == ExtendRun(steps=2000)
+        assert minutes("2", is_timed=True) == ExtendRun(minutes=2)
+        assert minutes("1.5 min", is_timed=True) == ExtendRun(minutes=1.5)
+        assert minutes("30s", is_timed=True) == ExtendRun(minutes=0.5)
 
     @pytest.mark.parametrize(
         ("text", "timed"),
@@ -216,7 +216,7 @@ class TestQuestions:
     )
     def test_what_is_no_length_is_refused(self, text: str, timed: bool):
         with pytest.raises(UserError):
-            questions.parse_extension(text, timed=timed)
+            questions.parse_extension(text, is_timed=timed)
 
     def test_a_finished_run_goes_on_beyond_its_length(self, history: RunHistory):
         more = questions.extension_overrides(history, ExtendRun(steps=500))

@@ -1,14 +1,14 @@
 """The figures of a run before it is trained: size, data, speed and time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_seconds
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.windows import check_length, check_vocabulary
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters, parameter_counts
 
@@ -22,15 +22,17 @@ class CorpusFigures:
 
     Attributes:
         characters: Its length; None where it is not known.
-        vocab_size: Distinct characters, or a usual number where it is not known.
-        is_exact: Whether all of it was read.
+        tokens: The same in tokens; None where it is not known.
+        vocab_size: Number of token ids, or a usual number where it is not known.
+        is_one_character: Whether nothing but one character was found in it.
         note: What the user should know of it, one line; empty where there is nothing to say.
         is_missing: Training could not begin: ``note`` says why.
     """
 
     characters: int | None = None
+    tokens: int | None = None
     vocab_size: int = _USUAL_VOCAB_SIZE
-    is_exact: bool = False
+    is_one_character: bool = False
     note: str = ""
     is_missing: bool = False
 
@@ -38,24 +40,28 @@ class CorpusFigures:
         """Why training on it could not begin, one line; empty where nothing is in the way."""
         if self.is_missing:
             return self.note
-        if self.characters is None:
+        if self.tokens is None:
             return ""
+        train = split_point(self.tokens, val_fraction)
         try:
-            check_length(self.characters, val_fraction, seq_len)
-            if self.is_exact:
-                check_vocabulary(self.vocab_size)
+            check_length(train, self.tokens - train, seq_len)
+            check_variety(self.is_one_character)
         except UserError as error:
             return str(error)
         return ""
 
 
 def measure_corpus(
-    spec: str, cancelled: Callable[[], bool] = lambda: False, most_bytes: int = _MOST_BYTES
+    spec: str,
+    tokenizer: str = "char",
+    cancelled: Callable[[], bool] = lambda: False,
+    most_bytes: int = _MOST_BYTES,
 ) -> CorpusFigures:
     """Read up to ``most_bytes`` of a corpus; nothing is fetched, and no problem is an error.
 
     Args:
         spec: As ``data.corpus``.
+        tokenizer: As ``data.tokenizer``.
         cancelled: Polled between pieces.
         most_bytes: What is longer is read in part, and its figures are estimates.
 
@@ -67,26 +73,39 @@ def measure_corpus(
         if source is None:
             size = CATALOGUE[spec].size_bytes
             note = f"{spec} is not fetched yet"
-            return CorpusFigures(characters=size, note=note)
-        return _scan(source, cancelled, most_bytes)
+            return CorpusFigures(characters=size, tokens=size, note=note)
+        return _scan(source, tokenizer, cancelled, most_bytes)
     except UserError as error:
         return CorpusFigures(note=str(error), is_missing=True)
 
 
-def _scan(source: TextSource, cancelled: Callable[[], bool], most_bytes: int) -> CorpusFigures:
-    characters: set[str] = set()
-    count = bytes_read = 0
-    for text in source.iter_text():
-        if cancelled():
-            raise CancelledError("reading the corpus was cancelled")
-        characters.update(text)
-        count += len(text)
-        bytes_read += len(text.encode("utf-8", "surrogatepass"))
-        if bytes_read >= most_bytes and bytes_read < source.size_bytes:
-            whole = round(count * source.size_bytes / bytes_read)
-            note = f"{source.name} is large: figures from its first {bytes_read // 2**20} MiB"
-            return CorpusFigures(characters=whole, vocab_size=len(characters), note=note)
-    return CorpusFigures(characters=count, vocab_size=len(characters), is_exact=True)
+def _scan(
+    source: TextSource, kind: str, cancelled: Callable[[], bool], most_bytes: int
+) -> CorpusFigures:
+    note = ""
+    bytes_read = 0
+
+    def read() -> Iterator[str]:
+        nonlocal note, bytes_read
+        for text in source.iter_text():
+            yield text
+            bytes_read += len(text.encode("utf-8", "surrogatepass"))
+            if bytes_read >= most_bytes and bytes_read < source.size_bytes:
+                note = f"{source.name} is large: figures from its first {bytes_read // 2**20} MiB"
+                return
+
+    tokenizer, found = fit_tokenizer(kind, source.name, read(), cancelled)
+    whole = found.characters
+    if note:
+        whole = round(whole * source.size_bytes / bytes_read)
+    tokens_a_character = len(tokenizer.encode(found.beginning)) / len(found.beginning)
+    return CorpusFigures(
+        characters=whole,
+        tokens=round(whole * tokens_a_character),
+        vocab_size=tokenizer.vocab_size,
+        is_one_character=found.is_one_character and not note,
+        note=note,
+    )
 
 
 TIGHT_SHARE = 0.8
@@ -163,7 +182,8 @@ def _matrix_elements(model: ModelConfig) -> int:
     """Elements of the blocks' matrices, without biases."""
     matrices = 3 if model.activation == "swiglu" else 2
     width = model.d_model
-    return model.n_layers * (4 * width * width + matrices * width * model.feedforward_width)
+    attention = width * (model.qkv_width + model.attention_width)
+    return model.n_layers * (attention + matrices * width * model.feedforward_width)
 
 
 def activation_bytes(
@@ -205,17 +225,18 @@ def _norm_bytes(model: ModelConfig, half: int) -> int:
 def _attention_bytes(config: Config, half: int, is_fused: bool) -> int:
     """What one block's attention keeps of a token."""
     model = config.model
-    width, heads = model.d_model, model.n_heads
+    width, heads = model.attention_width, model.n_heads
     # Without fused kernels (CPU), autocast leaves attention in float32.
     element = half if is_fused else _FULL_BYTES
     is_cast = element != half
-    normed = _FULL_BYTES * 2 * (width + heads) if model.qk_norm else 0
+    queries_keys = (heads + model.key_heads) * model.head_width
+    normed = _FULL_BYTES * (queries_keys + heads + model.key_heads) if model.qk_norm else 0
     by_matrices = _is_unfused(config, is_fused)
     is_remade = model.positions == "rope" or model.qk_norm
     if is_cast or by_matrices or not is_remade:
-        queries = 3 * element * width
+        queries = element * model.qkv_width
     else:
-        queries = 5 * element * width
+        queries = element * (model.qkv_width + queries_keys)
     if by_matrices:
         return normed + queries + 3 * _FULL_BYTES * heads * config.seq_len + half * width
     result = element * width + (half * width if is_cast else 0)
@@ -285,7 +306,7 @@ def preflight(
     training = config.training
     tokens_per_step = training.batch_size * training.grad_accumulation * config.seq_len
     seconds = steps = None
-    val_tokens = config.data.val_fraction * (corpus.characters or 0)
+    val_tokens = config.data.val_fraction * (corpus.tokens or 0)
     exact = evaluation_seconds(val_tokens, tokens_per_second or 0.0, is_rounded=is_half)
     if training.minutes is None:
         steps = float(training.max_steps)
@@ -298,14 +319,14 @@ def preflight(
             left = seconds - exact if exact <= MOST_OF_BUDGET * seconds else seconds
             steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
-    training_text = int((1 - config.data.val_fraction) * (corpus.characters or 0))
+    in_training = split_point(corpus.tokens or 0, config.data.val_fraction)
     return Preflight(
         parameters=parameter_counts(config.model, corpus.vocab_size),
         memory=estimate_memory(config, corpus.vocab_size, is_half=is_half, is_fused=is_fused),
         tokens_per_step=tokens_per_step,
         steps=steps,
         tokens=tokens,
-        epochs=tokens / training_text if tokens is not None and training_text else None,
+        epochs=tokens / in_training if tokens is not None and in_training else None,
         tokens_per_second=tokens_per_second,
         seconds=seconds,
         is_budget=training.minutes is not None,

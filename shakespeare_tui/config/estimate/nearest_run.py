@@ -18,6 +18,8 @@ _COMPARED = ("model", "training", "data")
 _PASSED_OVER = (
     "model.norm_eps",
     "model.rope_theta",
+    "model.rope_factor",
+    "model.rope_base_context",
     "training.seed",
     "training.device",
     "training.precision",

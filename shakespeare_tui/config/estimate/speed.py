@@ -61,7 +61,7 @@ def evaluation_seconds(
     return tokens / (_TRAINING_PASS * tokens_per_second) * (_FLOAT32_PASS if is_rounded else 1.0)
 
 
-_TIMELESS_MODEL = ("norm_eps", "rope_theta")
+_TIMELESS_MODEL = ("norm_eps", "rope_theta", "rope_factor", "rope_base_context")
 _TIMED_TRAINING = (
     "batch_size",
     "grad_accumulation",

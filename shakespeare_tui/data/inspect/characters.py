@@ -128,6 +128,10 @@ class CorpusScanner:
             play=self._speeches.snapshot(),
         )
 
+    def speech_lengths(self) -> dict[int, int]:
+        """Number of the text's speeches by length in characters."""
+        return self._speeches.lengths()
+
     def _measure_lines(self, codes: npt.NDArray[np.unsignedinteger]) -> None:
         ends = np.flatnonzero(codes == _NEWLINE)
         if len(ends) == 0:

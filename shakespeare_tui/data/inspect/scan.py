@@ -19,9 +19,9 @@ from shakespeare_tui.data.inspect.characters import (
 )
 from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineIndexBuilder
 from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, baselines, capped_split, ngram_loss
-from shakespeare_tui.data.inspect.speeches import SpeechLengthScanner
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
 from shakespeare_tui.data.source import Report, TextSource
+from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.errors import UserError, check_cancelled
 
 N_MOST_COMMON = 20
@@ -124,7 +124,7 @@ def inspect_corpus(
     statistics = scanner.snapshot()
     if statistics.characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = int((1 - val_fraction) * statistics.characters)
+    n_train = split_point(statistics.characters, val_fraction)
     split = Split(val_fraction, n_train, statistics.characters - n_train)
     second_report = _part_of(report, source.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
     measured = _measure_baselines(source, statistics, split, second_report, cancelled)
@@ -205,7 +205,6 @@ class ScanState:
     words: WordCounts
     speech_lengths: dict[int, int]
     """Speeches by length in characters."""
-    speech_lengths_are_whole: bool
     sha256: str | None = None
     split: Split | None = None
     baselines: Baselines = field(default_factory=lambda: Baselines({}, 0, 0))
@@ -256,7 +255,7 @@ def scan_corpus(
     n_characters = state.statistics.characters
     if n_characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = int((1 - val_fraction) * n_characters)
+    n_train = split_point(n_characters, val_fraction)
     state = replace(
         state,
         phase="predicting",
@@ -284,13 +283,12 @@ class _Reader:
         self._scanner = CorpusScanner()
         self._index = LineIndexBuilder(ByteStream(source))
         self._words = WordCounter()
-        self._lengths = SpeechLengthScanner()
 
     def report(self, done: int, total: int | None) -> None:
         self._done_bytes = done
 
     def feed(self, text: str) -> None:
-        for part in (self._scanner, self._index, self._words, self._lengths):
+        for part in (self._scanner, self._index, self._words):
             part.feed(text)
 
     def state(self) -> ScanState:
@@ -301,8 +299,7 @@ class _Reader:
             statistics=self._scanner.snapshot(),
             index=self._index.snapshot(),
             words=self._words.snapshot(),
-            speech_lengths=self._lengths.lengths(),
-            speech_lengths_are_whole=self._lengths.is_whole,
+            speech_lengths=self._scanner.speech_lengths(),
         )
 
 

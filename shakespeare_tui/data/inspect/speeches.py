@@ -136,6 +136,10 @@ class SpeechScanner:
             distinct_heading_lines=len(self._heading_lines.names),
         )
 
+    def lengths(self) -> dict[int, int]:
+        """Number of speeches by length in characters, the one under way left out."""
+        return dict(self._lengths)
+
     def _close(self, speaker: str) -> None:
         self._longest = _add_speech(
             self._lengths, self._speakers, self._longest, speaker, self._length
@@ -223,9 +227,6 @@ def _median(lengths: Counter[int]) -> float:
     return sum(middle) / 2
 
 
-MAX_CHARACTERS = 16_000_000
-"""Lengths are taken from the beginning of a longer text, which bounds the time."""
-
 _EDGES = (0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 
@@ -236,28 +237,6 @@ class LengthBin:
     least: int
     most: int | None
     speeches: int
-
-
-class SpeechLengthScanner(SpeechScanner):
-    """Finds speeches and keeps the count of every length."""
-
-    def __init__(self, max_characters: int = MAX_CHARACTERS) -> None:
-        super().__init__()
-        self._room = max_characters
-        self.is_whole = True
-        """False where the text goes on beyond the limit."""
-
-    def feed(self, text: str) -> None:
-        """Go on with the next piece of the text."""
-        self.is_whole = self.is_whole and len(text) <= self._room
-        text = text[: self._room]
-        self._room -= len(text)
-        if text:
-            super().feed(text)
-
-    def lengths(self) -> dict[int, int]:
-        """Number of speeches by length in characters, the one under way left out."""
-        return dict(self._lengths)
 
 
 def length_bins(lengths: Mapping[int, int]) -> list[LengthBin]:

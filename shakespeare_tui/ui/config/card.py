@@ -28,6 +28,11 @@ from shakespeare_tui.ui.jobs import Job, Jobs
 PROBE_SECONDS = 1.0
 
 
+def _corpus_of(config: Config | None) -> tuple[str, str]:
+    """What the figures of a corpus depend on: ``data.corpus`` and ``data.tokenizer``."""
+    return (config.data.corpus, config.data.tokenizer) if config else ("", "")
+
+
 Measure = Callable[[Config, Callable[[], bool], int], tuple[float, str]]
 """From config, cancellation and vocabulary size to tokens per second and the device's name."""
 
@@ -245,8 +250,8 @@ class ConfigCard(Vertical):
         self._jobs = Jobs(self)
         self._config: Config | None = None
         self._is_stale = False
-        self._corpora: dict[str, CorpusFigures] = {}
-        self._corpus_asked: str | None = None
+        self._corpora: dict[tuple[str, str], CorpusFigures] = {}
+        self._corpus_asked: tuple[str, str] | None = None
         self._runs: list[PastRun] = []
         self._speeds = Speeds()
         self._speed_problem: tuple[Config, str] | None = None
@@ -296,7 +301,7 @@ class ConfigCard(Vertical):
         self.update_figures()
         if config is None:
             return
-        if config.data.corpus != self._corpus_asked:
+        if _corpus_of(config) != self._corpus_asked:
             self._ask_corpus(_CORPUS_AFTER_SECONDS if is_typing else 0.0)
         self._measure_later()
 
@@ -333,8 +338,7 @@ class ConfigCard(Vertical):
 
     @property
     def _corpus(self) -> CorpusFigures:
-        spec = self._config.data.corpus if self._config else ""
-        return self._corpora.get(spec, CorpusFigures())
+        return self._corpora.get(_corpus_of(self._config), CorpusFigures())
 
     def _ask_corpus(self, after_seconds: float) -> None:
         if self._corpus_timer is not None:
@@ -342,11 +346,11 @@ class ConfigCard(Vertical):
 
         def ask() -> None:
             if self._config is not None:
-                self._corpus_asked = spec = self._config.data.corpus
+                self._corpus_asked = corpus = _corpus_of(self._config)
                 self._jobs.start(
                     "corpus",
-                    lambda job: measure_corpus(spec, job.cancelled.is_set),
-                    lambda job: self._corpus_measured(spec, job),
+                    lambda job: measure_corpus(*corpus, job.cancelled.is_set),
+                    lambda job: self._corpus_measured(corpus, job),
                 )
 
         if after_seconds:
@@ -388,13 +392,13 @@ class ConfigCard(Vertical):
 
     # --- answers -------------------------------------------------------------------------------
 
-    def _corpus_measured(self, spec: str, job: Job[CorpusFigures]) -> None:
+    def _corpus_measured(self, corpus: tuple[str, str], job: Job[CorpusFigures]) -> None:
         if job.result is not None:
-            self.take_corpus(spec, job.result)
+            self.take_corpus(corpus, job.result)
 
-    def take_corpus(self, spec: str, figures: CorpusFigures) -> None:
-        """Reckon with the figures of a corpus."""
-        self._corpora[spec] = figures
+    def take_corpus(self, corpus: tuple[str, str], figures: CorpusFigures) -> None:
+        """Reckon with the figures of a corpus, as ``_corpus_of`` names it."""
+        self._corpora[corpus] = figures
         self.update_figures()
 
     def _runs_read(self, job: Job[list[PastRun]]) -> None:

@@ -110,7 +110,8 @@ def _origin(item: ShelfItem, state: "ScanState | None", width: int) -> Iterable[
     if item.path is not None and str(item.path) != item.origin:
         yield from pair_lines("file", str(item.path), width)
     if state is None and item.size_bytes is not None:
-        yield pair("size", f"{item.size_bytes:,} bytes", width)
+        about = "about " if item.is_size_rough else ""
+        yield pair("size", f"{about}{item.size_bytes:,} bytes", width)
     digest = (state.sha256 if state else None) or item.sha256
     if digest:
         # A digest that does not fit is cut into halves.
@@ -123,10 +124,12 @@ def _origin(item: ShelfItem, state: "ScanState | None", width: int) -> Iterable[
 
 def _hash_words(item: ShelfItem) -> str:
     return {
-        "verified": "verified",
+        "verified": "verified" if item.sha256 else "as on the first download",
         "shipped": "shipped with the program, nothing to verify",
         "own": "your own file, nothing to compare with",
-        "absent": "will be verified when it is fetched",
+        "absent": "will be verified when it is fetched"
+        if item.sha256
+        else "none is known; that of the first download will count",
         "damaged": "not verified",
         "unchecked": "not checked yet",
     }[item.standing]

@@ -57,12 +57,12 @@ class Scan:
     @property
     def problem(self) -> str:
         """Why the corpus cannot be trained on whatever the config, one line; empty otherwise."""
-        from shakespeare_tui.data.windows import check_vocabulary
+        from shakespeare_tui.data.tokens import check_variety
 
         if self.job.error or self.state is None or not self.state.is_read:
             return self.job.error
         try:
-            check_vocabulary(self.state.statistics.vocab_size)
+            check_variety(self.state.statistics.vocab_size == 1)
         except UserError as error:
             return str(error)
         return ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from shakespeare_tui.data.inspect.speeches import MAX_CHARACTERS, MAX_NAMES, length_bins
+from shakespeare_tui.data.inspect.speeches import MAX_NAMES, length_bins
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
 from shakespeare_tui.ui.widgets.text_page import (
     bar,
@@ -78,8 +78,6 @@ def _lengths(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content
             f"{item.speeches:>8,}{item.speeches / total:>9.1%}  ",
             (bar(item.speeches / largest, room, is_ascii), "$accent"),
         )
-    if not state.speech_lengths_are_whole:
-        yield muted(f"of the first {MAX_CHARACTERS:,} characters")
 
 
 def _speakers(

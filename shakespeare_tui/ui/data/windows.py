@@ -14,7 +14,8 @@ from textual.content import Content
 from textual.widgets import Input, Label, Static
 
 from shakespeare_tui.data.tokenizers import CharTokenizer
-from shakespeare_tui.data.windows import TextDataset, check_length
+from shakespeare_tui.data.tokens import check_length
+from shakespeare_tui.data.windows import TextDataset
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
 from shakespeare_tui.ui.widgets.text_glyphs import sign
@@ -69,7 +70,7 @@ def cut_window(state: "ScanState", seq_len: int, stride: int, number: int) -> Wi
     """
     assert state.split is not None
     split = state.split
-    check_length(split.train + split.validation, split.val_fraction, seq_len)
+    check_length(split.train, split.validation, seq_len)
     # Windows are counted by the very code that cuts them, on tokens that take no memory.
     counted = TextDataset(np.broadcast_to(np.uint8(0), (split.train,)), seq_len, stride)
     number = min(max(number, 0), len(counted) - 1)
@@ -78,7 +79,7 @@ def cut_window(state: "ScanState", seq_len: int, stride: int, number: int) -> Wi
     drawn = range(first, min(first + _WINDOWS_DRAWN, len(counted)))
     start = number * stride
     vocabulary = state.statistics.vocabulary
-    tokens = CharTokenizer.from_vocabulary(vocabulary).encode_array(
+    tokens = CharTokenizer.from_vocabulary(vocabulary).encode(
         state.index.text(start, start + seq_len + 1)
     )
     inputs, targets = TextDataset(tokens, seq_len, stride)[0]

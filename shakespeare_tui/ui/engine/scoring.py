@@ -62,7 +62,7 @@ def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -
     run = find_checkpoint(reference, runs_root).run
     model, tokenizer = load_model_of(reference, runs_root)
     with SharedThreads():
-        surprise = score_tokens(model, tokenizer.encode_array(text))
+        surprise = score_tokens(model, tokenizer.encode(text))
     measures = measure_text(text, reference_of(run.path), prompt_length)
     return Scored(
         surprise.nats,
@@ -82,7 +82,7 @@ def expectation_at(reference: str, runs_root: Path, text: str, position: int) ->
     from shakespeare_tui.training.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
-    tokens = tokenizer.encode_array(text[:position]).astype(np.int64)
+    tokens = tokenizer.encode(text[:position]).astype(np.int64)
     characters = tuple(tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
     with SharedThreads():
         logits = logits_at(model, tokens, position)
@@ -100,4 +100,4 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
 
     model, tokenizer = load_model_of(reference, runs_root)
     with SharedThreads():
-        return attention_at(model, tokenizer.encode_array(text[:position]), position)
+        return attention_at(model, tokenizer.encode(text[:position]), position)

@@ -44,6 +44,7 @@ def preload_torch() -> None:
     """Import torch and what training and generating need; takes a second or two."""
     _map_libraries()
     importlib.import_module("shakespeare_tui.training.loop")
+    importlib.import_module("shakespeare_tui.training.torch_state")
     # What was imported stays for good. The garbage collector would look through half a million such
     # objects again and again, 0.1 to 0.4 s each time, in which no key is answered.
     gc.freeze()
@@ -197,15 +198,15 @@ def measure_throughput(
 
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.training.device import resolve_device, synchronise
-    from shakespeare_tui.training.torch_state import Learner
+    from shakespeare_tui.training.torch_state import TorchTrainState
 
     device = resolve_device(config.training.device)
     generator = torch.Generator().manual_seed(0)
     model = Transformer(config.model, vocab_size, generator).to(device).train()
-    learner = Learner(model, config.training, device, torch.float32)
+    state = TorchTrainState(model, config.training, device)
     shape = (config.training.batch_size, config.seq_len + 1)
     windows = [
-        torch.randint(vocab_size, shape, generator=generator).to(device)
+        torch.randint(vocab_size, shape, generator=generator).numpy()
         for _ in range(config.training.grad_accumulation)
     ]
     steps = 0
@@ -213,7 +214,7 @@ def measure_throughput(
     while True:
         if cancelled():
             raise CancelledError("the measurement was cancelled")
-        learner.step(windows, 1.0)
+        state.step(windows, 1.0)
         synchronise(device)
         now = time.perf_counter()
         if steps == 0:

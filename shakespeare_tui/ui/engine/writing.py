@@ -114,7 +114,9 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
 
 def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> bool:
     """Write and measure; whether it came to its end."""
-    from shakespeare_tui.decoding import WAITING, Column, generate_columns
+    from shakespeare_tui.decoding.choosers import WAITING
+    from shakespeare_tui.decoding.columns import Column, generate_columns
+    from shakespeare_tui.decoding.factory import make_decoder
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.sampling import parse_strategy
 
@@ -122,21 +124,21 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
     run = find_checkpoint(request.reference, request.runs_root).run
     # The prompt is checked before the model is loaded: a wrong one fails at once.
-    prompt = run.tokenizer().encode(request.prompt)
+    prompt = run.tokenizer().encode(request.prompt).tolist()
     model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
     characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     started = time.perf_counter()
     is_whole = False
     live = LiveMeasures(job, lambda: reference_of(run.path))
-    stream = generate_columns(
-        model,
-        prompt,
-        columns,
-        max_tokens=request.max_tokens,
-        cancelled=job.stop_requested,
-        recordings=job.recordings,
-    )
     with contextlib.suppress(CancelledError), live:
+        stream = generate_columns(
+            make_decoder(model, 1, cancelled=job.stop_requested),
+            prompt,
+            columns,
+            max_tokens=request.max_tokens,
+            cancelled=job.stop_requested,
+            recordings=job.recordings,
+        )
         for tokens in stream:
             threads.take_turns()
             # Negative ones are no tokens: the column has ended, or its next is not known yet.
@@ -164,7 +166,7 @@ def _measure(
     for column in range(len(job.pieces)):
         if text := job.text(column):
             whole = prompt + text
-            surprise = score_tokens(model, tokenizer.encode_array(whole))
+            surprise = score_tokens(model, tokenizer.encode(whole))
             measures = measure_text(whole, reference, len(prompt))
             job.measure(column, measures.with_surprise(surprise.mean(len(prompt))))
 
@@ -183,8 +185,8 @@ def load_model_of(
         CancelledError: ``cancelled`` became true.
     """
     from shakespeare_tui.runs.folder import find_checkpoint
-    from shakespeare_tui.training.checkpoints import load_model
     from shakespeare_tui.training.device import resolve_device
+    from shakespeare_tui.training.torch_state import load_model
 
     checkpoint = find_checkpoint(reference, runs_root)
     weights = checkpoint.weights_path

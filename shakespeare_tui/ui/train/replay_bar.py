@@ -1,5 +1,6 @@
 """The scrubber of a replay: where it stands, how fast it goes, and a line to jump along."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
@@ -7,6 +8,8 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
+
+from shakespeare_tui.ui.train.run_view import Playback
 
 _SHORTEST_TRACK = 8
 
@@ -34,60 +37,45 @@ class ReplayBar(Widget, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self._state = (False, 1.0, 0.0, 0.0, 0, 0)
+        self._playback = Playback()
         self._track = (0, 1)
 
-    def show(
-        self,
-        is_playing: bool,
-        speed: float,
-        position_seconds: float,
-        duration_seconds: float,
-        step: int,
-        last_step: int,
-    ) -> None:
-        """Show where the replay stands, in the run's own time."""
-        state = (is_playing, speed, position_seconds, duration_seconds, step, last_step)
-        if state != self._state:
-            self._state = state
+    def show(self, playback: Playback) -> None:
+        """Show where the replay stands."""
+        if playback != self._playback:
+            self._playback = playback
             self.refresh()
-
-    @property
-    def share(self) -> float:
-        """Where the replay stands, from 0 to 1."""
-        _, _, position, duration, _, _ = self._state
-        return position / duration if duration > 0 else 1.0
 
     def render(self) -> Content:
         """The line."""
-        is_playing, speed, position, duration, step, last_step = self._state
-        mark = "▶" if is_playing else "="
-        head = f"{mark} {'playing' if is_playing else 'paused '} ×{speed:<5.4g}"
-        tail = f" {_clock(position)} / {_clock(duration)}   step {step:,} / {last_step:,}"
+        at = self._playback
+        head = f"{'▶ playing' if at.is_playing else '= paused '} ×{at.speed:<5.4g}"
+        tail = f" {_clock(at.position_seconds)} / {_clock(at.duration_seconds)}"
+        tail += f"   step {at.step:,} / {at.last_step:,}"
         length = self.content_size.width - len(head) - len(tail)
         if length < _SHORTEST_TRACK:
             self._track = (0, 1)
             return Content(head + tail)
         self._track = (len(head), length)
-        at = min(length - 1, round(self.share * (length - 1)))
+        column = min(length - 1, round(at.share * (length - 1)))
         is_ascii = getattr(self.app, "ascii", False)
         heavy, knob, light = ("=", "O", "-") if is_ascii else ("━", "●", "─")
         return Content.assemble(
             (head, "bold"),
-            (heavy * at + knob, "$accent"),
-            (light * (length - 1 - at), "$text-muted"),
+            (heavy * column + knob, "$accent"),
+            (light * (length - 1 - column), "$text-muted"),
             (tail, "$text-muted"),
         )
 
     def action_jump(self, share: float) -> None:
         """Go back or on by a share of the run."""
-        self._seek(self.share + share)
+        self._seek(self._playback.share + share)
 
     def _seek(self, share: float) -> None:
         share = min(1.0, max(0.0, share))
-        is_playing, speed, _, duration, step, last_step = self._state
         # At once, so that the next key jumps from there.
-        self.show(is_playing, speed, share * duration, duration, step, last_step)
+        position = share * self._playback.duration_seconds
+        self.show(replace(self._playback, position_seconds=position))
         self.post_message(self.Sought(share))
 
     def on_click(self, event: events.Click) -> None:

@@ -7,6 +7,7 @@ come from and in whether anyone listens to commands.
 import contextlib
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +39,7 @@ class RunView(Protocol):
 
     @property
     def state(self) -> str:
-        """What it is doing, in the words of ``run_line.STATES``."""
+        """What it is doing, a key of ``figures.STATES``."""
         ...
 
     @property
@@ -193,6 +194,23 @@ class AttachedView:
         """Nothing is held open."""
 
 
+@dataclass(frozen=True)
+class Playback:
+    """Where a replay stands; seconds are the run's own."""
+
+    is_playing: bool = False
+    speed: float = 1.0
+    position_seconds: float = 0.0
+    duration_seconds: float = 0.0
+    step: int = 0
+    last_step: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of the run has been played, from 0 to 1."""
+        return self.position_seconds / self.duration_seconds if self.duration_seconds > 0 else 1.0
+
+
 _SNAPSHOTS = 16
 _FEWEST_EVENTS_BETWEEN_SNAPSHOTS = 5000
 
@@ -249,6 +267,19 @@ class ReplayView:
     def state(self) -> str:
         """How the run ended, once the replay has come there."""
         return self.history.ending or ("interrupted" if self.source.is_at_end else "replay")
+
+    @property
+    def playback(self) -> Playback:
+        """Where it stands."""
+        source = self.source
+        return Playback(
+            is_playing=source.is_playing,
+            speed=source.speed,
+            position_seconds=source.position_seconds,
+            duration_seconds=source.duration_seconds,
+            step=source.step,
+            last_step=self.last_step,
+        )
 
     def poll(self, now: float) -> None:
         """Take in the events that are due."""

@@ -9,24 +9,22 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.machine import resident_bytes
 from shakespeare_tui.runs.figures import run_figures
-from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.engine.training import Progressed
-from shakespeare_tui.ui.train.doctor_pane import DoctorPane
-from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, figures_of
+from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.train.commands import RunCommands
+from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, as_text, figures_of
+from shakespeare_tui.ui.train.panes import DoctorPane, ResultCard, SamplesPane
 from shakespeare_tui.ui.train.rate_charts import RateCharts
 from shakespeare_tui.ui.train.replay_bar import ReplayBar
-from shakespeare_tui.ui.train.result_card import ResultCard
-from shakespeare_tui.ui.train.run_view import AttachedView, LiveView, ReplayView
-from shakespeare_tui.ui.train.samples import SamplesPane
-from shakespeare_tui.ui.train.viewing import ViewingScreen
+from shakespeare_tui.ui.train.run_view import ReplayView
+from shakespeare_tui.ui.train.viewer import RunViewer
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
@@ -130,7 +128,6 @@ class Pace:
         self._updated_at, self._spent_before = self._now(), self._spent()
 
 
-_TICKS_A_SECOND = 4
 _PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Metrics", "result": "Result"}
 _KEYS_AFTER = (
     ("g", "generate"),
@@ -143,7 +140,7 @@ _KEYS_OF_NEWEST = (("g", "generate"), ("5", "compare"), ("f", "fork"), ("s", "ne
 _WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
 
 
-class TrainScreen(ViewingScreen):
+class TrainScreen(LabScreen):
     """Chart, samples, doctor and figures of one run."""
 
     PLACE: ClassVar[str] = "train"
@@ -161,21 +158,64 @@ that has ended; S starts a new one. A run keeps training while you visit other s
 take effect at the end of a step and are recorded in the run. w shows another run: live while
 another process trains it, otherwise as a replay; o overlays finished runs on the chart."""
     BINDINGS: ClassVar[list[BindingType]] = [
+        # Keys that mean one thing while a run is trained and another when it is over share their
+        # place in the key map.
+        Binding("s", "command('start')", "Start", id="train.start"),
+        Binding("s", "command('stop')", "Stop", id="train.start"),
+        Binding("s", "command('resume')", "Resume", id="train.start"),
+        Binding("S", "command('start_another')", "New run", id="train.new"),
+        Binding("p", "command('pause')", "Pause", id="train.pause"),
+        Binding("p", "command('go_on')", "Go on", id="train.pause"),
+        Binding("c", "command('save')", "Save", id="train.checkpoint"),
+        Binding("g", "command('sample')", "Sample", id="train.sample"),
+        Binding("g", "command('generate')", "Generate", id="train.sample"),
+        Binding("G", "command('prompt')", "Sample from a prompt", show=False, id="train.prompt"),
+        Binding("l", "command('rate')", "LR", id="train.rate"),
+        Binding("e", "command('extend')", "Extend", show=False, id="train.extend"),
+        Binding("n", "command('note')", "Note", show=False, id="train.note"),
+        Binding("f", "command('fork')", "Fork", id="train.fork"),
+        Binding("space", "replay_toggle", "Play", id="replay.toggle"),
+        Binding("comma", "replay_step(-1)", "Step back", show=False, id="replay.step_back"),
+        Binding("full_stop", "replay_step(1)", "Step", key_display=", .", id="replay.step"),
+        Binding("less_than_sign", "replay_speed(0.5)", "Slower", show=False, id="replay.slower"),
+        Binding(
+            "greater_than_sign",
+            "replay_speed(2.0)",
+            "Speed",
+            key_display="< >",
+            id="replay.faster",
+        ),
+        Binding("o", "choose_overlays", "Overlay runs", show=False, id="train.overlay"),
+        Binding("w", "choose_run", "Show a run", show=False, id="train.watch"),
+        Binding("b", "go_back", "Back", id="train.live"),
+        Binding("plus,equals_sign", "smooth(1)", "More smoothing", show=False, id="chart.smoother"),
+        Binding("minus", "smooth(-1)", "Less smoothing", show=False, id="chart.rougher"),
+        Binding("x", "log_steps", "Log/linear steps", show=False, id="chart.log_steps"),
+        Binding("v", "log_loss", "Log/linear loss", show=False, id="chart.log_loss"),
+        Binding("z", "zoom(0.5)", "Zoom in", show=False, id="train.zoom_in"),
+        Binding("Z", "zoom(2.0)", "Zoom out", show=False, id="train.zoom_out"),
+        Binding("0", "show_all", "Show all steps", show=False, id="train.show_all"),
+        Binding("i", "pin", "Pin prompt", show=False, id="samples.pin"),
+        Binding(
+            "left_square_bracket", "scrub(-1)", "Previous sample", show=False, id="train.older"
+        ),
+        Binding("right_square_bracket", "scrub(1)", "Next sample", show=False, id="train.newer"),
+        Binding("y", "copy_sample", "Copy sample", show=False, id="train.copy_sample"),
+        Binding("Y", "copy_figures", "Copy figures", show=False, id="train.copy_figures"),
         Binding("tab", "next_pane(1)", "Next pane", show=False, id="train.next_pane"),
         Binding("shift+tab", "next_pane(-1)", "Previous pane", show=False, id="train.pane_before"),
         Binding("m", "enlarge", "Maximise pane", show=False, id="train.enlarge"),
     ]
-    memory_bytes: ClassVar[Callable[[], int | None]] = staticmethod(resident_bytes)
 
     def __init__(self) -> None:
         super().__init__()
         # Until there is a run, nothing that is hidden may take the focus.
         self.add_class("-empty")
+        self._viewer = RunViewer(self, self._show_everything)
+        self._commands = RunCommands(self, self._viewer)
         self._pane = "samples"
         self._pace = Pace()
         self._drawn: object = None
-        self._live_history: RunHistory | None = None
-        self._timer: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
         """Figures above; the curves on the left, samples and doctor on the right or below."""
@@ -196,7 +236,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         yield AskBar()
 
     def on_mount(self) -> None:
-        """Name the parts, take up what was remembered, and follow the run that is shown."""
+        """Name the parts and take up what was remembered."""
         for selector, title in (
             ("#chart", "Loss"),
             ("#samples", "Samples"),
@@ -210,7 +250,10 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             chart.smoothing_steps = smoothing
         chart.is_log_steps = settings.get("train.log_steps", False)
         chart.is_log_loss = settings.get("train.log_loss", False)
-        self._timer = self.set_interval(1 / _TICKS_A_SECOND, self._tick)
+
+    def on_unmount(self) -> None:
+        """Let go of a log that is open."""
+        self._viewer.close()
 
     @property
     def home(self) -> LossChart | None:
@@ -219,83 +262,69 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
 
     # --- following -----------------------------------------------------------------------------
 
+    def open_run(self, run: RunFolder, *, speed: float | None = None) -> None:
+        """As ``RunViewer.open_run``."""
+        self._viewer.open_run(run, speed=speed)
+
     def on_place_shown(self) -> None:
-        """Bring everything up to date and follow again."""
-        if self._timer is not None:
-            self._timer.resume()
-        self._follow_starts()
-        self.show_newest()
-        self.view_changed()
+        """Bring everything up to date."""
+        self._viewer.poll()
+        self._viewer.show_newest()
+        self._show_everything()
 
     def on_resize(self) -> None:
         """A narrow place has a part more to choose from than a wide one."""
         self.call_after_refresh(lambda: self._show_pane(self._pane))
 
-    def on_screen_suspend(self) -> None:
-        """Nobody looks: nothing is drawn."""
-        if self._timer is not None:
-            self._timer.pause()
-
-    def on_training_changed(self) -> None:
-        """News from the trainer."""
-        self._follow_starts()
-        self._tick()
-
-    def _follow_starts(self) -> None:
-        """A run that starts here is what one wants to see."""
-        training = self.lab.services.training
-        if training.is_active and training.history is not self._live_history:
-            self._live_history = training.history
-            if not isinstance(self.view, LiveView):
-                self.show_live()
-
-    def _tick(self) -> None:
+    def on_tick(self) -> None:
+        """Take in news of the run: what is new about its state at once, figures when it is time."""
         if not self._is_there:
             return
-        self.view.poll(self.lab.services.clock())
+        self._viewer.poll()
         if self._state() != self._drawn:
-            self.view_changed()
+            self._show_everything()
         elif self._plays_smoothly or self._pace.is_due():
             self._show_news()
 
     @property
     def _plays_smoothly(self) -> bool:
         """Whether a replay plays and no trainer of this process wants the processor."""
-        is_playing = isinstance(self.view, ReplayView) and self.view.source.is_playing
+        replay = self._viewer.replay
+        is_playing = replay is not None and replay.source.is_playing
         return is_playing and not self.lab.services.training.is_at_work
 
     @property
     def _is_there(self) -> bool:
         """Whether all parts are there: not yet before mounting, no longer while the app closes."""
-        return self._timer is not None and self.app.is_running
+        return self.is_mounted and self.app.is_running
 
     def _state(self) -> object:
         """What must be shown at once when it changes; figures can wait a little."""
-        view = self.view
-        setup = self.lab.services.training.setup if view.state == "starting" else None
-        return (self.reading, id(view.history), view.name, view.state, view.history.phase, setup)
+        viewer, history = self._viewer, self._viewer.view.history
+        setup = self.lab.services.training.setup if viewer.state == "starting" else None
+        return (viewer.name, viewer.state, id(history), history.phase, setup)
 
-    def view_changed(self) -> None:
-        """Show everything, as of another run."""
+    def _show_everything(self) -> None:
+        """Show another run, or what else is no mere news of it."""
         if not self._is_there:
             return
-        view, self._drawn = self.view, self._state()
-        is_elsewhere = isinstance(view, AttachedView) and view.takes_commands
+        viewer, view, self._drawn = self._viewer, self._viewer.view, self._state()
+        is_elsewhere = view.takes_commands and not viewer.is_live
         self.lab.services.training.elsewhere = view.name if is_elsewhere else ""
         self.refresh_frame()
-        is_empty = self.reading is not None or view.history.started is None
+        is_empty = viewer.reading is not None or view.history.started is None
         was_ended = self.has_class("-ended")
         self.set_class(is_empty, "-empty")
-        self.set_class(self.is_over and not is_empty, "-ended")
-        self.set_class(isinstance(view, ReplayView) and not is_empty, "-replay")
+        self.set_class(viewer.is_over and not is_empty, "-ended")
+        self.set_class(viewer.replay is not None and not is_empty, "-replay")
         if self.has_class("-ended"):
-            self.ask_standing()
+            viewer.find_rank()
         if self.has_class("-ended") != was_ended:
             # The result is news once; what one looks at later is one's own choice.
             self._show_pane("result" if not was_ended else "samples")
         self._show_pane(self._pane)
         self._show_advice()
-        self.query_one(LossChart).show_overlays(self.overlays)
+        self.query_one(LossChart).show_overlays(viewer.overlays)
         self._show_news()
         self.refresh_bindings()
         if self.focused is None:
@@ -304,11 +333,10 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     def _show_news(self) -> None:
         """Bring figures, curves and texts up to date."""
         self._pace.start()
-        view, history = self.view, self.view.history
+        viewer, view, history = self._viewer, self._viewer.view, self._viewer.view.history
         figures = run_figures(history)
-        name, state = self.reading or view.name, "reading" if self.reading else view.state
-        self.query_one(RunLine).show_run(history, figures, name, state)
-        memory = type(self).memory_bytes() if isinstance(view, LiveView) else None
+        self.query_one(RunLine).show_run(history, figures, viewer.name, viewer.state)
+        memory = self.lab.services.memory_bytes() if viewer.is_live else None
         self.query_one(RunNumbers).show(figures_of(figures, memory))
         chart = self.query_one(LossChart)
         chart.show_run(history)
@@ -320,30 +348,123 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         if self.has_class("-ended"):
             keys: tuple[tuple[str, str], ...] = ()
             if view.folder is not None:
-                keys = _KEYS_OF_NEWEST if self.is_newest_shown else _KEYS_AFTER
-            self.query_one(ResultCard).show_run(history, figures, self.standing, keys)
-        if isinstance(view, ReplayView):
-            source = view.source
-            self.query_one(ReplayBar).show(
-                source.is_playing,
-                source.speed,
-                source.position_seconds,
-                source.duration_seconds,
-                source.step,
-                view.last_step,
-            )
+                keys = _KEYS_OF_NEWEST if viewer.is_newest_shown else _KEYS_AFTER
+            self.query_one(ResultCard).show_run(history, figures, viewer.rank, keys)
+        if (replay := viewer.replay) is not None:
+            self.query_one(ReplayBar).show(replay.playback)
 
     def _show_advice(self) -> None:
         training, advice = self.lab.services.training, self.query_one(TrainAdvice)
-        if self.reading is not None:
-            advice.show_reading(self.reading)
-        elif isinstance(self.view, LiveView) and training.is_active:
+        if self._viewer.reading is not None:
+            advice.show_reading(self._viewer.name)
+        elif self._viewer.is_live and training.is_active:
             advice.show_preparing(training.setup)
-        elif self.is_looking:
+        elif self._viewer.is_looking:
             advice.show_looking()
         else:
             problem = training.message if training.state == "failed" else ""
             advice.show_first_steps(self.lab.services.draft.described(), problem)
+
+    # --- which run, and what it is told --------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer only what is possible now."""
+        if action == "command":
+            return parameters[0] in self._commands.offered()
+        if action.startswith("replay_"):
+            return self._viewer.replay is not None
+        if action == "go_back":
+            return not self._viewer.is_live and not self._viewer.is_newest_shown
+        return True
+
+    def key_rank(self, action: str) -> int:
+        """The keys of a replay come first while there is one."""
+        return -1 if action.startswith("replay_") or action == "go_back" else 0
+
+    def action_command(self, name: str) -> None:
+        """Give one of ``RunCommands``."""
+        self._commands.give(name)
+
+    def action_choose_run(self) -> None:
+        """Choose a run to watch or replay."""
+        self._viewer.choose_run()
+
+    def action_choose_overlays(self) -> None:
+        """Choose runs to lay behind the curve."""
+        self._viewer.choose_overlays()
+
+    def action_go_back(self) -> None:
+        """Show the run of this process again, or the newest one where there is none."""
+        self._viewer.go_back()
+
+    def action_replay_toggle(self) -> None:
+        """Play or pause the replay; at the end, play from the beginning."""
+        self._viewer.control_replay(ReplayView.toggle)
+
+    def action_replay_step(self, steps: int) -> None:
+        """Go a step back or on."""
+        self._viewer.control_replay(lambda replay: replay.seek_step(replay.source.step + steps))
+
+    def action_replay_speed(self, factor: float) -> None:
+        """Play twice as fast, or half."""
+        self._viewer.control_replay(lambda replay: replay.source.change_speed(factor))
+
+    @on(ReplayBar.Sought)
+    def _seek(self, message: ReplayBar.Sought) -> None:
+        self._viewer.control_replay(lambda replay: replay.seek_share(message.share))
+
+    # --- chart ---------------------------------------------------------------------------------
+
+    def action_smooth(self, direction: int) -> None:
+        """Smooth the loss more, or less."""
+        self.lab.remember("train.smoothing", self.query_one(LossChart).change_smoothing(direction))
+
+    def action_log_steps(self) -> None:
+        """Switch the axis of steps between linear and logarithmic."""
+        chart = self.query_one(LossChart)
+        chart.toggle_log_steps()
+        self.lab.remember("train.log_steps", chart.is_log_steps)
+
+    def action_log_loss(self) -> None:
+        """Switch the axis of losses between linear and logarithmic."""
+        chart = self.query_one(LossChart)
+        chart.toggle_log_loss()
+        self.lab.remember("train.log_loss", chart.is_log_loss)
+
+    def action_zoom(self, factor: float) -> None:
+        """Show fewer or more steps."""
+        self.query_one(LossChart).action_zoom(factor)
+
+    def action_show_all(self) -> None:
+        """Show the whole run."""
+        self.query_one(LossChart).action_show_all()
+
+    # --- samples -------------------------------------------------------------------------------
+
+    def action_scrub(self, direction: int) -> None:
+        """Go to an earlier or later sample."""
+        self.query_one(SamplesPane).action_scrub(direction)
+
+    def action_pin(self) -> None:
+        """Show only samples of one prompt, or of all."""
+        pane = self.query_one(SamplesPane)
+        if pane.chosen is None:
+            self.lab.say("there is no sample to pin yet")
+        else:
+            pinned = pane.toggle_pin()
+            self.lab.say("all prompts" if pinned is None else f"only samples of {pinned!r}")
+
+    def action_copy_sample(self) -> None:
+        """Copy the sample on top, prompt and text."""
+        sample = self.query_one(SamplesPane).chosen
+        if sample is None:
+            self.lab.say("there is no sample yet")
+        else:
+            self.lab.copy(sample.prompt + sample.text, f"the sample of step {sample.step:,}")
+
+    def action_copy_figures(self) -> None:
+        """Copy the figures, a line each."""
+        self.lab.copy(as_text(self.query_one(RunNumbers).figures), "the figures")
 
     # --- parts ---------------------------------------------------------------------------------
 

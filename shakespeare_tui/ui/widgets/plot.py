@@ -1,6 +1,5 @@
-"""Draw curves into a grid of character cells with plotext; for the UI thread only."""
+"""Draw curves into a grid of character cells."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ _BRAILLE_BITS = np.array([[0x40, 0x80], [0x04, 0x20], [0x02, 0x10], [0x01, 0x08]
 """What each dot adds to the first character of the Braille block, by row from the bottom."""
 
 _BLANK = " "
-_ESCAPES = re.compile(r"\x1b\[([0-9;]*)m")
 
 
 @dataclass(frozen=True)
@@ -121,38 +119,17 @@ def _segments(characters: list[str], styles: list[Style | None]) -> list[Segment
 
 
 def draw_curves(curves: Sequence[Curve], width: int, height: int) -> Canvas:
-    """Draw curves one over the other, the last on top.
-
-    Plotext keeps global state and is not safe for threads. It would also join points dot by dot in
-    Python, which takes longer than all the rest: it gets whole cells instead.
-    """
+    """Draw curves one over the other, the last on top."""
     canvas = Canvas(width, height)
     if width < 2 or height < 2:
         return canvas
-    cells = [_cells(curve, width, height) for curve in curves]
-    if not any(len(columns) for columns, _, _ in cells):
-        return canvas
-    import plotext
-
-    plotext.clear_figure()
-    plotext.limit_size(False, False)
-    plotext.plotsize(width, height)
-    plotext.theme("clear")
-    plotext.frame(False)
-    plotext.xticks([], [])
-    plotext.yticks([], [])
-    plotext.xlim(0, width - 1)
-    plotext.ylim(0, height - 1)
-    for number, (columns, rows, marks) in enumerate(cells):
-        if len(columns):
-            plotext.scatter(columns.tolist(), rows.tolist(), marker=marks, color=number)
-    _read(plotext.build(), [curve.style for curve in curves], canvas)
+    for curve in curves:
+        for column, row, mark in zip(*_cells(curve, width, height), strict=True):
+            canvas.write(column, height - 1 - row, mark, curve.style)
     return canvas
 
 
-def _cells(
-    curve: Curve, width: int, height: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+def _cells(curve: Curve, width: int, height: int) -> tuple[list[int], list[int], list[str]]:
     """The cells that a curve touches: columns, rows from the bottom, and their characters."""
     across, up = (_DOTS_ACROSS, _DOTS_UP) if curve.mark == BRAILLE else (1, 1)
     x, y = np.floor(curve.x * across), np.floor(curve.y * up)
@@ -163,11 +140,12 @@ def _cells(
     columns, rows = x[is_inside].astype(np.int64), y[is_inside].astype(np.int64)
     bits = _BRAILLE_BITS[rows % up, columns % across]
     cells, which = np.unique(columns // across + width * (rows // up), return_inverse=True)
-    if curve.mark != BRAILLE:
-        return cells % width, cells // width, [curve.mark] * len(cells)
-    dots = np.zeros(len(cells), np.int64)
-    np.bitwise_or.at(dots, which, bits)
-    return cells % width, cells // width, [chr(_FIRST_BRAILLE + d) for d in dots.tolist()]
+    marks = [curve.mark] * len(cells)
+    if curve.mark == BRAILLE:
+        dots = np.zeros(len(cells), np.int64)
+        np.bitwise_or.at(dots, which, bits)
+        marks = [chr(_FIRST_BRAILLE + d) for d in dots.tolist()]
+    return (cells % width).tolist(), (cells // width).tolist(), marks
 
 
 def _joined(
@@ -185,20 +163,6 @@ def _joined(
     dots_x = np.concatenate([x[single], np.round(x0[line] + share * dx[line])])
     dots_y = np.concatenate([y[single], np.round(y0[line] + share * dy[line])])
     return dots_x, dots_y
-
-
-def _read(picture: str, styles: list[Style], canvas: Canvas) -> None:
-    """Take over what plotext drew; its colours are the numbers of the curves."""
-    for row, line in enumerate(picture.splitlines()[: canvas.height]):
-        column, style = 0, None
-        for index, piece in enumerate(_ESCAPES.split(line)):
-            if index % 2 == 0:
-                canvas.write(column, row, piece, style)
-                column += len(piece)
-            else:
-                # 38;5;N sets a colour, anything else takes it off.
-                number = piece.rpartition(";")[2] if piece.startswith("38;5;") else ""
-                style = styles[int(number)] if number else None
 
 
 class Chart(Widget):

@@ -1,7 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalised before they are applied.
-
-Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
-"""
+"""The optimisers of PyTorch's backend: Adam, AdamW, SGD, SGDW and Muon."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,6 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from shakespeare_tui.config.schema import TrainingConfig
+from shakespeare_tui.models.transformer import Transformer
 
 # Quintic coefficients of the source, chosen there to inflate small singular values fastest.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -35,6 +35,8 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; matrices of one shape go through together.
+
+    Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     Args:
         params: Matrices. One that stacks several on its rows (a fused query-key-value projection)
@@ -89,3 +91,88 @@ class Muon(torch.optim.Optimizer):
         assert gradient is not None
         average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
+
+
+class SGDW(torch.optim.SGD):
+    """Stochastic gradient descent with decoupled weight decay (SGDW, arXiv:1711.05101).
+
+    Args:
+        groups: Groups of parameters, each with its ``weight_decay``.
+        lr: Learning rate.
+        momentum: Decay of the momentum, which the weight decay does not enter.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
+        # What SGD itself calls weight decay is L2 regularisation.
+        decays = [group["weight_decay"] for group in groups]
+        super().__init__([group | {"weight_decay": 0.0} for group in groups], lr, momentum)
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["decoupled_decay"] = decay
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Apply one update from the gradients in place."""
+        for group in self.param_groups:
+            if group["decoupled_decay"]:
+                torch._foreach_mul_(group["params"], 1 - group["lr"] * group["decoupled_decay"])
+        super().step()
+
+
+def make_optimizers(
+    model: Transformer,
+    training: TrainingConfig,
+    device: torch.device,
+    *,
+    has_coupled_decay: bool = False,
+) -> list[torch.optim.Optimizer]:
+    """The optimisers of a config; every group remembers its ``peak_lr``.
+
+    Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
+    embeddings, output layer and vectors to AdamW.
+    """
+    named = dict(model.named_parameters())
+    hidden = {n: p for n, p in named.items() if p.dim() == 2 and n.startswith("blocks.")}
+    by_muon = hidden if training.optimizer == "muon" else {}
+    rest = {name: p for name, p in named.items() if name not in by_muon}
+    groups = [
+        {
+            "params": [p for p in rest.values() if p.dim() >= 2],
+            "weight_decay": training.weight_decay,
+        },
+        {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]
+    if by_muon:
+        for name, parameter in by_muon.items():
+            if name.endswith("qkv.weight"):
+                parameter.muon_parts = 3  # type: ignore[attr-defined]
+        optimizers.append(
+            Muon(
+                by_muon.values(),
+                lr=training.muon_learning_rate,
+                momentum=training.muon_momentum,
+                steps=training.muon_steps,
+                weight_decay=training.weight_decay,
+            )
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def _make_base_optimizer(
+    groups: list[dict[str, Any]],
+    training: TrainingConfig,
+    device: torch.device,
+    has_coupled_decay: bool,
+) -> torch.optim.Optimizer:
+    rate = training.learning_rate
+    if training.optimizer == "sgd":
+        sgd = torch.optim.SGD if has_coupled_decay else SGDW
+        return sgd(groups, lr=rate, momentum=training.momentum)
+    is_coupled = training.optimizer == "adam" and has_coupled_decay
+    adam = torch.optim.Adam if is_coupled else torch.optim.AdamW
+    betas = (training.beta1, training.beta2)
+    return adam(groups, lr=rate, betas=betas, fused=device.type in ("cpu", "cuda"))

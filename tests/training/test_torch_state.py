@@ -9,29 +9,29 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.torch_state import Learner
+from shakespeare_tui.training.torch_state import TorchTrainState
 
 CPU = torch.device("cpu")
 VOCAB = 11
 
 
-def make_learner(precision: torch.dtype = torch.float32, **training: Any) -> Learner:
+def make_state(precision: str = "float32", **training: Any) -> TorchTrainState:
     config = ModelConfig(d_model=8, n_heads=2, n_layers=2, max_seq_len=6, bias=True)
     model = Transformer(config, VOCAB, torch.Generator().manual_seed(3)).train()
-    return Learner(model, TrainingConfig(**training), CPU, precision)
+    return TorchTrainState(model, TrainingConfig(**training), CPU, precision)
 
 
 def window(rows: int = 4, seed: int = 0) -> Tensor:
     return torch.randint(VOCAB, (rows, 7), generator=torch.Generator().manual_seed(seed))
 
 
-def weights(learner: Learner) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+def weights(state: TorchTrainState) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in state.model.named_parameters()}
 
 
-def gradients(learner: Learner, batch: Tensor) -> dict[str, Tensor]:
-    names, parameters = zip(*learner.model.named_parameters(), strict=True)
-    loss = learner.model.loss(batch[:, :-1], batch[:, 1:])
+def gradients(state: TorchTrainState, batch: Tensor) -> dict[str, Tensor]:
+    names, parameters = zip(*state.model.named_parameters(), strict=True)
+    loss = state.model.loss(batch[:, :-1], batch[:, 1:])
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
@@ -42,15 +42,15 @@ def is_decayed(name: str) -> bool:
 @pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 @pytest.mark.parametrize("factor", [1.0, 0.25])
 def test_adamw_step_equals_its_formula(factor: float, optimizer: str) -> None:
-    learner = make_learner(
+    state = make_state(
         optimizer=optimizer, learning_rate=0.01, weight_decay=0.3, beta1=0.8, beta2=0.9, grad_clip=0
     )
-    before, gradient = weights(learner), gradients(learner, window())
-    result = learner.step([window()], factor)
+    before, gradient = weights(state), gradients(state, window())
+    result = state.step([window().numpy()], factor)
     rate = 0.01 * factor
     norm = math.sqrt(sum(float(g.square().sum()) for g in gradient.values()))
     assert result.applied and result.grad_norm == pytest.approx(norm, rel=1e-4)
-    for name, after in weights(learner).items():
+    for name, after in weights(state).items():
         # Adam's first step goes by the sign, whatever the betas.
         move = rate * gradient[name] / (gradient[name].abs() + 1e-8)
         kept = before[name] * (1 - rate * 0.3) if is_decayed(name) else before[name]
@@ -59,14 +59,14 @@ def test_adamw_step_equals_its_formula(factor: float, optimizer: str) -> None:
 
 def test_sgd_step_equals_its_formula() -> None:
     """SGDW, algorithm 1 of arXiv:1711.05101: the decay follows the LR and enters no momentum."""
-    learner = make_learner(
+    state = make_state(
         optimizer="sgd", learning_rate=0.5, momentum=0.9, weight_decay=0.3, grad_clip=0
     )
-    before, first = weights(learner), gradients(learner, window())
-    learner.step([window()], 1.0)
-    second = gradients(learner, window(seed=1))
-    learner.step([window(seed=1)], 0.5)
-    for name, after in weights(learner).items():
+    before, first = weights(state), gradients(state, window())
+    state.step([window().numpy()], 1.0)
+    second = gradients(state, window(seed=1))
+    state.step([window(seed=1).numpy()], 0.5)
+    for name, after in weights(state).items():
         decay = 0.3 if is_decayed(name) else 0.0
         halfway = before[name] * (1 - 0.5 * decay) - 0.5 * first[name]
         expected = halfway * (1 - 0.25 * decay) - 0.25 * (0.9 * first[name] + second[name])
@@ -74,14 +74,14 @@ def test_sgd_step_equals_its_formula() -> None:
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
-    learner = make_learner(optimizer="muon", learning_rate=0.02, muon_learning_rate=0.05)
+    state = make_state(optimizer="muon", learning_rate=0.02, muon_learning_rate=0.05)
     owners = {
         id(p): (type(o).__name__, group["peak_lr"], group["weight_decay"])
-        for o in learner.optimizers
+        for o in state.optimizers
         for group in o.param_groups
         for p in group["params"]
     }
-    named = dict(learner.model.named_parameters())
+    named = dict(state.model.named_parameters())
     assert len(owners) == len(named)
     for name, parameter in named.items():
         is_matrix = name.startswith("blocks.") and parameter.dim() == 2
@@ -94,20 +94,20 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_tied_weights_are_updated_once(optimizer: str) -> None:
-    learner = make_learner(optimizer=optimizer)
-    owned = [id(p) for o in learner.optimizers for g in o.param_groups for p in g["params"]]
-    assert len(owned) == len(set(owned)) == len(list(learner.model.parameters()))
-    learner.step([window()], 1.0)
-    assert learner.model.head.weight is learner.model.embedding.weight
+    state = make_state(optimizer=optimizer)
+    owned = [id(p) for o in state.optimizers for g in o.param_groups for p in g["params"]]
+    assert len(owned) == len(set(owned)) == len(list(state.model.parameters()))
+    state.step([window().numpy()], 1.0)
+    assert state.model.head.weight is state.model.embedding.weight
 
 
 def test_clipping_bounds_the_gradient_and_reports_it_unclipped() -> None:
-    free = make_learner(optimizer="sgd", learning_rate=1.0, momentum=0, weight_decay=0, grad_clip=0)
-    clipped = make_learner(
+    free = make_state(optimizer="sgd", learning_rate=1.0, momentum=0, weight_decay=0, grad_clip=0)
+    clipped = make_state(
         optimizer="sgd", learning_rate=1.0, momentum=0, weight_decay=0, grad_clip=0.01
     )
     start = weights(free)
-    norms = [learner.step([window()], 1.0).grad_norm for learner in (free, clipped)]
+    norms = [state.step([window().numpy()], 1.0).grad_norm for state in (free, clipped)]
     assert norms[0] == norms[1] > 0.01
     moved = sum(float((w - start[n]).square().sum()) for n, w in weights(clipped).items())
     assert math.sqrt(moved) == pytest.approx(0.01, rel=1e-3)
@@ -118,11 +118,11 @@ def test_clipping_bounds_the_gradient_and_reports_it_unclipped() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 def test_accumulated_micro_batches_equal_the_whole_batch(optimizer: str) -> None:
-    whole, parts = (make_learner(optimizer=optimizer, learning_rate=0.01) for _ in range(2))
+    whole, parts = (make_state(optimizer=optimizer, learning_rate=0.01) for _ in range(2))
     for seed in range(3):
         batch = window(8, seed)
-        one = whole.step([batch], 1.0)
-        four = parts.step(list(batch.split(2)), 1.0)
+        one = whole.step([batch.numpy()], 1.0)
+        four = parts.step([part.numpy() for part in batch.split(2)], 1.0)
         assert four.loss == pytest.approx(one.loss, rel=1e-5)
         assert four.grad_norm == pytest.approx(one.grad_norm, rel=1e-3)
     for name, expected in weights(whole).items():
@@ -132,82 +132,82 @@ def test_accumulated_micro_batches_equal_the_whole_batch(optimizer: str) -> None
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_step_that_is_not_finite_changes_nothing(optimizer: str, bad: float) -> None:
-    learner = make_learner(optimizer=optimizer, ema_decay=0.9)
-    learner.step([window()], 1.0)
+    state = make_state(optimizer=optimizer, ema_decay=0.9)
+    state.step([window().numpy()], 1.0)
     with torch.no_grad():
-        learner.model.get_parameter("blocks.1.feedforward.down.bias")[0] = bad
-    before = weights(learner)
-    average = [tensor.clone() for tensor in learner.ema]
-    slots = _optimizer_tensors(learner)
-    result = learner.step([window(seed=1)], 1.0)
+        state.model.get_parameter("blocks.1.feedforward.down.bias")[0] = bad
+    before = weights(state)
+    average = [tensor.clone() for tensor in state.ema]
+    slots = _optimizer_tensors(state)
+    result = state.step([window(seed=1).numpy()], 1.0)
     assert not result.applied
     assert not (math.isfinite(result.loss) and math.isfinite(result.grad_norm))
-    for name, after in weights(learner).items():
+    for name, after in weights(state).items():
         torch.testing.assert_close(after, before[name], rtol=0, atol=0, equal_nan=True)
-    assert all(torch.equal(a, b) for a, b in zip(average, learner.ema, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(slots, _optimizer_tensors(learner), strict=True))
-    assert all(p.grad is None for p in learner.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(average, state.ema, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(slots, _optimizer_tensors(state), strict=True))
+    assert all(p.grad is None for p in state.model.parameters())
 
 
 def test_gradient_that_overflows_under_a_finite_loss_changes_nothing() -> None:
-    learner = make_learner()
-    before = weights(learner)
-    bias = learner.model.get_parameter("norm.bias")
+    state = make_state()
+    before = weights(state)
+    bias = state.model.get_parameter("norm.bias")
     bias.register_hook(lambda gradient: gradient * 1e30)  # its square is beyond float32
-    result = learner.step([window()], 1.0)
+    result = state.step([window().numpy()], 1.0)
     assert math.isfinite(result.loss) and not math.isfinite(result.grad_norm)
     assert not result.applied
-    assert all(torch.equal(before[name], after) for name, after in weights(learner).items())
+    assert all(torch.equal(before[name], after) for name, after in weights(state).items())
 
 
-def _optimizer_tensors(learner: Learner) -> list[Tensor]:
+def _optimizer_tensors(state: TorchTrainState) -> list[Tensor]:
     return [
         value.clone()
-        for optimizer in learner.optimizers
-        for state in optimizer.state.values()
-        for value in state.values()
+        for optimizer in state.optimizers
+        for slots in optimizer.state.values()
+        for value in slots.values()
         if isinstance(value, Tensor)
     ]
 
 
 def test_average_follows_its_recurrence() -> None:
-    learner = make_learner(ema_decay=0.3, learning_rate=0.05)
-    expected = weights(learner)
+    state = make_state(ema_decay=0.3, learning_rate=0.05)
+    expected = weights(state)
     for update in range(1, 9):
-        learner.step([window(seed=update)], 1.0)
+        state.step([window(seed=update).numpy()], 1.0)
         decay = min(0.3, (1 + update) / (10 + update))
-        expected = {n: decay * expected[n] + (1 - decay) * w for n, w in weights(learner).items()}
-    raw = weights(learner)
-    with learner.averaged() as model:
+        expected = {n: decay * expected[n] + (1 - decay) * w for n, w in weights(state).items()}
+    raw = weights(state)
+    with state.averaged() as model:
         for name, value in model.named_parameters():
             torch.testing.assert_close(value.detach(), expected[name], rtol=1e-4, atol=1e-6)
         assert model.head.weight.data_ptr() == model.embedding.weight.data_ptr()
-    assert all(torch.equal(raw[name], after) for name, after in weights(learner).items())
+    assert all(torch.equal(raw[name], after) for name, after in weights(state).items())
 
 
 def test_average_does_not_stay_in_place_after_an_error() -> None:
-    learner = make_learner(ema_decay=0.9)
-    learner.step([window()], 1.0)
-    raw = weights(learner)
-    with pytest.raises(KeyError), learner.averaged():
+    state = make_state(ema_decay=0.9)
+    state.step([window().numpy()], 1.0)
+    raw = weights(state)
+    with pytest.raises(KeyError), state.averaged():
         raise KeyError
-    assert all(torch.equal(raw[name], after) for name, after in weights(learner).items())
+    assert all(torch.equal(raw[name], after) for name, after in weights(state).items())
 
 
 def test_bfloat16_step_is_near_the_float32_step() -> None:
     for optimizer in ("adamw", "muon"):
-        exact = make_learner(optimizer=optimizer)
-        rough = make_learner(torch.bfloat16, optimizer=optimizer)
+        exact = make_state(optimizer=optimizer)
+        rough = make_state("bfloat16", optimizer=optimizer)
         for seed in range(3):
-            losses = [learner.step([window(16, seed)], 1.0).loss for learner in (exact, rough)]
+            losses = [state.step([window(16, seed).numpy()], 1.0).loss for state in (exact, rough)]
             assert losses[0] != losses[1]
             assert losses[1] == pytest.approx(losses[0], rel=0.02)
         assert all(p.dtype == torch.float32 for p in rough.model.parameters())
 
 
 def test_gradient_pass_leaves_no_trace() -> None:
-    learner = make_learner()
-    before = weights(learner)
-    learner.gradient_pass(window(), torch.bfloat16)
-    assert all(p.grad is None for p in learner.model.parameters())
-    assert all(torch.equal(before[name], after) for name, after in weights(learner).items())
+    state = make_state()
+    before = weights(state)
+    state.gradient_pass(window(), "bfloat16")
+    assert all(p.grad is None for p in state.model.parameters())
+    assert all(torch.equal(before[name], after) for name, after in weights(state).items())

@@ -1,0 +1,164 @@
+"""The seam between the training loop and the library that computes: what a backend must provide.
+
+The loop knows progress, commands, evaluations, samples, checkpoints and events; it sees the model
+only through a ``TrainState``, whose windows and weights are NumPy arrays. PyTorch implements it in
+``torch_state``. Shapes: B batch, T tokens of a window.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shakespeare_tui.config.schema import Config
+from shakespeare_tui.decoding.decoder import Decoder
+from shakespeare_tui.runs.folder import Checkpoint, RunInfo
+from shakespeare_tui.training.evaluate import LossModel
+
+Arrays = dict[str, NDArray[Any]]
+
+PRECISIONS = ("float32", "bfloat16")
+"""Types of matrix products in training."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Loss in nats per token, gradient norm before clipping, and whether weights were changed."""
+
+    loss: float
+    grad_norm: float
+    applied: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateArrays:
+    """All that a training state holds, on its way to or from a checkpoint.
+
+    Attributes:
+        weights: What generates: the averaged weights where such are kept.
+        rest: ``optimizer.INDEX.PARAMETER.SLOT``, ``rng.DEVICE``, and beside averaged weights
+            ``raw.PARAMETER``, which training goes on from.
+        ema_updates: Updates that the averaged weights have seen.
+    """
+
+    weights: Arrays
+    rest: Arrays
+    ema_updates: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """What decides how a backend rounds.
+
+    Attributes:
+        device: Its type: ``cpu``, ``cuda`` or ``mps``.
+        threads: Of matrix products on the CPU; another number rounds otherwise.
+        library: The library's version.
+        processor: Its vector instructions; others round otherwise.
+    """
+
+    device: str
+    threads: int
+    library: str
+    processor: str
+
+
+class TrainState(Protocol):
+    """A model in training: weights, optimisers, averaged weights and random generators.
+
+    Attributes:
+        precision: Type of the matrix products of a step, one of ``PRECISIONS``.
+    """
+
+    precision: str
+
+    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+        """Learn from windows [B, T + 1], one a micro-batch.
+
+        A step whose loss or gradient is not finite is not applied. After an error the random
+        generators are where they were before, so that the step can be made again.
+
+        Args:
+            windows: Inputs and targets in one.
+            rate_factor: Multiplier of every peak learning rate.
+        """
+
+    def averaged(self, *, is_exact: bool = True) -> AbstractContextManager[LossModel]:
+        """The model with its averaged weights, as it is where none are kept, inside the block.
+
+        Args:
+            is_exact: Compute in float32, whatever training's precision.
+        """
+
+    def decoder(self, cancelled: Callable[[], bool]) -> AbstractContextManager[Decoder]:
+        """A decoder of one stream with the averaged weights, inside the block.
+
+        Raises:
+            CancelledError: ``cancelled``, polled while weights are copied, became true.
+        """
+
+    def is_sound(self) -> bool:
+        """Whether no update was cut short half-way, and every weight is a number."""
+
+    def arrays(self) -> StateArrays:
+        """What a checkpoint saves; on the CPU it may share memory with the state."""
+
+    def load(
+        self, arrays: StateArrays, checkpoint: Checkpoint, cancelled: Callable[[], bool]
+    ) -> None:
+        """Go on exactly where ``arrays``, from ``checkpoint``, were saved.
+
+        Raises:
+            UserError: They do not fit, or hold weights that are not finite.
+            CancelledError: ``cancelled``, polled between arrays, became true.
+        """
+
+    def load_weights(self, weights: Arrays, origin: str, cancelled: Callable[[], bool]) -> None:
+        """Begin with other weights.
+
+        Raises:
+            UserError: Those from ``origin`` do not fit, or are not finite.
+            CancelledError: ``cancelled``, polled between arrays, became true.
+        """
+
+
+class Backend(Protocol):
+    """A library on the device that a config names, before and beside any model."""
+
+    def arithmetic(self) -> Arithmetic:
+        """What losses depend on up to rounding."""
+
+    def device_name(self) -> str:
+        """The device for people: ``cpu (2 threads)`` or the card's name."""
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free where weights live; None where the system does not tell."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that an allocation failed."""
+
+    def new_state(self, config: Config, info: RunInfo, cancelled: Callable[[], bool]) -> TrainState:
+        """A new run's state, everything in it drawn from the config's seed.
+
+        Raises:
+            CancelledError: ``cancelled`` became true.
+        """
+
+    def empty_state(
+        self, config: Config, info: RunInfo, cancelled: Callable[[], bool]
+    ) -> TrainState:
+        """A state of the same shape, to be loaded.
+
+        Raises:
+            CancelledError: ``cancelled`` became true.
+        """
+
+    def load_model(self, checkpoint: Checkpoint) -> LossModel:
+        """A checkpoint's model, to be evaluated.
+
+        Raises:
+            UserError: The checkpoint is damaged, foreign or does not fit into memory.
+        """
