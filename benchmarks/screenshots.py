@@ -138,7 +138,7 @@ async def playground(shot: Shot) -> None:
     """The Playground with the classic strategies, written by the run's best checkpoint."""
     from shakespeare_tui.ui.playground.columns_strip import TextColumn
 
-    await shot.until(lambda: shot.app.screen.chosen)  # type: ignore[attr-defined]
+    await shot.until(lambda: shot.app.screen.picker.chosen)  # type: ignore[attr-defined]
     await shot.pilot.press("k", "g")
     columns = shot.app.screen.query(TextColumn)
     await shot.until(lambda: all(len(column.stream.text) > 400 for column in columns))

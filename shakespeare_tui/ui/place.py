@@ -8,6 +8,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
@@ -329,6 +330,11 @@ class TooSmall(Widget):
         )
 
 
+def lab_of(node: DOMNode) -> "LabApp":
+    """The app that a widget or a screen is in, with its type."""
+    return cast("LabApp", node.app)
+
+
 class LabScreen(Screen[None]):
     """Base of the places.
 
@@ -367,7 +373,7 @@ class LabScreen(Screen[None]):
     @property
     def lab(self) -> "LabApp":
         """The app, with its type."""
-        return cast("LabApp", self.app)
+        return lab_of(self)
 
     @property
     def is_loading(self) -> bool:

@@ -24,7 +24,7 @@ from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
 from shakespeare_tui.ui.checkpoints.timelapse import TimelapseScreen
 from shakespeare_tui.ui.checkpoints.writing import TextPane, WritingScreen
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
 __all__ = ["trained"]
@@ -33,7 +33,7 @@ __all__ = ["trained"]
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
     script = ScriptedWriting()
-    monkeypatch.setattr(bridge_generation, "write_columns", script)
+    monkeypatch.setattr(writing_engine, "write_columns", script)
     return script
 
 
@@ -313,7 +313,7 @@ async def test_b_looks_whether_the_best_recites_its_training_text(
         job.measure(0, dataclasses.replace(measures, memorisation=copied))
         job.end("done")
 
-    monkeypatch.setattr(bridge_generation, "write_columns", recite)
+    monkeypatch.setattr(writing_engine, "write_columns", recite)
     app = make_app("checkpoints")
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: is_read(app))

@@ -16,7 +16,7 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import writing as writing_engine
 
 Taking = Callable[..., Awaitable[None]]
 
@@ -24,7 +24,7 @@ Taking = Callable[..., Awaitable[None]]
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
     script = ScriptedWriting()
-    monkeypatch.setattr(bridge_generation, "write_columns", script)
+    monkeypatch.setattr(writing_engine, "write_columns", script)
     return script
 
 

@@ -136,7 +136,7 @@ async def test_g_opens_the_playground_with_the_checkpoint(
         await pilot.press("end", "g")
         await until(lambda: app.current_mode == "playground")
         first = trained.steps()[0]
-        await until(lambda: app.screen.chosen == f"alpha@{first}")  # type: ignore[attr-defined]
+        await until(lambda: app.screen.picker.chosen == f"alpha@{first}")  # type: ignore[attr-defined]
 
 
 async def test_t_goes_on_training_and_f_forks(make_app: MakeApp, trained: RunFolder) -> None:

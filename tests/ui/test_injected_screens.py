@@ -20,7 +20,7 @@ from shakespeare_tui.runs.events import (
 from shakespeare_tui.runs.notes import RunNotes, write_notes
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.train.replay_bar import ReplayBar
 from shakespeare_tui.visible_text import is_harmless
@@ -159,7 +159,7 @@ async def test_texts_of_a_model_in_the_playground(
         job.add([f"written {HOSTILE}\n"] * n_columns, 0.1)
         job.end("failed", f"it broke {HOSTILE}")
 
-    monkeypatch.setattr(bridge_generation, "write_columns", write)
+    monkeypatch.setattr(writing_engine, "write_columns", write)
     app = make_app("playground")
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: "bad" in painted(app))

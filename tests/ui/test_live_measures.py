@@ -14,8 +14,8 @@ from trained_run import trained
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.measures import Measures, measure_text
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.ui.engine import writing as bridge_generation
 from shakespeare_tui.ui.engine import writing as live_measures
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.writing import MOST_CHARACTERS, LiveMeasures, pause_after
 
@@ -99,7 +99,7 @@ async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
         write(request, job)
 
     runs(runs_root)
-    monkeypatch.setattr(bridge_generation, "write_columns", slowly)
+    monkeypatch.setattr(writing_engine, "write_columns", slowly)
     app = make_app("playground")
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: "quick-1" in shown(app))
@@ -141,4 +141,4 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_said_to_be_missing(
         return False
 
     with pytest.raises(UserError, match="missing; choose another"):
-        bridge_generation.load_model_of(f"{trained.name}@20", runs_root, remove)
+        writing_engine.load_model_of(f"{trained.name}@20", runs_root, remove)

@@ -111,7 +111,7 @@ async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
     async with app.run_test() as pilot:
         await pilot.pause()
         screen = app.screen
-        screen.chosen = "quick-1@best"
+        screen.picker.chosen = "quick-1@best"
         await pilot.press("g")
         await until(lambda: jobs)
         assert app.is_loading

@@ -21,7 +21,7 @@ from trained_run import trained
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.playground.columns_strip import TextColumn
@@ -39,13 +39,13 @@ def place(app: LabApp) -> PlaygroundScreen:
 
 
 def texts(app: LabApp) -> list[str]:
-    return [column.stream.text for column in place(app).strip.columns]
+    return [column.stream.text for column in place(app).columns.strip.columns]
 
 
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
     """``writing(write)``: let a script write instead of a model."""
-    return lambda write: monkeypatch.setattr(bridge_generation, "write_columns", write)
+    return lambda write: monkeypatch.setattr(writing_engine, "write_columns", write)
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ async def test_the_same_text_comes_as_on_the_command_line(
 ) -> None:
     app = make_app("playground")
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("p", "end", *"AB", "escape")
-        place(app).n_characters, place(app).seed = 40, 7
+        place(app).columns.n_characters, place(app).columns.seed = 40, 7
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[0].measures is not None, 60)
+        await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
         first, _, greedy = texts(app)
     best = f"alpha@{trained.index()['best']}"
     arguments = (best, "--prompt=ROMEO:AB", "--max-tokens=40", "--seed=7")
@@ -104,7 +104,7 @@ async def test_all_columns_stream_together_and_x_stops_them(
 
     app = scripted_place(slow)
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
         await until(lambda: all("[/red]" in text for text in texts(app)))
         assert "[red]greedy[/red]" in shown(app)
@@ -126,7 +126,7 @@ async def test_n_takes_the_next_seed_for_all_columns(
 
     app = scripted_place(note)
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g", "n")
         await until(lambda: len(seen) == 2)
         assert [request.seed for request in seen] == [42, 43]
@@ -142,8 +142,8 @@ async def test_n_takes_the_next_seed_for_all_columns(
 async def test_an_unknown_character_is_named(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("playground")
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
-        place(app).prompt.set_prompt("be中")
+        await until(lambda: place(app).picker.chosen)
+        place(app).columns.prompt.set_prompt("be中")
         await pilot.press("g")
         await until(lambda: "U+4E2D" in shown(app), 60)
         assert "failed" in shown(app)
@@ -160,7 +160,7 @@ async def test_a_long_error_is_shown_in_full(scripted_place: Callable[..., LabAp
 
     app = scripted_place(fail)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
         await until(lambda: words in " ".join(shown(app).split()))
 
@@ -170,11 +170,11 @@ async def test_an_error_in_the_lab_advises_keys_and_no_commands(
 ) -> None:
     app = make_app("playground")
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         for step in trained.steps():
             shutil.rmtree(trained.checkpoint_folder(step))
         (trained.path / "index.json").unlink()
-        place(app).chosen = "alpha"
+        place(app).picker.chosen = "alpha"
         await pilot.press("g")
         await until(lambda: "resume alpha on the Checkpoints screen" in shown(app), 60)
         assert "--resume" not in shown(app)
@@ -185,14 +185,14 @@ async def test_a_wrong_strategy_is_told_and_nothing_starts(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("e", "end", *" temprature=1")
         await until(lambda: "unknown sampling step" in shown(app))
         assert "temperature?" in shown(app)
         await pilot.press("escape", "g")
         await pilot.pause()
         assert texts(app) == ["", "", ""]
-        assert app.focused is place(app).strip.columns[0].field
+        assert app.focused is place(app).columns.strip.columns[0].field
 
 
 async def test_the_step_under_the_cursor_is_explained(
@@ -200,7 +200,7 @@ async def test_the_step_under_the_cursor_is_explained(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 40)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("right", "e", "end")
         await until(lambda: "Keep the k likeliest" in shown(app))
         await pilot.press("home")
@@ -210,12 +210,14 @@ async def test_the_step_under_the_cursor_is_explained(
 async def test_a_step_is_chosen_from_the_list(scripted_place: Callable[..., LabApp]) -> None:
     app = scripted_place()
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("e", "f2")
         await until(lambda: "type to filter" in shown(app))
         await pilot.press(*"mirostat", "enter")
-        await until(lambda: place(app).strip.strategies[0].startswith("temperature=0.8 mirostat="))
-        assert place(app).strip.columns[0].field.problem == ""
+        await until(
+            lambda: place(app).columns.strip.strategies[0].startswith("temperature=0.8 mirostat=")
+        )
+        assert place(app).columns.strip.columns[0].field.problem == ""
 
 
 async def test_an_empty_prompt_is_told_and_a_backslash_n_is_a_new_line(
@@ -223,12 +225,12 @@ async def test_an_empty_prompt_is_told_and_a_backslash_n_is_a_new_line(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: place(app).chosen)
-        place(app).prompt.set_prompt("")
+        await until(lambda: place(app).picker.chosen)
+        place(app).columns.prompt.set_prompt("")
         await pilot.press("g")
         await pilot.pause()
         assert "at least one character" in shown(app)
-        assert app.focused is place(app).prompt
+        assert app.focused is place(app).columns.prompt
         await pilot.press(*"A:\\n", "enter")
         await until(lambda: texts(app)[0].startswith("A:\n\nWhat"))
 
@@ -239,18 +241,18 @@ async def test_up_and_down_walk_the_prompts_of_earlier_sessions(
     path = tmp_path / "settings.yaml"
     app = scripted_place(settings=Settings.load(path))
     async with app.run_test() as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g", "p", "end", *"X", "enter", "escape", "a")
         await pilot.press("e", "end", *" top_k=3", "enter")
         await until(lambda: "la la" in texts(app)[3])
     again = make_app("playground", settings=Settings.load(path))
     async with again.run_test() as pilot:
-        await until(lambda: place(again).chosen)
-        assert place(again).strip.strategies[1] == "temperature=0.8 top_k=3"
+        await until(lambda: place(again).picker.chosen)
+        assert place(again).columns.strip.strategies[1] == "temperature=0.8 top_k=3"
         await pilot.press("p", "up")
-        assert place(again).prompt.prompt == "ROMEO:"
+        assert place(again).columns.prompt.prompt == "ROMEO:"
         await pilot.press("down", "down")
-        assert place(again).prompt.prompt == "ROMEO:X"
+        assert place(again).columns.prompt.prompt == "ROMEO:X"
 
 
 async def test_classic_and_sweep_fill_six_columns_and_write_them(
@@ -258,18 +260,18 @@ async def test_classic_and_sweep_fill_six_columns_and_write_them(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("k")
         await until(lambda: len(texts(app)) == 6 and all(TEXT in text for text in texts(app)))
-        assert place(app).strip.strategies[0] == "greedy"
-        assert place(app).strip.strategies[-1] == "top_p=0.95"
+        assert place(app).columns.strip.strategies[0] == "greedy"
+        assert place(app).columns.strip.strategies[-1] == "top_p=0.95"
         assert "columns 1-2 of 6" in shown(app)
         await pilot.press("right", "right", "right")
         await pilot.pause()
         assert "columns 3-4 of 6" in shown(app)
         await pilot.press("t")
-        await until(lambda: place(app).strip.strategies[0] == "temperature=0.3")
-        assert place(app).strip.strategies[-1] == "temperature=1.5"
+        await until(lambda: place(app).columns.strip.strategies[0] == "temperature=0.3")
+        assert place(app).columns.strip.strategies[-1] == "temperature=1.5"
 
 
 async def test_columns_come_and_go_between_one_and_six(
@@ -277,9 +279,9 @@ async def test_columns_come_and_go_between_one_and_six(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(200, 60), notifications=True) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("right", "a")
-        assert place(app).strip.strategies[1:3] == ("temperature=0.8 top_k=20",) * 2
+        assert place(app).columns.strip.strategies[1:3] == ("temperature=0.8 top_k=20",) * 2
         await pilot.press("a", "a", "a")
         assert len(texts(app)) == 6
         await until(lambda: "six columns" in shown(app))
@@ -294,13 +296,13 @@ async def test_the_best_of_each_measure_is_marked_and_copies_are_underlined(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
         await until(lambda: "★" in shown(app))
         rows = [row for row in shown(app).splitlines() if "distinct-2" in row]
         assert rows[0].count("★") == 1
         assert rows[0].index("★") < rows[0].index("75%")
-        column: TextColumn = place(app).strip.columns[1]
+        column: TextColumn = place(app).columns.strip.columns[1]
         assert ("copy",) in column.stream.parts_of(0, 45)
         assert column.stream.parts_of(0, 1) == [("prompt",)]
 
@@ -308,13 +310,13 @@ async def test_the_best_of_each_measure_is_marked_and_copies_are_underlined(
 async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp]) -> None:
     app = scripted_place()
     async with app.run_test() as pilot:
-        await until(lambda: place(app).chosen)
-        before = place(app).chosen
+        await until(lambda: place(app).picker.chosen)
+        before = place(app).picker.chosen
         await pilot.press("c")
         await until(lambda: "type to filter" in shown(app))
         await pilot.press(*"quick-1@1500", "enter")
         await until(lambda: isinstance(app.screen, PlaygroundScreen))
-        assert place(app).chosen == "quick-1@1500" != before
+        assert place(app).picker.chosen == "quick-1@1500" != before
         await until(lambda: "quick-1@1500" in shown(app))
 
 
@@ -326,8 +328,8 @@ async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
     path.write_bytes(b"")
     (runs_root / "quick-1-fork-1" / "config.yaml").unlink()
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: place(app).chosen)
-        before = place(app).chosen
+        await until(lambda: place(app).picker.chosen)
+        before = place(app).picker.chosen
         await pilot.press("c")
         await until(lambda: "type to filter" in shown(app))
         assert "quick-1@1500  weights.safetensors is damaged" in shown(app)
@@ -335,7 +337,7 @@ async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
         await pilot.press(*"quick-1@1500", "enter")
         assert not isinstance(app.screen, PlaygroundScreen)
         await pilot.press("escape")
-        assert place(app).chosen == before
+        assert place(app).picker.chosen == before
 
 
 async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
@@ -366,14 +368,14 @@ async def test_columns_are_removed_and_added_while_their_texts_come_in(
 
     app = scripted_place(long)
     async with app.run_test(size=(200, 40)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         for key in "kdtddkaddagdaddtxkdnd":
             app.post_message(events.Key(key, key))
             await asyncio.sleep(0.06)
         await pilot.pause()
-        assert 1 <= len(place(app).strip.columns) <= 6
+        assert 1 <= len(place(app).columns.strip.columns) <= 6
         await pilot.press("x")
-        await until(lambda: place(app)._job.is_over)  # type: ignore[union-attr]
+        await until(lambda: not place(app).columns.is_busy)
 
 
 async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
@@ -381,11 +383,11 @@ async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         column = TextColumn("greedy")
         column.begin("A:")
         column.stream.append("before")
-        await place(app).strip.mount(column)
+        await place(app).columns.strip.mount(column)
         await until(lambda: "before" in shown(app))
         await column.remove()
         column.stream.append(" after")
@@ -403,7 +405,7 @@ async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..
 
     app = scripted_place(endless)
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         for field, ending in (("p", "X"), ("e", " top_k=3")):
             await pilot.press(field, "end", *ending, "enter")
             await until(lambda: "begun" in texts(app)[0])
@@ -411,8 +413,8 @@ async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..
             await pilot.press("x")
             await until(lambda: "stopped" in shown(app))
             assert "x Stop" not in shown(app).splitlines()[-1]
-        assert place(app).prompt.prompt == "ROMEO:X"
-        assert place(app).strip.strategies[0] == "temperature=0.8 top_k=3"
+        assert place(app).columns.prompt.prompt == "ROMEO:X"
+        assert place(app).columns.strip.strategies[0] == "temperature=0.8 top_k=3"
 
 
 async def test_after_a_key_that_replaces_strategies_e_edits_behind_the_new_one(
@@ -420,12 +422,12 @@ async def test_after_a_key_that_replaces_strategies_e_edits_behind_the_new_one(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         for key, first in (("k", "greedy"), ("t", "temperature=0.3")):
             await pilot.press(key)
-            await until(lambda first=first: place(app).strip.strategies[0] == first)  # type: ignore[misc]
+            await until(lambda first=first: place(app).columns.strip.strategies[0] == first)  # type: ignore[misc]
             await pilot.press("e", *" top_k=3", "escape")
-            assert place(app).strip.strategies[0] == f"{first} top_k=3"
+            assert place(app).columns.strip.strategies[0] == f"{first} top_k=3"
 
 
 @pytest.mark.parametrize("key", ["k", "t", "d"])
@@ -434,22 +436,22 @@ async def test_u_brings_back_the_columns_and_their_texts(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         assert "u Undo" not in shown(app)
         await pilot.press("right", "e", "end", *",", "backspace", *" min_p=0.1", "enter")
-        await until(lambda: place(app).strip.columns[2].measures is not None)
-        before, strategies = texts(app), place(app).strip.strategies
+        await until(lambda: place(app).columns.strip.columns[2].measures is not None)
+        before, strategies = texts(app), place(app).columns.strip.strategies
         await pilot.press("n")
-        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         await pilot.press(key)
-        await until(lambda: place(app).strip.strategies != strategies)
+        await until(lambda: place(app).columns.strip.strategies != strategies)
         await until(lambda: "u Undo" in shown(app).splitlines()[-1])
         await pilot.press("u")
-        await until(lambda: place(app).strip.strategies == strategies)
+        await until(lambda: place(app).columns.strip.strategies == strategies)
         assert texts(app) == before
         assert strategies[1] == "temperature=0.8 top_k=20 min_p=0.1"
-        assert place(app).strip.place == 1
-        column = place(app).strip.columns[1]
+        assert place(app).columns.strip.place == 1
+        column = place(app).columns.strip.columns[1]
         assert column.written_with == strategies[1]
         assert ("copy",) in column.stream.parts_of(0, 45)
         assert "u Undo" not in shown(app)
@@ -466,10 +468,10 @@ async def test_the_head_dims_what_the_texts_were_not_written_with(
         return [head.plain[s.start : s.end] for s in head.spans if s.style == "$text-muted"]
 
     async with app.run_test(size=(140, 30)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         assert dimmed()[-2:] == ["seed 42", "400 characters"]
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         assert dimmed() == []
         await pilot.press("number_sign", *"7", "enter")
         await until(lambda: dimmed() == ["seed 7"])

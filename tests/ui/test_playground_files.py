@@ -13,12 +13,12 @@ from textual.widgets import Input
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring as bridge_reading
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import scoring
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.batch import read_speakers
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
-from shakespeare_tui.ui.playground.surprise import ReadingView
+from shakespeare_tui.ui.playground.surprise import SurprisePanel
 from shakespeare_tui.ui.widgets.path_dialog import PathDialog
 
 Write = Callable[[GenerationRequest, GenerationJob], None]
@@ -36,10 +36,10 @@ def scripted_place(
     def make(write_with: Write = write) -> LabApp:
         runs(runs_root)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(bridge_generation, "write_columns", write_with)
-        monkeypatch.setattr(bridge_reading, "score_text", score_text)
-        monkeypatch.setattr(bridge_reading, "expectation_at", expectation_at)
-        monkeypatch.setattr(bridge_reading, "attention_of", attention_of)
+        monkeypatch.setattr(writing_engine, "write_columns", write_with)
+        monkeypatch.setattr(scoring, "score_text", score_text)
+        monkeypatch.setattr(scoring, "expectation_at", expectation_at)
+        monkeypatch.setattr(scoring, "attention_of", attention_of)
         return make_app("playground")
 
     return make
@@ -48,11 +48,11 @@ def scripted_place(
 async def test_o_exports_all_columns(scripted_place: Callable[..., LabApp], tmp_path: Path) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("o")
         await until(lambda: "there is no text yet" in shown(app))
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         await pilot.press("n", "o", *["backspace"] * 40, *"all.json", "enter")
         await until(lambda: "3 texts are in all.json" in shown(app))
     columns = json.loads((tmp_path / "all.json").read_text())["columns"]
@@ -71,14 +71,14 @@ async def test_in_the_surprise_view_all_branches_are_exported(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
-        await until(lambda: TEXT in place(app).strip.columns[0].stream.text)
+        await until(lambda: TEXT in place(app).columns.strip.columns[0].stream.text)
         await pilot.press("s")
-        view = app.screen.query_one(ReadingView)
+        view = app.screen.query_one(SurprisePanel)
         await until(lambda: view.xray is not None)
         await pilot.press("enter", "2")
-        await until(lambda: 2 in view.scores)
+        await until(lambda: len(view.branches) == 2 and view.branches[2].scored)
         await pilot.press("o", *["backspace"] * 40, *"tree", "enter")
         await until(lambda: "2 texts are in tree.md" in shown(app))
     assert (tmp_path / "tree.md").read_text().count("## quick-1-fork-1@1000") == 2
@@ -89,7 +89,7 @@ async def test_a_batch_writes_every_speaker_into_one_file(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("f", *["backspace"] * 20, *"ROMEO, LADY\\nX:,", "enter")
         await pilot.press(*["backspace"] * 20, *"all.json", "enter")
         await until(lambda: "all.json holds 2 texts" in shown(app))
@@ -108,7 +108,7 @@ async def test_a_stopped_batch_leaves_no_file(
 
     app = scripted_place(endless)
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("f", "enter", "enter")
         await until(lambda: "batch: ROMEO: 1 of 2" in shown(app))
         await pilot.press("x")
@@ -139,11 +139,11 @@ async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
 
     app = scripted_place(long)
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
-        column = place(app).strip.columns[0]
+        column = place(app).columns.strip.columns[0]
         await until(lambda: len(column.stream.text) > 90_000, 20)
-        await until(lambda: place(app)._job.is_over)  # type: ignore[union-attr]
+        await until(lambda: not place(app).columns.is_busy)
         await until(lambda: len(column.stream.text) == 100_006)
         assert column.stream.scroll_y == column.stream.max_scroll_y > 4_000
         await pilot.resize_terminal(100, 40)
@@ -163,9 +163,9 @@ async def test_an_export_asks_before_it_replaces_and_takes_names_as_they_are(
 ) -> None:
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[2].measures is not None)
+        await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         await pilot.press("n", "o")
         await until(lambda: isinstance(app.screen, PathDialog))
         suggested = tmp_path / app.screen.query_one(Input).value

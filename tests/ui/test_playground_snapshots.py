@@ -1,5 +1,6 @@
 """Pictures of the Playground place: its views, empty, at work, and with something wrong."""
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
 
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring as bridge_reading
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import scoring
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.columns_strip import TextColumn
-from shakespeare_tui.ui.playground.surprise import ReadingDesk
+from shakespeare_tui.ui.playground.surprise import SurprisePanel
 
 Taking = Callable[..., Awaitable[None]]
 
@@ -27,9 +28,7 @@ READING = ("g", WRITTEN, "s", READ, *["right"] * 8, READ)
 
 def is_read(app: LabApp) -> bool:
     """Whether all is there that the surprise view asked for."""
-    desk = app.screen.query_one(ReadingDesk)
-    is_asking = desk._is_busy or desk._job is not None or desk._looked != desk._before
-    return desk.number in desk.scores and not is_asking
+    return not app.screen.query_one(SurprisePanel).is_asking
 
 
 @pytest.fixture
@@ -37,9 +36,9 @@ def take(
     pictured: Pictured, make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Taking:
     """``await take(*keys, until_shown=text, write=…)``: press keys over scripted texts, wait."""
-    monkeypatch.setattr(bridge_reading, "score_text", score_text)
-    monkeypatch.setattr(bridge_reading, "expectation_at", expectation_at)
-    monkeypatch.setattr(bridge_reading, "attention_of", attention_of)
+    monkeypatch.setattr(scoring, "score_text", score_text)
+    monkeypatch.setattr(scoring, "expectation_at", expectation_at)
+    monkeypatch.setattr(scoring, "attention_of", attention_of)
 
     async def pictures(
         *keys: str,
@@ -48,14 +47,14 @@ def take(
         ascii: bool = False,  # noqa: A002
     ) -> None:
         runs(runs_root)
-        monkeypatch.setattr(bridge_generation, "write_columns", write)
+        monkeypatch.setattr(writing_engine, "write_columns", write)
         app = make_app("playground", ascii=ascii)
 
         def has(words: str) -> bool:
             return words in " ".join(shown(app).split())
 
         async def prepare(pilot: Pilot[int]) -> None:
-            await until(lambda: app.screen.chosen)  # type: ignore[attr-defined]
+            await until(lambda: app.screen.picker.chosen)  # type: ignore[attr-defined]
             for key in keys:
                 if key == WRITTEN:
                     await until(lambda: has("★") or has("*"))
@@ -76,7 +75,7 @@ def take(
 def stuck(request: GenerationRequest, job: GenerationJob) -> None:
     """Loads for ever, until it is stopped."""
     while not job.stop_requested():
-        job._stop.wait(0.01)
+        time.sleep(0.01)
     job.end("stopped")
 
 

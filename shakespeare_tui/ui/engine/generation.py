@@ -63,7 +63,7 @@ class GenerationJob:
         self._n_taken = [0] * len(request.strategies)
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=write or _write_in_bridge, args=(request, self), name="generation"
+            target=write or _write, args=(request, self), name="generation"
         )
         self._thread.start()
 
@@ -123,7 +123,7 @@ class GenerationJob:
         self.error, self.state = error, state
 
 
-def _write_in_bridge(request: GenerationRequest, job: GenerationJob) -> None:
-    from shakespeare_tui.ui.engine import writing as bridge_generation
+def _write(request: GenerationRequest, job: GenerationJob) -> None:
+    from shakespeare_tui.ui.engine import writing
 
-    bridge_generation.write_columns(request, job)
+    writing.write_columns(request, job)

@@ -5,9 +5,8 @@ from pathlib import Path
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import read_bounded, reason
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.sampling import parse_strategy
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.playground.files import WrittenText, export_texts
+from shakespeare_tui.ui.playground.files import WrittenText, export_texts, written_text
 
 _MOST_SPEAKERS = 1000
 _MOST_BYTES = 1 << 20
@@ -79,7 +78,17 @@ class Batch:
         if job.state != "done":
             self.outcome, self.is_failed = job.error or "the batch was stopped", True
             return True
-        self._texts.append(_written(job))
+        request = job.request
+        self._texts.append(
+            written_text(
+                checkpoint=request.reference,
+                strategy=request.strategies[0],
+                seed=request.seed,
+                text=request.prompt + job.text(0),
+                prompt_length=len(request.prompt),
+                measures=job.measures[0],
+            )
+        )
         if len(self._texts) < len(self._requests):
             self._job = GenerationJob(self._requests[len(self._texts)])
             return False
@@ -89,16 +98,3 @@ class Batch:
         except (UserError, RunFailedError) as error:
             self.outcome, self.is_failed = str(error), True
         return True
-
-
-def _written(job: GenerationJob) -> WrittenText:
-    request, measures = job.request, job.measures[0]
-    strategy = parse_strategy(request.strategies[0])
-    return WrittenText(
-        checkpoint=request.reference,
-        strategy=strategy.text,
-        settings={**strategy.parameters, "seed": request.seed},
-        prompt=request.prompt,
-        text=job.text(0),
-        measures=measures.as_json() if measures else {},
-    )

@@ -1,7 +1,10 @@
 """One prompt continued by up to six strategies: asking, writing, following, remembering."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,19 +17,22 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json
 from shakespeare_tui.machine import sharing_words
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.playground.batch import Batch
-from shakespeare_tui.ui.playground.choosing_checkpoint import ChoosingCheckpoint
+from shakespeare_tui.ui.place import lab_of
+from shakespeare_tui.ui.playground.batch import Batch, read_speakers
+from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns_strip import (
     ColumnsStrip,
     ColumnState,
     StrategyField,
-    TextColumn,
 )
+from shakespeare_tui.ui.playground.files import WrittenText, ask_path, written_text
 from shakespeare_tui.ui.playground.prompt import PromptField, PromptHistory
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
+if TYPE_CHECKING:
+    from shakespeare_tui.ui.app import LabApp
+
 _POLLS_A_SECOND = 20
-_SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
 _MOST_UNDONE = 10
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
@@ -43,47 +49,50 @@ class _Shown:
     written: GenerationRequest | None
 
 
-class WritingColumns(ChoosingCheckpoint):
-    """The half of the Playground that writes; the place itself adds keys, reading and files."""
+class ColumnsPanel(Vertical):
+    """Writes columns, or a batch to a file, with the picked checkpoint.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Args:
+        picker: Says with which checkpoint.
+
+    Attributes:
+        seed: Of all columns.
+        n_characters: How long texts become.
+        written: What the texts that are shown were asked for with.
+    """
+
+    def __init__(self, picker: CheckpointPicker) -> None:
+        super().__init__(id="columns-view")
+        self._picker = picker
         self.seed = 42
         self.n_characters = 400
         self._job: GenerationJob | None = None
         self.written: GenerationRequest | None = None
-        """What the texts that are shown were asked for with."""
         self._undo: list[_Shown] = []
         self._batch: Batch | None = None
         self._outcome = ""
         """What came of the last batch; it stays until texts are written."""
-        self._written: list[TextColumn] = []
         self._poll: Timer | None = None
 
-    def compose_body(self) -> ComposeResult:
+    def compose(self) -> ComposeResult:
         """Head, prompt, columns, and a line for hints and mistakes."""
         get = self.lab.settings.get
         self.seed = max(0, get("playground.seed", 42))
         self.n_characters = max(1, get("playground.characters", 400))
         strategies = _remembered(get("playground.strategies", ""))
         history = PromptHistory.from_json(get("playground.history", ""))
-        with Vertical(id="columns-view"):
-            yield Static("", id="head", markup=False)
-            with Horizontal(id="prompt-line"):
-                yield Static("Prompt", id="prompt-label", markup=False)
-                yield PromptField(get("playground.prompt", "ROMEO:"), history)
-            yield ColumnsStrip(strategies or _FIRST_STRATEGIES)
-            yield Static("", id="note", markup=False)
-            yield AskBar()
+        yield Static("", id="head", markup=False)
+        with Horizontal(id="prompt-line"):
+            yield Static("Prompt", id="prompt-label", markup=False)
+            yield PromptField(get("playground.prompt", "ROMEO:"), history)
+        yield ColumnsStrip(strategies or _FIRST_STRATEGIES)
+        yield Static("", id="note", markup=False)
+        yield AskBar()
 
     def on_mount(self) -> None:
         """Prepare the poll of a job at work."""
         self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
         self.show_advice()
-
-    def on_place_shown(self) -> None:
-        """Look for checkpoints that came meanwhile."""
-        self.list_checkpoints()
 
     def on_unmount(self) -> None:
         """The texts are no longer wanted."""
@@ -91,9 +100,20 @@ class WritingColumns(ChoosingCheckpoint):
             if work is not None:
                 work.stop()
 
-    def on_training_changed(self) -> None:
-        """Say that the cores are shared, or no longer."""
-        self._show_head()
+    @property
+    def lab(self) -> "LabApp":
+        """The app, with its type."""
+        return lab_of(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether columns or a batch are being written."""
+        return self._batch is not None or (self._job is not None and not self._job.is_over)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether columns were replaced or removed."""
+        return bool(self._undo)
 
     @property
     def is_loading(self) -> bool:
@@ -114,18 +134,18 @@ class WritingColumns(ChoosingCheckpoint):
 
     def show_advice(self) -> None:
         """Say what to do next, where there is no text."""
-        self._show_head()
+        self.show_head()
         advice = "Press g to write, p to change the prompt, e the strategy."
         for column in self.strip.columns:
             if not column.stream.text:
-                column.stream.advise(advice if self.chosen else _NO_CHECKPOINT)
+                column.stream.advise(advice if self._picker.chosen else _NO_CHECKPOINT)
 
-    def _show_head(self) -> None:
+    def show_head(self) -> None:
         """Checkpoint, seed and length; what the texts were not written with is dimmed."""
         strip, training, written = self.strip, self.lab.services.training, self.written
-        reference, length = self.chosen or "no checkpoint", f"{self.n_characters:,} characters"
+        chosen, length = self._picker.chosen, f"{self.n_characters:,} characters"
         parts = [
-            (reference, "bold ", written and written.reference == self.chosen),
+            (chosen or "no checkpoint", "bold ", written and written.reference == chosen),
             (f"seed {self.seed}", "", written and written.seed == self.seed),
             (length, "", written and written.max_tokens == self.n_characters),
         ]
@@ -153,8 +173,8 @@ class WritingColumns(ChoosingCheckpoint):
         """What is wrong comes first, then what the step under the cursor does."""
         if not self.strip.is_mounted:
             return
-        self._show_head()
-        focused = self.focused
+        self.show_head()
+        focused = self.screen.focused
         problem = self.strip.problem()
         if isinstance(focused, StrategyField):
             self._note(focused.problem or focused.hint, is_error=bool(focused.problem))
@@ -170,9 +190,9 @@ class WritingColumns(ChoosingCheckpoint):
     # --- writing -------------------------------------------------------------------------------
 
     @on(Input.Submitted)
-    def action_generate(self) -> None:
+    def generate(self) -> None:
         """Write all columns and leave the field; what is being written is given up."""
-        if self.chosen is None:
+        if self._picker.chosen is None:
             self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
             return
         problem = self.strip.problem()
@@ -180,14 +200,13 @@ class WritingColumns(ChoosingCheckpoint):
             (problem[0].field if problem and self.prompt.prompt else self.prompt).focus()
             return
         self._remember()
-        self.action_stop()
+        self.stop()
         request = self.request(self.prompt.prompt, self.strip.strategies)
-        self._written = list(self.strip.columns)
         self.written, self._outcome = request, ""
         self._job = GenerationJob(request)
         self.strip.begin(self._job)
-        self._show_head()
-        if isinstance(self.focused, Input):
+        self.show_head()
+        if isinstance(self.screen.focused, Input):
             self.strip.current.stream.focus()
         self.refresh_bindings()
         self._follow()
@@ -198,7 +217,7 @@ class WritingColumns(ChoosingCheckpoint):
         """What is asked for, with the chosen checkpoint."""
         return GenerationRequest(
             runs_root=self.lab.services.runs_root,
-            reference=self.chosen or "",
+            reference=self._picker.chosen or "",
             prompt=prompt,
             strategies=strategies,
             max_tokens=self.n_characters,
@@ -214,7 +233,7 @@ class WritingColumns(ChoosingCheckpoint):
         remember("playground.seed", self.seed)
         remember("playground.characters", self.n_characters)
 
-    def action_stop(self) -> None:
+    def stop(self) -> None:
         """Give up the texts that are being written; what is there stays."""
         if self._job is not None:
             self._job.stop()
@@ -227,7 +246,7 @@ class WritingColumns(ChoosingCheckpoint):
         job, batch = self._job, self._batch
         is_over = job is None or job.is_over
         if job is not None:
-            self.strip.follow(job, self._written)
+            self.strip.follow(job)
         if batch is not None and batch.follow():
             self._batch, self._outcome = None, "" if batch.is_failed else batch.outcome
             self._note(batch.outcome, is_error=batch.is_failed)
@@ -239,27 +258,15 @@ class WritingColumns(ChoosingCheckpoint):
             if job is not None and job.state == "failed":
                 self._note(job.error, is_error=True)
 
-    def action_next_seed(self) -> None:
+    def next_seed(self) -> None:
         """Other texts by the same strategies."""
         self.seed += 1
-        self._show_head()
-        self.action_generate()
+        self.show_head()
+        self.generate()
 
     # --- columns -------------------------------------------------------------------------------
 
-    def action_edit_prompt(self) -> None:
-        """Go to the prompt."""
-        self.prompt.focus()
-
-    def action_edit_strategy(self) -> None:
-        """Go to the current column's strategy."""
-        self.strip.current.field.focus()
-
-    def action_move(self, by: int) -> None:
-        """Go to another column."""
-        self.strip.go_to(self.strip.place + by)
-
-    async def action_add_column(self) -> None:
+    async def add_column(self) -> None:
         """One more column beside the current one."""
         before = self._shown
         if await self.strip.add():
@@ -268,7 +275,7 @@ class WritingColumns(ChoosingCheckpoint):
             self.lab.say("there are already six columns, the maximum")
         self.show_advice()
 
-    async def action_remove_column(self) -> None:
+    async def remove_column(self) -> None:
         """Take the current column away."""
         before = self._shown
         if await self.strip.remove_current():
@@ -276,15 +283,17 @@ class WritingColumns(ChoosingCheckpoint):
         else:
             self.lab.say("this is the only column")
 
-    async def action_classic(self) -> None:
-        """The comparison that everyone begins with: six strategies."""
-        from shakespeare_tui.sampling import CLASSIC
+    async def replace_columns(self, strategies: Sequence[str]) -> None:
+        """Have a column for each strategy instead, and write them."""
+        self._can_undo(self._shown)
+        await self.strip.set_strategies(strategies)
+        self.show_advice()
+        if self._picker.chosen is not None:
+            self.generate()
 
-        await self._use([strategy.text for strategy in CLASSIC])
-
-    async def action_sweep(self) -> None:
-        """One strategy at six temperatures."""
-        await self._use([f"temperature={value}" for value in _SWEEP])
+    @on(PromptField.Left)
+    def _leave_prompt(self) -> None:
+        self.strip.current.stream.focus()
 
     @property
     def _shown(self) -> _Shown:
@@ -294,12 +303,12 @@ class WritingColumns(ChoosingCheckpoint):
         self._undo = [*self._undo, before][-_MOST_UNDONE:]
         self.refresh_bindings()
 
-    async def action_undo_columns(self) -> None:
+    async def undo(self) -> None:
         """Bring back the columns, and their texts, that the last change replaced or removed."""
         if not self._undo:
             return
         before = self._undo.pop()
-        self.action_stop()
+        self.stop()
         # What the job still wrote is not for the columns that come back.
         self._job = None
         self.written = before.written
@@ -312,18 +321,11 @@ class WritingColumns(ChoosingCheckpoint):
         self._can_undo(self._shown)
         self.strip.current.field.write(strategy)
 
-    async def _use(self, strategies: list[str]) -> None:
-        self._can_undo(self._shown)
-        await self.strip.set_strategies(strategies)
-        self.show_advice()
-        if self.chosen is not None:
-            self.action_generate()
-
-    def action_ask_length(self) -> None:
+    def ask_length(self) -> None:
         """Ask how many characters to write."""
         self._ask("Characters", 1, 1_000_000, self.n_characters, "n_characters")
 
-    def action_ask_seed(self) -> None:
+    def ask_seed(self) -> None:
         """Ask for the seed."""
         self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")
 
@@ -333,10 +335,53 @@ class WritingColumns(ChoosingCheckpoint):
             if not plain.isdecimal() or not low <= int(plain) <= high:
                 raise UserError(f"a whole number from {low:,} to {high:,}")
             setattr(self, attribute, int(plain))
-            self._show_head()
+            self.show_head()
 
         bar = self.query_one(AskBar)
         bar.ask(label, "enter accepts · esc cancels", str(value), answer)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def texts(self) -> list[WrittenText]:
+        """The columns that have a text, for a file."""
+        written = self.written
+        if written is None:
+            return []
+        return [
+            written_text(
+                checkpoint=written.reference,
+                strategy=column.written_with,
+                seed=written.seed,
+                text=column.stream.text,
+                prompt_length=column.stream.prompt_length,
+                measures=column.measures,
+            )
+            for column in self.strip.columns
+            if column.stream.text
+        ]
+
+    def ask_batch(self) -> None:
+        """Ask for speakers and a file, and let the current strategy write for each of them."""
+        strategy = self.strip.current.field.strategy
+        if self._picker.chosen is None or strategy is None:
+            self.generate()
+            return
+        request = self.request("?", (strategy.text,))
+
+        def answer(text: str) -> None:
+            requests = [replace(request, prompt=prompt) for prompt in read_speakers(text)]
+            ask_path(
+                self.lab, "Batch", "speakers.md", lambda path: self._begin_batch(requests, path)
+            )
+
+        bar = self.query_one(AskBar)
+        bar.ask("Speakers", "or the path of a file, one a line", "ROMEO, JULIET", answer)
+
+    def _begin_batch(self, requests: list[GenerationRequest], path: Path) -> None:
+        self._batch = Batch(requests, path)
+        assert self._poll is not None
+        self._poll.resume()
+        self.refresh_bindings()
 
 
 def _remembered(text: str) -> tuple[str, ...]:

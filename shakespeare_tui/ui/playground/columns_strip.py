@@ -326,6 +326,8 @@ class ColumnsStrip(Horizontal):
     def __init__(self, strategies: Sequence[str]) -> None:
         super().__init__()
         self.columns = [TextColumn(text) for text in strategies[:MOST_COLUMNS]]
+        self._written: list[TextColumn] = []
+        """Those that the last job writes, in its order."""
         self.place = 0
         self.first_shown = 0
 
@@ -445,11 +447,14 @@ class ColumnsStrip(Horizontal):
 
     def begin(self, job: GenerationJob) -> None:
         """The texts of a job begin, one in each column."""
-        for column, recording in zip(self.columns, job.recordings, strict=True):
+        # Columns may come and go while it writes.
+        self._written = list(self.columns)
+        for column, recording in zip(self._written, job.recordings, strict=True):
             column.begin(job.request.prompt, recording)
 
-    def follow(self, job: GenerationJob, columns: Sequence[TextColumn]) -> None:
-        """Take over what a job has written; ``columns`` are those it writes, in its order."""
+    def follow(self, job: GenerationJob) -> None:
+        """Take over what the job that was begun last has written."""
+        columns = self._written
         # Read before the text: what comes after is then taken by the next poll.
         is_over = job.is_over
         for place, (column, piece) in enumerate(zip(columns, job.take(), strict=True)):

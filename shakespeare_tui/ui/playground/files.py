@@ -19,10 +19,8 @@ from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.choices import FRAME
 
 if TYPE_CHECKING:
+    from shakespeare_tui.measures import Measures
     from shakespeare_tui.ui.app import LabApp
-    from shakespeare_tui.ui.playground.columns_strip import ColumnsStrip
-    from shakespeare_tui.ui.playground.screen import PlaygroundScreen
-    from shakespeare_tui.ui.playground.surprise import ReadingView
 
 SUFFIXES = (".txt", ".md", ".json")
 
@@ -46,6 +44,29 @@ class WrittenText:
     prompt: str
     text: str
     measures: dict[str, Any] = field(default_factory=dict)
+
+
+def written_text(
+    *,
+    checkpoint: str,
+    strategy: str,
+    seed: int,
+    text: str,
+    prompt_length: int,
+    measures: "Measures | None",
+) -> WrittenText:
+    """A text whose first ``prompt_length`` characters were given."""
+    from shakespeare_tui.sampling import parse_strategy
+
+    settings = {**parse_strategy(strategy).parameters, "seed": seed} if strategy else {}
+    return WrittenText(
+        checkpoint=checkpoint,
+        strategy=strategy,
+        settings=settings,
+        prompt=text[:prompt_length],
+        text=text[prompt_length:],
+        measures=measures.as_json() if measures else {},
+    )
 
 
 def export_texts(path: Path, texts: Sequence[WrittenText]) -> None:
@@ -123,49 +144,6 @@ def _fence(text: str) -> str:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def column_texts(strip: "ColumnsStrip", place: "PlaygroundScreen") -> list[WrittenText]:
-    """The columns that have a text."""
-    written = place.written
-    if written is None:
-        return []
-    return [
-        WrittenText(
-            checkpoint=written.reference,
-            strategy=column.written_with,
-            settings=_settings(column.written_with, written.seed),
-            prompt=column.stream.text[: column.stream.prompt_length],
-            text=column.stream.text[column.stream.prompt_length :],
-            measures=column.measures.as_json() if column.measures else {},
-        )
-        for column in strip.columns
-        if column.stream.text
-    ]
-
-
-def branch_texts(view: "ReadingView", seed: int) -> list[WrittenText]:
-    """The text that is read and all its branches."""
-    texts = []
-    for _, branch in view.branches.rows():
-        scored = view.scores.get(branch.number)
-        texts.append(
-            WrittenText(
-                checkpoint=view.reference,
-                strategy=branch.strategy,
-                settings=_settings(branch.strategy, seed),
-                prompt=branch.text[: branch.prompt_length],
-                text=branch.text[branch.prompt_length :],
-                measures=scored.measures.as_json() if scored else {},
-            )
-        )
-    return texts
-
-
-def _settings(strategy: str, seed: int) -> dict[str, Any]:
-    from shakespeare_tui.sampling import parse_strategy
-
-    return {**parse_strategy(strategy).parameters, "seed": seed} if strategy else {}
 
 
 def ask_path(lab: "LabApp", title: str, name: str, take: Callable[[Path], None]) -> None:

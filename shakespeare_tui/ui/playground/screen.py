@@ -1,21 +1,20 @@
-"""The Playground place: keys, the surprise view and files around the columns."""
+"""The Playground place: its keys, and what they lead to: columns, the surprise view, files."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widget import Widget
 
-from shakespeare_tui.ui.engine.generation import GenerationRequest
-from shakespeare_tui.ui.playground.batch import Batch, read_speakers
-from shakespeare_tui.ui.playground.columns import WritingColumns
-from shakespeare_tui.ui.playground.files import ask_and_export, ask_path, branch_texts, column_texts
-from shakespeare_tui.ui.playground.prompt import PromptField
-from shakespeare_tui.ui.playground.surprise import ReadingView
-from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.runs.catalog import RunEntry
+from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
+from shakespeare_tui.ui.playground.columns import ColumnsPanel
+from shakespeare_tui.ui.playground.files import OwnTextDialog, ask_and_export
+from shakespeare_tui.ui.playground.surprise import SurprisePanel
+from shakespeare_tui.ui.widgets.choices import Choice, ChoiceDialog
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Recording
@@ -46,15 +45,23 @@ o exports columns or branches as text, Markdown or JSON, y copies the current te
 batch of speakers into one file.
 """
 
-
+_SWEEP = (0.3, 0.5, 0.8, 1.0, 1.2, 1.5)
 _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
-    + ("read", "move", "add_column", "remove_column", "ask_length", "ask_seed", "copy_written")
-    + ("choose_checkpoint", "reload", "batch", "list_steps", "undo_columns")
+    + ("show_surprise", "move", "add_column", "remove_column", "ask_length", "ask_seed")
+    + ("copy_written", "choose_checkpoint", "reload", "batch", "list_steps", "undo_columns")
 )
 
 
-class PlaygroundScreen(WritingColumns):
+class CheckpointsListed(Message):
+    """The runs' folders were read."""
+
+    def __init__(self, runs: list[RunEntry]) -> None:
+        super().__init__()
+        self.runs = runs
+
+
+class PlaygroundScreen(LabScreen):
     """Continue a prompt with any checkpoint by several strategies; all texts stream together."""
 
     PLACE: ClassVar[str] = "playground"
@@ -67,7 +74,7 @@ class PlaygroundScreen(WritingColumns):
         Binding("e", "edit_strategy", "Strategy", id="playground.strategy"),
         Binding("k", "classic", "Classic", id="playground.classic"),
         Binding("t", "sweep", "Sweep", id="playground.sweep"),
-        Binding("s", "read", "Surprise", id="playground.read"),
+        Binding("s", "show_surprise", "Surprise", id="playground.surprise"),
         Binding("p", "edit_prompt", "Prompt", id="playground.prompt"),
         Binding("u", "undo_columns", "Undo", id="playground.undo"),
         Binding("n", "next_seed", "Next seed", id="playground.next_seed"),
@@ -86,58 +93,169 @@ class PlaygroundScreen(WritingColumns):
         Binding("r", "reload", "Find new checkpoints", show=False, id="playground.reload"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.picker = CheckpointPicker()
+        self.columns = ColumnsPanel(self.picker)
+        self.surprise = SurprisePanel()
+
     def compose_body(self) -> ComposeResult:
-        """Columns, and the view that reads one of them."""
-        yield from super().compose_body()
-        yield ReadingView(self.lab.services.runs_root)
+        """The columns, and in place of them the view of one text."""
+        yield self.columns
+        yield self.surprise
+
+    def on_place_shown(self) -> None:
+        """Look for checkpoints that came meanwhile."""
+        self.list_checkpoints()
+
+    def on_training_changed(self) -> None:
+        """Say that the cores are shared, or no longer."""
+        self.columns.show_head()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the checkpoint of the texts is being loaded."""
+        return self.columns.is_loading
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer to stop or undo only what can be; columns have keys when shown."""
-        if self.is_reading and action in _OF_COLUMNS:
+        if self.is_surprise_shown and action in _OF_COLUMNS:
             return False
         if action == "undo_columns":
-            return bool(self._undo)
-        is_busy = self._batch is not None or (self._job is not None and not self._job.is_over)
-        return action != "stop" or is_busy
+            return self.columns.can_undo
+        return action != "stop" or self.columns.is_busy
 
     @property
     def home(self) -> Widget:
-        """The text that is read, or the current column's."""
-        if self.is_reading:
-            return self.query_one(ReadingView).reading
-        return self.strip.current.stream
+        """The text of the surprise view, or the current column's."""
+        if self.is_surprise_shown:
+            return self.surprise.text_view
+        return self.columns.strip.current.stream
 
-    @on(PromptField.Left)
-    def _leave_prompt(self) -> None:
-        self.action_leave_field()
+    # --- the checkpoint ------------------------------------------------------------------------
+
+    @work(thread=True, exclusive=True, group="list")
+    def list_checkpoints(self) -> None:
+        """Read the runs' folders off the UI thread."""
+        self.post_message(CheckpointsListed(self.picker.read(self.lab.services.runs_root)))
+
+    @on(CheckpointsListed)
+    def _show_checkpoints(self, message: CheckpointsListed) -> None:
+        self.picker.take(message.runs)
+        self.columns.show_advice()
+
+    def open_checkpoint(self, reference: str) -> None:
+        """Choose a checkpoint by ``RUN@STEP``, as soon as the list is there."""
+        self.picker.want(reference)
+        self.list_checkpoints()
+
+    def action_reload(self) -> None:
+        """Read the runs' folders again."""
+        self.list_checkpoints()
+
+    def action_choose_checkpoint(self) -> None:
+        """Choose from all checkpoints."""
+        if self.picker.is_empty:
+            self._say_no_checkpoint()
+            return
+
+        def take(choice: Choice | None) -> None:
+            if choice is not None:
+                self.picker.chosen = choice.name
+                self.columns.show_advice()
+
+        dialog = ChoiceDialog("Checkpoint", self.picker.choices, self.picker.chosen or "")
+        self.lab.push_screen(dialog, take)
+
+    def _say_no_checkpoint(self) -> None:
+        self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+
+    # --- columns -------------------------------------------------------------------------------
+
+    def action_generate(self) -> None:
+        """Write all columns and leave the field; what is being written is given up."""
+        self.columns.generate()
+
+    def action_stop(self) -> None:
+        """Give up the texts that are being written; what is there stays."""
+        self.columns.stop()
+
+    def action_next_seed(self) -> None:
+        """Other texts by the same strategies."""
+        self.columns.next_seed()
+
+    def action_edit_prompt(self) -> None:
+        """Go to the prompt."""
+        self.columns.prompt.focus()
+
+    def action_edit_strategy(self) -> None:
+        """Go to the current column's strategy."""
+        self.columns.strip.current.field.focus()
+
+    def action_move(self, by: int) -> None:
+        """Go to another column."""
+        self.columns.strip.go_to(self.columns.strip.place + by)
+
+    async def action_add_column(self) -> None:
+        """One more column beside the current one."""
+        await self.columns.add_column()
+
+    async def action_remove_column(self) -> None:
+        """Take the current column away."""
+        await self.columns.remove_column()
+
+    async def action_classic(self) -> None:
+        """The comparison that everyone begins with: six strategies."""
+        from shakespeare_tui.sampling import CLASSIC
+
+        await self.columns.replace_columns([strategy.text for strategy in CLASSIC])
+
+    async def action_sweep(self) -> None:
+        """One strategy at six temperatures."""
+        await self.columns.replace_columns([f"temperature={value}" for value in _SWEEP])
+
+    async def action_undo_columns(self) -> None:
+        """Bring back the columns, and their texts, that the last change replaced or removed."""
+        await self.columns.undo()
+
+    def action_ask_length(self) -> None:
+        """Ask how many characters to write."""
+        self.columns.ask_length()
+
+    def action_ask_seed(self) -> None:
+        """Ask for the seed."""
+        self.columns.ask_seed()
+
+    def action_batch(self) -> None:
+        """Ask for speakers and a file, and write a text for each of them."""
+        self.columns.ask_batch()
 
     def action_list_steps(self) -> None:
         """All steps of sampling; the one that is chosen is added to the current strategy."""
         from shakespeare_tui.sampling import STEP_KINDS
-        from shakespeare_tui.ui.widgets.choices import Choice, ChoiceDialog
 
         choices = [Choice("step", kind.name, kind.help) for kind in STEP_KINDS.values()]
 
         def take(choice: Choice | None) -> None:
             if choice is not None:
-                field = self.strip.current.field
+                field = self.columns.strip.current.field
                 field.write(f"{field.value} {STEP_KINDS[choice.name].make().text}".strip())
                 field.focus()
 
         self.lab.push_screen(ChoiceDialog("Steps of sampling", choices), take)
 
-    # --- reading -------------------------------------------------------------------------------
+    # --- the surprise view ---------------------------------------------------------------------
 
     @property
-    def is_reading(self) -> bool:
+    def is_surprise_shown(self) -> bool:
         """Whether the surprise view is shown."""
-        return self.has_class("-reading")
+        return self.has_class("-surprise")
 
-    def action_read(self) -> None:
+    def action_show_surprise(self) -> None:
         """Read the current column's text, character by character."""
-        column = self.strip.current
+        column = self.columns.strip.current
         if column.stream.text:
-            self.action_stop()
+            self.columns.stop()
             self._read(
                 column.stream.text,
                 column.stream.prompt_length,
@@ -145,7 +263,7 @@ class PlaygroundScreen(WritingColumns):
                 column.recording,
             )
         else:
-            self.lab.say("there is no text yet: g writes one")
+            self._say_no_text()
 
     def _read(
         self,
@@ -154,38 +272,32 @@ class PlaygroundScreen(WritingColumns):
         strategy: str = "",
         recording: "Recording | None" = None,
     ) -> None:
-        if self.chosen is None:
-            self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
+        if self.picker.chosen is None:
+            self._say_no_checkpoint()
         elif len(text) < 2:
             self.lab.say("the text is too short: at least two characters", is_error=True)
         else:
-            self.add_class("-reading")
-            self.query_one(ReadingView).open_text(
-                text,
-                prompt_length,
-                reference=self.chosen,
-                strategy=strategy,
-                recording=recording,
-                seed=self.seed,
-                n_characters=self.n_characters,
+            self.add_class("-surprise")
+            request = self.columns.request("", ())
+            self.surprise.open_text(
+                text, prompt_length, request, strategy=strategy, recording=recording
             )
             self.refresh_bindings()
 
-    @on(ReadingView.Left)
-    def _leave_reading(self) -> None:
-        self.remove_class("-reading")
-        self.strip.current.stream.focus()
+    @on(SurprisePanel.Left)
+    def _leave_surprise(self) -> None:
+        self.remove_class("-surprise")
+        self.columns.strip.current.stream.focus()
         self.refresh_bindings()
 
-    @on(ReadingView.StrategyTaken)
-    def _take_strategy(self, message: ReadingView.StrategyTaken) -> None:
-        self.use_strategy(message.strategy)
-        number = self.strip.current.border_title
+    @on(SurprisePanel.StrategyTaken)
+    def _take_strategy(self, message: SurprisePanel.StrategyTaken) -> None:
+        self.columns.use_strategy(message.strategy)
+        number = self.columns.strip.current.border_title
         self.lab.say(f"column {number} has {message.strategy}: g writes with it, u undoes it")
 
     def action_paste_text(self) -> None:
         """Read a text of one's own: pasted, typed or from a file."""
-        from shakespeare_tui.ui.playground.files import OwnTextDialog
 
         def take(text: str | None) -> None:
             if text is not None:
@@ -200,42 +312,21 @@ class PlaygroundScreen(WritingColumns):
 
     # --- files ---------------------------------------------------------------------------------
 
+    def _say_no_text(self) -> None:
+        self.lab.say("there is no text yet: g writes one")
+
     def action_copy_written(self) -> None:
         """Copy the current column's prompt and text."""
-        text = self.strip.current.stream.text
+        text = self.columns.strip.current.stream.text
         if text:
             self.lab.copy(text, "the text")
         else:
-            self.lab.say("there is no text yet: g writes one")
+            self._say_no_text()
 
     def action_export(self) -> None:
         """Write what is shown, columns or branches, to a file."""
-        view = self.query_one(ReadingView)
-        texts = branch_texts(view, self.seed) if self.is_reading else column_texts(self.strip, self)
+        texts = self.surprise.texts() if self.is_surprise_shown else self.columns.texts()
         if texts:
             ask_and_export(self.lab, texts, f"{texts[0].checkpoint.partition('@')[0] or 'text'}.md")
         else:
-            self.lab.say("there is no text yet: g writes one")
-
-    def action_batch(self) -> None:
-        """Ask for speakers and a file, and let the current strategy write for each of them."""
-        strategy = self.strip.current.field.strategy
-        if self.chosen is None or strategy is None:
-            self.action_generate()
-            return
-        request = self.request("?", (strategy.text,))
-
-        def answer(text: str) -> None:
-            requests = [replace(request, prompt=prompt) for prompt in read_speakers(text)]
-            ask_path(
-                self.lab, "Batch", "speakers.md", lambda path: self._begin_batch(requests, path)
-            )
-
-        bar = self.query_one(AskBar)
-        bar.ask("Speakers", "or the path of a file, one a line", "ROMEO, JULIET", answer)
-
-    def _begin_batch(self, requests: list[GenerationRequest], path: Path) -> None:
-        self._batch = Batch(requests, path)
-        assert self._poll is not None
-        self._poll.resume()
-        self.refresh_bindings()
+            self._say_no_text()

@@ -1,8 +1,8 @@
-"""What the surprise view knows of its text: scores, expectations, attention, as they come in."""
+"""The surprise view: a text shaded by its probability, what was expected, branches from there."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +23,9 @@ from textual.widgets import Static
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.ui.place import lab_of
 from shakespeare_tui.ui.playground.columns_strip import progress
+from shakespeare_tui.ui.playground.files import WrittenText, written_text
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 from shakespeare_tui.ui.widgets.stream_text import StreamText
 from shakespeare_tui.ui.widgets.text_glyphs import sign
@@ -45,6 +47,8 @@ class Branch:
         strategy: The strategy that wrote it, as text; empty where no model wrote it.
         text: The whole text, from its beginning.
         replaced: The character that the parent has at ``start``; empty for the first.
+        recording: What its tokens were chosen from; None where no model wrote it.
+        scored: What the model makes of it, once that is known.
     """
 
     number: int
@@ -54,6 +58,8 @@ class Branch:
     strategy: str
     text: str
     replaced: str = ""
+    recording: "Recording | None" = None
+    scored: "Scored | None" = None
 
 
 class BranchTree:
@@ -63,10 +69,18 @@ class BranchTree:
         text: The first text.
         prompt_length: How much of it was given.
         strategy: What wrote it.
+        recording: What its tokens were chosen from, where a model wrote it.
     """
 
-    def __init__(self, text: str, prompt_length: int, strategy: str) -> None:
-        self._branches = [Branch(1, None, 0, prompt_length, strategy, text)]
+    def __init__(
+        self,
+        text: str,
+        prompt_length: int,
+        strategy: str,
+        recording: "Recording | None" = None,
+    ) -> None:
+        first = Branch(1, None, 0, prompt_length, strategy, text, recording=recording)
+        self._branches = [first]
 
     def __len__(self) -> int:
         return len(self._branches)
@@ -117,6 +131,19 @@ class BranchTree:
         place = order.index(number) + by
         return self[order[min(max(place, 0), len(order) - 1)]]
 
+    def draw_at(self, number: int, position: int) -> "Draw | None":
+        """What the character at a place of a branch, or of what it grew out of, was drawn from."""
+        branch = self[number]
+        if branch.parent is not None and position <= branch.start:
+            return self.draw_at(branch.parent, position)
+        first = branch.prompt_length if branch.parent is None else branch.start + 1
+        return branch.recording.at(position - first) if branch.recording is not None else None
+
+    def is_drawn(self, number: int, position: int) -> bool:
+        """Whether the character at a place of a branch was drawn there, not taken by hand."""
+        branch = self[number]
+        return position < len(branch.text) and not (branch.parent and position == branch.start)
+
 
 LEVELS = 5
 _LEAST_PROBABILITIES = (0.5, 0.2, 0.05, 0.01)
@@ -137,42 +164,42 @@ def look_levels(weights: npt.NDArray[np.floating]) -> list[int]:
     return [sum(weight >= least for least in _LEAST_LOOKS) for weight in weights]
 
 
-class ReadingText(StreamText):
+class SurpriseText(StreamText):
     """The text of the surprise view; ``position`` is the character under the cursor."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "reading-text--level-0",
-        "reading-text--level-1",
-        "reading-text--level-2",
-        "reading-text--level-3",
-        "reading-text--level-4",
-        "reading-text--cursor",
+        "surprise-text--level-0",
+        "surprise-text--level-1",
+        "surprise-text--level-2",
+        "surprise-text--level-3",
+        "surprise-text--level-4",
+        "surprise-text--cursor",
     }
     DEFAULT_CSS: ClassVar[str] = """
-    ReadingText > .reading-text--level-0 { color: $text-muted; }
-    ReadingText > .reading-text--level-1 { color: $foreground; }
-    ReadingText > .reading-text--level-2 {
+    SurpriseText > .surprise-text--level-0 { color: $text-muted; }
+    SurpriseText > .surprise-text--level-1 { color: $foreground; }
+    SurpriseText > .surprise-text--level-2 {
         color: $foreground; background: $warning 18%; text-style: bold;
     }
-    ReadingText > .reading-text--level-3 {
+    SurpriseText > .surprise-text--level-3 {
         color: $foreground; background: $warning 40%; text-style: bold italic;
     }
-    ReadingText > .reading-text--level-4 {
+    SurpriseText > .surprise-text--level-4 {
         color: $background; background: $error; text-style: bold;
     }
-    ReadingText > .reading-text--cursor {
+    SurpriseText > .surprise-text--cursor {
         color: $background; background: $accent; text-style: bold;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Back", show=False, id="reading.left"),
-        Binding("right", "move(1)", "On", show=False, id="reading.right"),
-        Binding("up", "move_lines(-1)", "Line up", show=False, id="reading.up"),
-        Binding("down", "move_lines(1)", "Line down", show=False, id="reading.down"),
-        Binding("pageup", "move_lines(-10)", "Ten lines up", show=False, id="reading.page_up"),
-        Binding("pagedown", "move_lines(10)", "Ten down", show=False, id="reading.page_down"),
-        Binding("home", "go_to(0)", "Beginning", show=False, id="reading.home"),
-        Binding("end", "go_to(-1)", "End", show=False, id="reading.end"),
+        Binding("left", "move(-1)", "Back", show=False, id="surprise.left"),
+        Binding("right", "move(1)", "On", show=False, id="surprise.right"),
+        Binding("up", "move_lines(-1)", "Line up", show=False, id="surprise.up"),
+        Binding("down", "move_lines(1)", "Line down", show=False, id="surprise.down"),
+        Binding("pageup", "move_lines(-10)", "Ten lines up", show=False, id="surprise.page_up"),
+        Binding("pagedown", "move_lines(10)", "Ten down", show=False, id="surprise.page_down"),
+        Binding("home", "go_to(0)", "Beginning", show=False, id="surprise.home"),
+        Binding("end", "go_to(-1)", "End", show=False, id="surprise.end"),
     ]
 
     class Moved(Message):
@@ -200,7 +227,7 @@ class ReadingText(StreamText):
         line = self.lines.line_of(self.position)
         height = max(1, self.scrollable_content_region.height)
         least, most = max(0, line - height + 1), line
-        self._scroll_now(min(max(self.scroll_y, least), most))
+        self.scroll_now(min(max(self.scroll_y, least), most))
 
     def parts_of(self, start: int, stop: int) -> list[tuple[str, ...]]:
         """Shade and cursor, besides what every text has."""
@@ -219,24 +246,25 @@ class ReadingText(StreamText):
         """Shades and the cursor have a ground of their own."""
         if part not in ("cursor", *(f"level-{level}" for level in range(LEVELS))):
             return super().style_of(part)
-        styles = self.get_component_styles(f"reading-text--{part}")
+        styles = self.get_component_styles(f"surprise-text--{part}")
         ground = self.background_colors[1] + styles.background
         return styles.text_style + Style(
             color=(ground + styles.color).rich_color, bgcolor=ground.rich_color
         )
 
-    def _segments(self, start: int, stop: int) -> list[Segment]:
-        segments = super()._segments(start, stop)
+    def segments(self, start: int, stop: int) -> list[Segment]:
+        """The cursor may stand behind the last character."""
+        segments = super().segments(start, stop)
         is_end = stop == len(self.text) and self.position == stop
         if is_end and self.lines.line_of(stop) == self.lines.line_of(start):
-            segments.append(Segment(" ", self._style(("cursor",))))
+            segments.append(Segment(" ", self.look(("cursor",))))
         return segments
 
     def shown_character(self, character: str, parts: tuple[str, ...] = ()) -> str:
         """Blanks are seen where the cursor stands and where they surprise."""
         strong = ("cursor", *(f"level-{level}" for level in range(_SIGNED_FROM, LEVELS)))
         if character in " \n" and any(part in strong for part in parts):
-            return sign(character, bool(getattr(self.app, "ascii", False)))
+            return sign(character, lab_of(self).ascii)
         return super().shown_character(character)
 
     # --- keys and mouse ------------------------------------------------------------------------
@@ -353,7 +381,7 @@ _LEVEL_LOOKS = (
 )
 
 
-def reading_foot(
+def surprise_foot(
     text: str,
     position: int,
     scored: "Scored | None",
@@ -413,11 +441,11 @@ DrawPage = Callable[[int, int, bool], Content]
 """Makes the content for a width, a height, and whether the panel has the focus."""
 
 
-class ReadingSide(Widget, can_focus=True):
+class SurpriseSide(Widget, can_focus=True):
     """A panel whose content others make; its keys move and take."""
 
     DEFAULT_CSS: ClassVar[str] = """
-    ReadingSide {
+    SurpriseSide {
         width: 40;
         border: round $border-blurred;
         border-title-color: $text-muted;
@@ -425,7 +453,7 @@ class ReadingSide(Widget, can_focus=True):
         text-wrap: nowrap;
         text-overflow: clip;
     }
-    ReadingSide:focus { border: round $border; border-title-color: $accent; }
+    SurpriseSide:focus { border: round $border; border-title-color: $accent; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take it", key_display="enter", id="side.take"),
@@ -497,30 +525,70 @@ def branch_lines(tree: BranchTree, current: int, width: int, height: int, ascii:
 
 _POLLS_A_SECOND = 20
 _DEFAULT_STRATEGY = "temperature=0.8"
+_BEFORE = "The one before"
 
 
-class ReadingDesk(Horizontal):
-    """The half of the surprise view that asks the model and shows the answers."""
+class SurprisePanel(Horizontal):
+    """Reads a text with a model; ``branches`` holds it and all branches that grew out of it.
+
+    Attributes:
+        number: Of the branch that is shown.
+        side: What is shown beside the text: xray, attention or branches.
+        strategy: The steps of the X-ray and of branches, as they were changed here.
+        xray: What was expected at the cursor, once that is known.
+        attention: Where the model looked from there, [layers, heads, position].
+    """
 
     DEFAULT_CSS: ClassVar[str] = """
-    ReadingDesk > #reading {
+    SurprisePanel > SurpriseText {
         width: 1fr;
         border: round $border-blurred;
         border-title-color: $text-muted;
         border-subtitle-color: $text-muted;
         padding: 0 1;
     }
-    ReadingDesk > #reading:focus { border: round $border; border-title-color: $accent; }
-    ReadingDesk > #reading-foot { dock: bottom; height: 3; padding: 0 1; text-wrap: nowrap; }
-    ReadingDesk > #reading-foot.-error { text-wrap: wrap; }
+    SurprisePanel > SurpriseText:focus { border: round $border; border-title-color: $accent; }
+    SurprisePanel > #surprise-foot { dock: bottom; height: 3; padding: 0 1; text-wrap: nowrap; }
+    SurprisePanel > #surprise-foot.-error { text-wrap: wrap; }
     """
 
-    class TextScored(Message):
-        """A branch was scored, or why not."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="surprise.leave"),
+        Binding("enter", "candidates", "Candidates", key_display="enter", id="surprise.candidates"),
+        # The same keys twice: what they change is named by what is shown.
+        Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="surprise.more"),
+        Binding("plus,equals_sign", "head(1)", "Head", key_display="+-", id="surprise.more"),
+        Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="surprise.less"),
+        Binding("minus", "head(-1)", "Previous head", show=False, id="surprise.less"),
+        Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="surprise.step"),
+        Binding("right_square_bracket", "layer(1)", "Layer", key_display="[]", id="surprise.step"),
+        Binding("left_square_bracket", "step(-1)", _BEFORE, show=False, id="surprise.step_before"),
+        Binding("left_square_bracket", "layer(-1)", _BEFORE, show=False, id="surprise.step_before"),
+        Binding("c", "to_column", "To column", id="surprise.to_column"),
+        Binding("a", "show_side('attention')", "Attention", id="surprise.attention"),
+        Binding("w", "show_side('xray')", "X-ray", id="surprise.xray"),
+        Binding("b", "show_side('branches')", "Branches", id="surprise.branches"),
+        Binding("m", "next_copy", "Next copy", show=False, id="surprise.next_copy"),
+        Binding("x", "stop", "Stop", show=False, id="surprise.stop"),
+        Binding("y", "copy_shown", "Copy text", show=False, id="surprise.copy"),
+    ]
 
-        def __init__(self, number: int, text: str, scored: "Scored | None", error: str) -> None:
+    class Left(Message):
+        """Back to the columns."""
+
+    class StrategyTaken(Message):
+        """The strategy, as it was changed here, is to be the current column's."""
+
+        def __init__(self, strategy: str) -> None:
             super().__init__()
-            self.number, self.text, self.scored, self.error = number, text, scored, error
+            self.strategy = strategy
+
+    class TextScored(Message):
+        """The text of a branch was scored, or why not."""
+
+        def __init__(self, branch: Branch, text: str, scored: "Scored | None", error: str) -> None:
+            super().__init__()
+            self.branch, self.text, self.scored, self.error = branch, text, scored, error
 
     class PlaceSeen(Message):
         """What was expected at a place, and where the model looked."""
@@ -536,42 +604,50 @@ class ReadingDesk(Horizontal):
             self.text, self.expectation, self.attention = text, expectation, attention
             self.error = error
 
-    def __init__(self, runs_root: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._runs_root = runs_root
-        self.reference, self._seed, self._n_characters = "", 42, 400
+        self.text_view = SurpriseText()
+        self._side_panel = SurpriseSide()
+        self._foot = Static("", id="surprise-foot", markup=False)
+        self.request = GenerationRequest(runs_root=Path(), reference="", prompt="", strategies=())
         self.branches = BranchTree("", 0, "")
-        self.recordings: dict[int, Recording | None] = {}
-        """By the number of the branch; None where no model wrote it."""
         self.number = 1
         self.side = "xray"
-        self.scores: dict[int, Scored] = {}
         self.xray: XRay | None = None
-        self.strategy = self.column_strategy = _DEFAULT_STRATEGY
+        self.strategy = self._column_strategy = _DEFAULT_STRATEGY
         self.attention: Reals | None = None
-        self.choice = AttentionChoice()
+        self._heads = AttentionChoice()
         self._looked: str | None = None
-        self._is_busy = False
+        """The text before the place that was looked at last."""
+        self._is_looking = False
         self._error = ""
         self._job: GenerationJob | None = None
         self._poll: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Text, panel, and three lines about the character under the cursor."""
-        reading = ReadingText()
-        reading.id = "reading"
-        yield reading
-        yield ReadingSide()
-        yield Static("", id="reading-foot", markup=False)
+        yield self.text_view
+        yield self._side_panel
+        yield self._foot
+
+    def on_mount(self) -> None:
+        """Prepare the poll of a branch being written."""
+        self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
+
+    def on_unmount(self) -> None:
+        """The branch is no longer wanted."""
+        self.action_stop()
 
     @property
-    def reading(self) -> ReadingText:
-        """The text."""
-        return self.query_one(ReadingText)
+    def branch(self) -> Branch:
+        """The branch that is shown."""
+        return self.branches[self.number]
 
     @property
-    def _is_writing(self) -> bool:
-        return self._job is not None and not self._job.is_over
+    def is_asking(self) -> bool:
+        """Whether the model writes, or an answer about the text or the cursor is awaited."""
+        is_seen = self._looked == self._before and not self._is_looking
+        return self._job is not None or self.branch.scored is None or not is_seen
 
     def action_stop(self) -> None:
         """Give up the branch that is being written; what is there stays."""
@@ -588,12 +664,10 @@ class ReadingDesk(Horizontal):
         self,
         text: str,
         prompt_length: int,
+        request: GenerationRequest,
         *,
-        reference: str,
-        strategy: str,
-        recording: "Recording | None",
-        seed: int,
-        n_characters: int,
+        strategy: str = "",
+        recording: "Recording | None" = None,
     ) -> None:
         """Read a text of at least two characters from its first written character on.
 
@@ -602,75 +676,79 @@ class ReadingDesk(Horizontal):
         Args:
             text: The whole text.
             prompt_length: How much of it was given.
-            reference: The model, ``RUN@STEP``.
+            request: The model that reads, and the seed and the length of branches.
             strategy: What wrote it, as text; empty where no model did.
             recording: What its tokens were chosen from, where a model wrote it.
-            seed: For branches.
-            n_characters: How many a branch is given.
         """
         self.action_stop()
-        self.reference, self._seed, self._n_characters = reference, seed, n_characters
-        self.branches = BranchTree(text, prompt_length, strategy)
-        self.recordings = {1: recording}
-        self.strategy = self.column_strategy = strategy or _DEFAULT_STRATEGY
-        self.scores, self.xray, self.attention, self.side = {}, None, None, "xray"
-        self.choice = AttentionChoice()
+        self.request = request
+        self.branches = BranchTree(text, prompt_length, strategy, recording)
+        self.strategy = self._column_strategy = strategy or _DEFAULT_STRATEGY
+        self.xray, self.attention, self.side = None, None, "xray"
+        self._heads = AttentionChoice()
         self.show_branch(1, max(1, prompt_length))
-        self.reading.focus()
+        self.text_view.focus()
 
     def show_branch(self, number: int, position: int) -> None:
         """Show a branch with the cursor on a character; it is scored where it was not yet."""
         # A branch that reads the same so far may have been drawn otherwise.
         self.number, self._looked = number, None
-        branch, reading = self.branches[number], self.reading
-        reading.begin(branch.text, branch.prompt_length)
+        branch, view = self.branch, self.text_view
+        view.begin(branch.text, branch.prompt_length)
         # First what tells branches apart: a narrow window cuts off the rest.
         name = f"branch {number} of {len(self.branches)} · " if len(self.branches) > 1 else ""
-        reading.border_title = Content(f"{name}{self.reference} · {branch.strategy or 'your text'}")
+        view.border_title = Content(
+            f"{name}{self.request.reference} · {branch.strategy or 'your text'}"
+        )
         self.shade_text()
-        reading.go_to(position)
-        if number not in self.scores and not self._is_writing:
-            self.score(number, branch.text, branch.prompt_length)
+        view.go_to(position)
+        if branch.scored is None and (self._job is None or self._job.is_over):
+            self._score(branch, branch.text)
 
     @work(thread=True, exclusive=True, group="score")
-    def score(self, number: int, text: str, prompt_length: int) -> None:
+    def _score(self, branch: Branch, text: str) -> None:
         """Have a branch scored; one that was asked for before is given up."""
-        from shakespeare_tui.ui.engine import scoring as bridge_reading
+        from shakespeare_tui.ui.engine import scoring
 
+        request = self.request
         try:
-            scored = bridge_reading.score_text(self.reference, self._runs_root, text, prompt_length)
-            self.post_message(self.TextScored(number, text, scored, ""))
+            scored = scoring.score_text(
+                request.reference, request.runs_root, text, branch.prompt_length
+            )
+            self.post_message(self.TextScored(branch, text, scored, ""))
         except (UserError, OSError) as error:
-            self.post_message(self.TextScored(number, text, None, in_lab(str(error))))
+            self.post_message(self.TextScored(branch, text, None, in_lab(str(error))))
 
     @on(TextScored)
     def _show_score(self, message: TextScored) -> None:
-        if message.text != self.branches[message.number].text:
+        branch = message.branch
+        if message.text != branch.text:
+            return
+        branch.scored = message.scored
+        if branch is not self.branch:
             return
         self._error = message.error
         if message.scored is not None:
-            self.scores[message.number] = message.scored
-            if message.number == self.number:
-                memory = message.scored.measures.memorisation
-                passages = memory.passages if memory else ()
-                self.reading.mark_copies([(each.start, each.end) for each in passages])
-                surprise = message.scored.measures.mean_surprise
-                if surprise is not None:
-                    self.reading.border_subtitle = Content(f"mean surprise {surprise:.3f} nats")
+            measures = message.scored.measures
+            passages = measures.memorisation.passages if measures.memorisation else ()
+            self.text_view.mark_copies([(each.start, each.end) for each in passages])
+            if measures.mean_surprise is not None:
+                note = f"mean surprise {measures.mean_surprise:.3f} nats"
+                self.text_view.border_subtitle = Content(note)
         self.shade_text()
         self.draw()
 
     def shade_text(self) -> None:
         """Shade the text by surprise or by attention."""
-        scored = self.scores.get(self.number)
+        scored = self.branch.scored
         if self.side == "attention" and self.attention is not None:
-            self.reading.shade(look_levels(self.choice.of(self.attention)))
+            self.text_view.shade(look_levels(self._heads.of(self.attention)))
         else:
-            self.reading.shade(surprise_levels(scored.nats) if scored else ())
+            self.text_view.shade(surprise_levels(scored.nats) if scored else ())
 
     # --- the place under the cursor ------------------------------------------------------------
 
-    @on(ReadingText.Moved)
+    @on(SurpriseText.Moved)
     def _moved(self) -> None:
         if self._looked != self._before:
             self.look()
@@ -678,29 +756,29 @@ class ReadingDesk(Horizontal):
 
     @property
     def _before(self) -> str:
-        return self.reading.text[: self.reading.position]
+        return self.text_view.text[: self.text_view.position]
 
     def look(self) -> None:
         """Ask what was expected; while an answer is awaited, the newest place is asked next."""
-        if not self._is_busy and self._before:
-            self._is_busy = True
+        if not self._is_looking and self._before:
+            self._is_looking = True
             self._ask(self._before, self.side == "attention")
 
     @work(thread=True, group="look")
     def _ask(self, before: str, wants_attention: bool) -> None:
-        from shakespeare_tui.ui.engine import scoring as bridge_reading
+        from shakespeare_tui.ui.engine import scoring
 
-        place = (self.reference, self._runs_root, before, len(before))
+        place = (self.request.reference, self.request.runs_root, before, len(before))
         try:
-            expectation = bridge_reading.expectation_at(*place)
-            attention = bridge_reading.attention_of(*place) if wants_attention else None
+            expectation = scoring.expectation_at(*place)
+            attention = scoring.attention_of(*place) if wants_attention else None
             self.post_message(self.PlaceSeen(before, expectation, attention, ""))
         except (UserError, OSError) as error:
             self.post_message(self.PlaceSeen(before, None, None, in_lab(str(error))))
 
     @on(PlaceSeen)
     def _show_look(self, message: PlaceSeen) -> None:
-        self._is_busy, self._looked, self._error = False, message.text, message.error
+        self._is_looking, self._looked, self._error = False, message.text, message.error
         if message.text != self._before:
             self.look()
             return
@@ -711,32 +789,19 @@ class ReadingDesk(Horizontal):
 
             step = self.xray.step if self.xray else 0
             strategy = parse_strategy(self.strategy)
-            draw = self._draw_at(self.number, len(message.text))
+            position = len(message.text)
+            draw = self.branches.draw_at(self.number, position)
             known = draw or Draw.imagined(strategy, found.logits)
-            is_own = draw is not None and self._is_drawn(len(message.text))
+            is_own = draw is not None and self.branches.is_drawn(self.number, position)
             self.xray = XRay(found.characters, found.tokens, known, strategy, step, is_drawn=is_own)
         self.shade_text()
         self.draw()
 
-    def _draw_at(self, number: int, position: int) -> "Draw | None":
-        """What the character at a place of a branch, or of what it grew out of, was drawn from."""
-        branch = self.branches[number]
-        if branch.parent is not None and position <= branch.start:
-            return self._draw_at(branch.parent, position)
-        recording = self.recordings.get(number)
-        first = branch.prompt_length if branch.parent is None else branch.start + 1
-        return recording.at(position - first) if recording is not None else None
-
-    def _is_drawn(self, position: int) -> bool:
-        """Whether the character at a place of the branch was drawn there, not taken by hand."""
-        branch = self.branches[self.number]
-        return position < len(branch.text) and not (branch.parent and position == branch.start)
-
     def draw(self) -> None:
         """Show the panel and the lines below for the present place."""
-        position, text = self.reading.position, self.reading.text
-        ascii_only = bool(getattr(self.app, "ascii", False))
-        side = self.query_one(ReadingSide)
+        position, text = self.text_view.position, self.text_view.text
+        ascii_only = lab_of(self).ascii
+        side = self._side_panel
         # While an answer is awaited, they are of the place before.
         is_present = self._looked == self._before
         xray = self.xray if is_present else None
@@ -750,11 +815,11 @@ class ReadingDesk(Horizontal):
                 lambda w, h, _: branch_lines(self.branches, self.number, w, h, ascii_only),
             )
         elif self.side == "attention" and attention is not None:
-            chosen, n = self.choice.of(attention), attention.shape
+            chosen, n = self._heads.of(attention), attention.shape
             before = self._before
             side.show(
                 "Attention",
-                self.choice.title(n[0], n[1]),
+                self._heads.title(n[0], n[1]),
                 lambda w, h, _: attention_lines(before, chosen, w, h, ascii=ascii_only),
             )
         elif xray is not None:
@@ -766,56 +831,9 @@ class ReadingDesk(Horizontal):
         else:
             words = "nothing stands before the first character" if not position else "reading …"
             side.show("Expected", "", lambda w, h, f: Content.styled(words, "$text-muted"))
-        foot = reading_foot(text, position, self.scores.get(self.number), self.side, ascii_only)
-        line = self.query_one("#reading-foot", Static)
-        line.set_class(bool(self._error), "-error")
-        line.update(Content.styled(self._error, "$error") if self._error else foot)
-
-
-_BEFORE = "The one before"
-
-
-class ReadingView(ReadingDesk):
-    """Reads a text with a model; ``branches`` holds it and all branches that grew out of it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", id="reading.leave"),
-        Binding("enter", "candidates", "Candidates", key_display="enter", id="reading.candidates"),
-        # The same keys twice: what they change is named by what is shown.
-        Binding("plus,equals_sign", "nudge(1)", "Change", key_display="+-", id="reading.more"),
-        Binding("plus,equals_sign", "head(1)", "Head", key_display="+-", id="reading.more"),
-        Binding("minus", "nudge(-1)", "Less", show=False, key_display="-", id="reading.less"),
-        Binding("minus", "head(-1)", "Previous head", show=False, id="reading.less"),
-        Binding("right_square_bracket", "step(1)", "Step", key_display="[]", id="reading.step"),
-        Binding("right_square_bracket", "layer(1)", "Layer", key_display="[]", id="reading.step"),
-        Binding("left_square_bracket", "step(-1)", _BEFORE, show=False, id="reading.step_before"),
-        Binding("left_square_bracket", "layer(-1)", _BEFORE, show=False, id="reading.step_before"),
-        Binding("c", "to_column", "To column", id="reading.to_column"),
-        Binding("a", "show_side('attention')", "Attention", id="reading.attention"),
-        Binding("w", "show_side('xray')", "X-ray", id="reading.xray"),
-        Binding("b", "show_side('branches')", "Branches", id="reading.branches"),
-        Binding("m", "next_copy", "Next copy", show=False, id="reading.next_copy"),
-        Binding("x", "stop", "Stop", show=False, id="reading.stop"),
-        Binding("y", "copy_reading", "Copy text", show=False, id="reading.copy"),
-    ]
-
-    class Left(Message):
-        """Back to the columns."""
-
-    class StrategyTaken(Message):
-        """The strategy, as it was changed here, is to be the current column's."""
-
-        def __init__(self, strategy: str) -> None:
-            super().__init__()
-            self.strategy = strategy
-
-    def on_mount(self) -> None:
-        """Prepare the poll of a branch being written."""
-        self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
-
-    def on_unmount(self) -> None:
-        """The branch is no longer wanted."""
-        self.action_stop()
+        foot = surprise_foot(text, position, self.branch.scored, self.side, ascii_only)
+        self._foot.set_class(bool(self._error), "-error")
+        self._foot.update(Content.styled(self._error, "$error") if self._error else foot)
 
     # --- actions -------------------------------------------------------------------------------
 
@@ -828,27 +846,27 @@ class ReadingView(ReadingDesk):
         if action == "show_side" and parameters == ("xray",):
             return self.side != "xray"
         if action == "to_column":
-            return self.side != "attention" and self.strategy != self.column_strategy
+            return self.side != "attention" and self.strategy != self._column_strategy
         return True
 
     def action_leave(self) -> None:
         """From the panel to the text, from the text to the columns."""
-        if self.query_one(ReadingSide).has_focus:
-            self.reading.focus()
+        if self._side_panel.has_focus:
+            self.text_view.focus()
         else:
             self.post_message(self.Left())
 
     def action_candidates(self) -> None:
         """Into the panel of candidates."""
         self.action_show_side("xray")
-        self.query_one(ReadingSide).focus()
+        self._side_panel.focus()
 
     def action_show_side(self, side: str) -> None:
         """Show the X-ray, attention or the branches; what is shown already gives way to X-ray."""
         self.side = "xray" if side == self.side else side
         if self.side == "attention":
             self.look()
-        (self.query_one(ReadingSide) if self.side == "branches" else self.reading).focus()
+        (self._side_panel if self.side == "branches" else self.text_view).focus()
         self.shade_text()
         self.draw()
         self.refresh_bindings()
@@ -872,20 +890,20 @@ class ReadingView(ReadingDesk):
     def action_head(self, by: int) -> None:
         """Show what another head looked at."""
         if self.attention is not None:
-            self.choice.move_head(by, self.attention.shape[1])
+            self._heads.move_head(by, self.attention.shape[1])
             self.shade_text()
             self.draw()
 
     def action_layer(self, by: int) -> None:
         """Show what another layer looked at."""
         if self.attention is not None:
-            self.choice.move_layer(by, self.attention.shape[0])
+            self._heads.move_layer(by, self.attention.shape[0])
             self.shade_text()
             self.draw()
 
     def action_to_column(self) -> None:
         """Let the current column write by the strategy as it was changed here."""
-        self.column_strategy = self.strategy
+        self._column_strategy = self.strategy
         self.post_message(self.StrategyTaken(self.strategy))
         self.refresh_bindings()
 
@@ -896,21 +914,21 @@ class ReadingView(ReadingDesk):
 
     def action_next_copy(self) -> None:
         """Go to the next copied passage."""
-        scored = self.scores.get(self.number)
+        scored = self.branch.scored
         memory = scored.measures.memorisation if scored else None
         starts = [passage.start for passage in memory.passages] if memory else []
         if starts:
-            after = [start for start in starts if start > self.reading.position]
-            self.reading.go_to(after[0] if after else starts[0])
+            after = [start for start in starts if start > self.text_view.position]
+            self.text_view.go_to(after[0] if after else starts[0])
 
-    def action_copy_reading(self) -> None:
+    def action_copy_shown(self) -> None:
         """Copy the text."""
-        self.app.copy(self.reading.text, "the text")  # type: ignore[attr-defined]
+        lab_of(self).copy(self.text_view.text, "the text")
 
     # --- branches ------------------------------------------------------------------------------
 
-    @on(ReadingSide.Selected)
-    def _select(self, message: ReadingSide.Selected) -> None:
+    @on(SurpriseSide.Selected)
+    def _select(self, message: SurpriseSide.Selected) -> None:
         if self.side == "branches":
             self.action_stop()
             branch = self.branches.neighbour(self.number, message.by)
@@ -920,10 +938,10 @@ class ReadingView(ReadingDesk):
             self.xray.candidate = min(max(self.xray.candidate + message.by, 0), n - 1)
             self.draw()
 
-    @on(ReadingSide.Taken)
-    def _take(self, message: ReadingSide.Taken) -> None:
+    @on(SurpriseSide.Taken)
+    def _take(self, message: SurpriseSide.Taken) -> None:
         if self.side == "branches":
-            self.reading.focus()
+            self.text_view.focus()
         elif self.side == "xray" and self.xray is not None and self._looked == self._before:
             place = self.xray.candidate if message.number is None else message.number - 1
             found = self.xray.candidates(place + 1)
@@ -933,20 +951,13 @@ class ReadingView(ReadingDesk):
     def _branch(self, token: str) -> None:
         """Leave the text at the cursor and let the model go on from another character."""
         self.action_stop()
-        position = self.reading.position
+        position = self.text_view.position
         branch = self.branches.branch(self.number, position, token, self.strategy)
-        request = GenerationRequest(
-            runs_root=self._runs_root,
-            reference=self.reference,
-            prompt=branch.text,
-            strategies=(branch.strategy,),
-            max_tokens=self._n_characters,
-            seed=self._seed,
-        )
+        request = replace(self.request, prompt=branch.text, strategies=(branch.strategy,))
         self._job = GenerationJob(request)
-        self.recordings[branch.number] = self._job.recordings[0]
+        branch.recording = self._job.recordings[0]
         self.show_branch(branch.number, position)
-        self.reading.focus()
+        self.text_view.focus()
         assert self._poll is not None
         self._poll.resume()
 
@@ -956,13 +967,29 @@ class ReadingView(ReadingDesk):
             return
         # Read before the text: what comes after is then taken by the next poll.
         is_over = job.is_over
-        self.reading.append(job.take()[0])
-        branch = self.branches[self.number]
-        branch.text = self.reading.text
-        self.reading.border_subtitle = Content(progress(job, 0))
+        self.text_view.append(job.take()[0])
+        branch = self.branch
+        branch.text = self.text_view.text
+        self.text_view.border_subtitle = Content(progress(job, 0))
         if is_over and self._poll is not None:
             self._poll.pause()
             self._error = job.error
             self._job = None
-            self.score(branch.number, branch.text, branch.prompt_length)
+            self._score(branch, branch.text)
             self.draw()
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def texts(self) -> list[WrittenText]:
+        """The text and all its branches, for a file."""
+        return [
+            written_text(
+                checkpoint=self.request.reference,
+                strategy=branch.strategy,
+                seed=self.request.seed,
+                text=branch.text,
+                prompt_length=branch.prompt_length,
+                measures=branch.scored.measures if branch.scored else None,
+            )
+            for _, branch in self.branches.rows()
+        ]

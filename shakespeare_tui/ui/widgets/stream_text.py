@@ -135,7 +135,7 @@ class StreamText(ScrollView, can_focus=True):
         self._notice, self._copies = "", ()
         self.prompt_length = prompt_length
         self.lines.set_text(text)
-        self._scroll_now(0)
+        self.scroll_now(0)
         self._is_at_end = True
         self._fit()
 
@@ -147,7 +147,7 @@ class StreamText(ScrollView, can_focus=True):
         self.lines.append(piece)
         self._fit()
         if is_at_end:
-            self._scroll_now(self.max_scroll_y)
+            self.scroll_now(self.max_scroll_y)
 
     def mark_copies(self, copies: Sequence[Span]) -> None:
         """Underline these spans."""
@@ -168,9 +168,10 @@ class StreamText(ScrollView, can_focus=True):
 
     def keep_in_view(self, is_at_end: bool) -> None:
         """Go to what is to be seen after the lines were broken anew."""
-        self._scroll_now(self.max_scroll_y if is_at_end else min(self.scroll_y, self.max_scroll_y))
+        self.scroll_now(self.max_scroll_y if is_at_end else min(self.scroll_y, self.max_scroll_y))
 
-    def _scroll_now(self, y: float) -> None:
+    def scroll_now(self, y: float) -> None:
+        """Go to a line at once."""
         # Forced: the bar that allows it comes with the next layout only.
         self.scroll_to(y=y, animate=False, immediate=True, force=True)
 
@@ -211,7 +212,8 @@ class StreamText(ScrollView, can_focus=True):
             for place in range(start, stop)
         ]
 
-    def _style(self, parts: tuple[str, ...]) -> Style:
+    def look(self, parts: tuple[str, ...]) -> Style:
+        """How characters are drawn whose look has these parts."""
         style = self._styles.get(parts)
         if style is None:
             style = self.rich_style
@@ -232,16 +234,17 @@ class StreamText(ScrollView, can_focus=True):
         number = y + self.scroll_offset.y
         n_text = len(self.lines) if self.text else 0
         if number < n_text:
-            strip = Strip(self._segments(*self.lines.span(number)))
+            strip = Strip(self.segments(*self.lines.span(number)))
         else:
             notice = self._notice_lines()[number - n_text : number - n_text + 1]
-            strip = Strip([Segment(line, self._style((self._notice_part,))) for line in notice])
+            strip = Strip([Segment(line, self.look((self._notice_part,))) for line in notice])
         return strip.adjust_cell_length(width, self.rich_style)
 
-    def _segments(self, start: int, stop: int) -> list[Segment]:
+    def segments(self, start: int, stop: int) -> list[Segment]:
+        """A line of the text as it is drawn."""
         cells = zip(self.lines.text[start:stop], self.parts_of(start, stop), strict=True)
         return [
-            Segment("".join(self.shown_character(c, parts) for c, _ in run), self._style(parts))
+            Segment("".join(self.shown_character(c, parts) for c, _ in run), self.look(parts))
             for parts, run in groupby(cells, key=lambda cell: cell[1])
         ]
 

@@ -16,12 +16,12 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.sampling import Draw, parse_strategy
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring as bridge_reading
-from shakespeare_tui.ui.engine import writing as bridge_generation
+from shakespeare_tui.ui.engine import scoring
+from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
-from shakespeare_tui.ui.playground.surprise import ReadingView, surprise_levels
+from shakespeare_tui.ui.playground.surprise import AttentionChoice, SurprisePanel, surprise_levels
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 
 __all__ = ["trained"]
@@ -32,8 +32,14 @@ def place(app: LabApp) -> PlaygroundScreen:
     return app.screen
 
 
-def view(app: LabApp) -> ReadingView:
-    return app.screen.query_one(ReadingView)
+def view(app: LabApp) -> SurprisePanel:
+    return app.screen.query_one(SurprisePanel)
+
+
+def scored(app: LabApp, number: int) -> bool:
+    """Whether a branch is there and scored."""
+    branches = view(app).branches
+    return number <= len(branches) and branches[number].scored is not None
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def requests() -> list[GenerationRequest]:
 
 
 @pytest.fixture
-def reading_app(
+def surprise_app(
     make_app: MakeApp,
     runs_root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -53,19 +59,19 @@ def reading_app(
         write(request, job)
 
     runs(runs_root)
-    monkeypatch.setattr(bridge_generation, "write_columns", write_and_note)
-    monkeypatch.setattr(bridge_reading, "score_text", score_text)
-    monkeypatch.setattr(bridge_reading, "expectation_at", expectation_at)
-    monkeypatch.setattr(bridge_reading, "attention_of", attention_of)
+    monkeypatch.setattr(writing_engine, "write_columns", write_and_note)
+    monkeypatch.setattr(scoring, "score_text", score_text)
+    monkeypatch.setattr(scoring, "expectation_at", expectation_at)
+    monkeypatch.setattr(scoring, "attention_of", attention_of)
     return make_app("playground")
 
 
-async def open_reading(app: LabApp, pilot: object) -> None:
-    await until(lambda: place(app).chosen)
+async def open_surprise(app: LabApp, pilot: object) -> None:
+    await until(lambda: place(app).picker.chosen)
     await pilot.press("g")  # type: ignore[attr-defined]
-    await until(lambda: TEXT in place(app).strip.columns[0].stream.text)
+    await until(lambda: TEXT in place(app).columns.strip.columns[0].stream.text)
     await pilot.press("s")  # type: ignore[attr-defined]
-    await until(lambda: 1 in view(app).scores and view(app).xray is not None)
+    await until(lambda: scored(app, 1) and view(app).xray is not None)
 
 
 def test_levels_go_by_probability() -> None:
@@ -82,11 +88,11 @@ def test_a_value_is_nudged_within_its_range() -> None:
     assert nudged(parse_strategy("greedy"), 0, 1).text == "greedy"
 
 
-async def test_the_cursor_shows_what_was_expected(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_the_cursor_shows_what_was_expected(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
-        assert view(app).reading.position == len("ROMEO:")
+        await open_surprise(app, pilot)
+        assert view(app).text_view.position == len("ROMEO:")
         await pilot.press("right")
         await until(lambda: "character 8 of" in shown(app))
         nats = 0.05 + 0.9 * (ord("W") % 7)
@@ -98,12 +104,12 @@ async def test_the_cursor_shows_what_was_expected(reading_app: LabApp) -> None:
         await until(lambda: "behind the last" in shown(app))
 
 
-async def test_plus_and_minus_change_the_selected_step_live(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_plus_and_minus_change_the_selected_step_live(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("right")
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await until(lambda: "temperature=0.8 top_k=20" in shown(app))
         before = view(app).xray.stages[-1].probabilities.max()  # type: ignore[union-attr]
         await pilot.press("minus", "minus", "right_square_bracket", "plus")
@@ -113,11 +119,11 @@ async def test_plus_and_minus_change_the_selected_step_live(reading_app: LabApp)
 
 @pytest.mark.parametrize("key", ["plus", "right_square_bracket"])
 async def test_beside_the_branches_a_change_of_the_steps_is_seen(
-    reading_app: LabApp, key: str
+    surprise_app: LabApp, key: str
 ) -> None:
-    app = reading_app
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await pilot.press("b")
         await until(lambda: "up and down walk" in shown(app))
         await pilot.press(key)
@@ -127,32 +133,59 @@ async def test_beside_the_branches_a_change_of_the_steps_is_seen(
 
 @pytest.mark.parametrize("keys", [("enter", "down", "down", "enter"), ("enter", "3")])
 async def test_another_candidate_begins_a_branch(
-    reading_app: LabApp, requests: list[GenerationRequest], keys: tuple[str, ...]
+    surprise_app: LabApp, requests: list[GenerationRequest], keys: tuple[str, ...]
 ) -> None:
-    app = reading_app
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await pilot.press("right", "right")
-        await until(lambda: view(app)._looked == "ROMEO:\nW")
+        await until(lambda: not view(app).is_asking)
         third = view(app).xray.candidates(3)[2]  # type: ignore[union-attr]
         await pilot.press(*keys)
         await until(lambda: len(requests) == 2)
         assert requests[1].prompt == "ROMEO:\nW" + third
         assert requests[1].strategies == ("temperature=0.8",)
-        await until(lambda: view(app).reading.text == requests[1].prompt + TEXT + "\n")
-        await until(lambda: 2 in view(app).scores)
+        await until(lambda: view(app).text_view.text == requests[1].prompt + TEXT + "\n")
+        await until(lambda: scored(app, 2))
         await pilot.press("b", "up")
         await until(lambda: view(app).number == 1)
-        assert view(app).reading.text.startswith("ROMEO:\nWhat is")
+        assert view(app).text_view.text.startswith("ROMEO:\nWhat is")
         await pilot.press("down", "escape", "escape")
-        assert not place(app).is_reading
+        assert not place(app).is_surprise_shown
         assert view(app).branches[2].text == requests[1].prompt + TEXT + "\n"
 
 
-async def test_attention_by_layer_and_head(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_the_score_of_a_branch_may_come_when_another_text_is_read(
+    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, given = threading.Event(), threading.Event()
+
+    def score_when_told(reference: str, root: Path, text: str, prompt_length: int) -> object:
+        if text.startswith("ROMEO:\nW") and not text.startswith("ROMEO:\nWhat is"):
+            answers.wait(20)
+            given.set()
+        return score_text(reference, root, text, prompt_length)
+
+    monkeypatch.setattr(scoring, "score_text", score_when_told)
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
+        await pilot.press("right", "right")
+        await until(lambda: not view(app).is_asking)
+        await pilot.press("enter", "3")
+        await until(lambda: len(view(app).branches) == 2 and TEXT in view(app).text_view.text[9:])
+        await pilot.press("escape", "s")
+        await until(lambda: len(view(app).branches) == 1 and scored(app, 1))
+        answers.set()
+        await until(given.is_set)
+        await pilot.pause(0.1)
+        assert view(app).text_view.text.startswith("ROMEO:\nWhat is")
+
+
+async def test_attention_by_layer_and_head(surprise_app: LabApp) -> None:
+    app = surprise_app
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_surprise(app, pilot)
         await pilot.press("a")
         await until(lambda: "layer mean of 2 · head mean of 2" in shown(app))
         await pilot.press("right_square_bracket", "plus", "plus")
@@ -164,7 +197,7 @@ async def test_attention_by_layer_and_head(reading_app: LabApp) -> None:
 
 
 async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaited(
-    reading_app: LabApp, monkeypatch: pytest.MonkeyPatch
+    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = threading.Event()
     answers.set()
@@ -173,10 +206,10 @@ async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaite
         answers.wait(20)
         return expectation_at(*arguments)
 
-    monkeypatch.setattr(bridge_reading, "expectation_at", expectation_when_told)
-    app = reading_app
+    monkeypatch.setattr(scoring, "expectation_at", expectation_when_told)
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await pilot.press("end", "a")
         await until(lambda: "head mean of 2" in shown(app))
         answers.clear()
@@ -187,45 +220,45 @@ async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaite
         await until(lambda: "head mean of 2" in shown(app))
 
 
-async def test_a_pasted_text_is_read(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_a_pasted_text_is_read(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45)):
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         app.screen.post_message(events.Paste("To be, [b]or not\r\nto be"))
-        await until(lambda: "your text" in shown(app) and 1 in view(app).scores)
-        assert view(app).reading.text == "To be, [b]or not\nto be"
+        await until(lambda: "your text" in shown(app) and scored(app, 1))
+        assert view(app).text_view.text == "To be, [b]or not\nto be"
 
 
-async def test_a_typed_text_or_a_file_is_read(reading_app: LabApp, tmp_path: Path) -> None:
-    app = reading_app
+async def test_a_typed_text_or_a_file_is_read(surprise_app: LabApp, tmp_path: Path) -> None:
+    app = surprise_app
     path = tmp_path / "own.txt"
     path.write_text("Full fathom five")
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("v", *"Hark", "ctrl+s")
-        await until(lambda: view(app).reading.text == "Hark")
+        await until(lambda: view(app).text_view.text == "Hark")
         await pilot.press("v", "tab", *str(tmp_path / "no"), "enter")
         await until(lambda: "such file" in shown(app))
         await pilot.press("escape", "v", "tab", *str(path), "enter")
-        await until(lambda: view(app).reading.text == "Full fathom five")
+        await until(lambda: view(app).text_view.text == "Full fathom five")
 
 
 async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) -> None:
     app = make_app("playground")
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
-        place(app).n_characters = 20
+        await until(lambda: place(app).picker.chosen)
+        place(app).columns.n_characters = 20
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[0].measures is not None, 60)
+        await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
         await pilot.press("s", "right", "a")
-        await until(lambda: 1 in view(app).scores and view(app).attention is not None, 30)
-        chosen = view(app).choice.of(view(app).attention)  # type: ignore[arg-type]
+        await until(lambda: scored(app, 1) and view(app).attention is not None, 30)
+        chosen = AttentionChoice().of(view(app).attention)  # type: ignore[arg-type]
         assert chosen.sum() == pytest.approx(1, abs=1e-4)
-        position = view(app).reading.position
-        probability = np.exp(-view(app).scores[1].nats[position])
+        position = view(app).text_view.position
+        probability = np.exp(-view(app).branches[1].scored.nats[position])
         stage = view(app).xray.stages[0]  # type: ignore[union-attr]
         token = view(app).xray.characters.index(  # type: ignore[union-attr]
-            view(app).reading.text[position]
+            view(app).text_view.text[position]
         )
         assert stage.probabilities[token] == pytest.approx(probability, rel=1e-3)
 
@@ -235,10 +268,10 @@ def footer(app: LabApp) -> str:
     return shown(app).splitlines()[-1]
 
 
-async def test_the_footer_names_the_keys_of_what_is_shown(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_the_footer_names_the_keys_of_what_is_shown(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await until(lambda: "+- Change[] Step" in footer(app))
         await pilot.press("a")
         await until(lambda: "+- Head[] Layer" in footer(app))
@@ -251,41 +284,41 @@ async def test_the_footer_names_the_keys_of_what_is_shown(reading_app: LabApp) -
         await until(lambda: "+- Change[] Step" in footer(app))
 
 
-async def test_c_gives_the_changed_strategy_to_the_column(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_c_gives_the_changed_strategy_to_the_column(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         await pilot.press("right")
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         assert "To column" not in footer(app)
         await pilot.press("plus")
         await until(lambda: "c To column" in footer(app))
         await pilot.press("c")
         await until(lambda: "column 2 has temperature=0.9 top_k=20" in shown(app))
         assert "To column" not in footer(app)
-        written = place(app).strip.columns[1].stream.text
+        written = place(app).columns.strip.columns[1].stream.text
         await pilot.press("escape")
-        assert place(app).strip.strategies[1] == "temperature=0.9 top_k=20"
-        assert place(app).strip.columns[1].stream.text == written
+        assert place(app).columns.strip.strategies[1] == "temperature=0.9 top_k=20"
+        assert place(app).columns.strip.columns[1].stream.text == written
         await pilot.press("u")
-        await until(lambda: place(app).strip.strategies[1] == "temperature=0.8 top_k=20")
-        assert place(app).strip.columns[1].stream.text == written
+        await until(lambda: place(app).columns.strip.strategies[1] == "temperature=0.8 top_k=20")
+        assert place(app).columns.strip.columns[1].stream.text == written
 
 
-async def test_a_text_of_ones_own_opens_where_something_was_expected(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_a_text_of_ones_own_opens_where_something_was_expected(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 45)):
-        await until(lambda: place(app).chosen)
+        await until(lambda: place(app).picker.chosen)
         app.screen.post_message(events.Paste("To be"))
         await until(lambda: view(app).xray is not None and "character 2 of 5" in shown(app))
         assert "nothing stands before" not in shown(app)
         assert "surprise" in shown(app)
 
 
-async def test_help_names_the_key_of_the_next_copy(reading_app: LabApp) -> None:
-    app = reading_app
+async def test_help_names_the_key_of_the_next_copy(surprise_app: LabApp) -> None:
+    app = surprise_app
     async with app.run_test(size=(140, 60)) as pilot:
-        await open_reading(app, pilot)
+        await open_surprise(app, pilot)
         await pilot.press("question_mark")
         said = "m jumps to the next passage copied"
         await until(lambda: said in " ".join(shown(app).replace("│", "").split()))
@@ -306,18 +339,18 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
     """No drawn character is shown as impossible; a search shows the scores of what it kept."""
     app = make_app("playground")
     async with app.run_test(size=(200, 45)) as pilot:
-        await until(lambda: place(app).chosen)
-        await place(app).strip.set_strategies(CHAINS)
-        place(app).n_characters = 40
+        await until(lambda: place(app).picker.chosen)
+        await place(app).columns.strip.set_strategies(CHAINS)
+        place(app).columns.n_characters = 40
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
+        await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         for chain in CHAINS:
-            column = place(app).strip.current
+            column = place(app).columns.strip.current
             assert column.written_with == chain
             await pilot.press("s")
             for position in range(6, 46, 3):
-                view(app).reading.go_to(position)
-                await until(lambda: view(app)._looked == view(app)._before)
+                view(app).text_view.go_to(position)
+                await until(lambda: not view(app).is_asking)
                 xray = view(app).xray
                 assert xray is not None
                 assert xray.title == "As it was drawn"
@@ -342,22 +375,22 @@ async def test_a_changed_strategy_or_a_branch_is_not_called_drawn(
 ) -> None:
     app = make_app("playground")
     async with app.run_test(size=(200, 45)) as pilot:
-        await until(lambda: place(app).chosen)
-        place(app).n_characters = 30
+        await until(lambda: place(app).picker.chosen)
+        place(app).columns.n_characters = 30
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
+        await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         await pilot.press("s", "right")
         await until(lambda: "As it was drawn" in shown(app))
         await pilot.press("plus")
         await until(lambda: "As it could be drawn" in shown(app))
         await pilot.press("minus", "enter", "3")
-        await until(lambda: 2 in view(app).scores, 60)
-        position = view(app).reading.position
+        await until(lambda: scored(app, 2), 60)
+        position = view(app).text_view.position
         await until(lambda: view(app).xray is not None and "Expected" in shown(app))
         await pilot.press("right")
         await until(lambda: "As it was drawn" in shown(app))
         token = view(app).xray.characters.index(  # type: ignore[union-attr]
-            view(app).reading.text[position + 1]
+            view(app).text_view.text[position + 1]
         )
         assert view(app).xray.stages[-1].probabilities[token] > 0  # type: ignore[union-attr]
 
@@ -367,28 +400,28 @@ async def test_a_search_counts_the_characters_that_it_writes(
 ) -> None:
     app = make_app("playground")
     async with app.run_test(size=(140, 45)) as pilot:
-        await until(lambda: place(app).chosen)
-        await place(app).strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
-        place(app).n_characters = 25
+        await until(lambda: place(app).picker.chosen)
+        await place(app).columns.strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
+        place(app).columns.n_characters = 25
         await pilot.press("g")
-        await until(lambda: place(app).strip.columns[-1].measures is not None, 60)
-        for column in place(app).strip.columns:
+        await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
+        for column in place(app).columns.strip.columns:
             assert len(column.stream.text) == len("ROMEO:") + 25
             assert str(column.border_subtitle).startswith("25 · ")
 
 
 async def test_a_long_error_of_the_reading_is_shown_in_full(
-    reading_app: LabApp, monkeypatch: pytest.MonkeyPatch
+    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = " ".join(f"word{number}" for number in range(25))
 
     def fail(*arguments: object) -> None:
         raise UserError(words)
 
-    app = reading_app
+    app = surprise_app
     async with app.run_test(size=(80, 24)) as pilot:
-        await open_reading(app, pilot)
-        monkeypatch.setattr(bridge_reading, "expectation_at", fail)
+        await open_surprise(app, pilot)
+        monkeypatch.setattr(scoring, "expectation_at", fail)
         await pilot.press("right")
         await until(lambda: words in " ".join(shown(app).split()))
 
