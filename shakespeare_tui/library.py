@@ -138,18 +138,28 @@ class Model:
         """
         from shakespeare_tui.decoding.columns import Column, generate_columns
         from shakespeare_tui.decoding.factory import make_decoder
+        from shakespeare_tui.decoding.text import StopTexts, StreamedText
 
         if isinstance(strategy, str):
             strategy = parse_strategy(strategy)
+        for text in stop:
+            self.tokenizer.encode(text)  # what the model can never write is refused
+        stops = StopTexts(filter(None, stop), self.tokenizer) if any(stop) else None
         rows = generate_columns(
             make_decoder(self.network, 1),
             self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
-            stop=[self.tokenizer.encode(text).tolist() for text in stop],
+            stop=stops,
         )
-        # A search knows its text in the end only; until then its tokens are below 0.
-        return (self.tokenizer.decode(row) for row in rows if row[0] >= 0)
+
+        def pieces() -> Iterator[str]:
+            text = StreamedText(self.tokenizer, stops)
+            yield from filter(None, (text.feed(row[0]) for row in rows))
+            if left := text.flush():
+                yield left
+
+        return pieces()
 
     def generate(
         self,

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import progress, rule
-from shakespeare_tui.cli.sampling_options import all_settings, encode_stops
+from shakespeare_tui.cli.sampling_options import all_settings, stop_texts
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import (
     STDIN,
@@ -49,7 +49,7 @@ def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     prompts = {line: _encode(arguments.batch, number, line, tokenizer) for number, line in lines}
     limits = Limits(
         arguments.max_tokens,
-        encode_stops(arguments.stop, tokenizer),
+        stop_texts(arguments.stop, tokenizer),
         arguments.precision,
         not arguments.no_cache,
     )
@@ -101,8 +101,8 @@ def _write_all(
     tokens, seconds = 0, 0.0
     with progress("writing", "prompts") as report:
         for prompt, ids in prompts.items():
-            written = write(model, ids, [column], limits)
-            texts[prompt] = [tokenizer.decode(stream) for stream in written.streams]
+            written = write(model, tokenizer, ids, [column], limits)
+            texts[prompt] = written.texts
             tokens += sum(map(len, written.streams))
             seconds += written.seconds
             report(len(texts), len(prompts))

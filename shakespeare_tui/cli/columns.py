@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.console import progress
-from shakespeare_tui.cli.sampling_options import encode_stops
+from shakespeare_tui.cli.sampling_options import stop_texts
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import Limits, encode_prompt, open_model, reference_of, write
 from shakespeare_tui.errors import UserError
@@ -113,7 +113,7 @@ def write_columns(order: Order) -> list[TextColumn]:
 def _encode(order: Order, checkpoint: "Checkpoint") -> tuple[list[int], Limits]:
     tokenizer = checkpoint.run.tokenizer()
     try:
-        tokens, stops = encode_prompt(order.prompt, tokenizer), encode_stops(order.stop, tokenizer)
+        tokens, stops = encode_prompt(order.prompt, tokenizer), stop_texts(order.stop, tokenizer)
     except UserError as error:
         if len(order.checkpoints) == 1:
             raise
@@ -137,13 +137,14 @@ def _write_one(
     # A search passes once more or hands over at the end what it found: no more than is asked for.
     passes = map(min, itertools.count(1), itertools.repeat(order.max_tokens))
     written = write(
-        model, tokens, columns, limits, lambda row: report(next(passes), order.max_tokens)
+        model, tokenizer, tokens, columns, limits, lambda _: report(next(passes), order.max_tokens)
     )
     say_if_precision_is_slower(order.precision, written.steady, model, tokens, columns)
     surprises = [
-        score_tokens(model, tokens + stream).mean(start=len(tokens)) for stream in written.streams
+        score_tokens(model, tokens + stream).nats_per_character(tokenizer, len(order.prompt))
+        for stream in written.streams
     ]
-    return [tokenizer.decode(stream) for stream in written.streams], surprises
+    return written.texts, surprises
 
 
 def _measured(

@@ -10,6 +10,7 @@ from shakespeare_tui.cli.writing import Limits, Written
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
+    from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.decoding.speculative import Acceptance, Proposer
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint
@@ -63,29 +64,34 @@ def find_draft(name: str, checkpoint: "Checkpoint") -> "Checkpoint | None":
 
 def write_drafted(
     model: "Transformer",
+    tokenizer: "Tokenizer",
     prompt: list[int],
     strategy: "Strategy",
     seed: int,
     limits: Limits,
     draft: "Checkpoint | None",
-    each_row: Callable[[list[int]], None],
+    each_row: Callable[[list[str]], None],
 ) -> "tuple[Written, Acceptance]":
     """Continue a prompt; the distribution is that of the model alone. Also counts proposals.
 
     Args:
         model: In evaluation mode.
+        tokenizer: The model's.
         prompt: Token ids.
         strategy: How tokens are chosen, by both models.
         seed: Of the text.
         limits: How much is written, and how.
         draft: Makes the proposals; None looks them up in the text.
-        each_row: Told each token, in a row of its own.
+        each_row: Told what each token adds to the text.
     """
     from shakespeare_tui.decoding.speculative import Acceptance, generate_speculatively
+    from shakespeare_tui.decoding.text import StreamedText
 
     acceptance, speed = Acceptance(), SteadySpeed()
     proposer = _proposer(model, strategy, seed, draft)
     stream: list[int] = []
+    pieces: list[str] = []
+    text = StreamedText(tokenizer, limits.stop)
     started = time.perf_counter()
     for tokens in generate_speculatively(
         model,
@@ -101,8 +107,12 @@ def write_drafted(
         stream += tokens
         for token in tokens:
             speed.count(1)
-            each_row([token])
-    written = Written([stream], time.perf_counter() - started, speed.tokens_per_second)
+            pieces.append(text.feed(token))
+            each_row(pieces[-1:])
+    seconds = time.perf_counter() - started
+    pieces.append(text.flush())
+    each_row(pieces[-1:])
+    written = Written([stream], ["".join(pieces)], seconds, speed.tokens_per_second)
     return written, acceptance
 
 

@@ -12,7 +12,7 @@ from shakespeare_tui.cli.sampling_options import (
     add_stop,
     all_settings,
     chosen_strategy,
-    encode_stops,
+    stop_texts,
 )
 from shakespeare_tui.cli.speed import default_speed, say_if_slower
 from shakespeare_tui.cli.writing import (
@@ -130,7 +130,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     tokens = encode_prompt(prompt, tokenizer)
     limits = Limits(
         arguments.max_tokens,
-        encode_stops(arguments.stop, tokenizer),
+        stop_texts(arguments.stop, tokenizer),
         arguments.precision,
         not arguments.no_cache,
     )
@@ -143,16 +143,16 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     if is_streamed:
         write_text(_heading(1, arguments.num_samples) + prompt)
 
-    def show(row: list[int]) -> None:
-        if is_streamed and row[0] >= 0:
-            write_text(tokenizer.decode(row[:1]))
+    def show(pieces: list[str]) -> None:
+        if is_streamed and pieces[0]:
+            write_text(pieces[0])
 
     figures: dict[str, object] = {}
     if arguments.draft is None:
-        written = write(model, tokens, [column], limits, show)
+        written = write(model, tokenizer, tokens, [column], limits, show)
     else:
         written, acceptance = write_drafted(
-            model, tokens, strategy, arguments.seed, limits, draft, show
+            model, tokenizer, tokens, strategy, arguments.seed, limits, draft, show
         )
         figures["draft_acceptance"] = acceptance.rate
     option = _speed_option(arguments)
@@ -160,7 +160,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     if option:
         figures["steady_tokens_per_second"] = written.steady
         figures["default_tokens_per_second"] = default
-    texts = [tokenizer.decode(stream) for stream in written.streams]
+    texts = written.texts
     if is_streamed:
         write_text("\n")
         for number, text in enumerate(texts[1:], start=2):

@@ -12,6 +12,7 @@ from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.decoding.text import StopTexts
     from shakespeare_tui.sampling import StepKind, Strategy
 
 # What each plain flag is where it is not given.
@@ -156,18 +157,19 @@ def all_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[st
     }
 
 
-def encode_stops(texts: Sequence[str], tokenizer: "Tokenizer") -> tuple[tuple[int, ...], ...]:
-    """The stop texts as tokens.
+def stop_texts(texts: Sequence[str], tokenizer: "Tokenizer") -> "StopTexts | None":
+    """What ``--stop`` ends a text after; None is nothing.
 
     Raises:
         UserError: One is empty, or the model can never write it.
     """
+    from shakespeare_tui.decoding.text import StopTexts
+
     if "" in texts:
         raise UserError("--stop is empty; give the text after which to end")
-    stops = []
     for text in texts:
         try:
-            stops.append(tuple(tokenizer.encode(text)))
+            tokenizer.encode(text)
         except UserError as error:
             raise UserError(f"--stop: {error}") from None
-    return tuple(stops)
+    return StopTexts(texts, tokenizer) if texts else None

@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     model, tokenizer = open_model(checkpoint, arguments.device)
     surprise = score_tokens(model, tokens)
-    measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(surprise.mean())
+    measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(
+        surprise.nats_per_character(tokenizer)
+    )
     if arguments.json:
         record = measures.as_json()
         figures = {

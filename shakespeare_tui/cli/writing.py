@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
+    from shakespeare_tui.decoding.text import StopTexts
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
@@ -117,13 +118,13 @@ class Limits:
 
     Attributes:
         max_tokens: The most tokens of each text.
-        stop: Token sequences that end a text.
+        stop: What ends a text; None is nothing.
         precision: Of the matrix products.
         use_cache: Remember what was read.
     """
 
     max_tokens: int
-    stop: tuple[tuple[int, ...], ...]
+    stop: "StopTexts | None"
     precision: "Precision"
     use_cache: bool = True
 
@@ -134,11 +135,13 @@ class Written:
 
     Attributes:
         streams: The new tokens of every sample, column by column.
+        texts: Their texts, up to a stop text.
         seconds: How long it took.
         steady: Tokens by the second, once all was loaded; 0 where there were too few to tell.
     """
 
     streams: list[list[int]]
+    texts: list[str]
     seconds: float
     steady: float
 
@@ -150,24 +153,35 @@ class Written:
 
 def write(
     model: "Transformer",
+    tokenizer: "Tokenizer",
     prompt: Sequence[int],
     columns: "Sequence[Column]",
     limits: Limits,
-    each_row: Callable[[list[int]], None] = lambda row: None,
+    each_row: Callable[[list[str]], None] = lambda pieces: None,
 ) -> Written:
     """Continue a prompt with every column at once.
 
     Args:
         model: In evaluation mode.
+        tokenizer: The model's.
         prompt: Token ids.
         columns: The strategies.
         limits: How much is written, and how.
-        each_row: Told each row of tokens; one below 0 is none.
+        each_row: Told what each row of tokens adds to each text.
     """
     from shakespeare_tui.decoding.columns import generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
+    from shakespeare_tui.decoding.text import StreamedText
 
     streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
+    streamed = [StreamedText(tokenizer, limits.stop) for _ in streams]
+    texts: list[list[str]] = [[] for _ in streams]
+
+    def add(pieces: list[str]) -> None:
+        for text, piece in zip(texts, pieces, strict=True):
+            text.append(piece)
+        each_row(pieces)
+
     speed = SteadySpeed()
     started = time.perf_counter()
     decoder = make_decoder(model, 1, precision=limits.precision, use_cache=limits.use_cache)
@@ -178,8 +192,12 @@ def write(
             if token >= 0:
                 stream.append(token)
         speed.count(sum(token >= 0 for token in row))
-        each_row(row)
-    return Written(streams, time.perf_counter() - started, speed.tokens_per_second)
+        add([text.feed(token) for text, token in zip(streamed, row, strict=True)])
+    seconds = time.perf_counter() - started
+    left = [text.flush() for text in streamed]
+    if any(left):
+        add(left)
+    return Written(streams, ["".join(text) for text in texts], seconds, speed.tokens_per_second)
 
 
 def check_amount(max_tokens: int, texts: int) -> None:

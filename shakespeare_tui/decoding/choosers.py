@@ -6,15 +6,13 @@ from typing import Protocol
 import numpy as np
 
 from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.sampling import Recording, Sampler, Strategy
 
 ENDED = -1
 """Stands for the token of a stream that has ended."""
 WAITING = -2
 """Stands for the token of a stream whose next token is not known yet."""
-
-Stops = tuple[tuple[int, ...], ...]
-"""Token sequences that end a stream."""
 
 
 class Chooser(Protocol):
@@ -63,7 +61,7 @@ class DrawingChooser:
         strategy: Without a search.
         samples: How many streams.
         seed: Stream i draws by (seed, i).
-        stops: What ends a stream.
+        stop: What ends a stream; None is nothing.
         recordings: Of the samples, to note what each token was drawn from; or none.
     """
 
@@ -74,7 +72,7 @@ class DrawingChooser:
         strategy: Strategy,
         samples: int,
         seed: int,
-        stops: Stops,
+        stop: Stop | None,
         recordings: Sequence[Recording] = (),
     ) -> None:
         self.samples = self.rows = samples
@@ -82,11 +80,10 @@ class DrawingChooser:
         self.parents: IntArray | None = None
         self.is_over = False
         self._sampler = Sampler(strategy, samples, seed)
-        self._stops = stops
+        self._stop = stop
         self._recordings = recordings
-        self._longest_stop = max(map(len, stops), default=0)
         self._has_ended = [False] * samples
-        self._recent: list[list[int]] = [[] for _ in range(samples)]
+        self._written: list[list[int]] = [[] for _ in range(samples)]
 
     def draft(self, logits: FloatArray, text: IntArray) -> IntArray:
         """What ``choose`` would choose by these logits, without settling on it."""
@@ -103,22 +100,17 @@ class DrawingChooser:
         self.tokens = self._sampler.draw(probabilities)
         self._sampler.observe(self.tokens)
         chosen: list[int] = self.tokens.tolist()
-        if not self._stops:
+        if self._stop is None:
             return chosen
         for stream, token in enumerate(chosen):
             if self._has_ended[stream]:
                 chosen[stream] = ENDED
                 continue
-            recent = self._recent[stream] = [*self._recent[stream], token][-self._longest_stop :]
-            self._has_ended[stream] = ends_in(recent, self._stops)
+            self._written[stream].append(token)
+            self._has_ended[stream] = self._stop(self._written[stream])
         self.is_over = all(self._has_ended)
         return chosen
 
     def left(self) -> list[list[int]]:
         """Nothing."""
         return [[] for _ in range(self.rows)]
-
-
-def ends_in(tokens: list[int], stops: Stops) -> bool:
-    """Whether ``tokens`` end in one of ``stops``."""
-    return any(tuple(tokens[-len(stop) :]) == stop for stop in stops)

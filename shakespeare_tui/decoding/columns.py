@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser, Stops
+from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser
 from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
+from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.sampling import Recording, Strategy
@@ -51,7 +52,7 @@ def generate_columns(
     columns: Sequence[Column],
     *,
     max_tokens: int,
-    stop: Sequence[Sequence[int]] = (),
+    stop: Stop | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     recordings: Sequence[Recording] = (),
 ) -> Iterator[list[int]]:
@@ -65,7 +66,7 @@ def generate_columns(
         prompt: Token ids that every stream continues; at least one.
         columns: The strategies.
         max_tokens: The most tokens of each stream.
-        stop: Token sequences that end a stream; they are part of it.
+        stop: What ends a stream, as ``StopTexts`` does; the last token is part of it.
         cancelled: Polled before each pass.
         recordings: One a stream, in which is noted what each of its tokens was chosen from; or
             none. A search fills them at the end.
@@ -76,10 +77,9 @@ def generate_columns(
     """
     if not prompt:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
-    stops = tuple(tuple(sequence) for sequence in stop if sequence)
     starts = np.cumsum([0, *(column.samples for column in columns)]).tolist()
     choosers = [
-        _make_chooser(column, stops, recordings[start : start + column.samples])
+        _make_chooser(column, stop, recordings[start : start + column.samples])
         for column, start in zip(columns, starts, strict=False)
     ]
     alone = choosers[0] if len(choosers) == 1 else None
@@ -92,13 +92,13 @@ def generate_columns(
     yield from _left(choosers)
 
 
-def _make_chooser(column: Column, stops: Stops, recordings: Sequence[Recording]) -> Chooser:
+def _make_chooser(column: Column, stop: Stop | None, recordings: Sequence[Recording]) -> Chooser:
     strategy, samples = column.strategy, column.samples
     if strategy.method == "beam":
-        return BeamChooser(strategy, samples, stops, recordings)
+        return BeamChooser(strategy, samples, stop, recordings)
     if strategy.method == "contrastive":
-        return ContrastiveChooser(strategy, samples, stops, recordings)
-    return DrawingChooser(strategy, samples, column.seed, stops, recordings)
+        return ContrastiveChooser(strategy, samples, stop, recordings)
+    return DrawingChooser(strategy, samples, column.seed, stop, recordings)
 
 
 def _write(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shakespeare_tui.data.tokenizers import Tokenizer, token_starts
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.transformer import Block, Transformer
@@ -59,6 +60,17 @@ class Surprise:
         nats = self.nats[max(start, 1) :]
         mean = float(nats.mean(dtype=np.float64)) if len(nats) else math.nan
         return mean if math.isfinite(mean) else None
+
+    def nats_per_character(self, tokenizer: Tokenizer, start: int = 0) -> float | None:
+        """Mean nats per character from character ``start`` on, by what the tokens say.
+
+        None where ``mean`` is.
+        """
+        starts = token_starts(tokenizer, self.tokens)
+        first = max(1, int(np.searchsorted(starts, start, side="right")) - 1)
+        characters = int(starts[-1] - starts[first]) if first < len(starts) else 0
+        nats = float(self.nats[first:].sum(dtype=np.float64))
+        return nats / characters if characters and math.isfinite(nats) else None
 
     def logits_at(self, position: int) -> _Reals:
         """Logits [V] of the token at ``position``, computed anew; N is the one after the text.

@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from shakespeare_tui.decoding.choosers import ENDED, WAITING, Stops, ends_in
+from shakespeare_tui.decoding.choosers import ENDED, WAITING
 from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.sampling import Draw, Recording, Sampler, Strategy
 
 
@@ -30,7 +31,7 @@ class BeamChooser:
     Args:
         strategy: Its last step is ``beam``.
         samples: How many of the best texts are given; no more than there are beams.
-        stops: What ends a text.
+        stop: What ends a text.
         recordings: Of the samples, to note what each token was chosen from; or none.
     """
 
@@ -40,7 +41,7 @@ class BeamChooser:
         self,
         strategy: Strategy,
         samples: int,
-        stops: Stops,
+        stop: Stop | None,
         recordings: Sequence[Recording] = (),
     ) -> None:
         parameters = strategy.steps[-1].values
@@ -51,7 +52,7 @@ class BeamChooser:
         self.parents: IntArray | None = np.zeros(width, np.int64)
         self.is_over = False
         self._penalty = float(parameters["length_penalty"])
-        self._stops = stops
+        self._stop = stop
         # No step before a beam leaves anything to chance by seed.
         self._sampler = Sampler(strategy, width, seed=0)
         # At first all beams are the same, and one stands for all.
@@ -71,9 +72,8 @@ class BeamChooser:
         # [W · V]: every beam with every token
         scores = (self._scores[:, None] + logarithms).reshape(-1)
         vocab_size = logits.shape[1]
-        # As many more as could end at once, so that the beams stay filled.
-        count = min(len(scores), self.rows * (1 + len(self._stops)))
-        best = np.argsort(-scores, kind="stable")[:count]
+        # All of them: it is not known how many end, and the beams are to stay filled.
+        best = np.argsort(-scores, kind="stable")
         self._choose(best, scores, vocab_size)
         return [ENDED if self.is_over else WAITING] * self.samples
 
@@ -82,12 +82,12 @@ class BeamChooser:
         going_on: list[int] = []
         beginnings: list[list[int]] = []
         ended: list[tuple[int, float, list[int]]] = []
-        for place in best.tolist():
+        for place in map(int, best):
             score = float(scores[place])
             if score == -math.inf or len(going_on) == self.rows:
                 break
             tokens = [*self._beginnings[place // vocab_size], place % vocab_size]
-            if ends_in(tokens, self._stops):
+            if self._stop is not None and self._stop(tokens):
                 ended.append((place, self._rate(score, len(tokens)), tokens))
             else:
                 going_on.append(place)
@@ -158,7 +158,7 @@ class ContrastiveChooser:
     Args:
         strategy: Its last step is ``contrastive``.
         samples: Leaves nothing to chance: all are the same text.
-        stops: What ends it.
+        stop: What ends it.
         recordings: Of the samples, to note what each token was chosen from; or none.
     """
 
@@ -168,7 +168,7 @@ class ContrastiveChooser:
         self,
         strategy: Strategy,
         samples: int,
-        stops: Stops,
+        stop: Stop | None,
         recordings: Sequence[Recording] = (),
     ) -> None:
         parameters = strategy.steps[-1].values
@@ -178,7 +178,7 @@ class ContrastiveChooser:
         self.parents: IntArray | None = np.zeros(self.rows, np.int64)
         self.is_over = False
         self._alpha = float(parameters["alpha"])
-        self._stops = stops
+        self._stop = stop
         self._recordings = recordings
         self._basis: Draw | None = None
         self._sampler = Sampler(strategy, 1, seed=0)
@@ -209,7 +209,7 @@ class ContrastiveChooser:
             self._directions = np.concatenate((self._directions, directions[chosen, -1:]))
             self._sampler.observe(self.tokens[chosen : chosen + 1])
             self._written.append(token)
-            self.is_over = ends_in(self._written, self._stops)
+            self.is_over = self._stop is not None and self._stop(self._written)
         self._propose(logits[chosen], text[chosen], chosen)
         return [token] * self.samples
 

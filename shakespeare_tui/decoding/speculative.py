@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from shakespeare_tui.decoding.choosers import ends_in
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
 from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
@@ -131,7 +131,7 @@ def generate_speculatively(
     max_tokens: int,
     proposed_tokens: int = 6,
     seed: int = 42,
-    stop: Sequence[Sequence[int]] = (),
+    stop: Stop | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     precision: Precision = "float32",
     acceptance: Acceptance | None = None,
@@ -146,7 +146,7 @@ def generate_speculatively(
         max_tokens: The most tokens.
         proposed_tokens: How many tokens are proposed for a pass.
         seed: Of what is accepted and drawn; the text is not that of another method's seed.
-        stop: Token sequences that end the text; they are part of it.
+        stop: What ends the text, as ``StopTexts`` does; the last token is part of it.
         cancelled: Polled before each pass.
         precision: Of the model.
         acceptance: Counts what is proposed and accepted.
@@ -160,11 +160,11 @@ def generate_speculatively(
     if strategy.method not in ("sample", "greedy"):
         raise UserError(f"speculative decoding draws tokens; take a strategy without {strategy}")
     acceptance = acceptance or Acceptance()
-    stops = tuple(tuple(sequence) for sequence in stop if sequence)
     reader = WindowReader(make_decoder(model, 1, precision=precision))
     sampler = Sampler(strategy, 1, seed)
     chance = np.random.Generator(np.random.Philox(key=[seed, _TO_ACCEPT]))
     text = np.array([list(prompt)])
+    stream: list[int] = []
     last = len(prompt) + max_tokens
     while text.shape[1] < last:
         if cancelled():
@@ -189,11 +189,13 @@ def generate_speculatively(
             acceptance.accepted += is_accepted
             sampler.observe(token)
             written.append(int(token[0]))
-            if not is_accepted or ends_in([*text[0].tolist()[len(prompt) :], *written], stops):
+            stream.append(int(token[0]))
+            is_over = stop is not None and stop(stream)
+            if is_over or not is_accepted:
                 break
         text = np.concatenate((text, [written]), axis=1)
         yield written
-        if ends_in(text[0].tolist()[len(prompt) :], stops):
+        if is_over:
             return
 
 

@@ -1,5 +1,6 @@
 """Run a strategy over streams of text: from logits to the next token of each."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -55,6 +56,8 @@ class Recording:
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._draws: list[Draw] = []
+        self._starts: list[int] = []
+        self._characters = 0
         self._free = most_bytes
 
     def __len__(self) -> int:
@@ -65,6 +68,18 @@ class Recording:
         self._free -= draw.logits.nbytes + (0 if draw.scores is None else draw.scores.nbytes)
         if self._free >= 0:
             self._draws.append(draw)
+
+    def place(self, characters: int) -> None:
+        """Note how many characters begin in the next token of those that were drawn."""
+        self._starts.append(self._characters)
+        self._characters += characters
+
+    def at_character(self, position: int) -> Draw | None:
+        """The draw of the token in which a character begins, counted from the first token's."""
+        if not self._starts:
+            return self.at(position)
+        is_inside = 0 <= position < self._characters
+        return self.at(bisect_right(self._starts, position) - 1) if is_inside else None
 
     def at(self, place: int) -> Draw | None:
         """The draw of the ``place``-th token, from 0; None where none was noted."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_decoding_search import ends_with
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.choosers import ENDED
@@ -219,7 +220,9 @@ def test_a_stop_sequence_ends_its_stream_alone() -> None:
     full = streams_of(model, [column], 30)
     stop = full[1][4:6]
     decoder = make_decoder(model, 1)
-    rows = list(generate_columns(decoder, [3, 1], [column], max_tokens=30, stop=[stop, [77]]))
+    rows = list(
+        generate_columns(decoder, [3, 1], [column], max_tokens=30, stop=ends_with(stop, [77]))
+    )
     for stream, whole in zip(zip(*rows, strict=True), full, strict=True):
         ends = [n for n in range(2, 31) if whole[n - 2 : n] == stop]
         length = ends[0] if ends else 30
@@ -228,7 +231,7 @@ def test_a_stop_sequence_ends_its_stream_alone() -> None:
 
 
 def test_it_is_over_when_every_stream_has_ended() -> None:
-    everything = [[token] for token in range(VOCAB)]
+    everything = ends_with(*([token] for token in range(VOCAB)))
     for text in ("greedy", "beam=2", "contrastive=2"):
         column = Column(strategy=parse_strategy(text))
         assert [len(s) for s in streams_of(make_model(), [column], 20, stop=everything)] == [1]

@@ -11,10 +11,15 @@ from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.choosers import WAITING
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Recording, parse_strategy
+
+
+def ends_with(*sequences: list[int]) -> Stop:
+    return lambda tokens: any(list(tokens[-len(each) :]) == each for each in sequences)
 
 
 def make_model(vocab: int, context: int, seed: int = 1, spread: float = 0.6) -> Transformer:
@@ -82,7 +87,7 @@ class TestBeam:
             for text in texts
         }
         (found,) = search(
-            model, prompt, f"beam=81,length_penalty={penalty}", longest, stop=[[stop]]
+            model, prompt, f"beam=81,length_penalty={penalty}", longest, stop=ends_with([stop])
         )
         assert tuple(found) == max(scores, key=lambda text: scores[text])
 
@@ -166,7 +171,7 @@ class TestRecordings:
         column = Column(strategy=parse_strategy("beam=4,length_penalty=0"))
         decoder = make_decoder(make_model(3, 8, 1), 1)
         rows = generate_columns(
-            decoder, [1], [column], max_tokens=20, stop=[[2]], recordings=[recording]
+            decoder, [1], [column], max_tokens=20, stop=ends_with([2]), recordings=[recording]
         )
         (text,) = [[token for token in stream if token >= 0] for stream in zip(*rows, strict=True)]
         assert text[-1] == 2

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_decoding_search import make_model
+from test_decoding_search import ends_with, make_model
 
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
@@ -66,8 +66,8 @@ class TestDrafts:
     def test_stops_and_being_called_off(self) -> None:
         model, other = make_model(VOCAB, 16), make_model(VOCAB, 16, 1)
         stop = column_text(model, "temperature=1", 20)[8:11]
-        expected = column_text(model, "temperature=1", 60, stop=[stop])
-        assert column_text(model, "temperature=1", 60, other, stop=[stop]) == expected
+        expected = column_text(model, "temperature=1", 60, stop=ends_with(stop))
+        assert column_text(model, "temperature=1", 60, other, stop=ends_with(stop)) == expected
         polls: list[int] = []
         with pytest.raises(CancelledError):
             column_text(
@@ -169,7 +169,7 @@ class TestSpeculative:
             parse_strategy("greedy"),
             proposers("greedy", 16)["the model itself"],
             max_tokens=20,
-            stop=[whole[3:5]],
+            stop=ends_with(whole[3:5]),
         )
         end = next(n for n in range(2, 21) if whole[n - 2 : n] == whole[3:5])
         assert sum(passes, []) == whole[:end]

@@ -78,8 +78,9 @@ class LiveMeasures:
             if count == self._measured[column] or self._over.is_set():
                 continue
             self._measured[column] = count
-            prompt = self._job.request.prompt if count < MOST_CHARACTERS else ""
-            end = "".join(pieces[max(0, count - MOST_CHARACTERS) : count])
+            # No piece is empty: so many have as many characters at least.
+            end = "".join(pieces[max(0, count - MOST_CHARACTERS) : count])[-MOST_CHARACTERS:]
+            prompt = self._job.request.prompt if len(end) < MOST_CHARACTERS else ""
             self._job.preview(column, measure_text(prompt + end, reference, len(prompt)))
 
 
@@ -114,9 +115,11 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
 
 def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> bool:
     """Write and measure; whether it came to its end."""
+    from shakespeare_tui.data.tokenizers import characters_begun
     from shakespeare_tui.decoding.choosers import WAITING
     from shakespeare_tui.decoding.columns import Column, generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
+    from shakespeare_tui.decoding.text import StreamedText
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.sampling import parse_strategy
 
@@ -126,7 +129,8 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     # The prompt is checked before the model is loaded: a wrong one fails at once.
     prompt = run.tokenizer().encode(request.prompt).tolist()
     model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
-    characters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    texts = [StreamedText(tokenizer) for _ in columns]
+    begun = characters_begun(tokenizer)
     started = time.perf_counter()
     is_whole = False
     live = LiveMeasures(job, lambda: reference_of(run.path))
@@ -141,11 +145,16 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
         )
         for tokens in stream:
             threads.take_turns()
-            # Negative ones are no tokens: the column has ended, or its next is not known yet.
-            pieces = [characters[token] if token >= 0 else "" for token in tokens]
+            pieces = [text.feed(token) for text, token in zip(texts, tokens, strict=True)]
+            for recording, token in zip(job.recordings, tokens, strict=True):
+                # Negative ones are no tokens: a column has ended, or its next is not known yet.
+                if token >= 0:
+                    recording.place(int(begun[token]))
             is_searching = [token == WAITING for token in tokens]
             job.add(pieces, time.perf_counter() - started, is_searching)
         is_whole = True
+    # Half a character, where the last token was one.
+    job.add([text.flush() for text in texts], time.perf_counter() - started)
     job.state = "measuring"
     # Of the run, not of the checkpoint: training may have removed that one meanwhile.
     reference = reference_of(run.path)
@@ -168,7 +177,9 @@ def _measure(
             whole = prompt + text
             surprise = score_tokens(model, tokenizer.encode(whole))
             measures = measure_text(whole, reference, len(prompt))
-            job.measure(column, measures.with_surprise(surprise.mean(len(prompt))))
+            job.measure(
+                column, measures.with_surprise(surprise.nats_per_character(tokenizer, len(prompt)))
+            )
 
 
 _MOST_MODELS = 2
