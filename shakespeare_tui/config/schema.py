@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
     Strict,
+    StrictInt,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -199,18 +201,18 @@ def _read_boolean(value: Any) -> Any:
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
 
-# Strict, so that `true` is not the number 1 and 1 is not `true`.
-_READ_INTEGER = BeforeValidator(_read_integer)
-_READ_NUMBER = BeforeValidator(_read_float)
-Integer = Annotated[int, _READ_INTEGER, Strict()]
-Number = Annotated[float, _READ_NUMBER, Strict(), Field(allow_inf_nan=False)]
+# Strict, so that `true` is not the number 1 and 1 is not `true`. What may be empty is a type of its
+# own: with `Integer | None`, pydantic would not find a field's range for the JSON Schema.
+_Finite = Annotated[float, Strict(), AllowInfNan(False)]
+Integer = Annotated[int, BeforeValidator(_read_integer), Strict()]
+OptionalInteger = Annotated[StrictInt | None, BeforeValidator(_read_integer)]
+Number = Annotated[_Finite, BeforeValidator(_read_float)]
+OptionalNumber = Annotated[_Finite | None, BeforeValidator(_read_float)]
 Boolean = Annotated[bool, BeforeValidator(_read_boolean), Strict()]
-# What may be empty has its range before its reader: pydantic finds it for the JSON Schema there.
-_MinutesRange = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+_MinutesRange = Annotated[_Finite, Field(gt=0, le=100_000)]
 # A bare number is minutes; with units it is any duration: 100s, 1m 40s, 2h.
 Minutes = Annotated[
     _MinutesRange,
-    Strict(),
     BeforeValidator(
         _read_minutes,
         json_schema_input_type=_MinutesRange | Annotated[str, Field(pattern=DURATION_PATTERN)],
@@ -257,7 +259,7 @@ class ModelConfig(Section):
     """Attention heads; must divide d_model."""
     n_layers: Integer = Field(default=4, ge=1, le=256)
     """Transformer blocks."""
-    d_ff: Annotated[int, Field(ge=1, le=65536), _READ_INTEGER, Strict()] | None = None
+    d_ff: OptionalInteger = Field(default=None, ge=1, le=65536)
     """Width of the feed-forward layer; empty means 4 × d_model."""
     max_seq_len: Integer = Field(default=128, ge=2, le=131072)
     """Context: how many tokens the model can look back on."""
@@ -281,11 +283,11 @@ class ModelConfig(Section):
     """Base of the rotary embedding's wavelengths."""
     rope_factor: Number = Field(default=1.0, ge=1, le=1e6)
     """Longer wavelengths for a longer context than a model began with; 1 leaves them."""
-    rope_base_context: Integer | None = Field(default=None, ge=1, le=131072)
+    rope_base_context: OptionalInteger = Field(default=None, ge=1, le=131072)
     """Context before rope_factor, which then spares short waves (Llama 3.1); empty: all alike."""
-    n_kv_heads: Integer | None = Field(default=None, ge=1, le=256)
+    n_kv_heads: OptionalInteger = Field(default=None, ge=1, le=256)
     """Heads of keys and values, each shared by several of queries; empty means n_heads."""
-    head_dim: Integer | None = Field(default=None, ge=1, le=1024)
+    head_dim: OptionalInteger = Field(default=None, ge=1, le=1024)
     """Width of a head; empty means d_model / n_heads."""
     attention_bias: Literal["none", "qkv", "all"] = "none"
     """Bias terms in attention where bias is off: of queries, keys and values, or the output too."""
@@ -342,9 +344,7 @@ class TrainingConfig(Section):
     """Steps over which the LR rises linearly from zero."""
     scheduler: Literal["cosine", "linear", "one_cycle", "wsd", "constant"] = "cosine"
     """Course of the LR after warm-up; wsd is warm-up, stable, decay."""
-    min_lr: (
-        Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), _READ_NUMBER, Strict()] | None
-    ) = None
+    min_lr: OptionalNumber = Field(default=None, ge=0, le=100)
     """The LR at the end of the schedule; empty means a tenth of learning_rate."""
     decay_fraction: Number = Field(default=0.4, gt=0, le=1)
     """Share of the run over which wsd decays linearly."""
@@ -376,9 +376,7 @@ class TrainingConfig(Section):
     """Steps between evaluations."""
     patience: Integer = Field(default=0, ge=0, le=_MOST_STEPS)
     """Stop after this many evaluations without a better validation loss; 0 never."""
-    target_loss: (
-        Annotated[float, Field(gt=0, le=100, allow_inf_nan=False), _READ_NUMBER, Strict()] | None
-    ) = None
+    target_loss: OptionalNumber = Field(default=None, gt=0, le=100)
     """Stop when the validation loss is at or below this; empty never."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
@@ -408,11 +406,11 @@ class DataConfig(Section):
     """How text becomes tokens."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
     """Share of the text, at its end, kept for validation."""
-    seq_len: Annotated[int, Field(ge=1, le=131072), _READ_INTEGER, Strict()] | None = None
+    seq_len: OptionalInteger = Field(default=None, ge=1, le=131072)
     """Tokens in a training window; empty means the model's max_seq_len."""
     windows: Literal["random", "shuffled"] = "random"
     """Windows at random places, or every window once an epoch in shuffled order."""
-    stride: Annotated[int, Field(ge=1, le=1_000_000_000), _READ_INTEGER, Strict()] | None = None
+    stride: OptionalInteger = Field(default=None, ge=1, le=1_000_000_000)
     """Distance between the starts of shuffled windows; empty means seq_len (no overlap)."""
 
 
