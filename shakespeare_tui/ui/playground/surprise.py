@@ -137,7 +137,11 @@ class BranchTree:
         if branch.parent is not None and position <= branch.start:
             return self.draw_at(branch.parent, position)
         first = branch.prompt_length if branch.parent is None else branch.start + 1
-        return branch.recording.at_character(position - first) if branch.recording is not None else None
+        return (
+            branch.recording.at_character(position - first)
+            if branch.recording is not None
+            else None
+        )
 
     def is_drawn(self, number: int, position: int) -> bool:
         """Whether the character at a place of a branch was drawn there, not taken by hand."""
