@@ -1,12 +1,10 @@
 import os
-import shutil
 
 import pytest
 
 from shakespeare_tui.data.available import list_shelf, unchecked_items
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.download import cached_path
-from shakespeare_tui.data.source import common_start, complete_path
 from shakespeare_tui.paths import shipped_folder
 
 NAMED = {name: "shipped" if name == "sample" else "absent" for name in CATALOGUE}
@@ -91,47 +89,3 @@ def test_a_folder_of_texts_is_one_corpus(empty_folder):
         (empty_folder / name).write_text("12345")
     item = list_shelf([str(empty_folder)])[-1]
     assert (item.standing, item.size_bytes, item.origin[:7]) == ("own", 10, "2 files")
-
-
-class TestCompletion:
-    @pytest.fixture
-    def texts(self, empty_folder):
-        for name in ("hamlet.txt", "henry.txt", "Hero.md", "héloïse.txt", "image.png", ".hidden"):
-            (empty_folder / name).write_text("x" * 10)
-        (empty_folder / "history").mkdir()
-        (empty_folder / "history" / "john.txt").write_text("king")
-        return empty_folder
-
-    def texts_of(self, typed: str) -> list[str]:
-        return [item.text for item in complete_path(typed)]
-
-    def test_folders_come_first_then_texts_then_the_rest(self, texts):
-        found = self.texts_of("")
-        assert found[0] == f"history{os.sep}"
-        assert found[-1] == "image.png"
-        assert ".hidden" not in found
-        assert self.texts_of(".h") == [".hidden"]
-
-    def test_a_prefix_narrows_and_case_matters_only_where_it_helps(self, texts):
-        assert self.texts_of("hen") == ["henry.txt"]
-        assert self.texts_of("HEN") == ["henry.txt"]
-        assert self.texts_of("He") == ["Hero.md"]
-        assert self.texts_of("nothing") == []
-
-    def test_inside_folders_and_with_absolute_paths(self, texts):
-        assert self.texts_of(f"history{os.sep}") == [f"history{os.sep}john.txt"]
-        assert self.texts_of(f"{texts}{os.sep}ham") == [f"{texts}{os.sep}hamlet.txt"]
-        assert self.texts_of(f"missing{os.sep}x") == []
-        assert self.texts_of("\0") == []
-
-    def test_the_home_folder_keeps_its_tilde(self, texts, monkeypatch):
-        monkeypatch.setenv("HOME", str(texts))
-        monkeypatch.setenv("USERPROFILE", str(texts))
-        assert self.texts_of(f"~{os.sep}hen") == [f"~{os.sep}henry.txt"]
-
-    def test_what_all_have_in_common_is_completed(self, texts):
-        shutil.rmtree(texts / "history")
-        typed = "h"
-        assert common_start(typed, complete_path(typed)) == "h"
-        assert common_start("hen", complete_path("hen")) == "henry.txt"
-        assert common_start("x", ()) == "x"

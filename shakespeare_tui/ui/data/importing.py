@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -19,9 +19,11 @@ from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
-
-if TYPE_CHECKING:
-    from shakespeare_tui.data.source import PathSuggestion
+from shakespeare_tui.ui.widgets.path_dialog import (
+    PathSuggestion,
+    common_start,
+    complete_path,
+)
 
 _HINT = "tab completes · ↓↑ choose · enter accepts a file, or a folder of text files"
 
@@ -29,7 +31,7 @@ _HINT = "tab completes · ↓↑ choose · enter accepts a file, or a folder of 
 @dataclass(frozen=True)
 class _Completed:
     typed: str
-    suggestions: "tuple[PathSuggestion, ...]"
+    suggestions: tuple[PathSuggestion, ...]
 
 
 class PathField(OrderedInput):
@@ -106,10 +108,12 @@ class CorpusImport(Dialog[str | None]):
         self._jobs.close()
 
     def _complete(self, typed: str) -> None:
-        from shakespeare_tui.data.source import complete_path
+        from shakespeare_tui.data.source import TEXT_SUFFIXES
 
         self._jobs.start(
-            "complete", lambda job: _Completed(typed, complete_path(typed)), self._show_suggestions
+            "complete",
+            lambda job: _Completed(typed, complete_path(typed, TEXT_SUFFIXES)),
+            self._show_suggestions,
         )
 
     @on(Input.Changed)
@@ -141,7 +145,7 @@ class CorpusImport(Dialog[str | None]):
         return self.query_one("#path", Input)
 
     @property
-    def _highlighted(self) -> "PathSuggestion | None":
+    def _highlighted(self) -> PathSuggestion | None:
         place = self.query_one(OptionList).highlighted
         suggestions = self._found.suggestions
         return None if place is None or place >= len(suggestions) else suggestions[place]
@@ -155,8 +159,6 @@ class CorpusImport(Dialog[str | None]):
         self._when_found(self._complete_found)
 
     def _complete_found(self) -> None:
-        from shakespeare_tui.data.source import common_start
-
         chosen, found = self._highlighted, self._found
         self._type(chosen.text if chosen else common_start(found.typed, found.suggestions))
 
@@ -191,7 +193,7 @@ class CorpusImport(Dialog[str | None]):
         elif typed:
             self._check(typed)
 
-    def _take(self, suggestion: "PathSuggestion") -> None:
+    def _take(self, suggestion: PathSuggestion) -> None:
         self._type(suggestion.text)
         if not suggestion.is_folder:
             self._check(suggestion.text)
@@ -232,7 +234,7 @@ def _absolute(typed: str) -> str:
     return path
 
 
-def _prompt(item: "PathSuggestion") -> Content:
+def _prompt(item: PathSuggestion) -> Content:
     if item.is_folder:
         return Content.styled(item.text, "bold")
     size = "" if item.size_bytes is None else format_bytes(item.size_bytes)

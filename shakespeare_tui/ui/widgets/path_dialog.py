@@ -1,7 +1,9 @@
-"""Ask for the path of a file, completing it as it is typed."""
+"""Paths completed as they are typed, and a dialog that asks for the path of a file."""
 
 import asyncio
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +22,82 @@ from shakespeare_tui.ui.place import Dialog
 from shakespeare_tui.ui.widgets.choices import FRAME
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
+_MOST_SUGGESTIONS = 200
+
+
+@dataclass(frozen=True)
+class PathSuggestion:
+    """A path that what was typed may become."""
+
+    text: str
+    """As it would be typed; a folder ends with a separator."""
+    is_folder: bool
+    size_bytes: int | None = None
+    """Of a file."""
+
+
+def complete_path(typed: str, suffixes: tuple[str, ...]) -> tuple[PathSuggestion, ...]:
+    """What there is whose path begins with ``typed``: folders, files with a suffix, other files.
+
+    Upper and lower case are told apart only where that finds something. Hidden entries come only
+    when a dot was typed. What cannot be read gives no suggestions.
+    """
+    folder_text, name = _split(typed)
+    folder = Path(folder_text or ".").expanduser()
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if _is_wanted(entry.name, name)]
+    except (OSError, ValueError, RuntimeError):
+        return ()
+    exact = [entry for entry in found if entry.name.startswith(name)]
+    chosen = sorted(exact or found, key=lambda entry: _rank(entry, suffixes))
+    return tuple(_suggest(folder_text, entry) for entry in chosen[:_MOST_SUGGESTIONS])
+
+
+def common_start(typed: str, suggestions: Sequence[PathSuggestion]) -> str:
+    """What all suggestions begin with, at least ``typed``."""
+    if not suggestions:
+        return typed
+    start = os.path.commonprefix([suggestion.text for suggestion in suggestions])
+    return start if len(start) >= len(typed) else typed
+
+
+def _split(typed: str) -> tuple[str, str]:
+    """The folder, with its separator, and the beginning of a name."""
+    if typed in ("~", "..", "."):
+        return f"{typed}{os.sep}", ""
+    cut = max(typed.rfind(separator) for separator in (os.sep, os.altsep or os.sep)) + 1
+    return typed[:cut], typed[cut:]
+
+
+def _is_wanted(entry_name: str, name: str) -> bool:
+    if entry_name.startswith(".") and not name.startswith("."):
+        return False
+    return entry_name.lower().startswith(name.lower())
+
+
+def _rank(entry: "os.DirEntry[str]", suffixes: tuple[str, ...]) -> tuple[int, str]:
+    if _is_folder(entry):
+        return (0, entry.name.lower())
+    return (1 if entry.name.lower().endswith(suffixes) else 2, entry.name.lower())
+
+
+def _suggest(folder_text: str, entry: "os.DirEntry[str]") -> PathSuggestion:
+    if _is_folder(entry):
+        return PathSuggestion(f"{folder_text}{entry.name}{os.sep}", True)
+    try:
+        size = entry.stat().st_size
+    except OSError:
+        size = None
+    return PathSuggestion(f"{folder_text}{entry.name}", False, size)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
 
 class PathSuggester(Suggester):
     """Completes paths as one types: the first entry in the folder that begins so."""
@@ -32,22 +110,17 @@ class PathSuggester(Suggester):
         """The completed path, or None."""
         return await asyncio.to_thread(self._complete, value) if value else None
 
-    def _complete(self, value: str) -> str | None:
-        folder, beginning = os.path.split(value)
-        try:
-            with os.scandir(os.path.expanduser(folder) or ".") as entries:
-                found = sorted(
-                    entry.name + ("/" if entry.is_dir() else "")
-                    for entry in entries
-                    if entry.name.startswith(beginning)
-                    and (beginning or not entry.name.startswith("."))
-                    and (entry.is_dir() or entry.name.endswith(self._suffixes))
-                )
-        except (OSError, ValueError):
-            return None
-        if not found or found[0] == beginning:
-            return None
-        return os.path.join(folder, found[0]) if folder else found[0]
+    def _complete(self, typed: str) -> str | None:
+        first = min(
+            (
+                found.text
+                for found in complete_path(typed, self._suffixes)
+                if found.is_folder or found.text.endswith(self._suffixes)
+            ),
+            default=typed,
+        )
+        # Only what goes on from what is typed can be shown behind it.
+        return first if first != typed and first.startswith(typed) else None
 
 
 class PathDialog(Dialog[Path | None]):
