@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -727,7 +728,7 @@ class TestOtherRuns:
             at.screen.open_run(first)
             at.screen.open_run(last)
             await at.sees("short-1", "step 40 / 40")
-            await app.workers.wait_for_complete()
+            await until(lambda: "run log" not in {t.name for t in threading.enumerate()})
             await at.sees("short-1", "step 40 / 40")
 
     async def test_a_log_that_is_missing_is_told(self, make_app: MakeApp, runs_root: Path):

@@ -1,22 +1,22 @@
 """Choose one run to show, or several to lay over the chart."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import OptionList, SelectionList, Static
 from textual.widgets.option_list import Option
 from textual.widgets.selection_list import Selection
 
 from shakespeare_tui.formatting import format_duration
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import Dialog, state_content
 from shakespeare_tui.ui.widgets.choices import Options, Selections
 from shakespeare_tui.visible_text import visible
@@ -64,13 +64,6 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         Binding("enter", "choose", "Choose", priority=True, id="choose.take"),
     ]
 
-    class Listed(Message):
-        """The runs' folders were read."""
-
-        def __init__(self, runs: Sequence[RunEntry]) -> None:
-            super().__init__()
-            self.runs = runs
-
     def __init__(
         self,
         title: str,
@@ -84,6 +77,7 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         self._root = root
         self._chosen = None if chosen is None else set(chosen)
         self._left_out = set(left_out)
+        self._jobs = Jobs(self)
 
     def compose(self) -> ComposeResult:
         """A frame with the list."""
@@ -99,15 +93,16 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
 
     def on_mount(self) -> None:
         """Read the folders off the UI thread."""
-        self._list_runs()
+        self._jobs.start(
+            "list of runs", lambda job: RunCatalog(self._root).entries(), self._show_runs
+        )
 
-    @work(thread=True)
-    def _list_runs(self) -> None:
-        self.post_message(self.Listed(RunCatalog(self._root).entries()))
+    def on_unmount(self) -> None:
+        """The list is no longer wanted."""
+        self._jobs.close()
 
-    @on(Listed)
-    def _show_runs(self, message: Listed) -> None:
-        offered = [run for run in message.runs if run.name not in self._left_out]
+    def _show_runs(self, job: Job[list[RunEntry]]) -> None:
+        offered = [run for run in job.result or () if run.name not in self._left_out]
         note = self.query_one(Static)
         note.update(_EMPTY)
         note.display = not offered

@@ -1,13 +1,14 @@
 """Decides which run the Train place shows, reads it off the UI thread, and what lies beside it."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.catalog import RunCatalog
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.rank import Rank, rank_of
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
@@ -24,11 +25,11 @@ class RunViewer:
     """Owns the view: the live run, one that another process trains, or a replay.
 
     Args:
-        place: The screen that shows it; background work ends with it.
+        place: The screen that shows it.
         changed: Called when another run is shown, or something else about it.
 
     Attributes:
-        reading: The run whose log is being read.
+        reading: The run whose log is being read; None where that of ``view`` has been.
         is_looking: Whether the runs' folders are being looked through for one to show.
         is_newest_shown: Whether the run is shown because nobody chose another.
         overlays: Runs that are laid over the chart, by name.
@@ -36,11 +37,11 @@ class RunViewer:
     """
 
     def __init__(self, place: LabScreen, changed: Callable[[], None]) -> None:
-        self._place, self._changed = place, changed
+        self._place, self._changed, self._jobs = place, changed, Jobs(place)
         self._view: RunView | None = None
         self._started: RunHistory | None = None
         self._ranked: str | None = None
-        self.reading: RunFolder | None = None
+        self.reading: str | None = None
         self.is_looking = False
         self.is_newest_shown = False
         self.overlays: dict[str, RunHistory] = {}
@@ -60,7 +61,7 @@ class RunViewer:
     @property
     def name(self) -> str:
         """What the run is called that is shown, or about to be."""
-        return self.reading.name if self.reading else self.view.name
+        return self.reading or self.view.name
 
     @property
     def state(self) -> str:
@@ -92,9 +93,9 @@ class RunViewer:
         self.view.poll(self._services.clock())
 
     def close(self) -> None:
-        """Let go of a log that is open."""
-        if self._view is not None:
-            self._view.close()
+        """Let go of a log that is open, and of work under way."""
+        self._jobs.close()
+        self.view.close()
 
     # --- which run -----------------------------------------------------------------------------
 
@@ -112,7 +113,8 @@ class RunViewer:
         """Where nobody chose a run, show one that is being trained, or else the newest."""
         if self._is_free_to_choose and not self.is_looking:
             self.is_looking = True
-            self._place.run_worker(self._find_newest(), group="newest")
+            root = self._services.runs_root
+            self._jobs.start("newest run", lambda job: _newest_run(root), self._show_newest)
 
     @property
     def _is_free_to_choose(self) -> bool:
@@ -120,9 +122,8 @@ class RunViewer:
         is_idle = self._services.training.state == "idle" and self.reading is None
         return is_idle and (is_nothing or self.is_newest_shown)
 
-    async def _find_newest(self) -> None:
-        run = await asyncio.to_thread(_newest_run, self._services.runs_root)
-        self.is_looking = False
+    def _show_newest(self, job: Job[RunFolder | None]) -> None:
+        run, self.is_looking = job.result, False
         if run is not None and self._is_free_to_choose and run.name != self.view.name:
             self._read(run, None)
             self.is_newest_shown = True
@@ -154,28 +155,39 @@ class RunViewer:
         self._place.app.push_screen(ChooseRuns("Show a run", root), chosen)
 
     def _read(self, run: RunFolder, speed: float | None) -> None:
-        self.reading = run
+        self.reading = run.name
         self._changed()
-        self._place.run_worker(self._open(run, speed), group="open")
 
-    async def _open(self, run: RunFolder, speed: float | None) -> None:
-        try:
-            view = await asyncio.to_thread(open_view, run, speed)
-        except OSError as error:
-            self._place.lab.say(f"{run.events_path}: {error.strerror or error}", is_error=True)
-            if self.reading is run:
+        def read(job: Job[RunView]) -> RunView:
+            try:
+                view = open_view(run, speed)
+            except OSError as error:
+                raise UserError(f"{run.events_path}: {error.strerror or error}") from None
+            if job.cancelled.is_set():
+                view.close()
+                raise CancelledError("another run was asked for")
+            return view
+
+        self._jobs.start("run log", read, self._show_opened)
+
+    def _show_opened(self, job: Job[RunView]) -> None:
+        if job.result is not None:
+            # The run of this process may have been asked for at the last moment.
+            if job.cancelled.is_set():
+                job.result.close()
+            else:
+                self._show(job.result)
+        elif job.error:
+            self._place.lab.say(job.error, is_error=True)
+            if not job.cancelled.is_set():
                 self.reading = None
                 self._changed()
-            return
-        if self.reading is run:
-            self._show(view)
-        else:
-            # Another run was asked for meanwhile.
-            view.close()
 
     def _show(self, view: RunView) -> None:
-        self.close()
+        self._jobs.cancel("run log")
+        self.view.close()
         self._view, self.reading = view, None
+        self._jobs.cancel("rank")
         self.rank = self._ranked = None
         self.overlays.pop(view.name, None)
         self._changed()
@@ -194,8 +206,10 @@ class RunViewer:
 
         def chosen(names: tuple[str, ...] | None) -> None:
             if names is not None:
-                work = self._read_overlays(names)
-                self._place.run_worker(work, exclusive=True, group="overlays")
+                root, known = self._services.runs_root, dict(self.overlays)
+                self._jobs.start(
+                    "overlays", lambda job: _read_overlays(root, names, known), self._show_overlays
+                )
 
         dialog = ChooseRuns(
             "Overlay on the chart",
@@ -205,17 +219,13 @@ class RunViewer:
         )
         self._place.app.push_screen(dialog, chosen)
 
-    async def _read_overlays(self, names: tuple[str, ...]) -> None:
-        known, overlays = self.overlays, {}
-        for name in names:
-            path = RunFolder(self._services.runs_root / name).events_path
-            try:
-                overlays[name] = (
-                    known[name] if name in known else await asyncio.to_thread(read_history, path)
-                )
-            except OSError as error:
-                self._place.lab.say(f"{name}: {error.strerror or error}", is_error=True)
-        self.overlays = overlays
+    def _show_overlays(self, job: Job[tuple[dict[str, RunHistory], list[str]]]) -> None:
+        if job.result is None:
+            self._place.lab.say(job.error, is_error=True)
+            return
+        self.overlays, problems = job.result
+        for problem in problems:
+            self._place.lab.say(problem, is_error=True)
         self._changed()
 
     def find_rank(self) -> None:
@@ -223,12 +233,13 @@ class RunViewer:
         folder = self.view.folder
         if folder is not None and self._ranked != folder.name:
             self._ranked = folder.name
-            self._place.run_worker(self._compare(folder), exclusive=True, group="rank")
+            root = self._services.runs_root
+            self._jobs.start("rank", lambda job: rank_of(folder, root), self._show_rank)
 
-    async def _compare(self, run: RunFolder) -> None:
-        rank = await asyncio.to_thread(rank_of, run, self._services.runs_root)
-        if run.name == self.view.name:
-            self.rank = rank
+    def _show_rank(self, job: Job[Rank | None]) -> None:
+        # Another run may be shown by now.
+        if not job.cancelled.is_set():
+            self.rank = job.result
             self._changed()
 
 
@@ -242,3 +253,18 @@ def _newest_run(root: Path) -> RunFolder | None:
     trained = [run for run in runs if run.state in ("training", "paused")]
     found = next(iter(trained or runs), None)
     return RunFolder(found.path) if found else None
+
+
+def _read_overlays(
+    root: Path, names: tuple[str, ...], known: dict[str, RunHistory]
+) -> tuple[dict[str, RunHistory], list[str]]:
+    """The runs' histories, and why some could not be read; those that are ``known`` are not."""
+    read: dict[str, RunHistory] = {}
+    problems = []
+    for name in names:
+        try:
+            path = RunFolder(root / name).events_path
+            read[name] = known[name] if name in known else read_history(path)
+        except OSError as error:
+            problems.append(f"{name}: {error.strerror or error}")
+    return read, problems
