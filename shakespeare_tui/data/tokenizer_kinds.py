@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
 
-TOKENIZERS: dict[str, str] = {"char": "shakespeare_tui.data.tokenizers:CharTokenizer"}
+TOKENIZERS: dict[str, str] = {
+    "char": "shakespeare_tui.data.tokenizers:CharTokenizer",
+    "huggingface": "shakespeare_tui.data.hugging_face_tokenizer:HuggingFaceTokenizer",
+}
 """``module:Class`` by the name that stands in ``data.tokenizer`` and in ``tokenizer.json``."""
 
 

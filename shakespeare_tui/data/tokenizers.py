@@ -349,6 +349,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
     name = record.get("type") if isinstance(record, dict) else None
+    if name is None and isinstance(record, dict) and "model" in record:
+        name = "huggingface"  # as other programs write them
     if not isinstance(name, str) or name not in TOKENIZERS:
         raise UserError(
             f"{path} holds a tokenizer of unknown type {name!r}; update shakespeare-tui"

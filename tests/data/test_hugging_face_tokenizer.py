@@ -1,0 +1,123 @@
+"""Tokenizers of pretrained models behind the program's protocol."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+tokenizers = pytest.importorskip("tokenizers")
+
+from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer  # noqa: E402
+from shakespeare_tui.data.tokenizers import load_tokenizer  # noqa: E402
+from shakespeare_tui.errors import UserError  # noqa: E402
+from shakespeare_tui.paths import shipped_folder  # noqa: E402
+
+PLAY = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
+
+
+def byte_level(regex: str | None = None) -> Any:
+    """A tokenizer as GPT-2's, or one that splits words by a pattern as Llama 3's."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    before = tokenizers.pre_tokenizers
+    backend.pre_tokenizer = before.ByteLevel(add_prefix_space=False, use_regex=regex is None)
+    if regex is not None:
+        split = before.Split(tokenizers.Regex(regex), "isolated")
+        backend.pre_tokenizer = before.Sequence([split, backend.pre_tokenizer])
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=before.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([PLAY], trainer)
+    return backend
+
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BACKENDS = [byte_level(), byte_level(LLAMA3)]
+OURS = [HuggingFaceTokenizer(json.loads(backend.to_str())) for backend in BACKENDS]
+WORDS = st.sampled_from(
+    ["a", "It", "'s", " ", "  ", "\n", "\n\n", "\r\n", ".", "_", "1234", "é…", "👋"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([0, 1]), st.lists(WORDS | st.text(max_size=3), max_size=20))
+def test_ids_and_text_are_those_of_the_package(which: int, words: list[str]) -> None:
+    text, ours = "".join(words), OURS[which]
+    ids = ours.encode(text)
+    assert ids.tolist() == BACKENDS[which].encode(text).ids
+    assert ours.decode(ids.tolist()) == text
+    assert b"".join(map(ours.token_bytes, ids.tolist())) == text.encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([0, 1]), st.lists(WORDS, min_size=1, max_size=30), st.data())
+def test_a_stream_gives_the_ids_of_the_whole(
+    which: int, words: list[str], data: st.DataObject
+) -> None:
+    text = "".join(words) * 40_000
+    text = text[:2_500_000]
+    size = data.draw(st.integers(200_000, 3_000_000))
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    parts = list(OURS[which].encode_stream(pieces))
+    assert [token for part in parts for token in part.tolist()] == OURS[which].encode(text).tolist()
+
+
+def test_a_special_token_is_one_token_and_its_text() -> None:
+    ids = OURS[0].encode("so<|endoftext|>it").tolist()
+    assert OURS[0].decode(ids) == "so<|endoftext|>it"
+    assert OURS[0].token_bytes(ids[1] if len(ids) == 3 else 0) == b"<|endoftext|>"
+
+
+def test_sentencepiece_bytes_and_spaces() -> None:
+    vocab = {"<unk>": 0, "<0x0A>": 1, "<0xE2>": 2, "▁": 3, "a": 4, "▁a": 5}
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab, [("▁", "a")], unk_token="<unk>", byte_fallback=True)
+    )
+    backend.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    backend.decoder = tokenizers.decoders.Sequence(
+        [tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.ByteFallback()]
+    )
+    ours = HuggingFaceTokenizer(json.loads(backend.to_str()))
+    assert [ours.token_bytes(token) for token in (1, 2, 3, 5)] == [b"\n", b"\xe2", b" ", b" a"]
+    ids = [part.tolist() for part in ours.encode_stream([" a", "\n a"])]
+    assert ids == [[5, 1, 5]] and ours.decode(ids[0]) == " a\n a"
+
+
+def test_saved_it_opens_here_and_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    ours = OURS[0].padded(OURS[0].vocab_size + 3)
+    ours.save(path)
+    again = load_tokenizer(path)
+    assert again.fingerprint == ours.fingerprint and again.vocab_size == OURS[0].vocab_size + 3
+    elsewhere = tokenizers.Tokenizer.from_file(str(path))
+    assert elsewhere.get_vocab_size() == again.vocab_size
+    assert elsewhere.encode(PLAY[:500]).ids == again.encode(PLAY[:500]).tolist()
+
+
+@pytest.mark.parametrize("rows", [10, 399, 600, 50_000])
+def test_one_that_does_not_fit_the_weights_is_refused(rows: int) -> None:
+    with pytest.raises(UserError, match="does not fit the weights: it has 400 tokens"):
+        OURS[0].padded(rows)
+
+
+def test_what_is_no_tokenizer_is_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text('{"model": {"type": "BPE", "vocab": 3}}')
+    with pytest.raises(UserError, match="is damaged") as refusal:
+        load_tokenizer(path)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="no UTF-8"):
+        OURS[0].encode("\ud800")
+    with pytest.raises(UserError, match="imported"):
+        HuggingFaceTokenizer.from_corpus(["text"])
+    with pytest.raises(UserError, match="below the vocabulary size"):
+        OURS[0].token_bytes(400)
