@@ -507,6 +507,8 @@ class Trainer:
                 corpus=info.corpus,
                 characters=info.characters,
                 vocab_size=info.vocab_size,
+                train_tokens=len(session.train),
+                val_tokens=len(session.val),
                 precision=session.progress.precision,
                 baselines=session.baselines,
             )

@@ -19,9 +19,9 @@ from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, UnknownCharacterError
 from shakespeare_tui.data.tokens import (
     check_variety,
+    encode_split,
     fit_tokenizer,
     split_tokens,
-    tokenize_corpus,
 )
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
@@ -152,24 +152,27 @@ def _new_session(
         config.data.corpus,
         report=lambda done, total: hooks.report("fetching the corpus", done, total),
         notice=hooks.notice,
+        validation=config.data.validation,
         fallback_to_sample=request.fallback_to_sample,
         cancelled=hooks.cancelled,
     )
     if config.data.corpus in CATALOGUE and source.name != config.data.corpus:
         # The sample stands in: the run is of what it learned from, also when it resumes.
-        data = config.data.model_copy(update={"corpus": source.name})
+        data = config.data.model_copy(update={"corpus": source.name, "validation": ""})
         config = config.model_copy(update={"data": data})
     tokenizer, text = fit_tokenizer(
         config.data.tokenizer,
         source.name,
-        source.iter_text(),
+        source.whole.iter_text(),
         hooks.cancelled.is_set,
         known=start_from.run.tokenizer() if start_from else None,
     )
     if config.data.tokenizer != tokenizer.name:
         data = config.data.model_copy(update={"tokenizer": tokenizer.name})
         config = config.model_copy(update={"data": data})
-    if text.is_whole:  # what is too short is refused before anything is written
+    if (
+        text.is_whole and source.validation is None
+    ):  # what is too short is refused before anything is written
         tokens = tokenizer.encode(text.beginning)
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     if config.context_note:
@@ -275,14 +278,15 @@ def load_tokens(
     source: TextSource, tokenizer: Tokenizer, config: Config, hooks: Hooks
 ) -> tuple[TokenArray, TokenArray]:
     """Both parts of a corpus as ids, encoded once and kept in the cache."""
-    tokens = tokenize_corpus(
+    return encode_split(
         source,
         tokenizer,
+        config.data.val_fraction,
+        config.seq_len,
         cache_folder() / "tokens",
         report=lambda done, total: hooks.report("encoding the corpus", done, total),
         cancelled=hooks.cancelled.is_set,
     )
-    return split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
 
 
 def encode_prompts(
@@ -359,7 +363,12 @@ def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session
         steps = _resume_points(run, step_text, hooks)
         before = run.config()
         config = _changed(run, before, request.overrides)
-        source = open_corpus(config.data.corpus, notice=hooks.notice, cancelled=hooks.cancelled)
+        source = open_corpus(
+            config.data.corpus,
+            notice=hooks.notice,
+            validation=config.data.validation,
+            cancelled=hooks.cancelled,
+        )
         backend, tokenizer = choose_backend(config), run.tokenizer()
         stack.enter_context(backend.training_threads())
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:

@@ -87,7 +87,7 @@ def check_run(run: RunFolder) -> RunCheck:
 
 def _conditions(run: RunFolder, backend: Backend) -> Conditions:
     config, info = run.config(), run.info()
-    source = locate_corpus(config.data.corpus)
+    source = locate_corpus(config.data.corpus, config.data.validation)
     # One that is not at hand is fetched when the run is resumed, and compared then.
     sha256 = info.corpus_sha256 if source is None else source.sha256()
     return Conditions.of(run, config, config, sha256, backend)
