@@ -8,6 +8,7 @@ import pytest
 from lab_harness import MakeApp, shown, until
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import CancelledError
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
@@ -104,7 +105,7 @@ async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
         jobs.append(job)
         while not job.stop_requested():
             time.sleep(0.01)
-        job.end("stopped")
+        raise CancelledError
 
     monkeypatch.setattr("shakespeare_tui.ui.engine.writing.write_columns", load)
     app: LabApp = make_app("playground")
