@@ -2,12 +2,12 @@
 
 A token of a small model is a hundred tiny operations between a few large products. NumPy starts one
 in half a microsecond where torch takes three, and everything that does not hang on the token is
-done beforehand, in ``pack``.
+done beforehand, in ``prepack``.
 """
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ from shakespeare_tui.decoding.decoder import (
     check_room,
 )
 from shakespeare_tui.errors import check_cancelled, never
-from shakespeare_tui.models.transformer import Block, Norm, Transformer
+from shakespeare_tui.models.transformer import Transformer, rotary_table, sinusoidal_table
 
 # Up to so many rows the int8 kernel is ahead; it reads the weights once for every few rows.
 _MOST_INT8_ROWS = 8
@@ -129,8 +129,31 @@ class _Int8Product:
             out.tensor += self._bias
 
 
+@dataclass(frozen=True, eq=False)
+class ModelArrays:
+    """A model as arrays, whatever library computed them.
+
+    Attributes:
+        config: The shape.
+        weights: float32, by their names in checkpoints.
+        context: The most tokens that are read together.
+        embedding_scale: What token embeddings are multiplied by.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, FloatArray]
+    context: int
+    embedding_scale: float
+
+
+def arrays_of(model: Transformer) -> ModelArrays:
+    """A model of float32 on the CPU; the arrays share its memory."""
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    return ModelArrays(model.config, weights, model.context, model.embedding_scale)
+
+
 @dataclass(frozen=True)
-class PackedLayer:
+class PrepackedLayer:
     """One block: four matrix products and what queries and keys are multiplied by, [2, 1, D]."""
 
     qkv: Product
@@ -141,8 +164,8 @@ class PackedLayer:
 
 
 @dataclass(frozen=True)
-class PackedModel:
-    """A model's weights, ready to decode with.
+class PrepackedWeights:
+    """A model's weights, arranged for the kernels that decode with them.
 
     Attributes:
         config: The shape.
@@ -163,32 +186,32 @@ class PackedModel:
     embedding: FloatArray
     positions: FloatArray | None
     rotation: NDArray[np.complex64] | None
-    layers: tuple[PackedLayer, ...]
+    layers: tuple[PrepackedLayer, ...]
     head: Product
     last_scale: FloatArray
     last_shift: FloatArray | None
 
 
-def can_pack(model: Transformer) -> bool:
-    """Whether the model is one for ``pack``: float32, on the CPU."""
+def can_prepack(model: Transformer) -> bool:
+    """Whether the model is one for ``prepacked``: float32, on the CPU."""
     weight = model.embedding.weight
     return weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 _Checksums = tuple[int, ...]
 _MOST_BYTES_KEPT = 256_000_000
-_Kept = dict[Precision, tuple[_Checksums, PackedModel]]
+_Kept = dict[Precision, tuple[_Checksums, PrepackedWeights]]
 _kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
 
 
-def packed(
+def prepacked(
     model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
-) -> PackedModel:
-    """What ``pack`` makes of the model as it is now, from memory where it has not changed.
+) -> PrepackedWeights:
+    """What ``prepack`` makes of the model as it is now, from memory where it has not changed.
 
-    Looking whether it has takes a tenth of packing it, so that every text of a loaded checkpoint
-    but the first begins sooner. What was packed is kept as long as the model is; the largest
-    models, whose copies would be a burden, are packed for each text.
+    Looking whether it has takes a tenth of prepacking it, so that every text of a loaded checkpoint
+    but the first begins sooner. It is kept as long as the model is; the largest
+    models, whose copies would be a burden, are prepacked for each text.
 
     Raises:
         CancelledError: ``cancelled``, polled between layers, became true.
@@ -199,20 +222,20 @@ def packed(
     # An autocast is of a training under way, not of the text.
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
-            return pack(model, precision, cancelled)
+            return prepack(arrays_of(model), precision, cancelled)
         # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
         checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
         kept = _kept.setdefault(model, {})
         if precision not in kept or kept[precision][0] != checksums:
-            kept[precision] = checksums, pack(model, precision, cancelled)
+            kept[precision] = checksums, prepack(arrays_of(model), precision, cancelled)
         return kept[precision][1]
 
 
 @torch.inference_mode()
-def pack(
-    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
-) -> PackedModel:
-    """Rearrange the weights of ``model``; later changes to it are not seen.
+def prepack(
+    model: ModelArrays, precision: Precision, cancelled: Callable[[], bool] = never
+) -> PrepackedWeights:
+    """Rearrange the weights of ``model``; later changes to them are not seen.
 
     The last layer stays in float32 whatever the precision of the others: it is small beside them,
     and its rounding would show in every probability.
@@ -221,66 +244,86 @@ def pack(
         CancelledError: ``cancelled``, polled between layers, became true.
     """
     config = model.config
-    embedding, positions, rotation = model.embedding.weight * model.embedding_scale, None, None
-    if model.positions is not None:
-        positions = model.positions.weight
+    weights = {name: torch.from_numpy(array) for name, array in model.weights.items()}
+    tokens = weights["embedding.weight"]
+    embedding, positions, rotation = tokens * model.embedding_scale, None, None
+    if config.positions == "learned":
+        positions = weights["positions.weight"]
     elif config.positions == "sinusoidal":
-        positions = model.get_buffer("position_table")
+        positions = sinusoidal_table(config.max_seq_len, config.d_model)
     else:
-        rotation = _rotation(model)
-    if not model.norm.is_rms:
+        rotation = _rotation(config)
+    if config.norm == "layernorm":
         embedding = embedding - embedding.mean(1, keepdim=True)
         positions = None if positions is None else positions - positions.mean(1, keepdim=True)
-    head_weight, head_bias = _after_norm(model.norm, model.head.weight, None)
-    return PackedModel(
+    head_weight, head_bias = _after_norm(
+        _Layer(weights, "norm"), weights.get("head.weight", tokens), None
+    )
+    shift = weights.get("norm.bias")
+    return PrepackedWeights(
         config=config,
-        vocab_size=model.vocab_size,
+        vocab_size=len(tokens),
         context=model.context,
         # A copy, as all here: a model that is trained on must not change a text under way.
         embedding=embedding.numpy(),
         positions=None if positions is None else positions.clone().numpy(),
         rotation=rotation,
-        layers=tuple(_packed_layers(model, precision, cancelled)),
+        layers=tuple(_prepacked_layers(weights, config, precision, cancelled)),
         head=make_product(head_weight, head_bias, "float32"),
-        last_scale=(model.norm.weight * math.sqrt(config.d_model)).numpy(),
-        last_shift=None if model.norm.bias is None else model.norm.bias.clone().numpy(),
+        last_scale=(weights["norm.weight"] * math.sqrt(config.d_model)).numpy(),
+        last_shift=None if shift is None else shift.clone().numpy(),
     )
 
 
-def _packed_layers(
-    model: Transformer, precision: Precision, cancelled: Callable[[], bool]
-) -> Iterator[PackedLayer]:
-    for block in model.blocks:
-        assert isinstance(block, Block)
+class _Layer:
+    """The weight and the bias, where it has one, of the layer of a name."""
+
+    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
+        self.weight = weights[f"{name}.weight"]
+        self.bias = weights.get(f"{name}.bias")
+
+
+def _prepacked_layers(
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    precision: Precision,
+    cancelled: Callable[[], bool],
+) -> Iterator[PrepackedLayer]:
+    for index in range(config.n_layers):
         check_cancelled(cancelled, "loading")
-        yield _pack_layer(block, model.config, precision)
+        prefix = f"blocks.{index}."
+        block = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        yield _prepacked_layer(block, config, precision)
 
 
-def _pack_layer(block: Block, config: ModelConfig, precision: Precision) -> PackedLayer:
-    attention, feedforward = block.attention, block.feedforward
-    is_rms = block.attention_norm.is_rms
-    qkv_weight, qkv_bias = _after_norm(
-        block.attention_norm, attention.qkv.weight, attention.qkv.bias
-    )
+def _prepacked_layer(
+    block: Mapping[str, Tensor], config: ModelConfig, precision: Precision
+) -> PrepackedLayer:
+    is_rms = config.norm == "rmsnorm"
+    qkv = _Layer(block, "attention.qkv")
+    qkv_weight, qkv_bias = _after_norm(_Layer(block, "attention_norm"), qkv.weight, qkv.bias)
     qkv_weight = _arranged(qkv_weight, config)
     qkv_bias = None if qkv_bias is None else _arranged(qkv_bias, config)
     qk_weight = None
-    if attention.q_norm is not None and attention.k_norm is not None:
+    if config.qk_norm:
         width = config.head_width
         # The queries' √D and the scores' 1 / √D cancel.
-        both = torch.stack((attention.q_norm.weight, attention.k_norm.weight * math.sqrt(width)))
+        keys = block["attention.k_norm.weight"] * math.sqrt(width)
+        both = torch.stack((block["attention.q_norm.weight"], keys))
         both = both[:, _neighbours(width)] if config.positions == "rope" else both
         heads = torch.tensor((config.n_heads, config.key_heads))
         qk_weight = both.repeat_interleave(heads, dim=0).numpy()
-    up_weight: Tensor = feedforward.up.weight
-    up_bias: Tensor | None = feedforward.up.bias
-    if feedforward.gate is not None:
-        up_weight = torch.cat((feedforward.gate.weight, up_weight))
-        up_bias = None if up_bias is None else torch.cat((feedforward.gate.bias, up_bias))
-    up_weight, up_bias = _after_norm(block.feedforward_norm, up_weight, up_bias)
-    out = _centred(attention.out.weight, attention.out.bias, is_rms)
-    down = _centred(feedforward.down.weight, feedforward.down.bias, is_rms)
-    return PackedLayer(
+    up = _Layer(block, "feedforward.up")
+    up_weight, up_bias = up.weight, up.bias
+    if config.activation == "swiglu":
+        gate = _Layer(block, "feedforward.gate")
+        up_weight = torch.cat((gate.weight, up_weight))
+        if up_bias is not None and gate.bias is not None:
+            up_bias = torch.cat((gate.bias, up_bias))
+    up_weight, up_bias = _after_norm(_Layer(block, "feedforward_norm"), up_weight, up_bias)
+    out = _centred(_Layer(block, "attention.out"), is_rms)
+    down = _centred(_Layer(block, "feedforward.down"), is_rms)
+    return PrepackedLayer(
         qkv=make_product(qkv_weight, qkv_bias, precision),
         out=make_product(*out, precision),
         up=make_product(up_weight, up_bias, precision),
@@ -289,7 +332,7 @@ def _pack_layer(block: Block, config: ModelConfig, precision: Precision) -> Pack
     )
 
 
-def _after_norm(norm: Norm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _after_norm(norm: _Layer, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """``weight`` [N, C] and ``bias`` [N] that take the vector before the norm's own weight."""
     if norm.bias is not None:
         shift = weight @ norm.bias
@@ -299,15 +342,16 @@ def _after_norm(norm: Norm, weight: Tensor, bias: Tensor | None) -> tuple[Tensor
     return weight * (norm.weight * math.sqrt(weight.size(1))), bias
 
 
-def _centred(weight: Tensor, bias: Tensor | None, is_rms: bool) -> tuple[Tensor, Tensor | None]:
-    """``weight`` [C, N] and ``bias`` [C] with outputs of the mean 0, where a LayerNorm follows."""
+def _centred(layer: _Layer, is_rms: bool) -> tuple[Tensor, Tensor | None]:
+    """Weight [C, N] and bias [C] with outputs of the mean 0, where a LayerNorm follows."""
+    weight, bias = layer.weight, layer.bias
     if is_rms:
         return weight.clone(), None if bias is None else bias.clone()
     return weight - weight.mean(0), None if bias is None else bias - bias.mean()
 
 
 def _arranged(rows: Tensor, config: ModelConfig) -> Tensor:
-    """Rows [(H + 2K)D, ...] of queries, keys, values with the scale and the order of ``pack``."""
+    """Rows [(H + 2K)D, ...] of queries, keys, values in the scale and order of ``prepack``."""
     width, turned = config.head_width, config.n_heads + config.key_heads
     heads = rows.clone().view(-1, width, *rows.shape[1:])
     if config.positions == "rope":
@@ -322,8 +366,8 @@ def _neighbours(width: int) -> Tensor:
     return torch.arange(width).view(2, width // 2).t().flatten()
 
 
-def _rotation(model: Transformer) -> NDArray[np.complex64]:
-    cosines, sines = model.get_buffer("cosines"), model.get_buffer("sines")
+def _rotation(config: ModelConfig) -> NDArray[np.complex64]:
+    cosines, sines = rotary_table(config)
     half = cosines.size(1) // 2
     turns: NDArray[np.complex64] = torch.complex(cosines[:, half:], sines[:, half:]).numpy()
     return turns[:, None]
@@ -350,8 +394,8 @@ def _own_precision() -> AbstractContextManager[Any]:
 class _Space:
     """Memory for reading T tokens in each of B streams, R = B · T rows, and views of it."""
 
-    def __init__(self, packed: PackedModel, streams: int, tokens: int) -> None:
-        config = packed.config
+    def __init__(self, weights: PrepackedWeights, streams: int, tokens: int) -> None:
+        config = weights.config
         rows, width = streams * tokens, config.d_model
         heads, key_heads = config.n_heads, config.key_heads
         inner = config.feedforward_width
@@ -363,7 +407,7 @@ class _Space:
         self.inner = Buffer(rows, inner)
         # SwiGLU's gate is beside what it lets through.
         self.gated = Buffer(rows, 2 * inner) if config.activation == "swiglu" else None
-        self.logits = Buffer(rows, packed.vocab_size)
+        self.logits = Buffer(rows, weights.vocab_size)
         self.root: FloatArray = np.empty((rows, 1), np.float32)
         self.squares = self.root[:, 0]
         self.by_place = self.stream.array.reshape(streams, tokens, width)
@@ -372,7 +416,7 @@ class _Space:
         # [R, H + K, D]: queries and keys
         self.queries_keys = split[:, :turned]
         # Numbers in pairs: [B, T, H + K, D / 2]
-        if packed.rotation is not None:
+        if weights.rotation is not None:
             pairs = self.qkv.array.view(np.complex64)[:, : turned * config.head_width // 2]
             self.pairs = pairs.reshape(streams, tokens, turned, -1)
         by_place = split.reshape(streams, tokens, turned + key_heads, -1)
@@ -389,25 +433,25 @@ class _Space:
         self.mixed_by_head = self.mixed.array.reshape(streams, tokens, heads, -1).swapaxes(1, 2)
 
 
-class FastDecoder:
-    """Decodes with packed weights; B streams of T tokens at a time.
+class CpuDecoder:
+    """Decodes with prepacked weights; B streams of T tokens at a time.
 
     Args:
-        packed: The weights.
+        weights: The model's.
         streams: B.
         make_drafter: As ``Decoder`` has it.
     """
 
     def __init__(
         self,
-        packed: PackedModel,
+        weights: PrepackedWeights,
         streams: int,
         make_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
-        config = packed.config
+        config = weights.config
         self.make_drafter = make_drafter
-        self.vocab_size, self.context = packed.vocab_size, packed.context
-        self._packed = packed
+        self.vocab_size, self.context = weights.vocab_size, weights.context
+        self._weights = weights
         self._length = 0
         self._epsilon = np.float32(config.norm_eps * config.d_model)
         self._head_epsilon = np.float32(config.norm_eps * config.head_width)
@@ -434,8 +478,8 @@ class FastDecoder:
         """Hidden states [B, T, C] after the last norm, of the tokens of the last read."""
         if self._normed is None:
             raise ValueError("nothing has been read yet")
-        hidden = self._normed * self._packed.last_scale
-        return hidden if self._packed.last_shift is None else hidden + self._packed.last_shift
+        hidden = self._normed * self._weights.last_scale
+        return hidden if self._weights.last_shift is None else hidden + self._weights.last_shift
 
     @torch.inference_mode()
     def read(self, tokens: IntArray) -> FloatArray:
@@ -447,14 +491,14 @@ class FastDecoder:
         space = self._run(tokens)
         streams, count = tokens.shape
         if count == 1:
-            self._packed.head(space.normed, space.logits)
+            self._weights.head(space.normed, space.logits)
             return space.logits.array.copy()
         last, logits = (
             Buffer(streams, space.normed.array.shape[1]),
             Buffer(streams, self.vocab_size),
         )
         last.array[:] = space.normed.array[count - 1 :: count]
-        self._packed.head(last, logits)
+        self._weights.head(last, logits)
         return logits.array
 
     @torch.inference_mode()
@@ -462,7 +506,7 @@ class FastDecoder:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
         with _own_precision():
             space = self._run(tokens)
-            self._packed.head(space.normed, space.logits)
+            self._weights.head(space.normed, space.logits)
         return space.logits.array.reshape(*tokens.shape, -1).copy()
 
     def rewind(self, length: int) -> None:
@@ -471,7 +515,7 @@ class FastDecoder:
 
     def follow(self, leader: Decoder) -> None:
         """Go on from what ``leader``, of the same shape, has read; see ``Drafter``."""
-        assert isinstance(leader, FastDecoder)
+        assert isinstance(leader, CpuDecoder)
         self._cache, self._length = leader._cache, leader._length
 
     def reorder(self, rows: IntArray) -> None:
@@ -487,16 +531,16 @@ class FastDecoder:
         check_room(end, self.context)
         if end > self._cache.shape[4]:
             self._make_room(end)
-        packed, space = self._packed, self._space(streams, count)
+        weights, space = self._weights, self._space(streams, count)
         stream = space.stream.array
-        np.take(packed.embedding, tokens.reshape(-1), axis=0, out=stream, mode="clip")
-        if packed.positions is not None:
-            space.by_place += packed.positions[start:end]
-        turn = None if packed.rotation is None else packed.rotation[start:end]
+        np.take(weights.embedding, tokens.reshape(-1), axis=0, out=stream, mode="clip")
+        if weights.positions is not None:
+            space.by_place += weights.positions[start:end]
+        turn = None if weights.rotation is None else weights.rotation[start:end]
         mask = None
         if count > 1:
             mask = torch.ones(count, end, dtype=torch.bool).tril_(start)
-        for layer, cache in zip(packed.layers, self._cache, strict=True):
+        for layer, cache in zip(weights.layers, self._cache, strict=True):
             self._attend(space, layer, cache, turn, mask, start, end)
             stream += space.added.array
             self._feed_forward(space, layer)
@@ -509,7 +553,7 @@ class FastDecoder:
     def _attend(
         self,
         space: _Space,
-        layer: PackedLayer,
+        layer: PrepackedLayer,
         cache: FloatArray,
         turn: Any,
         mask: Tensor | None,
@@ -548,10 +592,10 @@ class FastDecoder:
         np.divide(np.matmul(scores, values), sums, out=space.mixed_by_group)
         layer.out(space.mixed, space.added)
 
-    def _feed_forward(self, space: _Space, layer: PackedLayer) -> None:
+    def _feed_forward(self, space: _Space, layer: PrepackedLayer) -> None:
         """The position-wise network from the stream into ``added``."""
         self._normalise(space)
-        activation, inner = self._packed.config.activation, space.inner
+        activation, inner = self._weights.config.activation, space.inner
         if space.gated is not None:
             layer.up(space.normed, space.gated)
             width = inner.array.shape[1]
@@ -585,7 +629,7 @@ class FastDecoder:
     def _space(self, streams: int, tokens: int) -> _Space:
         space = self._spaces.get((streams, tokens))
         if space is None:
-            space = _Space(self._packed, streams, tokens)
+            space = _Space(self._weights, streams, tokens)
             if streams * tokens <= _MOST_ROWS_KEPT:
                 if len(self._spaces) >= _MOST_SHAPES_KEPT:
                     self._spaces.clear()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder, can_pack, packed
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, can_prepack, prepacked
 from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Drafter, Precision
 from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
 from shakespeare_tui.errors import UserError, never
@@ -55,11 +55,11 @@ def make_decoder(
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
     decoder: Decoder
-    if can_pack(model):
+    if can_prepack(model):
         make_drafter: Callable[[], Drafter] | None = None
         if precision == "auto" and streams == 1 and is_worth_drafting(model):
-            make_drafter = lambda: FastDecoder(packed(model, "int8"), 1)  # noqa: E731
-        decoder = FastDecoder(packed(model, precision, cancelled), streams, make_drafter)
+            make_drafter = lambda: CpuDecoder(prepacked(model, "int8"), 1)  # noqa: E731
+        decoder = CpuDecoder(prepacked(model, precision, cancelled), streams, make_drafter)
     elif precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")

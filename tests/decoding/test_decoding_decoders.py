@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, ModelArrays, prepack, prepacked
 from shakespeare_tui.decoding.decoder import Decoder, Precision
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
@@ -93,7 +93,7 @@ def test_fast_equals_the_model_for_every_variant(variant: tuple[Any, ...]) -> No
     tokens = random_tokens(2, CONTEXT)
     theirs = expected(model, tokens)
     decoder = make_decoder(model, 2)
-    assert isinstance(decoder, FastDecoder)
+    assert isinstance(decoder, CpuDecoder)
     close(decoder.read(tokens[:, :7]), theirs[:, 6])
     for place in range(7, 15):
         close(decoder.read(tokens[:, place : place + 1]), theirs[:, place])
@@ -217,10 +217,10 @@ def test_an_unknown_precision_is_refused() -> None:
 class TestPackedWeights:
     def test_are_kept_while_the_model_is_as_it_was(self) -> None:
         model = make_model()
-        first = packed(model, "float32")
-        assert packed(model, "auto") is first
-        assert packed(model, "int8") is not first
-        assert packed(model, "float32") is first
+        first = prepacked(model, "float32")
+        assert prepacked(model, "auto") is first
+        assert prepacked(model, "int8") is not first
+        assert prepacked(model, "float32") is first
 
     @pytest.mark.parametrize("is_traced", [True, False])
     def test_follow_every_change_of_the_model(self, is_traced: bool) -> None:
@@ -236,7 +236,7 @@ class TestPackedWeights:
 
     def test_let_go_of_a_model_that_is_gone(self) -> None:
         model = make_model()
-        weak = weakref.ref(packed(model, "float32"))
+        weak = weakref.ref(prepacked(model, "float32"))
         del model
         gc.collect()
         assert weak() is None
@@ -244,9 +244,18 @@ class TestPackedWeights:
 
 def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
     model, tokens = make_model(), random_tokens(1, 12)
-    leader, follower = (FastDecoder(packed(model, "float32"), 1) for _ in range(2))
+    leader, follower = (CpuDecoder(prepacked(model, "float32"), 1) for _ in range(2))
     leader.read(tokens[:, :6])
     follower.follow(leader)
     close(follower.read(tokens[:, 6:9]), expected(model, tokens[:, :9])[:, -1])
     assert leader.length == 6
     close(leader.read(tokens[:, 6:]), expected(model, tokens)[:, -1])
+
+
+@pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
+def test_a_decoder_is_made_of_arrays_alone(positions: str) -> None:
+    model, tokens = make_model(positions=positions), random_tokens(2, 9)
+    weights = {n: np.array(p.detach()) for n, p in model.named_parameters()}
+    arrays = ModelArrays(model.config, weights, model.context, model.embedding_scale)
+    decoder = CpuDecoder(prepack(arrays, "float32"), 2)
+    close(decoder.read_all(tokens), expected(model, tokens))

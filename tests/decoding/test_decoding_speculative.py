@@ -9,7 +9,7 @@ import torch
 from test_decoding_search import ends_with, make_model
 
 from shakespeare_tui.decoding.columns import Column, generate_columns
-from shakespeare_tui.decoding.cpu_decoder import FastDecoder, packed
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, prepacked
 from shakespeare_tui.decoding.speculative import (
     LookUpProposer,
     ModelProposer,
@@ -33,10 +33,10 @@ def column_text(
 ) -> list[int]:
     """A text, drafted by ``drafter`` where there is one, however small the model is."""
     column = Column(strategy=parse_strategy(strategy), seed=5)
-    decoder = FastDecoder(
-        packed(model, "float32"),
+    decoder = CpuDecoder(
+        prepacked(model, "float32"),
         1,
-        drafter and (lambda: FastDecoder(packed(drafter, "float32"), 1)),
+        drafter and (lambda: CpuDecoder(prepacked(drafter, "float32"), 1)),
     )
     rows = generate_columns(decoder, [1, 2, 3], [column], max_tokens=tokens, **options)
     return [token for (token,) in rows]
