@@ -26,14 +26,14 @@ from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.runs import events
 from shakespeare_tui.runs.commands import CommandInbox, Stop
-from shakespeare_tui.runs.event_log import read_events
+from shakespeare_tui.runs.event_log import EventLog, read_events
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint, find_run
 from shakespeare_tui.sampling import Strategy, parse_strategy
-from shakespeare_tui.training.request import TrainingRequest
 
 if TYPE_CHECKING:
     from shakespeare_tui.decoding.score import Surprise
     from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.training.session import Hooks, Session
 
 __all__ = [
     "CharTokenizer",
@@ -141,7 +141,7 @@ class Model:
         from shakespeare_tui.decoding.text import StopTexts, StreamedText
 
         if isinstance(strategy, str):
-            strategy = parse_strategy(strategy)
+            strategy = parse_strategy(strategy, self.tokenizer.sampling_defaults())
         for text in stop:
             self.tokenizer.encode(text)  # what the model can never write is refused
         stops = StopTexts(filter(None, stop), self.tokenizer) if any(stop) else None
@@ -282,18 +282,32 @@ def train_events(
     stop = _StopRequest()
 
     def work() -> Run:
-        from shakespeare_tui.training.loop import run_training
-        from shakespeare_tui.training.session import Hooks, open_session
+        from shakespeare_tui.training.loop import Trainer
+        from shakespeare_tui.training.session import Hooks
+        from shakespeare_tui.training.threads import training_threads
 
+        hooks = Hooks(cancelled=stop.requested)
         if resume is None:
-            request = _new_run(config, overrides, name, start_from)
+            session_context = _new_session(config, overrides, name, start_from, hooks)
         else:
-            request = TrainingRequest(root=runs_folder(), resume=resume, overrides=overrides)
-        with open_session(request, Hooks(cancelled=stop.requested)) as session:
-            inbox = CommandInbox(session.run.commands_path)
+            from shakespeare_tui.training.resume import resumed_session
+
+            session_context = resumed_session(
+                resume, root=runs_folder(), overrides=overrides, hooks=hooks
+            )
+        with training_threads(), session_context as session:
+            run = session.run
+            inbox = CommandInbox(run.commands_path)
             stop.attach(inbox)
-            run_training(session, inbox, stream.put)
-            return Run(session.run)
+            log = EventLog(run.events_path, every=session.config.logging.every)
+
+            def emit(event: events.Event) -> None:
+                log(event)
+                stream.put(event)
+
+            with contextlib.closing(log):
+                Trainer(session, emit, inbox, sync_log=log.sync).run()
+        return Run(run)
 
     with ThreadPoolExecutor(1, "training") as pool:
         trained = pool.submit(work)
@@ -324,25 +338,33 @@ class _StopRequest:
             self._inbox.post(Stop())
 
 
-def _new_run(
+def _new_session(
     config: str | Path | Config | None,
-    overrides: tuple[str, ...],
+    overrides: list[str],
     name: str | None,
     start_from: str | None,
-) -> TrainingRequest:
+    hooks: "Hooks",
+) -> "contextlib.AbstractContextManager[Session]":
+    from shakespeare_tui.training.session import new_session
+
     if isinstance(config, Config):
         stem, config = "run", parse_config(config_to_yaml(config), "config", overrides)
     else:
         config = DEFAULT_PRESET if config is None else config
         stem, config = Path(config).stem, load_config(config, overrides)
-    return TrainingRequest(
-        root=runs_folder(), config=config, name=name, stem=stem, start_from=start_from
+    return new_session(
+        config,
+        root=runs_folder(),
+        name=name,
+        stem=stem,
+        start_from=find_checkpoint(start_from, runs_folder()) if start_from else None,
+        hooks=hooks,
     )
 
 
 def _overrides(
     corpus: str | PathLike[str] | None, sections: Mapping[str, Mapping[str, object]]
-) -> tuple[str, ...]:
+) -> list[str]:
     """Settings as ``--set`` has them: JSON is YAML."""
     found = [] if corpus is None else [f"data.corpus={json.dumps(str(corpus))}"]
     for section, settings in sections.items():
@@ -351,4 +373,4 @@ def _overrides(
                 f"{section} must be a section with settings, such as training={{'max_steps': 100}}"
             )
         found += [f"{section}.{key}={json.dumps(value)}" for key, value in settings.items()]
-    return tuple(found)
+    return found

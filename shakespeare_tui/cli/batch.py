@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.console import progress, rule
-from shakespeare_tui.cli.sampling_options import all_settings, stop_texts
+from shakespeare_tui.cli.sampling_options import all_settings, chosen_strategy, stop_texts
 from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import (
     STDIN,
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from shakespeare_tui.sampling import Strategy
 
 
-def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
+def run_batch(arguments: argparse.Namespace) -> int:
     """Continue every line, all from the same seed, and save what was written.
 
     Args:
         arguments: Of ``generate``.
-        strategy: How tokens are chosen.
     """
     if arguments.output is None:
         raise UserError("--batch needs a file to write to; add --output FILE")
@@ -46,6 +45,7 @@ def run_batch(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # All lines are checked before the model is loaded: a wrong one fails at once.
     tokenizer = checkpoint.run.tokenizer()
+    strategy = chosen_strategy(arguments, tokenizer)
     prompts = {line: _encode(arguments.batch, number, line, tokenizer) for number, line in lines}
     limits = Limits(
         arguments.max_tokens,

@@ -13,6 +13,8 @@ from shakespeare_tui.cli.writing import Limits, encode_prompt, open_model, refer
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
+    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
     from shakespeare_tui.measures import CorpusReference, Measures
     from shakespeare_tui.runs.folder import Checkpoint
@@ -27,7 +29,7 @@ class Order:
 
     Attributes:
         checkpoints: At least one.
-        strategies: At least one.
+        strategies: At least one, with what suits a tokenizer where it is not written.
         prompt: The text that all continue.
         max_tokens: The most tokens of each text.
         seed: Of all columns.
@@ -38,7 +40,7 @@ class Order:
     """
 
     checkpoints: "Sequence[Checkpoint]"
-    strategies: "Sequence[Strategy]"
+    strategies: "Callable[[Tokenizer], Sequence[Strategy]]"
     prompt: str
     max_tokens: int
     seed: int
@@ -93,6 +95,8 @@ def write_columns(order: Order) -> list[TextColumn]:
     Raises:
         UserError: A model does not know the prompt, or cannot be loaded.
     """
+    from shakespeare_tui.decoding.columns import Column
+
     # All prompts are checked before the first model is loaded: a wrong one fails at once.
     encoded = [_encode(order, checkpoint) for checkpoint in order.checkpoints]
     columns: list[TextColumn] = []
@@ -101,12 +105,14 @@ def write_columns(order: Order) -> list[TextColumn]:
         zip(order.checkpoints, encoded, strict=True), start=1
     ):
         what = f"writing {number} of {len(encoded)}" if len(encoded) > 1 else "writing"
+        strategies = order.strategies(checkpoint.run.tokenizer())
+        written_by = [Column(strategy=strategy, seed=order.seed) for strategy in strategies]
         with progress(what, "tokens") as report:
-            texts, surprises = _write_one(order, checkpoint, tokens, limits, report)
+            texts, surprises = _write_one(order, checkpoint, tokens, written_by, limits, report)
         folder = checkpoint.run.path
         if folder not in references:
             references[folder] = reference_of(checkpoint.run)
-        columns += _measured(order, checkpoint, texts, surprises, references[folder])
+        columns += _measured(order, checkpoint, strategies, texts, surprises, references[folder])
     return columns
 
 
@@ -125,14 +131,13 @@ def _write_one(
     order: Order,
     checkpoint: "Checkpoint",
     tokens: list[int],
+    columns: "Sequence[Column]",
     limits: Limits,
     report: Callable[[int, int | None], None],
 ) -> tuple[list[str], list[float | None]]:
     """What one checkpoint writes, and its mean surprise at each of its texts."""
-    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.score import score_tokens
 
-    columns = [Column(strategy=strategy, seed=order.seed) for strategy in order.strategies]
     model, tokenizer = open_model(checkpoint, order.device)
     # A search passes once more or hands over at the end what it found: no more than is asked for.
     passes = map(min, itertools.count(1), itertools.repeat(order.max_tokens))
@@ -150,13 +155,14 @@ def _write_one(
 def _measured(
     order: Order,
     checkpoint: "Checkpoint",
+    strategies: "Sequence[Strategy]",
     texts: list[str],
     surprises: list[float | None],
     reference: "CorpusReference | None",
 ) -> Iterator[TextColumn]:
     from shakespeare_tui.measures import measure_text
 
-    for strategy, text, surprise in zip(order.strategies, texts, surprises, strict=True):
+    for strategy, text, surprise in zip(strategies, texts, surprises, strict=True):
         measures = measure_text(order.prompt + text, reference, len(order.prompt))
         yield TextColumn(
             checkpoint=checkpoint.reference,

@@ -72,8 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.sampling import parse_strategies
 
     text = "temperature=0.8" if arguments.strategies is None else arguments.strategies
-    strategies = parse_strategies(text)
-    count = len(strategies) * len(arguments.checkpoints)
+    count = len(parse_strategies(text)) * len(arguments.checkpoints)
     check_columns(count, "name fewer checkpoints or strategies")
     check_amount(arguments.max_tokens, count)
     checkpoints = [find_checkpoint(name, runs_folder()) for name in arguments.checkpoints]
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     columns = write_columns(
         Order(
             checkpoints=checkpoints,
-            strategies=strategies,
+            strategies=lambda tokenizer: parse_strategies(text, tokenizer.sampling_defaults()),
             prompt=prompt,
             max_tokens=arguments.max_tokens,
             seed=arguments.seed,

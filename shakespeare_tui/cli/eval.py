@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
     from shakespeare_tui.data.source import open_corpus
-    from shakespeare_tui.data.tokens import encode_split
+    from shakespeare_tui.data.tokenizers import text_size
+    from shakespeare_tui.data.tokens import split_tokens, tokenize_corpus
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
-    source = open_corpus(config.data.corpus, validation=config.data.validation)
+    source = open_corpus(config.data.corpus)
     if source.sha256() != checkpoint.run.info().corpus_sha256:
         raise UserError(
             f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
@@ -64,9 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt
 
     model, tokenizer = open_model(checkpoint, arguments.device)
-    train, val = encode_split(
-        source, tokenizer, config.data.val_fraction, config.seq_len, cache_folder() / "tokens"
-    )
+    tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
+    train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":
         result = evaluate(model, split)
@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result.loss)
+    # Nothing foretells the first token: its characters are not counted.
+    tokens_per_character = (len(split) - 1) / text_size(tokenizer, split[1:]).characters
     figures: dict[str, str | int | float | None] = {
         "checkpoint": checkpoint.reference,
         "split": arguments.split,
@@ -90,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         "context": model.context,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
-        "bits_per_character": result.bits_per_token,
+        "bits_per_character": result.bits_per_token * tokens_per_character,
         "accuracy": result.accuracy,
     }
     if arguments.json:

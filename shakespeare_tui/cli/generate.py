@@ -33,7 +33,6 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.folder import Checkpoint
-    from shakespeare_tui.sampling import Strategy
 
 _MOST_SAMPLES = 10_000
 
@@ -106,20 +105,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Generate and print or save."""
     _check(arguments)
-    strategy = chosen_strategy(arguments)
-    check_draft(arguments, strategy)
+    check_draft(arguments, chosen_strategy(arguments))
     if arguments.sweep is not None:
         from shakespeare_tui.cli.sweep import run_sweep
 
-        return run_sweep(arguments, strategy)
+        return run_sweep(arguments)
     if arguments.batch is not None:
         from shakespeare_tui.cli.batch import run_batch
 
-        return run_batch(arguments, strategy)
-    return _run_one(arguments, strategy)
+        return run_batch(arguments)
+    return _run_one(arguments)
 
 
-def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
+def _run_one(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
 
@@ -128,6 +126,7 @@ def _run_one(arguments: argparse.Namespace, strategy: "Strategy") -> int:
     tokenizer = checkpoint.run.tokenizer()
     prompt = chosen_prompt(arguments, checkpoint)
     tokens = encode_prompt(prompt, tokenizer)
+    strategy = chosen_strategy(arguments, tokenizer)
     limits = Limits(
         arguments.max_tokens,
         stop_texts(arguments.stop, tokenizer),

@@ -119,8 +119,14 @@ def flag_settings(arguments: argparse.Namespace) -> dict[str, float]:
     return {**settings, "temperature": 0.0} if arguments.greedy else settings
 
 
-def chosen_strategy(arguments: argparse.Namespace) -> "Strategy":
+def chosen_strategy(
+    arguments: argparse.Namespace, tokenizer: "Tokenizer | None" = None
+) -> "Strategy":
     """The strategy of ``--strategy`` or of the plain flags.
+
+    Args:
+        arguments: Of a command that writes text.
+        tokenizer: What is not written suits its tokens; None before it is known.
 
     Raises:
         UserError: It cannot be read, or both are given.
@@ -140,7 +146,7 @@ def chosen_strategy(arguments: argparse.Namespace) -> "Strategy":
     if given:
         flag = f"--{given[0].replace('_', '-')}"
         raise UserError(f"--strategy and {flag} exclude each other; write it into the strategy")
-    return parse_strategy(arguments.strategy)
+    return parse_strategy(arguments.strategy, tokenizer.sampling_defaults() if tokenizer else {})
 
 
 def all_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.data.tokenizers import Tokenizer, shown_token, token_starts
 from shakespeare_tui.formatting import perplexity
 from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
 from shakespeare_tui.visible_text import visible
@@ -78,14 +78,17 @@ def _passage(text: str, passage: Passage, digits: int) -> str:
 
 def _surprising(text: str, surprise: "Surprise", tokenizer: Tokenizer) -> Iterator[str]:
     yield "most surprising tokens: nats, rank, what was expected"
+    starts = token_starts(tokenizer, surprise.tokens).tolist()
     for place in _most_surprising(surprise):
+        start, end = starts[place], starts[place + 1]
         (best,) = surprise.top_candidates(place, 1)
-        expected = f"'{visible(tokenizer.decode([best.token]))}' {best.probability:.0%}"
-        before = visible(text[max(0, place - _BEFORE) : place])[-_BEFORE:]
-        after = visible(text[place + 1 : place + 1 + _AFTER])
+        expected = f"'{visible(shown_token(tokenizer, best.token))}' {best.probability:.0%}"
+        before = visible(text[max(0, start - _BEFORE) : start])[-_BEFORE:]
+        after = visible(text[end : end + _AFTER])
+        token = shown_token(tokenizer, int(surprise.tokens[place]))
         yield (
             f"  {surprise.nats[place]:>6.2f}  {surprise.rank[place]:>4}  {expected:<10}"
-            f"{before:>{_BEFORE}} [{visible(text[place])}] {after}"
+            f"{before:>{_BEFORE}} [{visible(token)}] {after}"
         )
 
 

@@ -6,30 +6,34 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
 from shakespeare_tui.cli.console import terminal_width
+from shakespeare_tui.cli.sampling_options import chosen_strategy
 from shakespeare_tui.cli.writing import check_amount, chosen_prompt, count_of, deliver
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
+    from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.sampling import Strategy
 
 _EXAMPLE = "temperature=0.3:1.5:0.2"
 _LARGEST, _FINEST = Decimal(10**9), Decimal("1e-9")
 
 
-def run_sweep(arguments: argparse.Namespace, strategy: "Strategy") -> int:
+def run_sweep(arguments: argparse.Namespace) -> int:
     """Write a text for each value, all from the same seed; print or save them with measures.
 
     Args:
         arguments: Of ``generate``.
-        strategy: What the values are put into.
     """
     if arguments.batch is not None:
         raise UserError("--sweep and --batch exclude each other; keep one of them")
     if arguments.num_samples != 1:
         raise UserError("--sweep writes one text for each value; leave out --num-samples")
-    strategies = sweep_strategies(arguments.sweep, strategy)
-    check_amount(arguments.max_tokens, len(strategies))
+
+    def strategies(tokenizer: "Tokenizer | None") -> "tuple[Strategy, ...]":
+        return sweep_strategies(arguments.sweep, chosen_strategy(arguments, tokenizer))
+
+    check_amount(arguments.max_tokens, len(strategies(None)))
     from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
 

@@ -48,10 +48,12 @@ class TrainConsole:
 
     Args:
         config: The run's config.
+        characters_per_token: Of its validation split.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, characters_per_token: float) -> None:
         self._config = config
+        self._characters_per_token = characters_per_token
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._first: StepCompleted | None = None
@@ -114,7 +116,7 @@ class TrainConsole:
             kind = event.kind.replace("_", " ")
             say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
         elif isinstance(event, RunStarted):
-            self._exact_tokens = event.val_tokens
+            self._exact_tokens = event.corpus_tokens * self._config.data.val_fraction
             self._is_rounded = event.precision != "float32"
             self._print_header(event)
         elif isinstance(event, CommandApplied):
@@ -131,11 +133,14 @@ class TrainConsole:
             length = f"as many as fit into {format_duration(training.minutes * 60)}"
         else:
             length = f"{training.max_steps:,}"
+        is_apart = event.corpus_tokens != event.characters
+        tokens = [("tokens", f"{event.corpus_tokens:,}")] if is_apart else []
         rows = (
             ("run", event.run),
             ("device", f"{event.device}, {event.precision}"),
             ("corpus", event.corpus),
             ("characters", f"{event.characters:,}"),
+            *tokens,
             ("vocabulary", f"{event.vocab_size:,}"),
             ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
             ("steps", length),
@@ -223,7 +228,7 @@ class TrainConsole:
         rows = [("state", f"{state_after(finished)}, {counted(finished.step, 'step')}")]
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
-            rows.append(("val_loss", _figures(finished.val_loss, finished.protocol)))
+            rows.append(("val_loss", self._figures(finished.val_loss, finished.protocol)))
         if best is not None and best.info.loss is not None:
             rows.append(("best", f"{best.info.loss}, at step {best.info.step:,}"))
         if finished.protocol != EXACT and finished.reason not in ("stopped", "interrupted"):
@@ -232,6 +237,12 @@ class TrainConsole:
         rows.append(("saved in", folder))
         rows.append(("next", command))
         print_result("\n".join((rule(), *(_row(name, value, sys.stdout) for name, value in rows))))
+
+    def _figures(self, loss: float, protocol: str) -> str:
+        value = perplexity(loss)
+        shown = f"{value:.2f}" if value is not None else "-"
+        bits = loss / math.log(2) / self._characters_per_token
+        return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
 
 
 def _row(name: str, value: str, stream: TextIO) -> str:
@@ -249,13 +260,6 @@ def _row(name: str, value: str, stream: TextIO) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _figures(loss: float, protocol: str) -> str:
-    value = perplexity(loss)
-    shown = f"{value:.2f}" if value is not None else "-"
-    bits = loss / math.log(2)
-    return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
 
 
 def fit_line(parts: list[str], width: int) -> str:

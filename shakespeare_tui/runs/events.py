@@ -47,12 +47,18 @@ class RunStarted(Event):
     corpus: str = ""
     characters: int = 0
     vocab_size: int = 0
-    train_tokens: int = 0
-    val_tokens: int = 0
-    """Of the two parts of the corpus; 0 in logs that are older."""
     precision: str = "float32"
     baselines: dict[str, float] = field(default_factory=dict)
     """Reference losses in nats per token on the validation split: uniform, unigram, bigram, …"""
+    tokens: int = 0
+    """Of the corpus; 0 in older logs, when each was a character."""
+    characters_per_token: float = 1.0
+    """On the validation split."""
+
+    @property
+    def corpus_tokens(self) -> int:
+        """Tokens of the whole corpus."""
+        return self.tokens or self.characters
 
 
 @dataclass(frozen=True, kw_only=True)

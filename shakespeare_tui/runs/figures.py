@@ -7,6 +7,7 @@ from typing import Any
 from shakespeare_tui.config.estimate.speed import SPEED_STEPS, evaluation_seconds, mean_speed
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import context_note, perplexity
+from shakespeare_tui.runs.events import RunStarted
 from shakespeare_tui.runs.history import Best, RunHistory
 from shakespeare_tui.runs.losses import Loss
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS
@@ -27,7 +28,7 @@ class RunFigures:
         val: The latest validation loss.
         best: The lowest validation loss.
         perplexity: Exponential of the validation loss.
-        bits_per_token: The same loss in bits.
+        bits_per_character: The same loss in bits per character of the text.
         tokens_per_second: Over the last 20 steps, evaluations and samples left out.
         elapsed_seconds: Training time, pauses left out.
         seconds_left: At the pace of the last 200 steps, evaluations and samples included, the
@@ -44,7 +45,7 @@ class RunFigures:
     accuracy: float | None
     best: Best | None
     perplexity: float | None
-    bits_per_token: float | None
+    bits_per_character: float | None
     learning_rate: float | None
     grad_norm: float | None
     tokens_per_second: float | None
@@ -83,7 +84,7 @@ def run_figures(history: RunHistory) -> RunFigures:
         accuracy=evaluation.accuracy if evaluation else None,
         best=history.best,
         perplexity=perplexity(val.value) if val else None,
-        bits_per_token=val.value / math.log(2) if val else None,
+        bits_per_character=bits_per_character(val.value, history.started) if val else None,
         learning_rate=last.learning_rate if last else None,
         grad_norm=last.grad_norm if last else None,
         tokens_per_second=tokens_per_second(history),
@@ -91,6 +92,11 @@ def run_figures(history: RunHistory) -> RunFigures:
         seconds_left=None if seconds_left is None else max(0.0, seconds_left),
         context_note=_context_note(history),
     )
+
+
+def bits_per_character(loss: float, started: RunStarted | None) -> float:
+    """A validation loss in nats per token as bits per character of the text."""
+    return loss / math.log(2) / ((started and started.characters_per_token) or 1.0)
 
 
 def _section(history: RunHistory, name: str) -> dict[str, Any]:
@@ -112,26 +118,16 @@ def _context_note(history: RunHistory) -> str:
 
 def _epoch(history: RunHistory) -> float | None:
     """Tokens seen over the training split's."""
-    training = _section(history, "training")
+    training, data = _section(history, "training"), _section(history, "data")
     seq_len = _seq_len(history)
     batch_size = as_number(training.get("batch_size"))
-    train_tokens, _ = _parts(history)
-    if not seq_len or not batch_size or not train_tokens:
+    in_corpus = history.started.corpus_tokens if history.started else 0
+    if not seq_len or not batch_size or not in_corpus:
         return None
     accumulation = as_number(training.get("grad_accumulation")) or 1
+    train_share = 1 - (as_number(data.get("val_fraction")) or 0.1)
     tokens = history.last_step * batch_size * accumulation * seq_len
-    return tokens / max(1.0, train_tokens)
-
-
-def _parts(history: RunHistory) -> tuple[float, float]:
-    """Tokens to learn from and to measure on; in older logs a character is taken for a token."""
-    started = history.started
-    if started is None:
-        return 0, 0
-    if started.train_tokens:
-        return started.train_tokens, started.val_tokens
-    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
-    return (1 - fraction) * started.characters, fraction * started.characters
+    return tokens / max(1.0, train_share * in_corpus)
 
 
 def tokens_per_second(history: RunHistory) -> float | None:
@@ -145,7 +141,8 @@ def _exact_seconds(history: RunHistory) -> float:
     speed, started = tokens_per_second(history), history.started
     if speed is None or started is None:
         return 0.0
-    _, tokens = _parts(history)
+    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
+    tokens = fraction * started.corpus_tokens
     if history.evaluating is not None:
         tokens = history.evaluating.total - history.evaluating.done
     is_rounded = started.precision != "float32"

@@ -3,12 +3,14 @@
 Values are plain numbers; where one is a surprise, as Mirostat's target, it is in nats per token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shakespeare_tui.config.problems import join_words, nearest, show_name
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.sampling.registry import STEP_KINDS, Step, StepKind, Value
 from shakespeare_tui.sampling.strategy import Strategy, unknown_parameter
+
+_NONE: Mapping[str, Value] = {}
 
 _CLASSIC_TEXTS = (
     "greedy",
@@ -43,23 +45,28 @@ _CALLED_ELSEWHERE = {
 }
 
 
-def parse_strategy(text: str) -> Strategy:
+def parse_strategy(text: str, defaults: Mapping[str, Value] = _NONE) -> Strategy:
     """Read steps separated by blanks: ``name``, ``name=value`` or ``name=value,option=value``.
 
     Any parameter may be written by its name; the first needs none. Hyphens and capitals in names
     are forgiven.
 
+    Args:
+        text: The steps.
+        defaults: Of values that are not written, in place of the steps' own, by ``step`` or
+            ``step.option``: what ``Tokenizer.sampling_defaults`` gives.
+
     Raises:
         UserError: Names the bad word or value, what is allowed, and the nearest known name.
     """
-    return _read_strategy(text, STEP_KINDS)
+    return _read_strategy(text, STEP_KINDS, defaults)
 
 
-def _read_strategy(text: str, names: Iterable[str]) -> Strategy:
-    return Strategy(tuple(_read_step(word, names) for word in text.split()))
+def _read_strategy(text: str, names: Iterable[str], defaults: Mapping[str, Value]) -> Strategy:
+    return Strategy(tuple(_read_step(word, names, defaults) for word in text.split()))
 
 
-def parse_strategies(text: str) -> tuple[Strategy, ...]:
+def parse_strategies(text: str, defaults: Mapping[str, Value] = _NONE) -> tuple[Strategy, ...]:
     """Read strategies separated by ``;``; the word ``classic`` stands for the six of ``CLASSIC``.
 
     Raises:
@@ -70,7 +77,7 @@ def parse_strategies(text: str) -> tuple[Strategy, ...]:
         if part.strip().lower() == "classic":
             found += CLASSIC
         elif part.strip():
-            found.append(_read_strategy(part, (*STEP_KINDS, "classic")))
+            found.append(_read_strategy(part, (*STEP_KINDS, "classic"), defaults))
     if not found:
         raise UserError("no strategies given; write for example 'greedy; temperature=0.8'")
     return tuple(found)
@@ -108,7 +115,7 @@ def _make(name: str, value: Value) -> Step:
     return kind.make(**{kind.parameters[0].name: value})
 
 
-def _read_step(word: str, names: Iterable[str]) -> Step:
+def _read_step(word: str, names: Iterable[str], defaults: Mapping[str, Value]) -> Step:
     head, *options = word.split(",")
     written, has_value, value = head.partition("=")
     kind = _find_kind(written, names)
@@ -127,6 +134,10 @@ def _read_step(word: str, names: Iterable[str]) -> Step:
         if parameter.name in values:
             raise UserError(f"{kind.name} is given {parameter.name} twice; keep one of them")
         values[parameter.name] = parameter.check(value, kind.name)
+    for place, parameter in enumerate(kind.parameters):
+        key = f"{kind.name}.{parameter.name}" if place else kind.name
+        if key in defaults and parameter.name not in values:
+            values[parameter.name] = parameter.check(defaults[key], kind.name)
     return kind.make(**values)
 
 

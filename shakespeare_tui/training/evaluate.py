@@ -41,7 +41,7 @@ class Evaluation:
 
     @property
     def bits_per_token(self) -> float:
-        """The loss in bits; bits per character where tokens are characters."""
+        """The loss in bits."""
         return self.loss / math.log(2)
 
 

@@ -206,7 +206,7 @@ def test_perplexity_is_that_of_the_validation_loss_or_none():
     history = run_of(noisy_losses(300))
     figures = run_figures(history)
     assert figures.train_loss is not None
-    assert (figures.perplexity, figures.bits_per_token) == (None, None)
+    assert (figures.perplexity, figures.bits_per_character) == (None, None)
     history.apply(eval_event(300, 1.5, 1.6))
     assert run_figures(history).perplexity == pytest.approx(math.exp(1.6))
 

@@ -49,6 +49,7 @@ def write(request: GenerationRequest, job: GenerationJob) -> None:
     job.add([TEXT + "\n" + "la " * column for column in range(n_columns)], 0.125)
     for column in range(n_columns):
         job.measure(column, measures(column))
+    job.end("done")
 
 
 CHARACTERS = tuple(sorted(set("\n !'(),-.:;?[]/" + string.ascii_letters)))
@@ -68,7 +69,7 @@ def expectation_at(reference: str, runs_root: Path, text: str, position: int) ->
     n = len(CHARACTERS)
     logits = -0.6 * ((np.arange(n) * 7 + position) % n).astype(np.float32)
     tokens = np.array([CHARACTERS.index(c) for c in text[:position]], np.int64)
-    return Expectation(logits, tokens, CHARACTERS)
+    return Expectation(logits, tokens, CHARACTERS, position, text[position : position + 1])
 
 
 def attention_of(reference: str, runs_root: Path, text: str, position: int) -> Reals:

@@ -2,7 +2,6 @@
 
 import threading
 
-from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.measures import measure_text
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
@@ -28,14 +27,17 @@ class ScriptedWriting:
     def __call__(self, request: GenerationRequest, job: GenerationJob) -> None:
         self.calls.append(request)
         if request.reference in self.failing:
-            raise UserError("the prompt has a [b] that the model does not know")
+            job.end("failed", "the prompt has a [b] that the model does not know")
+            return
         text = self.text(request)
         job.add([text[:20]], 0.1)
         while not self.go_on.wait(0.01):
             if job.stop_requested():
-                raise CancelledError
+                job.end("stopped")
+                return
         job.add([text[20:]], 0.2)
         job.measure(0, measure_text(request.prompt + text, None, len(request.prompt)))
+        job.end("done")
 
     @staticmethod
     def text(request: GenerationRequest) -> str:

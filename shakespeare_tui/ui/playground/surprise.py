@@ -47,6 +47,7 @@ class Branch:
         strategy: The strategy that wrote it, as text; empty where no model wrote it.
         text: The whole text, from its beginning.
         replaced: The character that the parent has at ``start``; empty for the first.
+        taken: The token that was taken there instead; empty for the first.
         recording: What its tokens were chosen from; None where no model wrote it.
         scored: What the model makes of it, once that is known.
     """
@@ -58,6 +59,7 @@ class Branch:
     strategy: str
     text: str
     replaced: str = ""
+    taken: str = ""
     recording: "Recording | None" = None
     scored: "Scored | None" = None
 
@@ -111,6 +113,7 @@ class BranchTree:
             strategy=strategy,
             text=source.text[:position] + token,
             replaced=source.text[position : position + 1],
+            taken=token,
         )
         self._branches.append(made)
         return made
@@ -136,7 +139,8 @@ class BranchTree:
         branch = self[number]
         if branch.parent is not None and position <= branch.start:
             return self.draw_at(branch.parent, position)
-        first = branch.prompt_length if branch.parent is None else branch.start + 1
+        written_at = branch.start + len(branch.taken)
+        first = branch.prompt_length if branch.parent is None else written_at
         return (
             branch.recording.at_character(position - first)
             if branch.recording is not None
@@ -146,7 +150,8 @@ class BranchTree:
     def is_drawn(self, number: int, position: int) -> bool:
         """Whether the character at a place of a branch was drawn there, not taken by hand."""
         branch = self[number]
-        return position < len(branch.text) and not (branch.parent and position == branch.start)
+        is_taken = branch.start <= position < branch.start + len(branch.taken)
+        return position < len(branch.text) and not is_taken
 
 
 LEVELS = 5
@@ -622,6 +627,7 @@ class SurprisePanel(Horizontal):
         self.attention: Reals | None = None
         self._heads = AttentionChoice()
         self._looked: str | None = None
+        self._found: Expectation | None = None
         """The text before the place that was looked at last."""
         self._is_looking = False
         self._error = ""
@@ -766,13 +772,15 @@ class SurprisePanel(Horizontal):
         """Ask what was expected; while an answer is awaited, the newest place is asked next."""
         if not self._is_looking and self._before:
             self._is_looking = True
-            self._ask(self._before, self.side == "attention")
+            text, position = self.text_view.text, self.text_view.position
+            self._ask(text, position, self.side == "attention")
 
     @work(thread=True, group="look")
-    def _ask(self, before: str, wants_attention: bool) -> None:
+    def _ask(self, text: str, position: int, wants_attention: bool) -> None:
         from shakespeare_tui.ui.engine import scoring
 
-        place = (self.request.reference, self.request.runs_root, before, len(before))
+        before = text[:position]
+        place = (self.request.reference, self.request.runs_root, text, position)
         try:
             expectation = scoring.expectation_at(*place)
             attention = scoring.attention_of(*place) if wants_attention else None
@@ -792,8 +800,8 @@ class SurprisePanel(Horizontal):
             from shakespeare_tui.sampling import Draw, parse_strategy
 
             step = self.xray.step if self.xray else 0
-            strategy = parse_strategy(self.strategy)
-            position = len(message.text)
+            strategy = parse_strategy(self.strategy, found.sampling_defaults)
+            self._found, position = found, found.start
             draw = self.branches.draw_at(self.number, position)
             known = draw or Draw.imagined(strategy, found.logits)
             is_own = draw is not None and self.branches.is_drawn(self.number, position)
@@ -811,7 +819,8 @@ class SurprisePanel(Horizontal):
         xray = self.xray if is_present else None
         attention = self.attention if is_present else None
         if xray is not None:
-            xray.chosen = text[position : position + 1]
+            known = self._found.chosen if self._found else ""
+            xray.chosen = known or text[position : position + 1]
         if self.side == "branches":
             side.show(
                 "Branches",
@@ -949,13 +958,15 @@ class SurprisePanel(Horizontal):
         elif self.side == "xray" and self.xray is not None and self._looked == self._before:
             place = self.xray.candidate if message.number is None else message.number - 1
             found = self.xray.candidates(place + 1)
-            if len(found) > place:
-                self._branch(found[place])
+            if len(found) > place and self._found is not None:
+                if found[place] in self._found.parts:
+                    self.notify("a part of a character is no text to go on from; take another")
+                else:
+                    self._branch(self._found.start, found[place])
 
-    def _branch(self, token: str) -> None:
-        """Leave the text at the cursor and let the model go on from another character."""
+    def _branch(self, position: int, token: str) -> None:
+        """Leave the text before a character and let the model go on from another token."""
         self.action_stop()
-        position = self.text_view.position
         branch = self.branches.branch(self.number, position, token, self.strategy)
         request = replace(self.request, prompt=branch.text, strategies=(branch.strategy,))
         self._job = GenerationJob(request)

@@ -108,7 +108,7 @@ def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
         ("val", "val loss", figures.val.short if figures.val else "-"),
         ("best", "best val", best.loss.short if best else "-"),
         ("ppl", "perplexity", _number(figures.perplexity, 2)),
-        ("bits", "bits/char", _number(figures.bits_per_token, 3)),
+        ("bits", "bits/char", _number(figures.bits_per_character, 3)),
         ("epoch", "epoch", _number(figures.epoch, 2)),
         ("LR", "LR", _rate(figures.learning_rate)),
         ("grad", "grad norm", _number(figures.grad_norm, 2)),

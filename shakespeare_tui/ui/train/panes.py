@@ -1,6 +1,5 @@
 """The panes beside the chart: samples by step, the doctor's verdict, and how a run ended."""
 
-import math
 import time
 from functools import lru_cache
 from typing import ClassVar
@@ -17,7 +16,7 @@ from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import counted, format_duration, format_loss, perplexity
 from shakespeare_tui.measures.changes import Changes, changed_words
 from shakespeare_tui.runs.events import SampleGenerated
-from shakespeare_tui.runs.figures import RunFigures
+from shakespeare_tui.runs.figures import RunFigures, bits_per_character
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.rank import Rank
 from shakespeare_tui.ui.place import state_content
@@ -338,7 +337,7 @@ def _result(history: RunHistory) -> list[Content]:
     figure = perplexity(loss)
     if loss is None or figure is None:
         return []
-    bits = loss / math.log(2)
+    bits = bits_per_character(loss, history.started)
     value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  {protocol}", "$text-muted"))
     also = Content.assemble(
         ("perplexity ", "$text-muted"),
