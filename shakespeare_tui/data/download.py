@@ -22,7 +22,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -399,13 +399,13 @@ def cached_path(entry: CorpusEntry) -> Path:
     return _folder() / entry.file_name
 
 
-def cached_file(file: CorpusFile) -> Path | None:
-    """A text that was fetched and is as it was then; None where it is gone or damaged.
+def cached_file(file: CorpusFile, folder: Path | None = None) -> Path | None:
+    """A file that was fetched and is as it was then; None where it is gone or damaged.
 
     Raises:
         OSError: It cannot be read.
     """
-    path = _folder() / file.name
+    path = (folder or _folder()) / file.name
     if not path.is_file():
         return None
     return path if quick_sha256(path) == (file.sha256 or _pinned(path)) else None
@@ -455,24 +455,43 @@ def fetch(
     """
     if not entry.sources:
         raise UserError(f"{entry.name} ships with the program; there is nothing to fetch")
-    cancelled = cancelled or threading.Event()
-    report = report or (lambda done, total: None)
     target = cached_path(entry)
-    archives: set[Path] = set()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _turn(target, cancelled):
-            for file in entry.files:
-                if force or cached_file(file) is None:
-                    _Attempt(file, archives, report, cancelled, timeout_seconds).run_all()
-            for archive in archives:
-                archive.unlink(missing_ok=True)
-            return target
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {target.parent}: {error.strerror or error}; make room there or set "
-            "SHAKESPEARE_TUI_CACHE to another folder"
-        ) from error
+    with _turn(target, cancelled or threading.Event()) as called_off:
+        archives: set[Path] = set()
+        for file in entry.files:
+            if force or cached_file(file) is None:
+                at_hand = Path("data") / file.name
+                advice = f"put the file at {at_hand}, or use --set data.corpus=sample"
+                _Attempt(
+                    file, target.parent, advice, archives, report, called_off, timeout_seconds
+                ).run_all()
+        for archive in archives:
+            archive.unlink(missing_ok=True)
+    return target
+
+
+def fetch_files(
+    name: str,
+    files: Sequence[CorpusFile],
+    report: Report | None = None,
+    cancelled: threading.Event | None = None,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Path:
+    """Put the files of a pretrained model into a folder of the cache as ``fetch`` does; returns it.
+
+    Raises:
+        FetchFailedError: No source could be used; one line with every reason and what to do.
+        UserError: The cache cannot be written.
+        CancelledError: ``cancelled`` was set; nothing partial is left but a long beginning.
+    """
+    folder = cache_folder() / "models" / name
+    advice = "get the model by other means and give its folder or file"
+    with _turn(folder / "model", cancelled or threading.Event()) as called_off:
+        for file in files:
+            if cached_file(file, folder) is None:
+                _Attempt(file, folder, advice, set(), report, called_off, timeout_seconds).run_all()
+    return folder
 
 
 @dataclass(frozen=True)
@@ -480,15 +499,22 @@ class _Attempt:
     """What every source needs to know of the fetch under way."""
 
     file: CorpusFile
+    folder: Path
+    advice: str
+    """What to do where no source has it."""
     archives: set[Path]
     """Of which texts were taken: removed when all of a corpus is there."""
-    report: Report
+    told: Report | None
     cancelled: threading.Event
     timeout_seconds: float
 
     @property
     def target(self) -> Path:
-        return _folder() / self.file.name
+        return self.folder / self.file.name
+
+    def report(self, done: int, total: int | None) -> None:
+        if self.told is not None:
+            self.told(done, total)
 
     @property
     def partial(self) -> Path:
@@ -507,11 +533,8 @@ class _Attempt:
                 return
             except SourceError as error:
                 reasons.append(f"{_place(source)}: {error}")
-        name = self.file.name
-        raise FetchFailedError(
-            f"{Path(name).stem} cannot be fetched ({'; '.join(reasons)})",
-            f"put the file at {Path('data') / name}, or use --set data.corpus=sample",
-        )
+        name = Path(self.file.name).stem
+        raise FetchFailedError(f"{name} cannot be fetched ({'; '.join(reasons)})", self.advice)
 
     def _run(self, source: Source) -> None:
         """Put the verified file in place.
@@ -557,7 +580,7 @@ class _Attempt:
         raise AssertionError("the last attempt returns or raises")
 
     def _unpack(self, source: ArchiveSource) -> str:
-        archive = _folder() / f".{source.sha256[:16]}.zip"
+        archive = self.folder / f".{source.sha256[:16]}.zip"
         if not archive.is_file():
             partial = archive.with_name(f"{archive.name}.part")
             self._download(source.url, partial, source.size_bytes, source.sha256)
@@ -639,16 +662,28 @@ def _place(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def _turn(target: Path, cancelled: threading.Event) -> Iterator[None]:
-    """Hold the lock of ``target``; it is free again as soon as its holder ends, however it ends."""
-    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
-    while True:
-        if cancelled.is_set():
-            raise CancelledError("the download was cancelled")
-        with contextlib.suppress(filelock.Timeout):
-            lock.acquire(timeout=_LOCK_POLL_SECONDS)
-            break
+def _turn(target: Path, cancelled: threading.Event) -> Iterator[threading.Event]:
+    """Hold the lock of ``target``; it is free again as soon as its holder ends, however it ends.
+
+    Raises:
+        UserError: The folder cannot be written.
+        CancelledError: ``cancelled``, which the block gets, was set.
+    """
     try:
-        yield
-    finally:
-        lock.release()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
+        while True:
+            if cancelled.is_set():
+                raise CancelledError("the download was cancelled")
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire(timeout=_LOCK_POLL_SECONDS)
+                break
+        try:
+            yield cancelled
+        finally:
+            lock.release()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {target.parent}: {error.strerror or error}; make room there or set "
+            "SHAKESPEARE_TUI_CACHE to another folder"
+        ) from error

@@ -64,6 +64,9 @@ class RunInfo:
     """The tokenizer's fingerprint; older runs do not tell it."""
     parent: str | None = None
     """The checkpoint that the weights started from, for fine-tuned and forked runs."""
+    pretrained: str | None = None
+    """What the weights, or those that they started from, were imported from. Whoever trained them
+    may have read any text, this corpus's validation part too."""
     embedding_scale: float = 1.0
     """What the weights were trained with; runs of format 1 had no other."""
 

@@ -273,6 +273,28 @@ def save_checkpoint(
     return Checkpoint(run, folder, info)
 
 
+def save_weights(run: RunFolder, weights: Arrays) -> Checkpoint:
+    """Write weights that were not trained here as the checkpoint of step 0.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    with atomic_folder(run.checkpoint_folder(0)) as temporary:
+        _save_arrays(temporary / WEIGHTS, weights)
+        info = CheckpointInfo(
+            step=0,
+            val_loss=None,
+            train_loss=None,
+            protocol=None,
+            time=time.time(),
+            elapsed_seconds=0.0,
+            weights_sha256=file_sha256(temporary / WEIGHTS),
+        )
+        write_json_atomically(temporary / "info.json", asdict(info))
+    run.write_index(None, 0)
+    return run.checkpoint(0)
+
+
 def _save_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     try:
         save_file(arrays, path, metadata)

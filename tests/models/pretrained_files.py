@@ -148,3 +148,26 @@ def write_gguf(path: Path, theirs: Any, kind: str = "F32") -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_tokenizer(path: Path, size: int = VOCAB) -> None:
+    """A byte-level tokenizer of so many tokens that knows some letters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    common = [letter for letter in letters if letter.isascii()]
+    tokens = (["Ġ", "Ċ", *common, *(x for x in letters if x not in common)])[:size]
+    tokens += [f"ab{number}" for number in range(size - len(tokens))]
+    vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    backend = Tokenizer(models.BPE(vocab, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.save(str(path))
+
+
+def write_folder(folder: Path, case: str = "llama") -> Any:
+    """A folder as of the hub, with its tokenizer."""
+    theirs = make_theirs(case)
+    theirs.save_pretrained(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    return theirs

@@ -23,7 +23,7 @@ from shakespeare_tui.models.pretrained.layouts import (
 if TYPE_CHECKING:
     pass
 
-_MAGIC = b"GGUF"
+GGUF_MAGIC = b"GGUF"
 # What the package's reader makes of a file that is cut short or damaged.
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, EOFError)
 _CONTROL, _USER_DEFINED = 3, 4
@@ -38,15 +38,9 @@ _SPLITS = {
 _BY_GPT2 = ("gpt-2", "smollm")
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether a file is named or begins like one."""
-    if path.suffix.lower() == ".gguf":
-        return True
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
-
-
-def read_gguf(path: Path, cancelled: Callable[[], bool] = never) -> Pretrained:
+def read_gguf(
+    path: Path, available_bytes: int | None = None, cancelled: Callable[[], bool] = never
+) -> Pretrained:
     """The model in a file.
 
     Raises:
@@ -59,7 +53,7 @@ def read_gguf(path: Path, cancelled: Callable[[], bool] = never) -> Pretrained:
     if file.value("split.count", 1) not in (0, 1):
         raise UserError(f"{path} is one of several parts; join them by llama.cpp's gguf-split")
     config = _config(file, family)
-    model = read_weights(config, GGUF_FAMILIES[family], file, cancelled)
+    model = read_weights(config, GGUF_FAMILIES[family], file, available_bytes, cancelled)
     return Pretrained(model, _tokenizer(file), family)
 
 

@@ -23,12 +23,14 @@ from shakespeare_tui.models.pretrained.layouts import (
 
 LARGEST_CONTEXT = 131_072
 _MOST_BYTES = 1 << 26
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
-def read_folder(folder: Path, cancelled: Callable[[], bool] = never) -> Pretrained:
+def read_folder(
+    folder: Path, available_bytes: int | None = None, cancelled: Callable[[], bool] = never
+) -> Pretrained:
     """The model in a folder.
 
     Raises:
@@ -41,7 +43,7 @@ def read_folder(folder: Path, cancelled: Callable[[], bool] = never) -> Pretrain
     shape = folder_config(config, origin)
     with ExitStack() as stack:
         file = _Safetensors(folder, stack)
-        model = read_weights(shape, FAMILIES[family], file, cancelled)
+        model = read_weights(shape, FAMILIES[family], file, available_bytes, cancelled)
     tokenizer = folder / "tokenizer.json"
     return Pretrained(model, _read_json(tokenizer) if tokenizer.is_file() else None, family)
 
@@ -186,19 +188,15 @@ class _Safetensors:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / _INDEX
-    if index.is_file():
-        shards = _read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise UserError(f"{index} names no files of weights")
-        names = sorted(set(map(str, shards.values())))
+    if (folder / INDEX).is_file():
+        names = shard_names(folder)
         for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
+            if not (folder / name).is_file():
                 raise UserError(f"{folder} is not complete: {name} is missing; fetch it again")
         return [folder / name for name in names]
     found = sorted(folder.glob("*.safetensors"))
     if len(found) > 1:
-        raise UserError(f"{folder} holds several safetensors and no {_INDEX}; which is the model?")
+        raise UserError(f"{folder} holds several safetensors and no {INDEX}; which is the model?")
     if not found:
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         if pickles:
@@ -208,6 +206,19 @@ def _weight_files(folder: Path) -> list[Path]:
             )
         raise UserError(f"{folder} holds no safetensors; get the model's weights")
     return found
+
+
+def shard_names(folder: Path) -> list[str]:
+    """The files of weights that an index names.
+
+    Raises:
+        UserError: It names none, or others than safetensors beside it.
+    """
+    shards = _read_json(folder / INDEX).get("weight_map")
+    names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
+    if not names or not all(Path(n).name == n and n.endswith(".safetensors") for n in names):
+        raise UserError(f"{folder / INDEX} is damaged: it names no files of weights beside it")
+    return names
 
 
 def _read_json(path: Path) -> dict[str, Any]:

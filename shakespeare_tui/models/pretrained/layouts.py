@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.models.transformer import Transformer
 
@@ -189,12 +190,13 @@ def read_weights(
     config: ModelConfig,
     layout: Layout,
     file: TensorFile,
+    available_bytes: int | None = None,
     cancelled: Callable[[], bool] = never,
 ) -> Transformer:
     """A model of the weights in a file, in float32 and in evaluation mode.
 
     Raises:
-        UserError: The file's tensors are not those of the shape.
+        UserError: The file's tensors are not those of the shape, or too many for the memory.
         CancelledError: ``cancelled``, polled between tensors, became true.
     """
     embedding = file.shapes.get(layout.sources("embedding.weight")[0])
@@ -202,8 +204,15 @@ def read_weights(
         raise UserError(f"{file.origin} has no {layout.sources('embedding.weight')[0]}")
     # By arithmetic, before memory is taken.
     held = sum(_elements(shape) for shape in file.shapes.values())
-    if count_parameters(config, embedding[0]) > held:
+    needed = count_parameters(config, embedding[0])
+    if needed > held:
         raise UserError(f"{file.origin} holds fewer weights than its configuration describes")
+    # The model, and a share of it while it is read.
+    if available_bytes is not None and needed * 5 > available_bytes:
+        raise UserError(
+            f"{file.origin} takes about {format_bytes(needed * 5)} of memory, and "
+            f"{format_bytes(available_bytes)} are free; end other programs, or take a smaller model"
+        )
     model = Transformer(config, embedding[0], cancelled=cancelled).eval()
     used = set(layout.sources("head.weight"))  # some repeat what is tied
     with torch.no_grad():

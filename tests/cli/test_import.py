@@ -1,0 +1,143 @@
+"""``import``: a pretrained model becomes a run, or one line says why not and nothing is left."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
+
+from pretrained_files import make_theirs, write_folder, write_gguf, write_tokenizer  # noqa: E402
+from real_cli import CommandLine  # noqa: E402
+
+from shakespeare_tui.decoding.factory import make_decoder  # noqa: E402
+from shakespeare_tui.paths import runs_folder  # noqa: E402
+from shakespeare_tui.runs.folder import find_checkpoint  # noqa: E402
+from shakespeare_tui.training.torch_state import load_model  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SHAKESPEARE_TUI_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("case", ["gpt2", "llama", "qwen3"])
+def test_a_folder_becomes_a_run(cli: CommandLine, case: str) -> None:
+    theirs = write_folder(Path("theirs"), case)
+    outcome = cli("import", "theirs", "--name", "mine", "--json")
+    assert outcome.code == 0, outcome.err
+    record = json.loads(outcome.out)
+    assert record["run"] == "mine" and record["family"] == theirs.config.model_type
+    checkpoint = find_checkpoint("mine", runs_folder())
+    assert checkpoint.info.step == 0 and checkpoint.run.info().pretrained == "theirs"
+    text = cli("generate", "mine", "--prompt", "ROMEO", "--greedy", "--max-tokens", "5")
+    assert text.code == 0, text.err
+    ids = checkpoint.run.tokenizer().encode("ROMEO").tolist()
+    model, _ = load_model(checkpoint, torch.device("cpu"))
+    with torch.no_grad():
+        for _ in range(5):
+            ids.append(int(theirs(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert text.out.startswith(checkpoint.run.tokenizer().decode(ids))
+    logits = make_decoder(model, 1).read(np.array([ids]))
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits[0, -1].numpy()
+    np.testing.assert_allclose(logits[0], expected, rtol=1e-3, atol=1e-3)
+    assert cli("runs").code == 0
+
+
+def test_a_run_is_named_after_its_source(cli: CommandLine) -> None:
+    write_folder(Path("some-llama"))
+    for number in (1, 2):
+        outcome = cli("import", "some-llama", "--json")
+        assert json.loads(outcome.out)["run"] == f"some-llama-{number}"
+
+
+def test_a_gguf_takes_a_tokenizer_from_elsewhere(cli: CommandLine) -> None:
+    pytest.importorskip("gguf")
+    write_gguf(Path("m.gguf"), make_theirs("llama"))
+    before = files(Path())
+    outcome = cli("import", "m.gguf")
+    assert outcome.code == 2 and "no tokenizer" in outcome.err
+    assert files(Path()) == before
+    write_tokenizer(Path("tokenizer.json"))
+    assert cli("import", "m.gguf", "--tokenizer", "tokenizer.json").code == 0
+
+
+def other_tokenizer() -> None:
+    write_tokenizer(Path("theirs/tokenizer.json"), 300)
+
+
+def no_tokenizer() -> None:
+    Path("theirs/tokenizer.json").unlink()
+
+
+def pickles() -> None:
+    Path("theirs/model.safetensors").rename("theirs/pytorch_model.bin")
+
+
+def unknown() -> None:
+    path = Path("theirs/config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "mamba"}))
+
+
+def short_gguf() -> None:
+    pytest.importorskip("gguf")
+    write_gguf(Path("theirs/m.gguf"), make_theirs("llama"))
+    content = Path("theirs/m.gguf").read_bytes()
+    Path("theirs/m.gguf").write_bytes(content[: len(content) // 2])
+
+
+def taken() -> None:
+    (runs_folder() / "x").mkdir(parents=True)
+    (runs_folder() / "x/notes.txt").write_text("mine")
+
+
+BAD: dict[str, tuple[Callable[[], None], list[str], str]] = {
+    "tokenizer of another model": (other_tokenizer, ["theirs"], "does not fit the weights"),
+    "no tokenizer": (no_tokenizer, ["theirs"], "--tokenizer"),
+    "tokenizer missing": (lambda: None, ["theirs", "--tokenizer", "x.json"], "x.json is missing"),
+    "pickles": (pickles, ["theirs"], "pickles only"),
+    "architecture": (unknown, ["theirs"], "'mamba'"),
+    "cut short": (short_gguf, ["theirs/m.gguf"], "cut short"),
+    "another file": (lambda: None, ["theirs/config.json"], "no GGUF file"),
+    "nothing of that name": (lambda: None, ["smollm2"], "did you mean smollm2-135m?"),
+    "no name": (lambda: None, ["theirs", "--name", "../x"], "cannot be a run's name"),
+    "name taken": (taken, ["theirs", "--name", "x"], "already a run"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_imported_is_told_in_a_line(cli: CommandLine, case: str) -> None:
+    write_folder(Path("theirs"))
+    prepare, arguments, message = BAD[case]
+    prepare()
+    before = files(Path())
+    outcome = cli("import", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err and outcome.err.count("\n") == 1
+    assert files(Path()) == before
+    assert not list(runs_folder().glob("*/*.*")) or case == "name taken"
+
+
+def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A proxy that refuses: no test leaves this machine.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    outcome = cli("import", "nobody/nothing")
+    assert outcome.code == 2
+    assert "nobody/nothing cannot be fetched from the hub" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not runs_folder().exists()
