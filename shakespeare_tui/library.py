@@ -26,14 +26,14 @@ from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.runs import events
 from shakespeare_tui.runs.commands import CommandInbox, Stop
-from shakespeare_tui.runs.event_log import EventLog, read_events
+from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint, find_run
 from shakespeare_tui.sampling import Strategy, parse_strategy
+from shakespeare_tui.training.request import TrainingRequest
 
 if TYPE_CHECKING:
     from shakespeare_tui.decoding.score import Surprise
     from shakespeare_tui.models.transformer import Transformer
-    from shakespeare_tui.training.session import Hooks, Session
 
 __all__ = [
     "CharTokenizer",
@@ -282,32 +282,18 @@ def train_events(
     stop = _StopRequest()
 
     def work() -> Run:
-        from shakespeare_tui.training.loop import Trainer
-        from shakespeare_tui.training.session import Hooks
-        from shakespeare_tui.training.threads import training_threads
+        from shakespeare_tui.training.loop import run_training
+        from shakespeare_tui.training.session import Hooks, open_session
 
-        hooks = Hooks(cancelled=stop.requested)
         if resume is None:
-            session_context = _new_session(config, overrides, name, start_from, hooks)
+            request = _new_run(config, overrides, name, start_from)
         else:
-            from shakespeare_tui.training.resume import resumed_session
-
-            session_context = resumed_session(
-                resume, root=runs_folder(), overrides=overrides, hooks=hooks
-            )
-        with training_threads(), session_context as session:
-            run = session.run
-            inbox = CommandInbox(run.commands_path)
+            request = TrainingRequest(root=runs_folder(), resume=resume, overrides=overrides)
+        with open_session(request, Hooks(cancelled=stop.requested)) as session:
+            inbox = CommandInbox(session.run.commands_path)
             stop.attach(inbox)
-            log = EventLog(run.events_path, every=session.config.logging.every)
-
-            def emit(event: events.Event) -> None:
-                log(event)
-                stream.put(event)
-
-            with contextlib.closing(log):
-                Trainer(session, emit, inbox, sync_log=log.sync).run()
-        return Run(run)
+            run_training(session, inbox, stream.put)
+            return Run(session.run)
 
     with ThreadPoolExecutor(1, "training") as pool:
         trained = pool.submit(work)
@@ -338,33 +324,25 @@ class _StopRequest:
             self._inbox.post(Stop())
 
 
-def _new_session(
+def _new_run(
     config: str | Path | Config | None,
-    overrides: list[str],
+    overrides: tuple[str, ...],
     name: str | None,
     start_from: str | None,
-    hooks: "Hooks",
-) -> "contextlib.AbstractContextManager[Session]":
-    from shakespeare_tui.training.session import new_session
-
+) -> TrainingRequest:
     if isinstance(config, Config):
         stem, config = "run", parse_config(config_to_yaml(config), "config", overrides)
     else:
         config = DEFAULT_PRESET if config is None else config
         stem, config = Path(config).stem, load_config(config, overrides)
-    return new_session(
-        config,
-        root=runs_folder(),
-        name=name,
-        stem=stem,
-        start_from=find_checkpoint(start_from, runs_folder()) if start_from else None,
-        hooks=hooks,
+    return TrainingRequest(
+        root=runs_folder(), config=config, name=name, stem=stem, start_from=start_from
     )
 
 
 def _overrides(
     corpus: str | PathLike[str] | None, sections: Mapping[str, Mapping[str, object]]
-) -> list[str]:
+) -> tuple[str, ...]:
     """Settings as ``--set`` has them: JSON is YAML."""
     found = [] if corpus is None else [f"data.corpus={json.dumps(str(corpus))}"]
     for section, settings in sections.items():
@@ -373,4 +351,4 @@ def _overrides(
                 f"{section} must be a section with settings, such as training={{'max_steps': 100}}"
             )
         found += [f"{section}.{key}={json.dumps(value)}" for key, value in settings.items()]
-    return found
+    return tuple(found)

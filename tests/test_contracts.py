@@ -112,7 +112,7 @@ from shakespeare_tui.ui.engine.training import TrainingController
 
 async def walk():
     root = Path("runs")
-    services = Services(runs_root=root, training=TrainingController(root), preload=False)
+    services = Services(runs_root=root, training=TrainingController(), preload=False)
     app = LabApp(settings=memory_settings(), services=services)
     async with app.run_test() as pilot:
         for key in "234512345":
@@ -159,7 +159,7 @@ def test_no_import_goes_round_in_a_circle() -> None:
 
 
 def test_the_training_loop_loads_no_backend(tmp_path: Path) -> None:
-    modules = ("loop", "session", "resume", "checkpoints", "evaluate", "verify")
+    modules = ("loop", "session", "checkpoints", "evaluate", "verify")
     imports = "\n".join(f"import shakespeare_tui.training.{name}" for name in modules)
     assert "torch" not in modules_after(imports, tmp_path)
 

@@ -69,9 +69,10 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
     if statistics.play is not None:
         yield from _play(statistics.play, statistics.characters, page)
     yield from page.heading("train/validation split")
+    own = ", a text of its own" if report.split.val_fraction is None else ""
     yield from page.pairs(
         ("training", f"{report.split.train:,} characters"),
-        ("validation", f"{report.split.validation:,} characters"),
+        ("validation", f"{report.split.validation:,} characters{own}"),
     )
     yield from _baselines(report.baselines, page)
     yield from page.heading("first lines")

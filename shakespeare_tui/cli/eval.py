@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(arguments.device)
     from shakespeare_tui.data.source import open_corpus
     from shakespeare_tui.data.tokenizers import text_size
-    from shakespeare_tui.data.tokens import split_tokens, tokenize_corpus
+    from shakespeare_tui.data.tokens import encode_split
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
-    source = open_corpus(config.data.corpus)
+    source = open_corpus(config.data.corpus, validation=config.data.validation)
     if source.sha256() != checkpoint.run.info().corpus_sha256:
         raise UserError(
             f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
@@ -65,8 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt
 
     model, tokenizer = open_model(checkpoint, arguments.device)
-    tokens = tokenize_corpus(source, tokenizer, cache_folder() / "tokens")
-    train, val = split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
+    train, val = encode_split(
+        source, tokenizer, config.data.val_fraction, config.seq_len, cache_folder() / "tokens"
+    )
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":
         result = evaluate(model, split)

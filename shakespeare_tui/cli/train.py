@@ -21,6 +21,7 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import Hooks, Session
 
 DEFAULT_CONFIG = "quick"
@@ -85,47 +86,41 @@ def run(arguments: argparse.Namespace) -> int:
         overrides.append(f"training.minutes={arguments.minutes}")
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
+    request = _request(arguments, tuple(overrides))
+    request.check()  # before the lab is opened, or the corpus fetched
     if not arguments.no_ui and not arguments.json:
-        from shakespeare_tui.cli.lab import is_terminal
+        from shakespeare_tui.cli.lab import is_terminal, open_lab
 
         if is_terminal():
-            return _train_in_lab(arguments, overrides)
+            return open_lab("train", lambda app: app.start_training(request))
         say("no terminal here: training without the lab")
-    with _setup_bar() as hooks, _session(arguments, overrides, hooks) as session:
+    from shakespeare_tui.training.session import open_session
+
+    with _setup_bar() as hooks, open_session(request, hooks) as session:
+        if request.resume is not None and session.is_new:
+            say(f"{session.run.name} has no checkpoint yet: starting it from its config")
+        elif request.resume is not None:
+            say(f"resuming {session.run.name} at step {session.progress.step:,}")
         return _train(session, as_json=arguments.json, has_chart=arguments.chart)
 
 
-def _train_in_lab(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    """Open the lab on a run; what is wrong with the input is told before."""
+def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
     from pathlib import Path
 
-    from shakespeare_tui.cli.lab import open_lab
     from shakespeare_tui.config.load import load_config
     from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import check_new_name, find_checkpoint, find_run
+    from shakespeare_tui.training.request import TrainingRequest
 
-    root = runs_folder()
     if arguments.resume is not None:
-        find_run(arguments.resume.partition("@")[0], root)
-        return open_lab(
-            "train",
-            lambda app: app.start_training(resume=arguments.resume, overrides=tuple(overrides)),
-        )
+        return TrainingRequest(root=runs_folder(), resume=arguments.resume, overrides=overrides)
     spec = DEFAULT_CONFIG if arguments.config is None else arguments.config
-    config = load_config(spec, overrides)
-    if arguments.name is not None:
-        check_new_name(arguments.name, root)
-    if arguments.start_from is not None:
-        find_checkpoint(arguments.start_from, root)
-    return open_lab(
-        "train",
-        lambda app: app.start_training(
-            config,
-            name=arguments.name,
-            stem=Path(spec).stem,
-            start_from=arguments.start_from,
-            fallback_to_sample=_is_first_run(arguments),
-        ),
+    return TrainingRequest(
+        root=runs_folder(),
+        config=load_config(spec, overrides),
+        name=arguments.name,
+        stem=Path(spec).stem,
+        start_from=arguments.start_from,
+        fallback_to_sample=_is_first_run(arguments),
     )
 
 
@@ -143,24 +138,21 @@ def _quoted(text: str) -> str:
 def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
     from shakespeare_tui.runs.commands import CommandInbox
-    from shakespeare_tui.runs.event_log import EventLog
     from shakespeare_tui.runs.events import Event
-    from shakespeare_tui.training.loop import Trainer
+    from shakespeare_tui.training.loop import run_training
     from shakespeare_tui.visible_text import write_line
 
     run = session.run
     console = TrainConsole(session.config, session.characters_per_token)
     inbox = CommandInbox(run.commands_path)
-    log = EventLog(run.events_path, every=session.config.logging.every)
 
-    def emit(event: Event) -> None:
-        log(event)
+    def show(event: Event) -> None:
         # Where the terminal is gone there is nobody to tell, and the run is none the worse.
         with contextlib.suppress(OSError):
             console(event)
 
-    with _signals_stop(inbox) as interrupted, contextlib.closing(log), console.live():
-        finished = Trainer(session, emit, inbox, sync_log=log.sync).run()
+    with _signals_stop(inbox) as interrupted, console.live():
+        finished = run_training(session, inbox, show)
     if finished.reason in ("stopped", "interrupted"):
         command = f"shakespeare-tui train --no-ui --resume {run.name}"
     else:
@@ -194,50 +186,6 @@ def _summary(
         "best_step": session.run.index().get("best"),
         "elapsed_seconds": session.progress.elapsed_seconds,
     }
-
-
-@contextlib.contextmanager
-def _session(
-    arguments: argparse.Namespace, overrides: list[str], hooks: "Hooks"
-) -> "Iterator[Session]":
-    from pathlib import Path
-
-    from shakespeare_tui.config.load import load_config
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import check_new_name, find_checkpoint
-
-    root = runs_folder()
-    if arguments.resume is not None:
-        from shakespeare_tui.training.resume import resumed_session
-
-        with resumed_session(
-            arguments.resume, root=root, overrides=overrides, hooks=hooks
-        ) as session:
-            if session.is_new:
-                say(f"{session.run.name} has no checkpoint yet: starting it from its config")
-            else:
-                say(f"resuming {session.run.name} at step {session.progress.step:,}")
-            yield session
-        return
-    spec = DEFAULT_CONFIG if arguments.config is None else arguments.config
-    config = load_config(spec, overrides)
-    if arguments.name is not None:
-        check_new_name(arguments.name, root)  # before the corpus is fetched and encoded
-    start_from = None
-    if arguments.start_from is not None:
-        start_from = find_checkpoint(arguments.start_from, root)
-    from shakespeare_tui.training.session import new_session
-
-    with new_session(
-        config,
-        root=root,
-        name=arguments.name,
-        stem=Path(spec).stem,
-        start_from=start_from,
-        fallback_to_sample=_is_first_run(arguments),
-        hooks=hooks,
-    ) as session:
-        yield session
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ class TrainConsole:
             kind = event.kind.replace("_", " ")
             say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
         elif isinstance(event, RunStarted):
-            self._exact_tokens = event.corpus_tokens * self._config.data.val_fraction
+            self._exact_tokens = event.val_tokens
             self._is_rounded = event.precision != "float32"
             self._print_header(event)
         elif isinstance(event, CommandApplied):

@@ -405,7 +405,9 @@ class DataConfig(Section):
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
     """How text becomes tokens."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
-    """Share of the text, at its end, kept for validation."""
+    """Share of the text, at its end, kept for validation, unless the corpus brings such a text."""
+    validation: str = ""
+    """A text to measure losses on; empty means the one that the corpus brings, or its end."""
     seq_len: OptionalInteger = Field(default=None, ge=1, le=131072)
     """Tokens in a training window; empty means the model's max_seq_len."""
     windows: Literal["random", "shuffled"] = "random"

@@ -41,6 +41,15 @@ class TextSource:
     validation: "TextSource | None" = None
     """What losses are measured on, where the corpus brings it; otherwise its own end."""
 
+    @property
+    def whole(self) -> "TextSource":
+        """Its text and its validation text, one after the other."""
+        if self.validation is None:
+            return self
+        paths = (*self.paths, *self.validation.paths)
+        size_bytes = self.size_bytes + self.validation.size_bytes
+        return TextSource(self.name, self.title, paths, size_bytes, self.separator)
+
     def iter_text(
         self,
         chunk_bytes: int = DEFAULT_CHUNK_BYTES,
@@ -79,10 +88,21 @@ class TextSource:
                     report(done_bytes, self.size_bytes)
 
     def sha256(self, report: Report | None = None) -> str:
+        """Hexadecimal digest of all that a run depends on: with a validation text, of both digests.
+
+        Raises:
+            UserError: As ``iter_text``.
+        """
+        digest = self.text_sha256(report)
+        if self.validation is None:
+            return digest
+        both = f"{digest} {self.validation.text_sha256()}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def text_sha256(self, report: Report | None = None) -> str:
         r"""Hexadecimal digest of the files' bytes in order (with the ``\n`` put between them).
 
-        For a single file this is what ``sha256sum`` prints; with a validation text of its own, the
-        digest of both digests.
+        For a single file this is what ``sha256sum`` prints.
 
         Raises:
             UserError: As ``iter_text``.
@@ -95,13 +115,9 @@ class TextSource:
             return hasher.hexdigest()
 
         try:
-            digest = remembered(self.paths, read)
+            return remembered(self.paths, read)
         except OSError as error:
             raise _unreadable(error) from error
-        if self.validation is None:
-            return digest
-        both = f"{digest} {self.validation.sha256()}"
-        return hashlib.sha256(both.encode()).hexdigest()
 
 
 def _decode_file(path: Path, chunk_bytes: int) -> Iterator[tuple[bytes, str]]:
@@ -153,16 +169,34 @@ TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
 """What counts as a text file inside a folder; a file named by itself may have any name."""
 
 
-def locate_corpus(spec: str) -> TextSource | None:
+def locate_corpus(spec: str, validation: str = "") -> TextSource | None:
     """Find a corpus that is at hand; None for a catalogue name that is not fetched yet.
 
     A catalogue name is looked for in the working folder's ``data``, then in what ships with the
     program, then in the user's cache. Anything else is the path of a text file, or of a folder
     whose text files are read in sorted order.
 
+    Args:
+        spec: As ``data.corpus``.
+        validation: As ``data.validation``: a text in place of the validation text that the corpus
+            brings, or of its end.
+
     Raises:
         UserError: Nothing has that name, or what has it is empty, unreadable or not text.
     """
+    source = _locate(spec)
+    if not validation or source is None:
+        return source
+    kept_apart = _locate(validation)
+    if kept_apart is None:
+        raise UserError(
+            f"{validation} is not on this machine; fetch it with: shakespeare-tui data fetch "
+            f"{validation}"
+        )
+    return dataclasses.replace(source, validation=dataclasses.replace(kept_apart, validation=None))
+
+
+def _locate(spec: str) -> TextSource | None:
     if not spec:
         raise UserError(f"the name of a corpus is empty; {nearest_hint(spec)}")
     entry = CATALOGUE.get(spec)
@@ -187,6 +221,7 @@ def open_corpus(
     report: Report | None = None,
     notice: Callable[[str], None] | None = None,
     *,
+    validation: str = "",
     fallback_to_sample: bool = False,
     cancelled: Event | None = None,
 ) -> TextSource:
@@ -196,6 +231,7 @@ def open_corpus(
         spec: A catalogue name, a text file or a folder of text files.
         report: Told about the download's progress.
         notice: Told, in one line, when the sample stands in.
+        validation: As for ``locate_corpus``.
         fallback_to_sample: Take the shipped sample where the corpus cannot be fetched.
         cancelled: Set it from another thread to call the download off.
 
@@ -203,7 +239,7 @@ def open_corpus(
         UserError: As ``locate_corpus``; or the corpus cannot be fetched and nothing may stand in.
         CancelledError: ``cancelled`` was set.
     """
-    source = locate_corpus(spec)
+    source = locate_corpus(spec, validation)
     if source is not None:
         return source
     entry = CATALOGUE[spec]
@@ -216,7 +252,7 @@ def open_corpus(
         if notice is not None:
             notice(f"{error.reason}; using the small sample that ships with the program instead")
         return sample
-    source = locate_corpus(spec)
+    source = locate_corpus(spec, validation)
     if source is None:
         raise UserError(f"{spec} was changed while it was fetched; try again")
     return source

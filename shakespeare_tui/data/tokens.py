@@ -146,6 +146,39 @@ def check_variety(is_one_character: bool) -> None:
         )
 
 
+def encode_split(
+    source: TextSource,
+    tokenizer: Tokenizer,
+    val_fraction: float,
+    seq_len: int,
+    cache: Path,
+    report: Report | None = None,
+    cancelled: Cancelled = never,
+) -> tuple[TokenArray, TokenArray]:
+    """Both parts of a corpus as ids, encoded once and kept: its own two, or one that is split.
+
+    Args:
+        source: The corpus.
+        tokenizer: A tokenizer fitted on it.
+        val_fraction: Share of the text's end kept for validation, where it brings no such text.
+        seq_len: Window length.
+        cache: As for ``tokenize_corpus``.
+        report: As for ``tokenize_corpus``.
+        cancelled: As for ``tokenize_corpus``.
+
+    Raises:
+        UserError: As ``tokenize_corpus``; or a part is too short.
+        CancelledError: ``cancelled`` became true.
+        OSError: As ``tokenize_corpus``.
+    """
+    tokens = tokenize_corpus(source, tokenizer, cache, report, cancelled)
+    if source.validation is None:
+        return split_tokens(tokens, val_fraction, seq_len, tokenizer)
+    val = tokenize_corpus(source.validation, tokenizer, cache, report, cancelled)
+    check_length(len(tokens), len(val), seq_len)
+    return tokens, val
+
+
 def split_tokens(
     tokens: TokenArray, val_fraction: float, seq_len: int, tokenizer: Tokenizer | None = None
 ) -> tuple[TokenArray, TokenArray]:
@@ -229,7 +262,7 @@ def tokenize_corpus(
         OSError: The cache cannot be written, or the disk is full.
     """
     dtype = smallest_dtype(tokenizer.vocab_size)
-    identity = _digest(f"{source.sha256()} {tokenizer.fingerprint} {dtype.name}".encode())
+    identity = _digest(f"{source.text_sha256()} {tokenizer.fingerprint} {dtype.name}".encode())
     for path in cache.glob(f"{identity}-{'?' * _DIGITS}"):
         tokens = _open(path, dtype, cancelled, most_in_memory)
         if tokens is not None:

@@ -298,7 +298,7 @@ def reference_for_run(
     info, config = run.info(), run.config()
     spec = config.data.corpus
     try:
-        source = locate_corpus(spec)
+        source = locate_corpus(spec, config.data.validation)
         if source is None:
             notice(f"{spec} is not available; fetch it with: shakespeare-tui data fetch {spec}")
             return None
@@ -324,7 +324,7 @@ def _training_split(
         if kept < max_characters:
             pieces.append(text[: max_characters - kept])
             kept += len(pieces[-1])
-    train = split_point(characters, val_fraction)
+    train = characters if source.validation else split_point(characters, val_fraction)
     if not train:
         raise UserError(f"{source.name} has no training split; use a longer text")
     return "".join(pieces)[:train], train

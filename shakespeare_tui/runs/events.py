@@ -47,6 +47,9 @@ class RunStarted(Event):
     corpus: str = ""
     characters: int = 0
     vocab_size: int = 0
+    train_tokens: int = 0
+    val_tokens: int = 0
+    """Of the two parts of the corpus; 0 in logs that are older."""
     precision: str = "float32"
     baselines: dict[str, float] = field(default_factory=dict)
     """Reference losses in nats per token on the validation split: uniform, unigram, bigram, …"""

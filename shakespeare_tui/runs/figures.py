@@ -118,16 +118,26 @@ def _context_note(history: RunHistory) -> str:
 
 def _epoch(history: RunHistory) -> float | None:
     """Tokens seen over the training split's."""
-    training, data = _section(history, "training"), _section(history, "data")
+    training = _section(history, "training")
     seq_len = _seq_len(history)
     batch_size = as_number(training.get("batch_size"))
-    in_corpus = history.started.corpus_tokens if history.started else 0
-    if not seq_len or not batch_size or not in_corpus:
+    train_tokens, _ = _parts(history)
+    if not seq_len or not batch_size or not train_tokens:
         return None
     accumulation = as_number(training.get("grad_accumulation")) or 1
-    train_share = 1 - (as_number(data.get("val_fraction")) or 0.1)
     tokens = history.last_step * batch_size * accumulation * seq_len
-    return tokens / max(1.0, train_share * in_corpus)
+    return tokens / max(1.0, train_tokens)
+
+
+def _parts(history: RunHistory) -> tuple[float, float]:
+    """Tokens to learn from and to measure on; in older logs a character is taken for a token."""
+    started = history.started
+    if started is None:
+        return 0, 0
+    if started.train_tokens:
+        return started.train_tokens, started.val_tokens
+    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
+    return (1 - fraction) * started.corpus_tokens, fraction * started.corpus_tokens
 
 
 def tokens_per_second(history: RunHistory) -> float | None:
@@ -141,8 +151,7 @@ def _exact_seconds(history: RunHistory) -> float:
     speed, started = tokens_per_second(history), history.started
     if speed is None or started is None:
         return 0.0
-    fraction = as_number(_section(history, "data").get("val_fraction")) or 0.1
-    tokens = fraction * started.corpus_tokens
+    _, tokens = _parts(history)
     if history.evaluating is not None:
         tokens = history.evaluating.total - history.evaluating.done
     is_rounded = started.precision != "float32"

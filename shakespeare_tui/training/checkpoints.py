@@ -106,11 +106,15 @@ def fingerprint_of(
     )
 
 
+# What they name may be called otherwise on another machine: the digest of the texts decides.
+_TEXTS = {"corpus", "validation"}
+
+
 def exact_settings(config: Config) -> dict[str, Any]:
     """The settings that decide a run's steps, by ``section.key``; empty ones are resolved."""
     values = {f"model.{key}": value for key, value in config.model}
     values |= {f"training.{k}": v for k, v in config.training if k not in _FREE_TRAINING}
-    values |= {f"data.{key}": value for key, value in config.data if key != "corpus"}
+    values |= {f"data.{key}": value for key, value in config.data if key not in _TEXTS}
     return values | {
         "model.d_ff": config.model.feedforward_width,
         "training.min_lr": config.training.final_learning_rate,

@@ -26,7 +26,7 @@ from shakespeare_tui.runs.commands import (
     SetLearningRate,
     Stop,
 )
-from shakespeare_tui.runs.event_log import read_events
+from shakespeare_tui.runs.event_log import EventLog, read_events
 from shakespeare_tui.runs.events import (
     ROLL_BACK,
     CheckpointEvaluated,
@@ -369,6 +369,32 @@ class StepEnd:
         return every > 0 and step > 0 and step % every == 0
 
 
+def run_training(
+    session: Session, inbox: CommandInbox, *sinks: Callable[[Event], None]
+) -> RunFinished:
+    """Train a session to its end.
+
+    Args:
+        session: The run; its lock is held by the caller.
+        inbox: Commands.
+        sinks: Take every event, in order, once it is in the run's log; they must not block.
+
+    Raises:
+        RunFailedError: Training diverged, the disk is full, memory ran out or the program has an
+            error; what was sound is saved.
+    """
+    with contextlib.closing(
+        EventLog(session.run.events_path, every=session.config.logging.every)
+    ) as log:
+
+        def emit(event: Event) -> None:
+            log(event)
+            for sink in sinks:
+                sink(event)
+
+        return Trainer(session, emit, inbox, sync_log=log.sync).run()
+
+
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 5
 _PAUSE_POLL_SECONDS = 0.05
@@ -481,6 +507,8 @@ class Trainer:
                 corpus=info.corpus,
                 characters=info.characters,
                 vocab_size=info.vocab_size,
+                train_tokens=len(session.train),
+                val_tokens=len(session.val),
                 precision=session.progress.precision,
                 baselines=session.baselines,
                 tokens=len(session.train) + len(session.val),

@@ -1,42 +1,60 @@
-"""Make everything a training run needs, for a new run and for one that goes on."""
+"""Everything that a training run needs: made for a new run, or opened where one left off."""
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
+from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, UnknownCharacterError, text_size
 from shakespeare_tui.data.tokens import (
     check_variety,
+    encode_split,
     fit_tokenizer,
     split_tokens,
-    tokenize_corpus,
 )
-from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.files import as_number, write_json_atomically
+from shakespeare_tui.errors import CancelledError, UserError, never
+from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
+from shakespeare_tui.runs.event_log import truncate_after
+from shakespeare_tui.runs.events import DiagnosisRaised, EvalCompleted, SampleGenerated
 from shakespeare_tui.runs.folder import (
     Checkpoint,
+    NewerFormatError,
     RunFolder,
     create_run_folder,
+    find_checkpoint,
+    find_run,
     new_run_info,
 )
 from shakespeare_tui.settings_files import read_json_file
 from shakespeare_tui.training.checkpoints import (
     Fingerprint,
     Progress,
+    SavedState,
+    differences,
+    exact_settings,
     fingerprint_of,
+    name_last,
+    prune,
+    read_state,
     read_weights,
+    restore,
+    rounding_differences,
 )
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
 
 
@@ -100,58 +118,67 @@ class Session:
 
 
 @contextlib.contextmanager
-def new_session(
-    config: Config,
-    *,
-    root: Path,
-    name: str | None = None,
-    stem: str = "run",
-    begin_in: RunFolder | None = None,
-    start_from: Checkpoint | None = None,
-    fallback_to_sample: bool = False,
-    hooks: Hooks | None = None,
-) -> Iterator[Session]:
-    """Make a new run and hold its lock; nothing is made where the input is wrong.
+def open_session(request: TrainingRequest, hooks: Hooks | None = None) -> Iterator[Session]:
+    """Make a new run, or open one where it left off, and hold its lock.
+
+    The calling thread is the one to train on: it has all threads of the backend meanwhile.
 
     Args:
-        config: What to train.
-        root: Folder of all runs.
-        name: The run's name; None numbers ``stem``.
-        stem: What unnamed runs are called.
-        begin_in: The folder of a run that ended before its first checkpoint, to be begun again.
-        start_from: Take the weights and tokenizer of this checkpoint (fine-tuning); its model must
-            have the same shape.
-        fallback_to_sample: Train on the shipped sample where the corpus cannot be had.
+        request: What to train.
         hooks: Progress and cancellation.
 
     Raises:
-        UserError: Corpus, config, name or checkpoint are no good.
+        UserError: Corpus, config, name or checkpoint are no good, the run to be resumed is being
+            trained, its checkpoints are damaged, or something that its steps depend on has changed.
+        CancelledError: The hooks said so.
         OSError: The folder or the cache cannot be written.
     """
     hooks = hooks or Hooks()
+    request.check()
+    if request.resume is not None:
+        opened = _resumed_session(request, hooks)
+    else:
+        assert request.config is not None
+        opened = _new_session(request.config, request, hooks)
+    with opened as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _new_session(
+    config: Config, request: TrainingRequest, hooks: Hooks, begin_in: RunFolder | None = None
+) -> Iterator[Session]:
+    """Make a new run; nothing is made where the input is wrong.
+
+    ``begin_in`` is the folder of a run that ended before its first checkpoint, to be begun again.
+    """
+    start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
     backend = choose_backend(config)
     source = open_corpus(
         config.data.corpus,
         report=lambda done, total: hooks.report("fetching the corpus", done, total),
         notice=hooks.notice,
-        fallback_to_sample=fallback_to_sample,
+        validation=config.data.validation,
+        fallback_to_sample=request.fallback_to_sample,
         cancelled=hooks.cancelled,
     )
     if config.data.corpus in CATALOGUE and source.name != config.data.corpus:
         # The sample stands in: the run is of what it learned from, also when it resumes.
-        data = config.data.model_copy(update={"corpus": source.name})
+        data = config.data.model_copy(update={"corpus": source.name, "validation": ""})
         config = config.model_copy(update={"data": data})
     tokenizer, text = fit_tokenizer(
         config.data.tokenizer,
         source.name,
-        source.iter_text(),
+        source.whole.iter_text(),
         hooks.cancelled.is_set,
         known=start_from.run.tokenizer() if start_from else None,
     )
     if config.data.tokenizer != tokenizer.name:
         data = config.data.model_copy(update={"tokenizer": tokenizer.name})
         config = config.model_copy(update={"data": data})
-    if text.is_whole:  # what is too short is refused before anything is written
+    if (
+        text.is_whole and source.validation is None
+    ):  # what is too short is refused before anything is written
         tokens = tokenizer.encode(text.beginning)
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     if config.context_note:
@@ -161,8 +188,8 @@ def new_session(
     check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val = load_tokens(source, tokenizer, config, hooks)
-    run = begin_in or create_run_folder(root, name, stem)
-    with run.locked():
+    run = begin_in or create_run_folder(request.root, request.name, request.stem)
+    with backend.training_threads(), run.locked():
         run.clear_blank()
         try:
             info = new_run_info(
@@ -257,14 +284,15 @@ def load_tokens(
     source: TextSource, tokenizer: Tokenizer, config: Config, hooks: Hooks
 ) -> tuple[TokenArray, TokenArray]:
     """Both parts of a corpus as ids, encoded once and kept in the cache."""
-    tokens = tokenize_corpus(
+    return encode_split(
         source,
         tokenizer,
+        config.data.val_fraction,
+        config.seq_len,
         cache_folder() / "tokens",
         report=lambda done, total: hooks.report("encoding the corpus", done, total),
         cancelled=hooks.cancelled.is_set,
     )
-    return split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
 
 
 def encode_prompts(
@@ -314,3 +342,230 @@ def _known_baselines(path: Path) -> dict[str, float]:
     losses = {str(name): as_number(loss) for name, loss in record.items()}
     known = {name: loss for name, loss in losses.items() if loss is not None and loss >= 0}
     return known if len(known) == len(losses) else {}
+
+
+class ChangedRunError(UserError):
+    """The run's conditions are not those of its state: no other checkpoint would mend that."""
+
+
+@contextlib.contextmanager
+def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session]:
+    """Open a run where it left off, however it ended.
+
+    A damaged last checkpoint is passed over, with a notice, for the one before it. A run that ended
+    before its first checkpoint starts from its config. What the log says of steps after the
+    checkpoint is dropped: those steps come again, the same. Nothing is removed before everything
+    that may be refused has been looked at.
+    """
+    name, step_text = request.resume_point
+    run = find_run(name, request.root)
+    if step_text in ("", "last") and run.is_blank():
+        with _begun_again(run, request, hooks) as session:
+            yield session
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run.locked())
+        run.sweep()
+        steps = _resume_points(run, step_text, hooks)
+        before = run.config()
+        config = _changed(run, before, request.overrides)
+        source = open_corpus(
+            config.data.corpus,
+            notice=hooks.notice,
+            validation=config.data.validation,
+            cancelled=hooks.cancelled,
+        )
+        backend, tokenizer = choose_backend(config), run.tokenizer()
+        stack.enter_context(backend.training_threads())
+        if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
+            device = backend.arithmetic().device
+            check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+        conditions = Conditions.of(run, before, config, source.sha256(), backend)
+        state, progress = _restored(run, steps, conditions, backend, hooks)
+        if config.context_note:
+            hooks.notice(config.context_note)
+        train, val = load_tokens(source, tokenizer, config, hooks)
+        session = Session(
+            run=run,
+            config=config,
+            tokenizer=tokenizer,
+            train=train,
+            val=val,
+            backend=backend,
+            state=state,
+            fingerprint=conditions.now,
+            progress=progress,
+            prompts=encode_prompts(config, tokenizer, val, hooks.notice),
+            baselines=load_baselines(source, tokenizer, config, train, val, hooks.cancelled.is_set),
+            is_new=False,
+        )
+        if config != before:
+            write_atomically(run.path / "config.yaml", config_to_yaml(config))
+        # In this order a crash leaves no gap between the log and the last checkpoint.
+        name_last(run, progress.step)
+        truncate_after(run.events_path, progress.step, _comes_again(progress, config))
+        # What comes again, and what a save before the crash had replaced but not removed yet.
+        prune(run, config.checkpoints, progress.step)
+        yield session
+
+
+def _changed(run: RunFolder, config: Config, overrides: Sequence[str]) -> Config:
+    return parse_config(config_to_yaml(config), str(run.path / "config.yaml"), overrides)
+
+
+@contextlib.contextmanager
+def _begun_again(run: RunFolder, request: TrainingRequest, hooks: Hooks) -> Iterator[Session]:
+    """Begin in the folder of a run that ended before its first checkpoint."""
+    config = _changed(run, run.config(), request.overrides)
+    begun = dataclasses.replace(request, start_from=run.info().parent)
+    with _new_session(config, begun, hooks, begin_in=run) as session:
+        yield session
+
+
+def _resume_points(run: RunFolder, step_text: str, hooks: Hooks) -> list[int]:
+    """The steps to resume from, the wanted one first."""
+    if step_text and step_text != "last":
+        if not step_text.isdecimal() or len(step_text) > 12:
+            raise UserError(f"resume from {run.name}, or from a step: {run.name}@STEP")
+        return [int(step_text)]
+    steps = run.steps()[::-1]
+    try:
+        # A crash right after the first save leaves a checkpoint that is not named yet.
+        last = run.index().get("last", max(steps, default=None))
+    except UserError as error:
+        hooks.notice(f"{error}; taking the last checkpoint instead")
+        last = max(steps, default=None)
+    if last is None:
+        raise UserError(
+            f"run {run.name} has no checkpoint left to resume from; start a new run from its "
+            f"config: --config {run.path / 'config.yaml'}"
+        )
+    return [last, *(step for step in steps if step < last)]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a run is resumed with.
+
+    Attributes:
+        config: With the changes that were asked for.
+        then: What checkpoints without a fingerprint were made with.
+        now: What the next steps would be made with.
+    """
+
+    config: Config
+    then: Fingerprint
+    now: Fingerprint
+
+    @classmethod
+    def of(
+        cls, run: RunFolder, before: Config, config: Config, corpus_sha256: str, backend: Backend
+    ) -> Self:
+        """Those of a run's folder, with ``config`` in place of the ``before`` that is in it.
+
+        Raises:
+            UserError: The folder is damaged.
+        """
+        info = run.info()
+        now = fingerprint_of(config, info, corpus_sha256, run.tokenizer(), backend.arithmetic())
+        then = dataclasses.replace(
+            now, settings=exact_settings(before), corpus_sha256=info.corpus_sha256
+        )
+        return cls(config, then, now)
+
+    def check(self, saved: SavedState) -> None:
+        """Refuse what would make other steps than the uninterrupted run.
+
+        Raises:
+            ChangedRunError: Something differs; all of it is named.
+        """
+        found = list(differences(saved.fingerprint or self.then, self.now))
+        precision = self.config.training.precision
+        if precision not in ("auto", saved.progress.precision):
+            found.append(f"training.precision is {precision}, was {saved.progress.precision}")
+        if found:
+            checkpoint = saved.checkpoint
+            raise ChangedRunError(
+                f"run {checkpoint.run.name} cannot be resumed exactly: {'; '.join(found)}; undo "
+                f"that, or start a new run from its weights: --from {checkpoint.reference}"
+            )
+
+
+def _restored(
+    run: RunFolder,
+    steps: Sequence[int],
+    conditions: Conditions,
+    backend: Backend,
+    hooks: Hooks,
+) -> tuple[TrainState, Progress]:
+    """A state as it was at the first of ``steps`` whose checkpoint can be used."""
+    cancelled = hooks.cancelled.is_set
+    state: TrainState | None = None
+    problems: list[str] = []
+    for step in steps:
+        try:
+            saved = read_state(run.checkpoint(step), cancelled)
+            conditions.check(saved)
+            state = state or make_state(run, conditions.config, backend, cancelled)
+            progress = restore(saved, state, cancelled)
+        except (ChangedRunError, NewerFormatError):
+            raise
+        except UserError as error:
+            if len(steps) == 1:
+                raise
+            problems.append(f"{run.name}@{step} cannot be used: {error}")
+            continue
+        for problem in problems:
+            hooks.notice(problem)
+        if problems:
+            hooks.notice(f"resuming from step {step}, the last good checkpoint")
+        then = saved.fingerprint or conditions.then
+        if found := list(rounding_differences(then, conditions.now)):
+            hooks.notice(
+                "the losses will equal those of an uninterrupted run only up to rounding: "
+                + "; ".join(found)
+            )
+        return state, progress
+    raise UserError(f"no checkpoint of run {run.name} can be used; {problems[0]}")
+
+
+def make_state(
+    run: RunFolder, config: Config, backend: Backend, cancelled: Callable[[], bool] = never
+) -> TrainState:
+    """A state of a run's shape, to be loaded.
+
+    Raises:
+        ChangedRunError: The run's folder holds files of different runs.
+        CancelledError: ``cancelled`` became true.
+    """
+    info, vocab_size = run.info(), run.tokenizer().vocab_size
+    # Before anything is allocated: a config that was tampered with may name any size.
+    if count_parameters(config.model, vocab_size) != info.parameters:
+        raise ChangedRunError(
+            f"the config and the tokenizer of run {run.name} do not make its "
+            f"{info.parameters:,} parameters; the run folder mixes files of different runs"
+        )
+    return backend.empty_state(config, dataclasses.replace(info, vocab_size=vocab_size), cancelled)
+
+
+def _comes_again(progress: Progress, config: Config) -> Callable[[dict[str, Any]], bool]:
+    """Which lines of the checkpoint's own step tell of what it does not know to be done."""
+    is_evaluation_undone = False
+
+    def comes_again(record: dict[str, Any]) -> bool:
+        nonlocal is_evaluation_undone
+        kind = record.get("type")
+        if record.get("step") != progress.step:
+            return False
+        if kind == EvalCompleted.__name__:
+            is_known = progress.evaluated_step == progress.step
+            # The final exact figure, of another protocol, is measured again in any case.
+            is_evaluation_undone = not is_known or record.get("protocol") != progress.protocol
+            return is_evaluation_undone
+        if kind == DiagnosisRaised.__name__:
+            return is_evaluation_undone
+        is_scheduled = record.get("prompt") in config.sampling.prompts
+        is_sample_undone = is_scheduled and progress.sampled_step != progress.step
+        return kind == SampleGenerated.__name__ and is_sample_undone
+
+    return comes_again

@@ -36,6 +36,7 @@ from shakespeare_tui.training.device import (
     resolve_device,
 )
 from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
+from shakespeare_tui.training.threads import training_threads
 from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays, StepResult
 
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
@@ -359,6 +360,10 @@ class TorchBackend:
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that an allocation failed."""
         return is_out_of_memory(error)
+
+    def training_threads(self) -> contextlib.AbstractContextManager[None]:
+        """Train on the calling thread with all threads; work beside it keeps to its share."""
+        return training_threads()
 
     def new_state(
         self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never

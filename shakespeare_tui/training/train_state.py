@@ -140,6 +140,9 @@ class Backend(Protocol):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that an allocation failed."""
 
+    def training_threads(self) -> AbstractContextManager[None]:
+        """Train on the calling thread with all threads; work beside it keeps to its share."""
+
     def new_state(self, config: Config, info: RunInfo, cancelled: Callable[[], bool]) -> TrainState:
         """A new run's state, everything in it drawn from the config's seed.
 

@@ -6,8 +6,12 @@ from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.checkpoints import read_state, restore
-from shakespeare_tui.training.resume import ChangedRunError, Conditions, make_state
-from shakespeare_tui.training.session import choose_backend
+from shakespeare_tui.training.session import (
+    ChangedRunError,
+    Conditions,
+    choose_backend,
+    make_state,
+)
 from shakespeare_tui.training.train_state import Backend
 
 
@@ -83,7 +87,7 @@ def check_run(run: RunFolder) -> RunCheck:
 
 def _conditions(run: RunFolder, backend: Backend) -> Conditions:
     config, info = run.config(), run.info()
-    source = locate_corpus(config.data.corpus)
+    source = locate_corpus(config.data.corpus, config.data.validation)
     # One that is not at hand is fetched when the run is resumed, and compared then.
     sha256 = info.corpus_sha256 if source is None else source.sha256()
     return Conditions.of(run, config, config, sha256, backend)

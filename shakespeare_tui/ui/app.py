@@ -18,6 +18,7 @@ from textual.screen import Screen
 from textual.types import AnimationLevel
 
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.appearance import Looks, series_colors
 from shakespeare_tui.ui.compat import forgiving_while_leaving
 from shakespeare_tui.ui.engine.training import Asked
@@ -299,50 +300,38 @@ class LabApp(App[int]):
         """What the status line says."""
         return status_content(self.services.training)
 
-    def start_training(
-        self,
-        config: "Config | None" = None,
-        *,
-        name: str | None = None,
-        stem: str | None = None,
-        resume: str | None = None,
-        start_from: str | None = None,
-        overrides: tuple[str, ...] = (),
-        fallback_to_sample: bool = False,
-    ) -> bool:
-        """Start a run and go to the Train place; without a config, the draft.
+    def resume_training(self, reference: str, overrides: tuple[str, ...] = ()) -> bool:
+        """Go on with a run, as ``start_training`` does.
 
         Args:
-            config: What to train; None takes ``services.draft``.
-            name: The run's name; None numbers ``stem``.
-            stem: What the run is called before its number.
-            resume: Go on with this run (``RUN`` or ``RUN@STEP``) instead of making one.
-            start_from: Take the weights of this checkpoint.
-            overrides: ``section.key=value`` changes of a resumed run.
-            fallback_to_sample: Train on the shipped sample where the corpus cannot be had; for
-                the draft this is so as long as nothing was chosen.
+            reference: ``RUN`` or ``RUN@STEP``.
+            overrides: ``section.key=value`` changes.
+        """
+        return self.start_training(
+            TrainingRequest(root=self.services.runs_root, resume=reference, overrides=overrides)
+        )
+
+    def start_training(self, request: TrainingRequest | None = None) -> bool:
+        """Start a run and go to the Train place; without a request, a new run of the draft.
 
         Returns:
             Whether it was started; if not, the user has been told why.
         """
-        draft, training = self.services.draft, self.services.training
-        if config is None and resume is None:
+        if request is None:
+            draft = self.services.draft
             try:
                 config = draft.resolved()
-                fallback_to_sample = draft.is_untouched()
             except UserError as error:
                 self.say(str(error), is_error=True)
                 return False
-            stem, start_from = stem or draft.stem, start_from or draft.start_from
-        is_started = training.start(
-            config,
-            name=name,
-            stem=stem or "run",
-            resume=resume,
-            start_from=start_from,
-            overrides=overrides,
-            fallback_to_sample=fallback_to_sample,
-        )
+            request = TrainingRequest(
+                root=self.services.runs_root,
+                config=config,
+                stem=draft.stem or "run",
+                start_from=draft.start_from,
+                fallback_to_sample=draft.is_untouched(),
+            )
+        is_started = self.services.training.start(request)
         if is_started:
             self.show_place("train")
         self.follow_training()

@@ -99,4 +99,4 @@ class Services:
 def real_services() -> Services:
     """The services of an interactive session."""
     root = runs_folder()
-    return Services(runs_root=root, training=TrainingController(root))
+    return Services(runs_root=root, training=TrainingController())

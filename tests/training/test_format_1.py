@@ -21,9 +21,10 @@ from shakespeare_tui.decoding.torch_decoder import PlainDecoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import CommandInbox, Stop
 from shakespeare_tui.runs.events import Event, StepCompleted
-from shakespeare_tui.runs.folder import RunFolder, find_checkpoint
+from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.optimizers import make_optimizers
-from shakespeare_tui.training.session import Session, new_session
+from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.session import Session, open_session
 from shakespeare_tui.training.torch_state import load_model
 
 CPU = torch.device("cpu")
@@ -98,8 +99,9 @@ def test_every_reader_of_a_checkpoint_computes_as_it_was_trained(old: Trained) -
 
 def test_a_run_that_starts_from_its_weights_computes_alike(old: Trained, tmp_path: Path) -> None:
     root = old.run.path.parent
-    start_from = find_checkpoint("run@8", root)
-    with new_session(old.run.config(), root=root, name="tuned", start_from=start_from) as session:
+    with open_session(
+        TrainingRequest(config=old.run.config(), root=root, name="tuned", start_from="run@8")
+    ) as session:
         tokens = torch.tensor([session.tokenizer.encode("What is it").tolist()])
         torch.testing.assert_close(
             session.state.model(tokens), plain_logits(old.run, tokens), rtol=1e-4, atol=1e-5

@@ -14,8 +14,8 @@ from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.training.resume import resumed_session
-from shakespeare_tui.training.session import Hooks, check_memory, new_session
+from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.session import Hooks, check_memory, open_session
 from shakespeare_tui.training.torch_state import check_room, load_model
 
 __all__ = ["trained"]
@@ -69,7 +69,7 @@ class TestMemory:
         config = make_config(model__d_model=16384, model__n_layers=250, model__n_heads=8)
         with (
             pytest.raises(UserError, match="training takes about"),
-            new_session(config, root=tmp_path / "runs", name="giant"),
+            open_session(TrainingRequest(config=config, root=tmp_path / "runs", name="giant")),
         ):
             pass
         assert not (tmp_path / "runs").exists()
@@ -89,7 +89,7 @@ class TestCancelling:
         for polls in range(1000):
             hooks = Hooks(cancelled=CancelAfter(polls))
             try:
-                with new_session(config, root=tmp_path / "runs", hooks=hooks):
+                with open_session(TrainingRequest(config=config, root=tmp_path / "runs"), hooks):
                     break
             except CancelledError:
                 assert not any((tmp_path / "runs").glob("*"))
@@ -101,7 +101,7 @@ class TestCancelling:
         for polls in range(1000):
             hooks = Hooks(cancelled=CancelAfter(polls))
             try:
-                with resumed_session("alpha", root=trained.path.parent, hooks=hooks):
+                with open_session(TrainingRequest(resume="alpha", root=trained.path.parent), hooks):
                     break
             except CancelledError:
                 assert (trained.index(), sorted(trained.steps())) == before

@@ -49,8 +49,8 @@ from shakespeare_tui.runs.events import (
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint
 from shakespeare_tui.training.checkpoints import read_arrays
 from shakespeare_tui.training.loop import StepEnd
-from shakespeare_tui.training.resume import resumed_session
-from shakespeare_tui.training.session import Hooks, new_session
+from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.session import Hooks, open_session
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "random-adamw-dropout": {"model__dropout": 0.2},
@@ -369,7 +369,11 @@ def begin_and_crash(
     """A run that is killed with its header in the log and before its first checkpoint."""
     with (
         pytest.raises(CrashError),
-        new_session(config, root=root, name="run", start_from=start_from) as session,
+        open_session(
+            TrainingRequest(
+                config=config, root=root, name="run", start_from=start_from and start_from.reference
+            )
+        ) as session,
     ):
         run_session(session, before_log=crash_at_event(at_event))
     assert RunFolder(root / "run").steps() == []
@@ -399,7 +403,9 @@ def test_a_fork_that_ended_before_its_first_checkpoint_starts_from_its_parent(
 ) -> None:
     parent = train(tmp_path, make_config(training__max_steps=8), name="parent").run.checkpoint(8)
     config = make_config(training__max_steps=8, training__seed=3)
-    with new_session(config, root=tmp_path, name="reference", start_from=parent) as session:
+    with open_session(
+        TrainingRequest(config=config, root=tmp_path, name="reference", start_from=parent.reference)
+    ) as session:
         reference = run_session(session)
     with monkeypatch.context() as patch:
         patch.setattr(StepEnd, "save", crash)
@@ -501,7 +507,7 @@ def snapshot(run: RunFolder) -> dict[str, bytes]:
 def attempt(root: Path, reference: str = "run", overrides: tuple[str, ...] = ()) -> str:
     with (
         pytest.raises(UserError) as caught,
-        resumed_session(reference, root=root, overrides=overrides),
+        open_session(TrainingRequest(resume=reference, root=root, overrides=overrides)),
     ):
         raise AssertionError("the resume was not refused")
     message = str(caught.value)
@@ -639,7 +645,7 @@ def test_a_setting_of_a_later_version_does_not_forbid_a_resume(stopped: RunFolde
     del fingerprint["settings"]["training.momentum"]
     save_file(arrays, path, metadata | {"fingerprint": json.dumps(fingerprint)})
     forget_digests(stopped.checkpoint(9))
-    with resumed_session("run@9", root=stopped.path.parent) as session:
+    with open_session(TrainingRequest(resume="run@9", root=stopped.path.parent)) as session:
         assert session.progress.step == 9
 
 
@@ -654,12 +660,12 @@ def test_another_number_of_threads_is_said(threads: int, stopped: RunFolder) -> 
     torch.set_num_threads(threads + 1)
     notices: list[str] = []
     hooks = Hooks(notice=notices.append)
-    with resumed_session("run", root=stopped.path.parent, hooks=hooks) as session:
+    with open_session(TrainingRequest(resume="run", root=stopped.path.parent), hooks) as session:
         run_session(session)
     (notice,) = notices
     assert f"{threads + 1} threads, was {threads} (set OMP_NUM_THREADS={threads})" in notice
     # From here on it is what the run is trained with.
-    with resumed_session("run", root=stopped.path.parent, hooks=hooks):
+    with open_session(TrainingRequest(resume="run", root=stopped.path.parent), hooks):
         assert len(notices) == 1
 
 
@@ -748,7 +754,7 @@ def test_resuming_steps_back_to_the_last_good_checkpoint_and_says_so(
     DAMAGED_CHECKPOINT[kind](stopped)
     notices: list[str] = []
     hooks = Hooks(notice=notices.append)
-    with resumed_session("run", root=stopped.path.parent, hooks=hooks) as session:
+    with open_session(TrainingRequest(resume="run", root=stopped.path.parent), hooks) as session:
         assert session.progress.step == 8
         assert stopped.index()["last"] == 8
         assert stopped.steps() == [8]
@@ -781,7 +787,7 @@ def test_what_cannot_be_resumed_is_refused(reference: str, stopped: RunFolder) -
     before = snapshot(stopped)
     if reference == "run@":
         # An empty step is the last one.
-        with resumed_session(reference, root=stopped.path.parent) as session:
+        with open_session(TrainingRequest(resume=reference, root=stopped.path.parent)) as session:
             assert session.progress.step == 9
         return
     attempt(stopped.path.parent, reference)
@@ -792,13 +798,13 @@ def test_what_cannot_be_resumed_is_refused(reference: str, stopped: RunFolder) -
 @pytest.mark.parametrize("content", ["[", "[]", '{"last": "nine"}', '{"last": 11, "best": 11}'])
 def test_a_damaged_index_leaves_resuming(content: str, reference: str, stopped: RunFolder) -> None:
     (stopped.path / "index.json").write_text(content)
-    with resumed_session(reference, root=stopped.path.parent) as session:
+    with open_session(TrainingRequest(resume=reference, root=stopped.path.parent)) as session:
         assert session.progress.step == 9
     assert stopped.index()["last"] == 9
 
 
 def test_a_run_in_training_is_refused(stopped: RunFolder) -> None:
-    with resumed_session("run", root=stopped.path.parent):
+    with open_session(TrainingRequest(resume="run", root=stopped.path.parent)):
         assert stopped.is_locked()
         assert "another process" in attempt(stopped.path.parent)
     assert not stopped.is_locked()

@@ -52,7 +52,8 @@ from shakespeare_tui.runs.losses import Loss
 from shakespeare_tui.training import loop
 from shakespeare_tui.training.evaluate import evaluate
 from shakespeare_tui.training.optimizers import Muon
-from shakespeare_tui.training.session import Session, new_session
+from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.session import Session, open_session
 from shakespeare_tui.training.torch_state import load_model
 
 
@@ -840,8 +841,8 @@ def test_a_new_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     parent = train(tmp_path, make_config(training__max_steps=16), name="parent")
     config = make_config(training__max_steps=1, training__learning_rate=1e-9, training__min_lr=0)
     child: list[float] = []
-    with new_session(
-        config, root=tmp_path, name="child", start_from=find_checkpoint("parent@last", tmp_path)
+    with open_session(
+        TrainingRequest(config=config, root=tmp_path, name="child", start_from="parent@last")
     ) as session:
         assert session.progress.step == 0
         child.append(evaluate(session.state.model, session.val).loss)
@@ -854,11 +855,13 @@ def test_a_parent_of_another_shape_is_refused_and_nothing_is_made(tmp_path: Path
     before = sorted(path.name for path in tmp_path.iterdir())
     with (
         pytest.raises(UserError, match="shape"),
-        new_session(
-            make_config(model__d_model=32),
-            root=tmp_path,
-            name="child",
-            start_from=find_checkpoint("parent", tmp_path),
+        open_session(
+            TrainingRequest(
+                config=make_config(model__d_model=32),
+                root=tmp_path,
+                name="child",
+                start_from="parent",
+            )
         ),
     ):
         raise AssertionError
@@ -870,8 +873,8 @@ def test_a_prompt_that_the_corpus_cannot_spell_is_replaced_with_a_notice(tmp_pat
 
     notices: list[str] = []
     config = make_config(sampling__prompts='["Ωmega", "A"]', training__max_steps=2)
-    with new_session(
-        config, root=tmp_path, name="run", hooks=Hooks(notice=notices.append)
+    with open_session(
+        TrainingRequest(config=config, root=tmp_path, name="run"), Hooks(notice=notices.append)
     ) as session:
         assert len(session.prompts) == 2
         assert session.prompts[1][0] == "A"
@@ -882,7 +885,7 @@ def test_a_prompt_that_the_corpus_cannot_spell_is_replaced_with_a_notice(tmp_pat
 def test_a_session_that_never_trained_leaves_no_run(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        new_session(make_config(), root=tmp_path / "runs", name="run"),
+        open_session(TrainingRequest(config=make_config(), root=tmp_path / "runs", name="run")),
     ):
         raise KeyboardInterrupt
     assert list((tmp_path / "runs").iterdir()) == []

@@ -14,8 +14,8 @@ from shakespeare_tui.runs.event_log import EventLog
 from shakespeare_tui.runs.events import Event, RunFinished
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder
 from shakespeare_tui.training.loop import Trainer
-from shakespeare_tui.training.resume import resumed_session
-from shakespeare_tui.training.session import Session, new_session
+from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.session import Session, open_session
 
 OnEvent = Callable[[Event, CommandInbox], None]
 Prepare = Callable[[Session], None]
@@ -65,7 +65,7 @@ def train(
     prepare: Prepare | None = None,
     before_log: OnEvent | None = None,
 ) -> Trained:
-    with new_session(config, root=root, name=name) as session:
+    with open_session(TrainingRequest(root=root, config=config, name=name)) as session:
         return run_session(session, on_event, prepare, before_log)
 
 
@@ -77,7 +77,8 @@ def resume(
     on_event: OnEvent | None = None,
     prepare: Prepare | None = None,
 ) -> Trained:
-    with resumed_session(reference, root=root, overrides=overrides) as session:
+    request = TrainingRequest(root=root, resume=reference, overrides=tuple(overrides))
+    with open_session(request) as session:
         return run_session(session, on_event, prepare)
 
 

@@ -56,7 +56,7 @@ def make_app(runs_root: Path) -> MakeApp:
     ) -> LabApp:
         services = Services(
             runs_root=runs_root,
-            training=training or TrainingController(runs_root),
+            training=training or TrainingController(),
             clock=clock,
             preload=False,
         )
@@ -79,7 +79,7 @@ def scripted(
     def make(*args: Any, **kwargs: Any) -> tuple[TrainingController, ScriptedTrainer]:
         trainer = ScriptedTrainer(*args, **kwargs)
         made.append(trainer)
-        return TrainingController(runs_root, run_thread=trainer), trainer
+        return TrainingController(run_thread=trainer), trainer
 
     yield make
     for trainer in made:

@@ -49,7 +49,6 @@ def write(request: GenerationRequest, job: GenerationJob) -> None:
     job.add([TEXT + "\n" + "la " * column for column in range(n_columns)], 0.125)
     for column in range(n_columns):
         job.measure(column, measures(column))
-    job.end("done")
 
 
 CHARACTERS = tuple(sorted(set("\n !'(),-.:;?[]/" + string.ascii_letters)))

@@ -2,6 +2,7 @@
 
 import threading
 
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.measures import measure_text
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
@@ -27,17 +28,14 @@ class ScriptedWriting:
     def __call__(self, request: GenerationRequest, job: GenerationJob) -> None:
         self.calls.append(request)
         if request.reference in self.failing:
-            job.end("failed", "the prompt has a [b] that the model does not know")
-            return
+            raise UserError("the prompt has a [b] that the model does not know")
         text = self.text(request)
         job.add([text[:20]], 0.1)
         while not self.go_on.wait(0.01):
             if job.stop_requested():
-                job.end("stopped")
-                return
+                raise CancelledError
         job.add([text[20:]], 0.2)
         job.measure(0, measure_text(request.prompt + text, None, len(request.prompt)))
-        job.end("done")
 
     @staticmethod
     def text(request: GenerationRequest) -> str:

@@ -311,7 +311,6 @@ async def test_b_looks_whether_the_best_recites_its_training_text(
         )
         measures = measure_text(request.prompt + "x" * 200, None, 1)
         job.measure(0, dataclasses.replace(measures, memorisation=copied))
-        job.end("done")
 
     monkeypatch.setattr(writing_engine, "write_columns", recite)
     app = make_app("checkpoints")

@@ -210,7 +210,7 @@ async def test_answers_for_a_config_no_longer_shown_do_no_harm(make_app: MakeApp
     async with app.run_test(size=TALL) as pilot:
         card = place(app).card
         card.take_speed(load_config("base"), 100.0, "cpu (2 threads)")
-        card.take_corpus(("elsewhere", "char"), CorpusFigures(vocab_size=999))
+        card.take_corpus(("elsewhere", "char", ""), CorpusFigures(vocab_size=999))
         await pilot.pause()
         assert "≈" in card_text(app)
         assert QUICK_PARAMETERS in card_text(app)

@@ -9,6 +9,8 @@ from lab_harness import MakeApp, until
 from streams import START, command, make_run, started, step_event
 from textual.pilot import Pilot
 
+from shakespeare_tui.data.catalogue import CATALOGUE
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.events import (
     DiagnosisRaised,
     EvalCompleted,
@@ -136,11 +138,10 @@ async def test_a_corpus_and_its_name_in_data(
     (tmp_path / "data" / f"{NAME[:40]}.txt").write_text(hostile * 30, encoding="utf-8")
     app = make_app("data")
     async with app.run_test(size=size, notifications=True) as pilot:
-        await until(lambda: "bad" in painted(app))
         corpora = app.screen.query_one(CorpusList)
-        await pilot.press("down", "down", "down", "enter")
-        await pilot.pause()
-        assert corpora
+        await until(lambda: corpora.options[-1].id not in CATALOGUE)
+        await pilot.press("end", "enter")
+        await until(lambda: "bad" in painted(app))
         check(app)
         for _ in range(8):
             await press(app, pilot, "right_square_bracket")
@@ -157,7 +158,7 @@ async def test_texts_of_a_model_in_the_playground(
     def write(request: GenerationRequest, job: GenerationJob) -> None:
         n_columns = len(request.strategies)
         job.add([f"written {HOSTILE}\n"] * n_columns, 0.1)
-        job.end("failed", f"it broke {HOSTILE}")
+        raise UserError(f"it broke {HOSTILE}")
 
     monkeypatch.setattr(writing_engine, "write_columns", write)
     app = make_app("playground")

@@ -8,6 +8,8 @@ import pytest
 from lab_harness import MakeApp, shown, until
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import CancelledError
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import (
@@ -15,7 +17,6 @@ from shakespeare_tui.ui.engine.training import (
     Opened,
     TrainingChannel,
     TrainingController,
-    TrainingRequest,
 )
 
 TIGHT = "training takes about 18.0 GB of memory, and 20.0 GB are free"
@@ -41,10 +42,10 @@ def asking(answers: list[bool]) -> Callable[[TrainingRequest, TrainingChannel], 
 async def test_one_key_leaves_while_a_run_is_being_started(
     make_app: MakeApp, runs_root: Path, key: str
 ) -> None:
-    training = TrainingController(runs_root, run_thread=loading)
+    training = TrainingController(run_thread=loading)
     app = make_app("playground", training=training)
     async with app.run_test() as pilot:
-        training.start(Config())
+        training.start(TrainingRequest(root=runs_root, config=Config()))
         assert training.is_loading
         await pilot.press(key)
         await until(lambda: app.return_value is not None)
@@ -53,10 +54,10 @@ async def test_one_key_leaves_while_a_run_is_being_started(
 
 
 async def test_s_cancels_a_start(make_app: MakeApp, runs_root: Path) -> None:
-    training = TrainingController(runs_root, run_thread=loading)
+    training = TrainingController(run_thread=loading)
     app = make_app("train", training=training)
     async with app.run_test() as pilot:
-        app.start_training(Config())
+        app.start_training(TrainingRequest(root=runs_root, config=Config()))
         await until(lambda: "s cancels" in shown(app))
         await pilot.press("s")
         await until(lambda: training.state == "idle")
@@ -70,10 +71,10 @@ async def test_where_memory_is_tight_one_is_asked(
     make_app: MakeApp, runs_root: Path, keys: str, expected: bool
 ) -> None:
     answers: list[bool] = []
-    training = TrainingController(runs_root, run_thread=asking(answers))
+    training = TrainingController(run_thread=asking(answers))
     app = make_app("train", training=training)
     async with app.run_test(size=(100, 30)) as pilot:
-        app.start_training(Config())
+        app.start_training(TrainingRequest(root=runs_root, config=Config()))
         await until(lambda: "18.0 GB of memory" in shown(app))
         assert "Cancel (esc)" in shown(app)
         assert answers == []
@@ -85,10 +86,10 @@ async def test_where_memory_is_tight_one_is_asked(
 
 async def test_leaving_answers_the_question_with_no(make_app: MakeApp, runs_root: Path) -> None:
     answers: list[bool] = []
-    training = TrainingController(runs_root, run_thread=asking(answers))
+    training = TrainingController(run_thread=asking(answers))
     app = make_app("train", training=training)
     async with app.run_test() as pilot:
-        app.start_training(Config())
+        app.start_training(TrainingRequest(root=runs_root, config=Config()))
         await until(lambda: "of memory" in shown(app))
         await pilot.press("ctrl+q")
         await until(lambda: app.return_value is not None)
@@ -104,7 +105,7 @@ async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
         jobs.append(job)
         while not job.stop_requested():
             time.sleep(0.01)
-        job.end("stopped")
+        raise CancelledError
 
     monkeypatch.setattr("shakespeare_tui.ui.engine.writing.write_columns", load)
     app: LabApp = make_app("playground")

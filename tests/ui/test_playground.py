@@ -19,6 +19,7 @@ from textual.widgets import Static
 from trained_run import trained
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import writing as writing_engine
@@ -100,7 +101,7 @@ async def test_all_columns_stream_together_and_x_stops_them(
         while not job.stop_requested():
             go_on.wait(0.01)
         job.add(["last"] * len(request.strategies), 0.2)
-        job.end("stopped")
+        raise CancelledError
 
     app = scripted_place(slow)
     async with app.run_test(size=(140, 30)) as pilot:
@@ -156,7 +157,7 @@ async def test_a_long_error_is_shown_in_full(scripted_place: Callable[..., LabAp
     words = " ".join(f"word{number}" for number in range(30))
 
     def fail(request: GenerationRequest, job: GenerationJob) -> None:
-        job.end("failed", words)
+        raise UserError(words)
 
     app = scripted_place(fail)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -364,7 +365,7 @@ async def test_columns_are_removed_and_added_while_their_texts_come_in(
         while not job.stop_requested():
             job.add(["la la\n"] * len(request.strategies), 0.1)
             time.sleep(0.001)
-        job.end("stopped")
+        raise CancelledError
 
     app = scripted_place(long)
     async with app.run_test(size=(200, 40)) as pilot:
@@ -401,7 +402,7 @@ async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..
         job.add(["begun"] * len(request.strategies), 0.1)
         while not job.stop_requested():
             time.sleep(0.01)
-        job.end("stopped")
+        raise CancelledError
 
     app = scripted_place(endless)
     async with app.run_test(size=(140, 30)) as pilot:

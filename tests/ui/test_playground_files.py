@@ -11,7 +11,7 @@ from playground_script import TEXT, attention_of, expectation_at, score_text, wr
 from test_checkpoints_snapshots import runs
 from textual.widgets import Input
 
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import scoring
 from shakespeare_tui.ui.engine import writing as writing_engine
@@ -104,7 +104,7 @@ async def test_a_stopped_batch_leaves_no_file(
     def endless(request: GenerationRequest, job: GenerationJob) -> None:
         while not job.stop_requested():
             time.sleep(0.01)
-        job.end("stopped")
+        raise CancelledError
 
     app = scripted_place(endless)
     async with app.run_test(size=(140, 45)) as pilot:
@@ -135,7 +135,6 @@ async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
         for _ in range(200):
             job.add(["to be or not to be\n" * 26 + "Hamlet"] * 3, 1.0)
             time.sleep(0.002)
-        job.end("done")
 
     app = scripted_place(long)
     async with app.run_test(size=(140, 45)) as pilot:

@@ -11,6 +11,7 @@ from playground_script import attention_of, expectation_at, score_text, write
 from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
 
+from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import scoring
 from shakespeare_tui.ui.engine import writing as writing_engine
@@ -76,12 +77,12 @@ def stuck(request: GenerationRequest, job: GenerationJob) -> None:
     """Loads for ever, until it is stopped."""
     while not job.stop_requested():
         time.sleep(0.01)
-    job.end("stopped")
+    raise CancelledError
 
 
 def failing(request: GenerationRequest, job: GenerationJob) -> None:
     """Fails."""
-    job.end("failed", "the weights of [b]quick-1[/b] are damaged; choose another checkpoint with c")
+    raise UserError("the weights of [b]quick-1[/b] are damaged; choose another checkpoint with c")
 
 
 async def test_empty(pictured: Pictured, make_app: MakeApp) -> None:

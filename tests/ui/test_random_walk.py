@@ -26,6 +26,7 @@ from walking import SIZES, Action, draw_actions, micro, shortest_tail, take, tra
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, UrlSource
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine import trainer_thread as bridge
 from shakespeare_tui.ui.engine.training import TrainingController
@@ -114,12 +115,14 @@ def walk(world: Path, elsewhere: None, tmp_path: Path, runs_root: Path) -> Walk:
     """``walk(seed, actions)``: all of them are done, and nothing goes wrong."""
 
     def make_lab(seed: int) -> LabApp:
-        training = TrainingController(runs_root, run_thread=train_micro)
+        training = TrainingController(run_thread=train_micro)
         return LabApp(
             settings=Settings.load(tmp_path / "config" / "settings.yaml"),
             services=Services(runs_root=runs_root, training=training, preload=False),
             start_mode=random.Random(seed).choice(PLACES),
-            opening=lambda app: app.start_training(Config()),
+            opening=lambda app: app.start_training(
+                TrainingRequest(root=runs_root, config=Config())
+            ),
         )
 
     def go(seed: int, actions: Sequence[Action]) -> None:

@@ -19,6 +19,7 @@ from textual.widgets import Input, Label, OptionList
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.commands import GenerateSample, Stop
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.appearance import THEMES, series_colors
 from shakespeare_tui.ui.engine.training import Ended, TrainingController
@@ -29,6 +30,9 @@ from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
+
+
+NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
 
 
 class TestPlaces:
@@ -364,7 +368,7 @@ class TestTraining:
         training, trainer = scripted(healthy_run(500, run="[red]x[/red]"))
         app = make_app("playground", training=training)
         async with app.run_test():
-            training.start(Config())
+            training.start(NEW_RUN)
             for place in PLACES:
                 app.show_place(place)
                 await until(lambda: _status(app, "[red]x[/red]", "500/2,000", "val ~2.06"))
@@ -375,9 +379,9 @@ class TestTraining:
         training, trainer = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test(notifications=True) as pilot:
-            assert app.start_training(Config())
+            assert app.start_training(NEW_RUN)
             await pilot.pause(0.2)
-            assert not app.start_training(Config())
+            assert not app.start_training(NEW_RUN)
             await pilot.pause()
             assert _tells(app, "is being trained; stop it first")
             assert len(trainer.requests) == 1
@@ -389,7 +393,7 @@ class TestTraining:
         trainer.ending = Ended(error="the corpus [b]x[/b] is too short; choose another")
         app = make_app("playground", training=training)
         async with app.run_test(size=(120, 30)) as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             trainer.release()
             await until(lambda: training.state == "failed")
             await pilot.pause()
@@ -398,7 +402,7 @@ class TestTraining:
 
     def test_commands_given_before_the_run_is_open_wait_for_it(self, scripted: Scripted) -> None:
         training, trainer = scripted()
-        training.start(Config())
+        training.start(NEW_RUN)
         training.post(GenerateSample(prompt="HAMLET:"))
         training.post(Stop())
         assert training.join(5)
@@ -412,7 +416,7 @@ class TestTraining:
         training, trainer = scripted(healthy_run(3))
         assert training.state == "idle"
         assert not training.post(Stop())
-        training.start(Config())
+        training.start(NEW_RUN)
         assert training.state == "starting"
         for command, state in ((Pause(), "paused"), (Resume(), "running")):
             training.post(command)
@@ -424,7 +428,7 @@ class TestTraining:
         assert training.shutdown(5)
         training.drain()
         assert (training.state, training.stopped_at) == ("finished", 3)
-        assert training.start(Config())
+        assert training.start(NEW_RUN)
         assert training.history.last_step == 0
         trainer.release()
 
@@ -452,7 +456,7 @@ class TestLeaving:
         training, trainer = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test() as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             await pilot.press("q")
             await pilot.pause()
             assert isinstance(app.screen, LeaveDialog)
@@ -469,7 +473,7 @@ class TestLeaving:
         training, trainer = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test() as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             await pilot.press("q")
             await pilot.press(*keys)
             await until(lambda: app.return_value is not None)
@@ -481,7 +485,7 @@ class TestLeaving:
         training, _ = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test() as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             await pilot.press("q")
             await pilot.pause()
             await pilot.click("#stop")
@@ -494,7 +498,7 @@ class TestLeaving:
         training, trainer = scripted(healthy_run(10), is_stuck=True)
         app = make_app("playground", training=training)
         async with app.run_test() as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             await pilot.press("ctrl+c", "ctrl+c")
             await pilot.pause(0.3)
             assert app.is_running
@@ -510,7 +514,7 @@ class TestLeaving:
         training, trainer = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test():
-            training.start(Config())
+            training.start(NEW_RUN)
             app.leaving.leave_now()
             await until(lambda: app.return_value is not None)
         assert app.return_value == 130
@@ -523,7 +527,7 @@ class TestLeaving:
         training, trainer = scripted(healthy_run(10))
         app = make_app("playground", training=training)
         async with app.run_test() as pilot:
-            training.start(Config())
+            training.start(NEW_RUN)
             await pilot.press("q")
             await pilot.pause()
             trainer.release()
@@ -545,7 +549,7 @@ async def test_no_thread_is_left_behind(make_app: MakeApp, scripted: Scripted) -
     training, _ = scripted(healthy_run(10))
     app: LabApp = make_app("checkpoints", training=training)
     async with app.run_test() as pilot:
-        training.start(Config())
+        training.start(NEW_RUN)
         await pilot.pause(0.2)
         await pilot.press("q", "s")
         await until(lambda: app.return_value is not None)
@@ -663,7 +667,7 @@ async def test_news_that_come_while_the_lab_closes_break_nothing(
     training, trainer = scripted()
     app = make_app("data", training=training)
     async with app.run_test(size=(80, 24)):
-        training.start(Config())
+        training.start(NEW_RUN)
         await until(lambda: trainer.requests)
     # The timer's last tick may come when the screens are gone.
     app.follow_training()
@@ -756,7 +760,7 @@ async def test_news_of_training_while_leaving_reach_no_screen(
     async with app.run_test() as pilot:
         await pilot.pause()
         await app.screen.query("#head").remove()
-        training.start(Config())
+        training.start(NEW_RUN)
         app.exit(0)
         app.follow_training()
     assert app.return_value == 0

@@ -18,8 +18,9 @@ from textual.geometry import Size
 from textual.keys import _character_to_key
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.training import TrainingChannel, TrainingRequest
+from shakespeare_tui.ui.engine.training import TrainingChannel
 from shakespeare_tui.ui.keys import known_bindings
 
 SIZES = ((40, 12), (60, 16), (80, 24), (100, 30), (140, 45))
@@ -381,11 +382,11 @@ def micro(config: Config) -> Config:
 
 def train_micro(request: TrainingRequest, channel: TrainingChannel) -> None:
     """The real trainer on a micro model, whatever the walk has put into the form."""
-    from shakespeare_tui.ui.engine.trainer_thread import run_training
+    from shakespeare_tui.ui.engine.trainer_thread import train
 
     if request.config is not None:
         request = dataclasses.replace(request, config=micro(request.config))
-    run_training(request, channel)
+    train(request, channel)
 
 
 MakeLab = Callable[[], LabApp]

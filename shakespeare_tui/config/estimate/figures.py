@@ -23,6 +23,7 @@ class CorpusFigures:
     Attributes:
         characters: Its length; None where it is not known.
         tokens: The same in tokens; None where it is not known.
+        validation_tokens: Of these, those of a validation text of its own; None where it has none.
         vocab_size: Number of token ids, or a usual number where it is not known.
         is_one_character: Whether nothing but one character was found in it.
         note: What the user should know of it, one line; empty where there is nothing to say.
@@ -31,10 +32,18 @@ class CorpusFigures:
 
     characters: int | None = None
     tokens: int | None = None
+    validation_tokens: int | None = None
     vocab_size: int = _USUAL_VOCAB_SIZE
     is_one_character: bool = False
     note: str = ""
     is_missing: bool = False
+
+    def train_tokens(self, val_fraction: float) -> int:
+        """How many there are to learn from; 0 where that is not known."""
+        tokens = self.tokens or 0
+        if self.validation_tokens is not None:
+            return tokens - self.validation_tokens
+        return split_point(tokens, val_fraction)
 
     def problem(self, val_fraction: float, seq_len: int) -> str:
         """Why training on it could not begin, one line; empty where nothing is in the way."""
@@ -42,7 +51,7 @@ class CorpusFigures:
             return self.note
         if self.tokens is None:
             return ""
-        train = split_point(self.tokens, val_fraction)
+        train = self.train_tokens(val_fraction)
         try:
             check_length(train, self.tokens - train, seq_len)
             check_variety(self.is_one_character)
@@ -54,6 +63,7 @@ class CorpusFigures:
 def measure_corpus(
     spec: str,
     tokenizer: str = "char",
+    validation: str = "",
     cancelled: Callable[[], bool] = lambda: False,
     most_bytes: int = _MOST_BYTES,
 ) -> CorpusFigures:
@@ -62,6 +72,7 @@ def measure_corpus(
     Args:
         spec: As ``data.corpus``.
         tokenizer: As ``data.tokenizer``.
+        validation: As ``data.validation``.
         cancelled: Polled between pieces.
         most_bytes: What is longer is read in part, and its figures are estimates.
 
@@ -69,11 +80,17 @@ def measure_corpus(
         CancelledError: ``cancelled`` became true.
     """
     try:
-        source = locate_corpus(spec)
+        source = locate_corpus(spec, validation)
         if source is None:
-            size = CATALOGUE[spec].size_bytes
+            entry = CATALOGUE[spec]
+            size = entry.size_bytes or entry.about_bytes
+            kept_apart = entry.validation.size_bytes if entry.validation else None
+            if size is not None:
+                size += kept_apart or 0
             note = f"{spec} is not fetched yet"
-            return CorpusFigures(characters=size, tokens=size, note=note)
+            return CorpusFigures(
+                characters=size, tokens=size, validation_tokens=kept_apart, note=note
+            )
         return _scan(source, tokenizer, cancelled, most_bytes)
     except UserError as error:
         return CorpusFigures(note=str(error), is_missing=True)
@@ -84,6 +101,8 @@ def _scan(
 ) -> CorpusFigures:
     note = ""
     bytes_read = 0
+    validation = source.validation
+    source = source.whole
 
     def read() -> Iterator[str]:
         nonlocal note, bytes_read
@@ -99,9 +118,12 @@ def _scan(
     if note:
         whole = round(whole * source.size_bytes / bytes_read)
     tokens_a_character = len(tokenizer.encode(found.beginning)) / len(found.beginning)
+    tokens = round(whole * tokens_a_character)
+    share = validation.size_bytes / source.size_bytes if validation else 0.0
     return CorpusFigures(
         characters=whole,
-        tokens=round(whole * tokens_a_character),
+        tokens=tokens,
+        validation_tokens=round(share * tokens) if validation else None,
         vocab_size=tokenizer.vocab_size,
         is_one_character=found.is_one_character and not note,
         note=note,
@@ -306,7 +328,8 @@ def preflight(
     training = config.training
     tokens_per_step = training.batch_size * training.grad_accumulation * config.seq_len
     seconds = steps = None
-    val_tokens = config.data.val_fraction * (corpus.tokens or 0)
+    in_training = corpus.train_tokens(config.data.val_fraction)
+    val_tokens = (corpus.tokens or 0) - in_training
     exact = evaluation_seconds(val_tokens, tokens_per_second or 0.0, is_rounded=is_half)
     if training.minutes is None:
         steps = float(training.max_steps)
@@ -319,7 +342,6 @@ def preflight(
             left = seconds - exact if exact <= MOST_OF_BUDGET * seconds else seconds
             steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
-    in_training = split_point(corpus.tokens or 0, config.data.val_fraction)
     return Preflight(
         parameters=parameter_counts(config.model, corpus.vocab_size),
         memory=estimate_memory(config, corpus.vocab_size, is_half=is_half, is_fused=is_fused),

@@ -35,9 +35,23 @@ _FEWEST_TRAINING_CHARACTERS = 5
 class Split:
     """Sizes in characters of the parts, training first in time."""
 
-    val_fraction: float
+    val_fraction: float | None
+    """None where the corpus brings its own validation text."""
     train: int
     validation: int
+
+    @classmethod
+    def of(cls, source: TextSource, characters: int, val_fraction: float) -> "Split":
+        """The split of a corpus of so many characters, those of its validation text included.
+
+        Raises:
+            UserError: The validation text cannot be read.
+        """
+        if source.validation is None:
+            train = split_point(characters, val_fraction)
+            return cls(val_fraction, train, characters - train)
+        validation = sum(map(len, source.validation.iter_text()))
+        return cls(None, characters - validation, validation)
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,9 @@ def inspect_corpus(
 ) -> CorpusReport:
     """Read a corpus twice, streaming, and measure it; memory does not grow with its size.
 
-    The split is at ``int((1 - val_fraction) * n)`` of its n characters, in time order. Reference
-    losses of a long corpus are taken from the text around the split.
+    The split is at ``int((1 - val_fraction) * n)`` of its n characters, in time order, or before
+    the validation text that it brings. Reference losses of a long corpus are taken from the text
+    around the split.
 
     Args:
         source: The corpus.
@@ -117,19 +132,20 @@ def inspect_corpus(
     cancelled = cancelled or Event()
     scanner = CorpusScanner()
     hasher = hashlib.sha256()
-    scan_report = _part_of(report, source.size_bytes, 0.0, _SCAN_SHARE)
-    for text in source.iter_text(hasher=hasher, report=scan_report):
+    whole = source.whole
+    scan_report = _part_of(report, whole.size_bytes, 0.0, _SCAN_SHARE)
+    for text in whole.iter_text(hasher=hasher, report=scan_report):
         check_cancelled(cancelled.is_set, "the inspection")
         scanner.feed(text)
     statistics = scanner.snapshot()
     if statistics.characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = split_point(statistics.characters, val_fraction)
-    split = Split(val_fraction, n_train, statistics.characters - n_train)
-    second_report = _part_of(report, source.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
-    measured = _measure_baselines(source, statistics, split, second_report, cancelled)
-    report(source.size_bytes, source.size_bytes)
-    return CorpusReport(source, hasher.hexdigest(), statistics, split, measured)
+    split = Split.of(source, statistics.characters, val_fraction)
+    second_report = _part_of(report, whole.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
+    measured = _measure_baselines(whole, statistics, split, second_report, cancelled)
+    report(whole.size_bytes, whole.size_bytes)
+    digest = source.sha256() if source.validation else hasher.hexdigest()
+    return CorpusReport(whole, digest, statistics, split, measured)
 
 
 def check_val_fraction(val_fraction: float) -> None:
@@ -242,9 +258,10 @@ def scan_corpus(
         CancelledError: ``cancelled`` was set.
     """
     check_val_fraction(val_fraction)
-    reader = _Reader(source)
+    whole = source.whole
+    reader = _Reader(whole)
     published = time.monotonic()
-    for text in source.iter_text(_CHUNK_BYTES, hasher=reader.hasher, report=reader.report):
+    for text in whole.iter_text(_CHUNK_BYTES, hasher=reader.hasher, report=reader.report):
         check_cancelled(cancelled.is_set, "the scan")
         reader.feed(text)
         now = time.monotonic()
@@ -255,13 +272,12 @@ def scan_corpus(
     n_characters = state.statistics.characters
     if n_characters == 0:
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
-    n_train = split_point(n_characters, val_fraction)
     state = replace(
         state,
         phase="predicting",
-        done_bytes=source.size_bytes,
-        sha256=reader.hasher.hexdigest(),
-        split=Split(val_fraction, n_train, n_characters - n_train),
+        done_bytes=whole.size_bytes,
+        sha256=source.sha256() if source.validation else reader.hasher.hexdigest(),
+        split=Split.of(source, n_characters, val_fraction),
     )
     publish(state)
     for found in _predict(state):

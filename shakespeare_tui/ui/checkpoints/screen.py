@@ -390,7 +390,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
         if item is None:
             self._say_nothing_there()
         else:
-            self.lab.start_training(resume=item.run.name)
+            self.lab.resume_training(item.run.name)
 
     def action_fork(self) -> None:
         """Edit the run's config for a new run that starts from the checkpoint."""

@@ -28,9 +28,14 @@ from shakespeare_tui.ui.jobs import Job, Jobs
 PROBE_SECONDS = 1.0
 
 
-def _corpus_of(config: Config | None) -> tuple[str, str]:
-    """What the figures of a corpus depend on: ``data.corpus`` and ``data.tokenizer``."""
-    return (config.data.corpus, config.data.tokenizer) if config else ("", "")
+CorpusKey = tuple[str, str, str]
+"""What the figures of a corpus depend on: ``data.corpus``, ``data.tokenizer``, ``validation``."""
+
+
+def _corpus_of(config: Config | None) -> CorpusKey:
+    if config is None:
+        return ("", "", "")
+    return (config.data.corpus, config.data.tokenizer, config.data.validation)
 
 
 Measure = Callable[[Config, Callable[[], bool], int], tuple[float, str]]
@@ -250,8 +255,8 @@ class ConfigCard(Vertical):
         self._jobs = Jobs(self)
         self._config: Config | None = None
         self._is_stale = False
-        self._corpora: dict[tuple[str, str], CorpusFigures] = {}
-        self._corpus_asked: tuple[str, str] | None = None
+        self._corpora: dict[CorpusKey, CorpusFigures] = {}
+        self._corpus_asked: CorpusKey | None = None
         self._runs: list[PastRun] = []
         self._speeds = Speeds()
         self._speed_problem: tuple[Config, str] | None = None
@@ -392,11 +397,11 @@ class ConfigCard(Vertical):
 
     # --- answers -------------------------------------------------------------------------------
 
-    def _corpus_measured(self, corpus: tuple[str, str], job: Job[CorpusFigures]) -> None:
+    def _corpus_measured(self, corpus: CorpusKey, job: Job[CorpusFigures]) -> None:
         if job.result is not None:
             self.take_corpus(corpus, job.result)
 
-    def take_corpus(self, corpus: tuple[str, str], figures: CorpusFigures) -> None:
+    def take_corpus(self, corpus: CorpusKey, figures: CorpusFigures) -> None:
         """Reckon with the figures of a corpus, as ``_corpus_of`` names it."""
         self._corpora[corpus] = figures
         self.update_figures()

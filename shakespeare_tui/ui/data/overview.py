@@ -112,7 +112,7 @@ def _origin(item: ShelfItem, state: "ScanState | None", width: int) -> Iterable[
     if state is None and item.size_bytes is not None:
         about = "about " if item.is_size_rough else ""
         yield pair("size", f"{about}{item.size_bytes:,} bytes", width)
-    digest = (state.sha256 if state else None) or item.sha256
+    digest = item.sha256 or (state.sha256 if state else None)
     if digest:
         # A digest that does not fit is cut into halves.
         half = len(digest) // 2
@@ -186,6 +186,8 @@ def _split(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
             f"{size:>{cells},} {size / n:>8.1%}  ",
             (bar(size / n, room, is_ascii), style),
         )
+    if split.val_fraction is None:
+        yield muted("validation has a text of its own")
 
 
 def _vocabulary(state: "ScanState", width: int) -> Iterable[Content]:

@@ -48,10 +48,10 @@ class Scan:
         self.path = source.paths[0]
 
         def publish(state: "ScanState") -> None:
-            job.report(state.done_bytes, source.size_bytes)
+            job.report(state.done_bytes, source.whole.size_bytes)
             self.state = state
 
-        job.report(0, source.size_bytes)
+        job.report(0, source.whole.size_bytes)
         scan_corpus(source, publish, job.cancelled, self.val_fraction)
 
     @property

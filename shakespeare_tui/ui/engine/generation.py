@@ -1,10 +1,11 @@
 """Texts made in the background for the Playground: one job at a time, polled by the screen."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from shakespeare_tui.ui.jobs import Job
 
 if TYPE_CHECKING:
     from shakespeare_tui.measures import Measures
@@ -29,7 +30,8 @@ class GenerationJob:
 
     Args:
         request: What to make.
-        write: What the thread does: ``write(request, job)``; it ends the job.
+        write: What the thread does: ``write(request, job)``; it raises ``CancelledError`` where it
+            obeys ``stop_requested``, ``UserError`` where it fails.
 
     Attributes:
         state: How it stands; it is set last, so that all else is there when it says ``done``.
@@ -61,11 +63,20 @@ class GenerationJob:
         self.measures: list[Measures | None] = [None] * len(request.strategies)
         self.previews: list[Measures | None] = [None] * len(request.strategies)
         self._n_taken = [0] * len(request.strategies)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=write or _write, args=(request, self), name="generation"
-        )
-        self._thread.start()
+        self._write = write or _write
+        self._job = Job("generation", self._run, self._end, daemon=False)
+
+    def _run(self, job: Job[None]) -> None:
+        # The thread may be here before the constructor has it.
+        self._job = job
+        self._write(self.request, self)
+
+    def _end(self, job: Job[None]) -> None:
+        self.error = job.error
+        if job.state == "done":
+            self.state = "done"
+        else:
+            self.state = "stopped" if job.state == "cancelled" else "failed"
 
     @property
     def is_over(self) -> bool:
@@ -84,17 +95,17 @@ class GenerationJob:
 
     def stop(self) -> None:
         """Ask the thread to end after the token at hand."""
-        self._stop.set()
+        self._job.cancel()
 
     def join(self, seconds: float) -> None:
         """Wait for the thread."""
-        self._thread.join(seconds)
+        self._job.join(seconds)
 
     # --- for the thread ------------------------------------------------------------------------
 
     def stop_requested(self) -> bool:
         """Whether the texts are no longer wanted."""
-        return self._stop.is_set()
+        return self._job.cancelled.is_set()
 
     def add(self, pieces: Sequence[str], seconds: float, is_searching: Sequence[bool] = ()) -> None:
         """Hand over a piece a column, ``seconds`` after the beginning of the first.
@@ -117,10 +128,6 @@ class GenerationJob:
     def preview(self, column: int, measures: "Measures") -> None:
         """Hand over the measures of a column as far as it is written."""
         self.previews[column] = measures
-
-    def end(self, state: GenerationState, error: str = "") -> None:
-        """Nothing more comes."""
-        self.error, self.state = error, state
 
 
 def _write(request: GenerationRequest, job: GenerationJob) -> None:

@@ -8,25 +8,24 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import per_second
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.training import (
     Ended,
     Noticed,
     Opened,
     Progressed,
     TrainingChannel,
-    TrainingRequest,
 )
 from shakespeare_tui.ui.lab_words import in_lab
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
-    from shakespeare_tui.runs.events import Event
     from shakespeare_tui.runs.history import RunHistory
     from shakespeare_tui.training.session import Session
 
@@ -73,7 +72,7 @@ def _map_libraries() -> None:
             dlopen(os.fsencode(folder / f"{name}.{suffix}"), flags)
 
 
-def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
+def train(request: TrainingRequest, channel: TrainingChannel) -> None:
     """Train to the end; runs in the trainer thread and sends ``Ended`` as its last message."""
     ended = Ended(error="the trainer crashed; see the lab's log")
     try:
@@ -93,44 +92,12 @@ def run_training(request: TrainingRequest, channel: TrainingChannel) -> None:
 
 
 def _train(request: TrainingRequest, channel: TrainingChannel) -> None:
+    if channel.stop.is_set():
+        raise CancelledError("the start was cancelled")
     preload_torch()
     from shakespeare_tui.runs.commands import CommandInbox
-    from shakespeare_tui.runs.event_log import EventLog
-    from shakespeare_tui.training.loop import Trainer
-    from shakespeare_tui.training.threads import training_threads
-
-    with training_threads(), _session(request, channel) as session:
-        run = session.run
-        history = None if session.is_new else _read_history(session)
-        channel.send(Opened(run.name, run.path, history))
-        inbox = CommandInbox(run.commands_path)
-        channel.attach(inbox)
-        with contextlib.closing(
-            EventLog(run.events_path, every=session.config.logging.every)
-        ) as log:
-
-            def emit(event: "Event") -> None:
-                log(event)
-                channel.send(event)
-
-            Trainer(session, emit, inbox, sync_log=log.sync).run()
-
-
-def _read_history(session: "Session") -> "RunHistory":
-    from shakespeare_tui.runs.event_log import read_events
-    from shakespeare_tui.runs.history import RunHistory
-
-    history = RunHistory()
-    history.extend(read_events(session.run.events_path))
-    history.set_config(session.config.model_dump(mode="json"))
-    return history
-
-
-@contextlib.contextmanager
-def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Session]":
-    from shakespeare_tui.runs.folder import find_checkpoint
-    from shakespeare_tui.training.resume import resumed_session
-    from shakespeare_tui.training.session import Hooks, new_session
+    from shakespeare_tui.training.loop import run_training
+    from shakespeare_tui.training.session import Hooks, open_session
 
     def report(what: str, done: int, total: int | None) -> None:
         if channel.stop.is_set():
@@ -143,29 +110,24 @@ def _session(request: TrainingRequest, channel: TrainingChannel) -> "Iterator[Se
         confirm=channel.ask,
         cancelled=channel.stop,
     )
-    if channel.stop.is_set():
-        raise CancelledError("the start was cancelled")
-    if request.resume is not None:
-        with resumed_session(
-            request.resume, root=request.root, overrides=request.overrides, hooks=hooks
-        ) as session:
-            yield session
-        return
-    if request.config is None:
-        raise UserError("there is no config to train; choose one on the Config screen")
-    start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
-    with new_session(
-        request.config,
-        root=request.root,
-        name=request.name,
-        stem=request.stem,
-        start_from=start_from,
-        fallback_to_sample=request.fallback_to_sample,
-        hooks=hooks,
-    ) as session:
-        if channel.stop.is_set():
+    with open_session(request, hooks) as session:
+        if session.is_new and channel.stop.is_set():
             raise CancelledError("the start was cancelled")
-        yield session
+        history = None if session.is_new else _read_history(session)
+        channel.send(Opened(session.run.name, session.run.path, history))
+        inbox = CommandInbox(session.run.commands_path)
+        channel.attach(inbox)
+        run_training(session, inbox, channel.send)
+
+
+def _read_history(session: "Session") -> "RunHistory":
+    from shakespeare_tui.runs.event_log import read_events
+    from shakespeare_tui.runs.history import RunHistory
+
+    history = RunHistory()
+    history.extend(read_events(session.run.events_path))
+    history.set_config(session.config.model_dump(mode="json"))
+    return history
 
 
 def device_summary() -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from shakespeare_tui.training.request import TrainingRequest
+
 if TYPE_CHECKING:
-    from shakespeare_tui.config.schema import Config
     from shakespeare_tui.runs.commands import Command, CommandInbox
     from shakespeare_tui.runs.events import Event
     from shakespeare_tui.runs.history import RunHistory
@@ -18,20 +19,6 @@ _ACTIVE = ("starting", "running", "paused", "stopping")
 _MOST_AT_ONCE = 20_000
 _POLL_SECONDS = 0.05
 _STOP = "Stop"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRequest:
-    """What to train: a new run of ``config``, or the run ``resume`` as it was left."""
-
-    root: Path
-    config: "Config | None" = None
-    name: str | None = None
-    stem: str = "run"
-    resume: str | None = None
-    start_from: str | None = None
-    overrides: tuple[str, ...] = ()
-    fallback_to_sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,10 +123,10 @@ class TrainingChannel:
         return asked.is_yes
 
 
-def _run_in_bridge(request: TrainingRequest, channel: TrainingChannel) -> None:
-    from shakespeare_tui.ui.engine.trainer_thread import run_training
+def _train(request: TrainingRequest, channel: TrainingChannel) -> None:
+    from shakespeare_tui.ui.engine.trainer_thread import train
 
-    run_training(request, channel)
+    train(request, channel)
 
 
 @dataclass
@@ -147,7 +134,6 @@ class TrainingController:
     """Owns the trainer thread; its methods are called on the UI thread only.
 
     Attributes:
-        root: The folder of all runs.
         run_thread: What the thread does; it sends ``Ended`` last.
         state: Where training stands.
         message: The last notice or error, one line; empty when there is nothing to say.
@@ -161,8 +147,7 @@ class TrainingController:
         stopped_at: The step at which the run was stopped and saved before its end.
     """
 
-    root: Path
-    run_thread: Callable[[TrainingRequest, TrainingChannel], None] = _run_in_bridge
+    run_thread: Callable[[TrainingRequest, TrainingChannel], None] = _train
     state: TrainingState = "idle"
     message: str = ""
     run_name: str | None = None
@@ -223,33 +208,13 @@ class TrainingController:
         """Whether a start is under way that has not come to a run: nothing is lost with it."""
         return self.is_alive and self.run_path is None
 
-    def start(
-        self,
-        config: "Config | None" = None,
-        *,
-        name: str | None = None,
-        stem: str = "run",
-        resume: str | None = None,
-        start_from: str | None = None,
-        overrides: tuple[str, ...] = (),
-        fallback_to_sample: bool = False,
-    ) -> bool:
+    def start(self, request: TrainingRequest) -> bool:
         """Start a run in the background; False, with ``message`` set, while one is active."""
         if self.is_active:
             self._tell(f"{self.run_name or 'a run'} is being trained; stop it first")
             return False
-        request = TrainingRequest(
-            root=self.root,
-            config=config,
-            name=name,
-            stem=stem,
-            resume=resume,
-            start_from=start_from,
-            overrides=overrides,
-            fallback_to_sample=fallback_to_sample,
-        )
         self._history, self.setup, self.asked, self.stopped_at = None, None, None, None
-        self.run_name, self.run_path = resume or name, None
+        self.run_name, self.run_path = request.resume or request.name, None
         self._channel = TrainingChannel()
         self._change("starting", "")
         # Not a daemon, so that an orderly end of the process waits for the checkpoint.

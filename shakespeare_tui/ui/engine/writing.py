@@ -9,19 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from shakespeare_tui.errors import CancelledError, UserError, never
-from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.training.threads import SharedThreads
-    from shakespeare_tui.ui.engine.generation import (
-        GenerationJob,
-        GenerationRequest,
-        GenerationState,
-    )
+    from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
 MOST_CHARACTERS = 2000
 """Of a longer text only the end is measured: the cost does not grow with the text."""
@@ -93,28 +88,19 @@ _log = logging.getLogger(__name__)
 
 
 def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
-    """Continue a prompt with every strategy; runs in the job's thread and ends the job."""
-    state: GenerationState = "failed"
-    error = "generation crashed; see the lab's log"
-    try:
-        from shakespeare_tui.training.threads import SharedThreads
+    """Continue a prompt with every strategy and measure the texts; runs in the job's thread.
 
-        with SharedThreads() as threads:
-            is_whole = _write(request, job, threads)
-        state, error = "done" if is_whole else "stopped", ""
-    except CancelledError:
-        state, error = "stopped", ""
-    except UserError as problem:
-        error = in_lab(str(problem))
-    except BaseException:
-        _log.exception("generation crashed")
-        raise
-    finally:
-        job.end(state, error)
+    Raises:
+        CancelledError: The job was stopped; what is written by then is measured.
+        UserError: There is no such checkpoint, it is damaged, or the request does not fit it.
+    """
+    from shakespeare_tui.training.threads import SharedThreads
+
+    with SharedThreads() as threads:
+        _write(request, job, threads)
 
 
-def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> bool:
-    """Write and measure; whether it came to its end."""
+def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> None:
     from shakespeare_tui.data.tokenizers import characters_begun
     from shakespeare_tui.decoding.choosers import WAITING
     from shakespeare_tui.decoding.columns import Column, generate_columns
@@ -160,7 +146,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     # Of the run, not of the checkpoint: training may have removed that one meanwhile.
     reference = reference_of(run.path)
     _measure(job, reference, model, tokenizer)
-    return is_whole
+    check_cancelled(lambda: not is_whole, "writing")
 
 
 def _measure(

@@ -174,7 +174,7 @@ class RunCommands:
 
     def _resume(self, name: str, overrides: tuple[str, ...]) -> None:
         self._viewer.show_live()
-        self._place.lab.start_training(resume=name, overrides=overrides)
+        self._place.lab.resume_training(name, overrides)
 
     def _generate(self) -> None:
         """Write text with the run's best checkpoint in the Playground."""
