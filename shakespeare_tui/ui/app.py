@@ -21,7 +21,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.appearance import Looks, series_colors
 from shakespeare_tui.ui.compat import forgiving_while_leaving
-from shakespeare_tui.ui.engine.training import Asked
+from shakespeare_tui.ui.engine.channel import Asked
 from shakespeare_tui.ui.jobs import Job
 from shakespeare_tui.ui.keys import load_keymap
 from shakespeare_tui.ui.lab_words import in_lab

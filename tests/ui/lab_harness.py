@@ -17,7 +17,7 @@ from shakespeare_tui.runs.commands import Command, CommandInbox, Stop
 from shakespeare_tui.runs.events import CommandApplied, Event, RunFinished
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.training import Ended, Opened, TrainingChannel
+from shakespeare_tui.ui.engine.channel import Ended, Opened, TrainingChannel
 
 NOW = 1_760_000_000.0
 """The time of day in tests, Unix seconds."""

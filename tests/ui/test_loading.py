@@ -11,13 +11,9 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
+from shakespeare_tui.ui.engine.channel import Ended, Opened, TrainingChannel
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.engine.training import (
-    Ended,
-    Opened,
-    TrainingChannel,
-    TrainingController,
-)
+from shakespeare_tui.ui.engine.training import TrainingController
 
 TIGHT = "training takes about 18.0 GB of memory, and 20.0 GB are free"
 

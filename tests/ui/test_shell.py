@@ -22,7 +22,8 @@ from shakespeare_tui.runs.commands import GenerateSample, Stop
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.appearance import THEMES, series_colors
-from shakespeare_tui.ui.engine.training import Ended, TrainingController
+from shakespeare_tui.ui.engine.channel import Ended
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.keys import is_key, load_keymap
 from shakespeare_tui.ui.leaving import LeaveDialog
 from shakespeare_tui.ui.place import PLACES, KeyLine, LabScreen

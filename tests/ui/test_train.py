@@ -41,7 +41,8 @@ from shakespeare_tui.runs.commands import (
 )
 from shakespeare_tui.runs.events import EvalCompleted, Event, SampleGenerated
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.training import Ended, Progressed, TrainingController
+from shakespeare_tui.ui.engine.channel import Ended, Progressed
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart

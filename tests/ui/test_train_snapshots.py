@@ -9,7 +9,8 @@ from streams import busy_run, failed_run, finished_run
 from textual.pilot import Pilot
 
 from shakespeare_tui.runs.events import Event
-from shakespeare_tui.ui.engine.training import Ended, TrainingController
+from shakespeare_tui.ui.engine.channel import Ended
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
 Taking = Callable[..., Awaitable[None]]

@@ -20,7 +20,7 @@ from textual.keys import _character_to_key
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.training import TrainingChannel
+from shakespeare_tui.ui.engine.channel import TrainingChannel
 from shakespeare_tui.ui.keys import known_bindings
 
 SIZES = ((40, 12), (60, 16), (80, 24), (100, 30), (140, 45))
