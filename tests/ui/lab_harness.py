@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from textual import events
@@ -13,6 +14,7 @@ from textual.pilot import Pilot
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.commands import Command, CommandInbox, Stop
 from shakespeare_tui.runs.events import CommandApplied, Event, RunFinished
 from shakespeare_tui.training.request import TrainingRequest
@@ -21,6 +23,10 @@ from shakespeare_tui.ui.engine.channel import Ended, Opened, TrainingChannel
 
 NOW = 1_760_000_000.0
 """The time of day in tests, Unix seconds."""
+
+NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
+RESUMED = TrainingRequest(root=Path("runs"), resume="quick-1")
+"""What the scripted trainer is asked for."""
 
 MakeApp = Callable[..., LabApp]
 
