@@ -25,12 +25,16 @@ NOW = 1_760_000_000.0
 """The time of day in tests, Unix seconds."""
 
 NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
-RESUMED = TrainingRequest(root=Path("runs"), resume="quick-1")
-"""What the scripted trainer is asked for."""
+"""Any new run, for a scripted trainer."""
 
 MakeApp = Callable[..., LabApp]
 
 _SVG_TEXT = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
+
+
+def resumed(app: LabApp) -> TrainingRequest:
+    """What goes on with the run ``quick-1``."""
+    return TrainingRequest(root=app.services.runs_root, resume="quick-1")
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
