@@ -6,7 +6,7 @@ The form on the screen, ``--set``, the comments in saved YAML and the JSON Schem
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AllowInfNan,
@@ -30,6 +30,9 @@ from shakespeare_tui.formatting import (
     parse_integer,
     ungrouped,
 )
+
+if TYPE_CHECKING:
+    from shakespeare_tui.data.windows import WindowCut
 
 
 @dataclass(frozen=True, eq=False)
@@ -493,6 +496,16 @@ class Config(BaseModel):
         is evaluated, sampled or scored there.
         """
         return self.data.seq_len or self.model.max_seq_len
+
+    @property
+    def window_cut(self) -> "WindowCut":
+        """How the training split is cut into windows."""
+        from shakespeare_tui.data.windows import WindowCut  # with NumPy, which forms do without
+
+        data, training = self.data, self.training
+        return WindowCut(
+            self.seq_len, data.stride, data.windows, training.batch_size, training.seed
+        )
 
     @property
     def context_note(self) -> str:

@@ -1,6 +1,7 @@
 """The windows that training and evaluation cut out of a split."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,30 @@ class TextDataset:
         return (self[index] for index in range(len(self)))
 
 
+@dataclass(frozen=True)
+class WindowCut:
+    """How a training split is cut into windows, and in which order they are taken.
+
+    Attributes:
+        seq_len: Tokens of a window.
+        stride: Distance between neighbours of shuffled windows; None lets none overlap.
+        order: ``random`` or ``shuffled``, as ``data.windows``.
+        batch_size: Windows in a batch.
+        seed: Of the order.
+    """
+
+    seq_len: int
+    stride: int | None
+    order: str
+    batch_size: int
+    seed: int
+
+    def sampler(self, length: int) -> "WindowSampler":
+        """The windows of a training split of ``length`` tokens."""
+        stride = (self.stride or self.seq_len) if self.order == "shuffled" else None
+        return WindowSampler(length, self.seq_len, self.batch_size, self.seed, stride)
+
+
 class WindowSampler:
     """The starts of training windows, a pure function of the seed and the batch's number.
 
@@ -77,13 +102,19 @@ class WindowSampler:
         """Starts of the windows of batch number ``batch`` (from 0), shape [batch_size]."""
         if self._stride is None:
             return self._generator(batch).integers(0, self._starts_in_all, self.batch_size)
-        per_epoch = self._windows_an_epoch()
+        per_epoch = self.windows_an_epoch()
         positions = batch * self.batch_size + np.arange(self.batch_size)
         return np.array(
             [self._shuffled(int(p) // per_epoch)[int(p) % per_epoch] for p in positions]
         )
 
-    def _windows_an_epoch(self) -> int:
+    def start(self, number: int) -> int:
+        """Where the window of a number (from 0) starts, counted in the order of training."""
+        batch, place = divmod(number, self.batch_size)
+        return int(self.starts(batch)[place])
+
+    def windows_an_epoch(self) -> int:
+        """How many windows, of shuffled ones, come once before one comes again."""
         # The offset may move each epoch's first window by up to stride - 1 tokens; counting one
         # window less than fits keeps the number the same for every offset.
         assert self._stride is not None
@@ -94,7 +125,7 @@ class WindowSampler:
             assert self._stride is not None
             generator = self._generator(epoch)
             offset = int(generator.integers(0, self._stride))
-            order = generator.permutation(self._windows_an_epoch())
+            order = generator.permutation(self.windows_an_epoch())
             self._epoch_starts = np.minimum(order * self._stride + offset, self._starts_in_all - 1)
             self._epoch = epoch
         return self._epoch_starts

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import SamplingConfig
-from shakespeare_tui.data.windows import WindowSampler, gather_windows
+from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.diagnosis import Doctor
 from shakespeare_tui.diagnosis.findings import describe_refused
@@ -428,13 +428,7 @@ class Trainer:
         self._step_end = StepEnd(
             session, self._emit, sync_log=sync_log, cancelled=lambda: inbox.stop_requested
         )
-        self._sampler = WindowSampler(
-            len(session.train),
-            config.seq_len,
-            config.training.batch_size,
-            config.training.seed,
-            (config.data.stride or config.seq_len) if config.data.windows == "shuffled" else None,
-        )
+        self._sampler = config.window_cut.sampler(len(session.train))
         self._doctor = Doctor(
             vocab_size=session.tokenizer.vocab_size,
             baselines=session.baselines,
@@ -597,7 +591,7 @@ class Trainer:
         """Why the run has reached its end, or None."""
         progress, training = self._session.progress, self._training
         if training.minutes is None:
-            is_over = progress.step >= self._session.length.last_step
+            is_over = progress.step >= self._last_step()
         else:
             is_over = progress.elapsed_seconds >= self._training_seconds()
         if is_over:
@@ -610,8 +604,11 @@ class Trainer:
             return "patience"
         return None
 
+    def _last_step(self) -> int:
+        return self._training.max_steps + self._session.progress.extra_steps
+
     def _budget_seconds(self) -> float:
-        return 60 * (self._session.length.budget_minutes or 0.0)
+        return 60 * ((self._training.minutes or 0.0) + self._session.progress.extra_minutes)
 
     def _training_seconds(self) -> float:
         """A time budget without what comes after the last step."""
@@ -659,9 +656,8 @@ class Trainer:
     def _rate_factor(self) -> float:
         progress, training = self._session.progress, self._training
         if training.minutes is None:
-            last_step = self._session.length.last_step
-            share = progress.step / last_step
-            warmup_share = min(1.0, training.warmup_steps / last_step)
+            share = progress.step / self._last_step()
+            warmup_share = min(1.0, training.warmup_steps / self._last_step())
         else:
             share = progress.elapsed_seconds / self._training_seconds()
             warmup_share = 0.0

@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from textual import events
@@ -14,7 +13,6 @@ from textual.pilot import Pilot
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.commands import Command, CommandInbox, Stop
 from shakespeare_tui.runs.events import CommandApplied, Event, RunFinished
 from shakespeare_tui.training.request import TrainingRequest
@@ -24,17 +22,9 @@ from shakespeare_tui.ui.engine.channel import Ended, Opened, TrainingChannel
 NOW = 1_760_000_000.0
 """The time of day in tests, Unix seconds."""
 
-NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
-"""Any new run, for a scripted trainer."""
-
 MakeApp = Callable[..., LabApp]
 
 _SVG_TEXT = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
-
-
-def resumed(app: LabApp) -> TrainingRequest:
-    """What goes on with the run ``quick-1``."""
-    return TrainingRequest(root=app.services.runs_root, resume="quick-1")
 
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab_harness import NEW_RUN, NOW, MakeApp, shown, until
+from lab_harness import NOW, MakeApp, shown, until
 from scripted_texts import GROWING, ScriptedWriting
 from streams import busy_run
 from test_checkpoints_snapshots import damaged_runs, is_read, runs
@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 from trained_run import trained
 
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.measures import Memorisation, measure_text
 from shakespeare_tui.runs.compare.blind_tests import read_verdicts
 from shakespeare_tui.runs.folder import RunFolder
@@ -165,7 +166,7 @@ async def test_it_says_that_training_shares_the_cores(
     training, _trainer = scripted(busy_run(100), run="quick-7")  # type: ignore[operator]
     app = make_app("checkpoints", training=training)
     async with app.run_test(size=(140, 45)) as pilot:
-        training.start(NEW_RUN)
+        training.start(Config())
         await until(lambda: is_read(app))
         await pilot.press("down", "space", "space", "c")
         await until(lambda: "writing: shares the cores with" in shown(app))

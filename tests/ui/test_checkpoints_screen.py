@@ -14,7 +14,6 @@ from trained_run import trained
 
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.notes import read_notes
-from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
 from shakespeare_tui.ui.dialogs import ConfirmDialog
@@ -162,11 +161,7 @@ async def test_a_new_checkpoint_appears_by_itself(make_app: MakeApp, trained: Ru
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
         app.services.training.start(
-            TrainingRequest(
-                root=app.services.runs_root,
-                resume="alpha",
-                overrides=("training.max_steps=31", "checkpoints.keep_best=9"),
-            )
+            resume="alpha", overrides=("training.max_steps=31", "checkpoints.keep_best=9")
         )
         await until(lambda: not app.services.training.is_alive, 60)
         await until(lambda: row_of(app, "31") != [])

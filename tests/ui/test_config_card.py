@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from config_harness import add_run, edit_row, place, row
-from lab_harness import NEW_RUN, MakeApp, ScriptedTrainer, press, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 
 from shakespeare_tui.config.estimate.figures import CorpusFigures
 from shakespeare_tui.config.load import load_config
@@ -148,7 +148,7 @@ async def test_nothing_is_measured_unasked_while_a_run_is_trained(
     training, _ = scripted()
     app = make_app("config", training=training)
     async with app.run_test(size=TALL, notifications=True) as pilot:
-        training.start(NEW_RUN)
+        training.start(load_config("tiny"))
         app.services.preload = True
         await pilot.pause(0.3)
         assert not speedometer.asked

@@ -18,13 +18,14 @@ from lab_harness import until as until_soon
 from textual.events import Key
 from textual.widgets import Input
 
+from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.data.inspect import scan
 from shakespeare_tui.data.inspect.characters import CorpusScanner
 from shakespeare_tui.data.inspect.scan import inspect_corpus
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers import CharTokenizer
-from shakespeare_tui.data.windows import TextDataset
+from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
@@ -697,33 +698,41 @@ class TestWindows:
     async def open_windows(self, app: LabApp, pilot: object) -> None:
         await measure(app, "sample")
         app.screen.query_one(CorpusTabs).open_tab("windows")
-        await until(lambda: "window 1 of" in shown(app))
+        await until(lambda: "window 1 " in shown(app))
 
-    async def test_inputs_and_targets_are_those_of_the_dataset(self, make_app: MakeApp) -> None:
+    @pytest.mark.parametrize("order", ["random", "shuffled"])
+    async def test_windows_come_as_training_takes_them(self, order: str, make_app: MakeApp) -> None:
         app = make_app()
+        app.services.draft.config = parse_config("", "-", [f"data.windows={order}"])
         text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
         tokens = CharTokenizer(text).encode(text)[: int(0.9 * len(text))]
-        dataset = TextDataset(tokens, 20, 7)
+        training = app.services.draft.resolved().training
+        sampler = WindowSampler(
+            len(tokens), 20, training.batch_size, training.seed, 7 if order == "shuffled" else None
+        )
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)
             app.screen.query_one("#seq-len", Input).value = "20"
             app.screen.query_one("#stride", Input).value = "7"
             app.screen.query_one("#window-page").focus()
             await pilot.press("right", "right", "right")
-            await until(lambda: f"window 4 of {len(dataset):,}" in shown(app))
+            await until(lambda: "window 4" in shown(app))
             rows = [line.split() for line in page(app, "window-page").splitlines()]
             ids = [[int(word) for word in row[1:]] for row in rows if row[:1] == ["id"]]
-            inputs, targets = dataset[3]
-            assert ids == [inputs.tolist(), targets.tolist()]
+            (window,) = gather_windows(tokens, sampler.starts(0)[3:4], 20)
+            assert ids == [window[:-1].tolist(), window[1:].tolist()]
             characters = {row[0]: row[1:] for row in rows if row and row[0] in ("input", "target")}
             assert characters["input"][1:] == characters["target"][:-1]
             await pilot.press("less_than_sign")
-            await until(lambda: f"window 1 of {len(dataset):,}" in shown(app))
-            await pilot.press(*["greater_than_sign"] * 11)
-            await until(lambda: f"window {len(dataset):,} of {len(dataset):,}" in shown(app))
+            await until(lambda: "window 1 " in shown(app))
+            if order == "shuffled":
+                n = f"{sampler.windows_an_epoch():,}"
+                await pilot.press(*["greater_than_sign"] * 11)
+                await until(lambda: f"window {n} of {n} an epoch" in shown(app))
 
     async def test_overlap_and_gaps_are_explained(self, make_app: MakeApp) -> None:
         app = make_app()
+        app.services.draft.config = parse_config("", "-", ["data.windows=shuffled"])
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)
             for stride, words in (

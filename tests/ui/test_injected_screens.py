@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_trees import add_checkpoint, add_run
-from lab_harness import MakeApp, resumed, until
+from lab_harness import MakeApp, until
 from streams import START, command, make_run, started, step_event
 from textual.pilot import Pilot
 
@@ -96,7 +96,7 @@ async def test_samples_of_a_run_in_training(
     training, trainer = scripted(hostile_stream())
     app = make_app("train", training=training)
     async with app.run_test(size=size, notifications=True) as pilot:
-        training.start(resumed(app))
+        training.start(resume="quick-1")
         await until(lambda: "40" in painted(app))
         await pilot.pause()
         check(app)

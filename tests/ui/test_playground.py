@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_harness import NEW_RUN, MakeApp, ScriptedTrainer, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, shown, until
 from playground_script import TEXT, measures, write
 from real_cli import CommandLine
 from streams import busy_run
@@ -18,6 +18,7 @@ from textual.content import Content
 from textual.widgets import Static
 from trained_run import trained
 
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
@@ -347,7 +348,7 @@ async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
     training, trainer = scripted(busy_run())
     app = scripted_place(training=training)
     async with app.run_test(size=(140, 30)) as pilot:
-        training.start(NEW_RUN)
+        training.start(Config())
         await until(lambda: "shares the cores with quick-1" in shown(app))
         await pilot.press("g")
         await until(lambda: TEXT in texts(app)[0])

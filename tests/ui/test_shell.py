@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lab_harness import NEW_RUN, MakeApp, ScriptedTrainer, press, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from streams import healthy_run, make_run
 from textual import events
 from textual.widget import Widget
 from textual.widgets import Input, Label, OptionList
 
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.commands import GenerateSample, Stop
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.appearance import THEMES, series_colors
 from shakespeare_tui.ui.engine.channel import Ended
@@ -29,6 +31,9 @@ from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
+
+
+NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
 
 
 class TestPlaces:

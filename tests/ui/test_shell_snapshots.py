@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from lab_harness import NEW_RUN, MakeApp, ScriptedTrainer, press, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from pictures import LOOKS, Look, Pictured
 from streams import healthy_run
 from textual.pilot import Pilot
 
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.leaving import LeaveDialog
 
@@ -53,7 +54,7 @@ async def test_the_question_before_leaving(
     app = make_app("checkpoints", training=training)
 
     async def prepare(pilot: Pilot[int]) -> None:
-        training.start(NEW_RUN)
+        training.start(Config())
         await until(lambda: training.history.last_step == 500)
         await press(pilot, "q")
         await until(lambda: isinstance(app.screen, LeaveDialog))

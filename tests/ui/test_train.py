@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_trees import add_checkpoint
-from lab_harness import NOW, MakeApp, ScriptedTrainer, resumed, until
+from lab_harness import NOW, MakeApp, ScriptedTrainer, until
 from streams import (
     START,
     busy_run,
@@ -106,7 +106,7 @@ def lab(make_app: MakeApp, scripted: Scripted):
             if stream is not None:
                 if is_over:
                     trainer.release()
-                training.start(resumed(app))
+                training.start(resume="quick-1")
                 await until(lambda: app.screen.query_one(LossChart).history.last is not None)
                 if is_over:
                     await until(lambda: not training.is_active)
@@ -143,7 +143,7 @@ class TestEmpty:
         async with lab() as at:
             at.trainer.ending = Ended(error="the corpus [b]x[/b] cannot be fetched")
             at.trainer.release()
-            at.app.services.training.start(resumed(at.app))
+            at.app.services.training.start(resume="quick-1")
             await at.sees("No run yet", "the corpus [b]x[/b] cannot be fetched")
 
 
@@ -715,7 +715,7 @@ class TestOtherRuns:
         async with lab() as at:
             at.screen.open_run(run)
             await at.sees("old-1", "✓ finished")
-            at.app.services.training.start(resumed(at.app))
+            at.app.services.training.start(resume="quick-1")
             await until(lambda: "old-1" not in at.text)
 
     async def test_of_two_runs_asked_for_at_once_the_last_is_shown(

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
-from lab_harness import MakeApp, ScriptedTrainer, press, resumed, until
+from lab_harness import MakeApp, ScriptedTrainer, press, until
 from pictures import Pictured
 from streams import busy_run, failed_run, finished_run
 from textual.pilot import Pilot
@@ -39,7 +39,7 @@ def take(
             if stream is not None:
                 if is_over:
                     trainer.release()
-                training.start(resumed(app))
+                training.start(resume="quick-1")
                 chart = app.screen.query_one(LossChart)
                 await until(lambda: chart.history.last is not None)
                 await until(lambda: training.is_active is not is_over)

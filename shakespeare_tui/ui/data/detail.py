@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.data.available import ShelfItem
+from shakespeare_tui.data.windows import WindowCut
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.characters import CorpusZipf, word_lines
 from shakespeare_tui.ui.data.overview import overview_lines
@@ -90,9 +91,7 @@ class CorpusTabs(Vertical):
     CorpusTabs TextView { padding: 0 0 0 1; }
     """
 
-    def __init__(
-        self, item: ShelfItem, state: "ScanState", cut: tuple[int, int | None, str]
-    ) -> None:
+    def __init__(self, item: ShelfItem, state: "ScanState", cut: WindowCut) -> None:
         super().__init__()
         self._item = item
         self.state = state
@@ -115,7 +114,7 @@ class CorpusTabs(Vertical):
             with Vertical(id="text"):
                 yield Static("", id="text-place", markup=False)
                 yield TextView()
-            yield CorpusWindows(*self._cut, id="windows")
+            yield CorpusWindows(self._cut, id="windows")
 
     def on_mount(self) -> None:
         """Show the tab that was asked for meanwhile."""
@@ -135,10 +134,10 @@ class CorpusTabs(Vertical):
             self._item, self.state = item, state
             self.refresh_tab()
 
-    def set_cut(self, cut: tuple[int, int | None, str]) -> None:
-        """Take over the config's ``seq_len``, ``stride`` and ``windows``."""
+    def set_cut(self, cut: WindowCut) -> None:
+        """Take over how the config cuts windows."""
         if self._is_composed:
-            self.query_one(CorpusWindows).set_config(*cut)
+            self.query_one(CorpusWindows).set_config(cut)
 
     def refresh_tab(self) -> None:
         """Bring the tab that is seen up to date."""
@@ -264,7 +263,7 @@ class CorpusDetail(Vertical):
         super().__init__(id=id)
         self._tabs: CorpusTabs | None = None
         self._waiting: tuple[ShelfItem, str] | None = None
-        self._cut: tuple[int, int | None, str] = (_USUAL_SEQ_LEN, None, "random")
+        self._cut = WindowCut(_USUAL_SEQ_LEN, None, "random", batch_size=1, seed=0)
 
     def compose(self) -> ComposeResult:
         """The page alone: the tabs would make the first paint wait."""
@@ -284,17 +283,11 @@ class CorpusDetail(Vertical):
         """What was measured about the corpus that is shown; None while the page is seen."""
         return self._tabs.state if self._tabs is not None and self._tabs.display else None
 
-    def set_cut(self, seq_len: int, stride: int | None, draws: str) -> None:
-        """Take over how the config cuts windows.
-
-        Args:
-            seq_len: Characters of a window.
-            stride: Distance between neighbours; None means ``seq_len``.
-            draws: ``random`` or ``shuffled``.
-        """
-        self._cut = (seq_len, stride, draws)
+    def set_cut(self, cut: WindowCut) -> None:
+        """Take over how the config cuts windows."""
+        self._cut = cut
         if self._tabs is not None:
-            self._tabs.set_cut(self._cut)
+            self._tabs.set_cut(cut)
 
     def show(self, item: ShelfItem, scan: "Scan | None", fetched: str | None) -> None:
         """Show a corpus as far as it is known.

@@ -251,7 +251,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
             self.query_one(CorpusList).highlight(self._wanted or "")
             self._wanted = None
         data = config.data
-        self.query_one(CorpusDetail).set_cut(config.seq_len, data.stride, data.windows)
+        self.query_one(CorpusDetail).set_cut(config.window_cut)
         unchanged = {spec for spec, item in self._items.items() if before.get(spec) == item}
         self._scans.drop_stale(unchanged, data.val_fraction)
         self._show_highlighted()

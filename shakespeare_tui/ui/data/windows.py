@@ -1,8 +1,9 @@
-"""How seq_len and stride cut windows out of the training part, as lines of a page."""
+"""The windows that training takes out of its part of the text, as lines of a page."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from textual.widgets import Input, Label, Static
 
 from shakespeare_tui.data.tokenizers import CharTokenizer
 from shakespeare_tui.data.tokens import check_length
-from shakespeare_tui.data.windows import TextDataset
+from shakespeare_tui.data.windows import WindowCut, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
 from shakespeare_tui.ui.widgets.text_glyphs import sign
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.data.inspect.scan import ScanState
 
 _WINDOWS_DRAWN = 5
+_MOST_RANDOM = 1_000_000_000
 _LABEL_CELLS = 9
 _MOST_PLACES = 2048
 _GRID_NOTE = (
@@ -34,161 +36,147 @@ _GRID_NOTE = (
 
 
 @dataclass(frozen=True)
-class WindowCut:
-    """One window, its neighbours, and how many there are.
+class ShownWindow:
+    """One window and those that training takes before and after it.
 
     Attributes:
-        seq_len: Characters of a window.
-        stride: Distance between the starts of neighbouring windows.
+        cut: How the split is cut.
         n_train: Characters of the training part.
-        n_windows: Whole windows in it, each with its shifted target.
-        number: The window that is looked at, from 0.
-        drawn: Numbers of the windows in the picture.
-        text: The training text from the first of these on, as far as they reach.
+        n_windows: Of shuffled windows, how many an epoch has; None of random ones.
+        number: The window that is looked at, from 0, in the order of training.
+        drawn: Numbers of the windows in the picture, and where each starts.
         inputs: Token ids, shape [seq_len].
         targets: The same one token later.
         vocabulary: Characters by token id.
     """
 
-    seq_len: int
-    stride: int
+    cut: WindowCut
     n_train: int
-    n_windows: int
+    n_windows: int | None
     number: int
-    drawn: range
-    text: str
+    drawn: dict[int, int]
     inputs: Sequence[int]
     targets: Sequence[int]
     vocabulary: str
 
+    @property
+    def stride(self) -> int:
+        """Distance between neighbours of shuffled windows."""
+        return self.cut.stride or self.cut.seq_len
 
-def cut_window(state: "ScanState", seq_len: int, stride: int, number: int) -> WindowCut:
-    """Cut one window as training does; ``number`` is brought into the range there is.
+
+@functools.lru_cache(maxsize=1)
+def _sampler(cut: WindowCut, length: int) -> WindowSampler:
+    """Kept from window to window: it knows the order of its epoch."""
+    return cut.sampler(length)
+
+
+def show_window(state: "ScanState", cut: WindowCut, number: int) -> ShownWindow:
+    """A window as training takes it; ``number`` is brought into the range there is.
 
     Raises:
         UserError: The text is too short for this ``seq_len``, or cannot be read any more.
     """
     assert state.split is not None
     split = state.split
-    check_length(split.train, split.validation, seq_len)
-    # Windows are counted by the very code that cuts them, on tokens that take no memory.
-    counted = TextDataset(np.broadcast_to(np.uint8(0), (split.train,)), seq_len, stride)
-    number = min(max(number, 0), len(counted) - 1)
-    last_first = max(0, len(counted) - _WINDOWS_DRAWN)
-    first = min(max(0, number - 1), last_first)
-    drawn = range(first, min(first + _WINDOWS_DRAWN, len(counted)))
-    start = number * stride
-    vocabulary = state.statistics.vocabulary
+    check_length(split.train, split.validation, cut.seq_len)
+    sampler = _sampler(cut, split.train)
+    n_windows = sampler.windows_an_epoch() if cut.order == "shuffled" else None
+    most = _MOST_RANDOM if n_windows is None else n_windows
+    number = min(max(number, 0), most - 1)
+    first = min(max(0, number - 1), max(0, most - _WINDOWS_DRAWN))
+    drawn = {n: sampler.start(n) for n in range(first, min(first + _WINDOWS_DRAWN, most))}
+    start, vocabulary = drawn[number], state.statistics.vocabulary
     tokens = CharTokenizer.from_vocabulary(vocabulary).encode(
-        state.index.text(start, start + seq_len + 1)
+        state.index.text(start, start + cut.seq_len + 1)
     )
-    inputs, targets = TextDataset(tokens, seq_len, stride)[0]
-    text_stop = drawn[-1] * stride + seq_len + 1
-    return WindowCut(
-        seq_len=seq_len,
-        stride=stride,
+    (window,) = gather_windows(tokens, np.zeros(1, np.int64), cut.seq_len)
+    return ShownWindow(
+        cut=cut,
         n_train=split.train,
-        n_windows=len(counted),
+        n_windows=n_windows,
         number=number,
         drawn=drawn,
-        text=state.index.text(first * stride, min(text_stop, first * stride + 1000)),
-        inputs=inputs.tolist(),
-        targets=targets.tolist(),
+        inputs=window[:-1].tolist(),
+        targets=window[1:].tolist(),
         vocabulary=vocabulary,
     )
 
 
-def summary_line(cut: WindowCut) -> Content:
-    """The window that is looked at, and how many there are."""
-    start = cut.number * cut.stride
+def summary_line(shown: ShownWindow) -> Content:
+    """The window that is looked at, which batch takes it, and how many there are."""
+    start, batch = shown.drawn[shown.number], shown.number // shown.cut.batch_size + 1
+    of = f" of {shown.n_windows:,} an epoch" if shown.n_windows is not None else ""
     return Content.assemble(
-        f"window {cut.number + 1:,} of {cut.n_windows:,}",
-        (f" · characters {start:,}–{start + cut.seq_len - 1:,}", "$text-muted"),
+        f"window {shown.number + 1:,}{of}",
+        (
+            f" · batch {batch:,} · characters {start:,}–{start + shown.cut.seq_len - 1:,}",
+            "$text-muted",
+        ),
     )
 
 
-def window_lines(cut: WindowCut, width: int, is_ascii: bool, draws: str) -> list[Content]:
+def window_lines(shown: ShownWindow, width: int, is_ascii: bool) -> list[Content]:
     """The page about a window.
 
     Args:
-        cut: The window.
+        shown: The window.
         width: Cells of a line.
         is_ascii: Draw in ASCII.
-        draws: The config's ``data.windows``: ``random`` or ``shuffled``.
     """
     return sections(
-        _picture(cut, width, is_ascii),
-        _grid(cut, width, is_ascii),
-        _facts(cut, width, draws),
+        _picture(shown, width, is_ascii),
+        _grid(shown, width, is_ascii),
+        _facts(shown, width),
     )
 
 
-def _facts(cut: WindowCut, width: int, draws: str) -> Iterable[Content]:
+def _facts(shown: ShownWindow, width: int) -> Iterable[Content]:
     yield heading("What that means")
-    if cut.stride < cut.seq_len:
-        shared = cut.seq_len - cut.stride
-        text = (
-            f"Neighbours share {shared:,} of {cut.seq_len:,} characters; away from the ends every "
-            f"character lies in about {cut.seq_len / cut.stride:.3g} windows."
+    seq_len, stride = shown.cut.seq_len, shown.stride
+    if shown.n_windows is None:
+        a_pass = max(1, shown.n_train // seq_len)
+        yield from paragraph(
+            "data.windows is random: training starts windows anywhere, some places often and some "
+            f"not for long, and does not use the stride. {counted(a_pass, 'window')} read as many "
+            "characters as the split has.",
+            width,
         )
-    elif cut.stride == cut.seq_len:
+        return
+    if stride < seq_len:
+        text = (
+            f"Neighbours share {seq_len - stride:,} of {seq_len:,} characters; away from the ends "
+            f"every character lies in about {seq_len / stride:.3g} windows."
+        )
+    elif stride == seq_len:
         text = "Windows follow one another without overlap: every character is read once an epoch."
     else:
-        text = f"{cut.stride - cut.seq_len:,} characters between neighbours are in no window."
-    rest = cut.n_train - 1 - ((cut.n_windows - 1) * cut.stride + cut.seq_len)
-    if rest > 0:
-        text += f" Another window does not fit: {counted(rest, 'character')} left before the split."
+        text = f"{stride - seq_len:,} characters between neighbours are in no window."
     yield from paragraph(text, width)
     how = (
-        "data.windows is random: training starts windows anywhere and does not use the stride; "
-        "with shuffled it takes each of these once an epoch."
-        if draws == "random"
-        else "data.windows is shuffled: training takes each of these once an epoch, in an order "
-        "and at an offset of the epoch's own."
+        "data.windows is shuffled: training takes each of these once an epoch, in an order and at "
+        "an offset of the epoch's own."
     )
     yield from paragraph(how, width, "$text-muted")
 
 
-def _picture(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
-    label_cells = max(_LABEL_CELLS, len(f"{cut.drawn[-1] + 1:,}") + 3)
-    columns = max(8, width - label_cells)
-    span = (len(cut.drawn) - 1) * cut.stride + cut.seq_len + 1
-    scale = math.ceil(span / columns)
-    base = cut.drawn[0] * cut.stride
-    title = "How the training split is cut"
-    if scale > 1:
-        title += f", {scale:,} characters a column"
-    yield heading(title)
-    if scale == 1:
-        # A sign for every character, so that the text stays in step with the windows below it.
-        text = "".join(c if c == " " else sign(c, is_ascii) for c in cut.text)
-        yield Content.assemble(("text".ljust(label_cells), "$text-muted"), text)
-    for number in cut.drawn:
-        offset = number * cut.stride - base
-        first = offset // scale
-        last = max(first, (offset + cut.seq_len - 1) // scale)
-        is_chosen = number == cut.number
+def _picture(shown: ShownWindow, width: int, is_ascii: bool) -> Iterable[Content]:
+    """Where in the training split each window lies."""
+    label_cells = max(_LABEL_CELLS, len(f"{max(shown.drawn) + 1:,}") + 3)
+    scale = math.ceil(shown.n_train / max(8, width - label_cells))
+    yield heading(f"Where training takes its windows, {counted(scale, 'character')} a column")
+    for number, start in shown.drawn.items():
+        first, last = start // scale, (start + shown.cut.seq_len - 1) // scale
+        is_chosen = number == shown.number
         label = f"{'>' if is_chosen else ' '} {number + 1:,}".ljust(label_cells)
         style = "bold $accent" if is_chosen else "$text-muted"
-        yield Content.assemble(
-            (label, style), " " * first, (_span(last - first + 1, is_ascii), style)
-        )
-        if is_chosen and scale == 1:
-            yield Content.assemble(
-                ("  target".ljust(label_cells), "$warning"),
-                " " * (first + 1),
-                (_span(last - first + 1, is_ascii), "$warning"),
-            )
+        bar = ("#" if is_ascii else "█") * (last - first + 1)
+        yield Content.assemble((label, style), " " * first, (bar, style))
 
 
-def _span(cells: int, is_ascii: bool) -> str:
-    left, line, right = "|-|" if is_ascii else "├─┤"
-    return left if cells < 2 else left + line * (cells - 2) + right
-
-
-def _grid(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
-    n_places = min(cut.seq_len, _MOST_PLACES)
-    cells = 1 + max(len(str(n_places - 1)), len(str(len(cut.vocabulary) - 1)), 2)
+def _grid(shown: ShownWindow, width: int, is_ascii: bool) -> Iterable[Content]:
+    n_places = min(shown.cut.seq_len, _MOST_PLACES)
+    cells = 1 + max(len(str(n_places - 1)), len(str(len(shown.vocabulary) - 1)), 2)
     per_line = max(1, (width - _LABEL_CELLS) // cells)
     yield heading("Input and target")
     yield from paragraph(_GRID_NOTE, width, "$text-muted")
@@ -198,14 +186,14 @@ def _grid(cut: WindowCut, width: int, is_ascii: bool) -> Iterable[Content]:
             yield Content("")
         yield _row("position", (str(place) for place in places), cells, "$text-muted")
         for label, ids, style in (
-            ("input", cut.inputs, "$accent"),
-            ("target", cut.targets, "$warning"),
+            ("input", shown.inputs, "$accent"),
+            ("target", shown.targets, "$warning"),
         ):
-            shown = (sign(cut.vocabulary[ids[place]], is_ascii) for place in places)
-            yield _row(label, shown, cells, f"bold {style}")
+            signs = (sign(shown.vocabulary[ids[place]], is_ascii) for place in places)
+            yield _row(label, signs, cells, f"bold {style}")
             yield _row("  id", (str(ids[place]) for place in places), cells, "$text-muted")
-    if n_places < cut.seq_len:
-        yield muted(f"and {counted(cut.seq_len - n_places, 'position')} more")
+    if n_places < shown.cut.seq_len:
+        yield muted(f"and {counted(shown.cut.seq_len - n_places, 'position')} more")
 
 
 def _row(label: str, items: Iterable[str], cells: int, style: str) -> Content:
@@ -263,9 +251,7 @@ class CorpusWindows(Vertical):
     """Shows how a corpus is cut into windows.
 
     Args:
-        seq_len: Characters of a window, to begin with.
-        stride: Distance between neighbours; None means ``seq_len``.
-        draws: The config's ``data.windows``.
+        cut: The config's.
         id: Of the widget.
     """
 
@@ -283,17 +269,14 @@ class CorpusWindows(Vertical):
 
     def __init__(
         self,
-        seq_len: int,
-        stride: int | None,
-        draws: str,
+        cut: WindowCut,
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
-        self._first = (str(seq_len), str(stride or seq_len))
+        self._cut = cut
         self._state: ScanState | None = None
         self._number = 0
-        self._draws = draws
         self._is_set = False
 
     def compose(self) -> ComposeResult:
@@ -301,22 +284,30 @@ class CorpusWindows(Vertical):
         with Horizontal():
             yield Label("seq_len", markup=False)
             yield Input(
-                self._first[0], type="integer", id="seq-len", compact=True, select_on_focus=True
+                str(self._cut.seq_len),
+                type="integer",
+                id="seq-len",
+                compact=True,
+                select_on_focus=True,
             )
             yield Label("stride", markup=False)
             yield Input(
-                self._first[1], type="integer", id="stride", compact=True, select_on_focus=True
+                str(self._cut.stride or self._cut.seq_len),
+                type="integer",
+                id="stride",
+                compact=True,
+                select_on_focus=True,
             )
             yield Static("", id="window-figures", markup=False)
         yield WindowPage(id="window-page")
 
-    def set_config(self, seq_len: int, stride: int | None, draws: str) -> None:
+    def set_config(self, cut: WindowCut) -> None:
         """Take over what the config says, until the user sets something else here."""
-        self._draws = draws
+        self._cut = cut
         if not self._is_set:
             with self.prevent(Input.Changed):
-                self.query_one("#seq-len", Input).value = str(seq_len)
-                self.query_one("#stride", Input).value = str(stride or seq_len)
+                self.query_one("#seq-len", Input).value = str(cut.seq_len)
+                self.query_one("#stride", Input).value = str(cut.stride or cut.seq_len)
         self._refresh()
 
     def show(self, state: "ScanState | None") -> None:
@@ -384,16 +375,16 @@ class CorpusWindows(Vertical):
             self._show_window(state, seq_len, stride)
 
     def _show_window(self, state: "ScanState", seq_len: int, stride: int) -> None:
-
+        cut = replace(self._cut, seq_len=seq_len, stride=stride)
         try:
-            cut = cut_window(state, seq_len, stride, self._number)
+            shown = show_window(state, cut, self._number)
         except UserError as error:
             self._say(str(error), is_error=True)
             return
-        self._number = cut.number
-        self.query_one("#window-figures", Static).update(summary_line(cut))
-        is_ascii, draws = bool(getattr(self.app, "ascii", False)), self._draws
-        self.page.show(lambda width: window_lines(cut, width, is_ascii, draws))
+        self._number = shown.number
+        self.query_one("#window-figures", Static).update(summary_line(shown))
+        is_ascii = bool(getattr(self.app, "ascii", False))
+        self.page.show(lambda width: window_lines(shown, width, is_ascii))
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
         """Show words in the window's place."""
