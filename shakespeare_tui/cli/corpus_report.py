@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shakespeare_tui.cli.console import table_lines
-from shakespeare_tui.data.inspect.characters import CharacterShares, TextStatistics
+from shakespeare_tui.data.inspect.characters import TextStatistics
 from shakespeare_tui.data.inspect.scan import Baselines, CorpusReport
 from shakespeare_tui.data.inspect.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.formatting import counted, format_bytes
@@ -21,16 +21,6 @@ _LONGEST_BAR = 30
 _BLOCKS = "▏▎▍▌▋▊▉█"
 _SHOWN_VOCABULARY = 400
 _NAMES = {" ": "space", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_KINDS = (
-    ("letters", "letters"),
-    ("uppercase", "  upper case"),
-    ("lowercase", "  lower case"),
-    ("spaces", "spaces"),
-    ("newlines", "newlines"),
-    ("punctuation", "punctuation"),
-    ("digits", "digits"),
-    ("other", "other"),
-)
 
 
 def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[str]:
@@ -58,7 +48,7 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
     yield from page.heading("vocabulary, by code point")
     yield from page.paragraph(_vocabulary(statistics, page), indent="  ")
     yield from page.heading("kinds of characters")
-    yield from page.distribution(_kinds(statistics.shares, statistics.characters))
+    yield from page.distribution(statistics.kinds())
     yield from page.heading("most common characters")
     common = statistics.most_common(20)
     yield from page.distribution((page.name(c.character), c.count, c.share) for c in common)
@@ -168,12 +158,6 @@ class _Page:
             return "#" * round(length)
         full, eighths = divmod(max(0, round(8 * length)), 8)
         return self._blocks[-1] * full + (self._blocks[eighths - 1] if eighths else "")
-
-
-def _kinds(shares: CharacterShares, characters: int) -> Iterator[tuple[str, int, float]]:
-    for field, label in _KINDS:
-        share = getattr(shares, field)
-        yield label, round(share * characters), share
 
 
 def _vocabulary(statistics: TextStatistics, page: _Page) -> str:

@@ -1,6 +1,7 @@
 """Character statistics of a text that comes in pieces, in memory that does not grow with it."""
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,18 @@ class CharacterCount:
     count: int
     share: float
     """Of all characters of the text."""
+
+
+_KINDS = (
+    ("letters", "letters"),
+    ("uppercase", "  upper case"),
+    ("lowercase", "  lower case"),
+    ("spaces", "spaces"),
+    ("newlines", "newlines"),
+    ("punctuation", "punctuation"),
+    ("digits", "digits"),
+    ("other", "other"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,12 @@ class TextStatistics:
     def vocab_size(self) -> int:
         """Number of distinct characters."""
         return len(self.vocabulary)
+
+    def kinds(self) -> Iterator[tuple[str, int, float]]:
+        """Label, count and share of each kind of characters; parts of a kind are indented."""
+        for kind, label in _KINDS:
+            share = getattr(self.shares, kind)
+            yield label, round(share * self.characters), share
 
     def most_common(self, n: int) -> tuple[CharacterCount, ...]:
         """The ``n`` most frequent characters, ties in the order of their code points."""

@@ -32,16 +32,6 @@ _SHOWN_VOCABULARY = 400
 _MARKS = {"good": "✓", "note": "·", "warning": "!", "bad": "✗"}
 _ASCII_MARKS = {"good": "+", "note": "-", "warning": "!", "bad": "x"}
 _STYLES = {"good": "$success", "note": "$text-muted", "warning": "$warning", "bad": "$error"}
-_KINDS = (
-    ("letters", "letters"),
-    ("uppercase", "  upper case"),
-    ("lowercase", "  lower case"),
-    ("spaces", "spaces"),
-    ("newlines", "newlines"),
-    ("punctuation", "punctuation"),
-    ("digits", "digits"),
-    ("other", "other"),
-)
 _MODELS = ("uniform", "unigram", "bigram", "5-gram")
 
 
@@ -154,16 +144,13 @@ def _sizes(state: "ScanState", width: int) -> Iterable[Content]:
 
 
 def _kinds(state: "ScanState", width: int, is_ascii: bool) -> Iterable[Content]:
-    shares = state.statistics.shares
-    n = state.statistics.characters
-    rows = [(label, getattr(shares, name)) for name, label in _KINDS]
-    cells = max(len(f"{n:,}"), 6)
+    cells = max(len(f"{state.statistics.characters:,}"), 6)
     room = max(0, min(_LONGEST_BAR_CELLS, width - 14 - cells - 11))
     yield heading("Character classes")
-    for label, share in rows:
+    for label, count, share in state.statistics.kinds():
         yield Content.assemble(
             (label.ljust(14), "$text-muted"),
-            f"{round(share * n):>{cells},} {share:>8.2%}  ",
+            f"{count:>{cells},} {share:>8.2%}  ",
             (bar(share, room, is_ascii), "$accent"),
         )
 
