@@ -128,6 +128,20 @@ def _rates_problem(min_lr: float | None, learning_rate: float) -> str | None:
     )
 
 
+def _lora_problem(
+    lora_rank: int, train_blocks: int | None, optimizer: str, ema_decay: float
+) -> str | None:
+    if not lora_rank:
+        return None
+    if train_blocks is not None:
+        return "lora_rank and train_blocks are two ways to learn less; leave one of them empty"
+    if optimizer == "muon":
+        return "lora_rank learns thin matrices, which muon is not for; take optimizer adamw"
+    if ema_decay:
+        return f"lora_rank keeps no averaged weights; set ema_decay to 0, got {ema_decay:g}"
+    return None
+
+
 def _window_problem(seq_len: int | None, max_seq_len: int) -> str | None:
     if seq_len is None or seq_len <= max_seq_len:
         return None
@@ -143,6 +157,15 @@ RULES: tuple[Rule, ...] = (
     Rule(("model.n_heads", "model.d_model", "model.positions", "model.head_dim"), _rope_problem),
     Rule(("model.d_model", "model.positions"), _sines_problem),
     Rule(("training.min_lr", "training.learning_rate"), _rates_problem),
+    Rule(
+        (
+            "training.lora_rank",
+            "training.train_blocks",
+            "training.optimizer",
+            "training.ema_decay",
+        ),
+        _lora_problem,
+    ),
     Rule(("data.seq_len", "model.max_seq_len"), _window_problem),
 )
 
@@ -371,8 +394,18 @@ class TrainingConfig(Section):
     """Largest gradient norm; 0 does not clip."""
     grad_accumulation: Integer = Field(default=1, ge=1, le=65536)
     """Forward passes in one optimiser step."""
+    grad_checkpointing: Boolean = False
+    """Compute activations twice instead of keeping them: a third slower, far less memory."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of matrix products; auto takes bfloat16 where it is known or measured to gain."""
+    train_blocks: OptionalInteger = Field(default=None, ge=1, le=256)
+    """Only the last so many blocks, and the last norm, learn; empty: all of the model."""
+    lora_rank: Integer = Field(default=0, ge=0, le=1024)
+    """Learn products of this rank beside frozen matrices (LoRA): fine-tuning; 0 learns all."""
+    lora_alpha: Number = Field(default=16.0, gt=0, le=10_000)
+    """Weight of those products, divided by their rank."""
+    lora_matrices: Literal["attention", "feedforward", "all"] = "all"
+    """Which of the blocks' matrices get such products."""
     ema_decay: Number = Field(default=0.0, ge=0, lt=1)
     """Decay of the running mean of weights that is evaluated and saved; 0 turns it off."""
     eval_every: Integer = Field(default=250, ge=1, le=_MOST_STEPS)

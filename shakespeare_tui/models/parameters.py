@@ -1,6 +1,9 @@
 """Count a model's parameters by arithmetic, without building it."""
 
-from shakespeare_tui.config.schema import ModelConfig
+from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+
+MOST_LOGITS = 2**24
+"""Logits in float32 that the model makes at once for a loss: 64 MiB."""
 
 
 def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
@@ -26,6 +29,25 @@ def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
         "norms": (2 * layers + 1) * norm,
         "output layer": 0 if model.tie_weights else vocab_size * width,
     }
+
+
+def learning_parameters(model: ModelConfig, training: TrainingConfig, vocab_size: int) -> int:
+    """The parameters that training changes: of low-rank products, of the last blocks, or all."""
+    counts = parameter_counts(model, vocab_size)
+    if training.lora_rank:
+        width, inner = model.d_model, model.feedforward_width
+        sides = 0
+        if training.lora_matrices != "feedforward":
+            sides += width + model.qkv_width + model.attention_width + width
+        if training.lora_matrices != "attention":
+            sides += (3 if model.activation == "swiglu" else 2) * (width + inner)
+        return model.n_layers * training.lora_rank * sides
+    if training.train_blocks is not None:
+        blocks = min(training.train_blocks, model.n_layers)
+        norm = counts["norms"] // (2 * model.n_layers + 1)
+        of_blocks = counts["attention"] + counts["feed-forward"] + counts["norms"] - norm
+        return of_blocks // model.n_layers * blocks + norm
+    return sum(counts.values())
 
 
 def count_parameters(model: ModelConfig, vocab_size: int) -> int:

@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.models.parameters import MOST_LOGITS
 
 
 def _apply(function: type[Function], *arguments: Any) -> Tensor:
@@ -113,6 +115,51 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     if x.dtype != cosines.dtype:
         cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
     return _apply(_Rotate, x, cosines, sines)
+
+
+class _HeadLoss(Function):
+    """Cross-entropy of the output layer, piece by piece, its gradients computed on the way.
+
+    The logits of all tokens are never there together: with 50,000 tokens in the vocabulary they
+    would be larger than all else. They are not computed a second time for the gradients either.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        needs_hidden, needs_weight, _ = ctx.needs_input_grad
+        kind = torch.get_autocast_dtype(hidden.device.type) if is_autocast(hidden) else hidden.dtype
+        matrix = weight.to(kind)
+        hidden_gradient = torch.empty_like(hidden) if needs_hidden else None
+        weight_gradient = torch.zeros_like(weight) if needs_weight else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        rows = max(1, MOST_LOGITS // weight.size(0))
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(hidden), rows):
+                piece = hidden[start : start + rows].to(kind)
+                places = targets[start : start + rows, None]
+                logits = (piece @ matrix.T).float()
+                sums = logits.logsumexp(-1, keepdim=True)
+                total += (sums - logits.gather(1, places)).sum()
+                # Of the mean: (softmax - 1 at the target) / N
+                slope = logits.sub_(sums).exp_()
+                slope.scatter_add_(1, places, -torch.ones_like(sums)).div_(len(hidden))
+                slope = slope.to(kind)
+                if hidden_gradient is not None:
+                    hidden_gradient[start : start + rows] = slope @ matrix
+                if weight_gradient is not None:
+                    weight_gradient += slope.T @ piece
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        return total / len(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        if hidden_gradient is not None:
+            hidden_gradient = hidden_gradient * gradient
+        if weight_gradient is not None:
+            weight_gradient = weight_gradient * gradient
+        return hidden_gradient, weight_gradient, None
 
 
 class KVCache:
@@ -362,6 +409,8 @@ class Transformer(nn.Module):
         self.config = config
         self.vocab_size = vocab_size
         self.context = context or config.max_seq_len
+        # Compute blocks a second time for the gradients instead of keeping what they computed.
+        self.recomputes = False
         self.embedding_scale = (
             config.embedding_scale if embedding_scale is None else embedding_scale
         )
@@ -438,7 +487,10 @@ class Transformer(nn.Module):
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
-            x = block(x, rotary, cache)
+            if self.recomputes and self.training:
+                x = checkpoint(block, x, rotary, cache, use_reentrant=False)
+            else:
+                x = block(x, rotary, cache)
         if cache is not None:
             cache.length += tokens.size(1)
         normed: Tensor = self.norm(x)
@@ -457,6 +509,9 @@ class Transformer(nn.Module):
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
+        if tokens.numel() * self.vocab_size > MOST_LOGITS:
+            hidden = self.hidden_states(tokens).flatten(0, 1)
+            return _apply(_HeadLoss, hidden, self.head.weight, targets.flatten())
         # [B, T, V] -> [B·T, V]
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
 
@@ -479,11 +534,15 @@ class Transformer(nn.Module):
         try:
             for batch in batches:
                 window = torch.from_numpy(batch).to(device)
-                # [B, T, V] -> [B·T, V]
-                logits = self(window[:, :-1]).flatten(0, 1).float()
+                # [B, T, C] -> pieces [N, C], of which there are logits [N, V]
+                hidden = self.hidden_states(window[:, :-1]).flatten(0, 1)
+                rows = max(1, MOST_LOGITS // self.vocab_size)
                 targets = window[:, 1:].flatten()
-                loss_sum += F.cross_entropy(logits, targets, reduction="sum")
-                correct += (logits.argmax(-1) == targets).sum()
+                for start in range(0, len(targets), rows):
+                    piece, expected = hidden[start : start + rows], targets[start : start + rows]
+                    logits = self.head(piece).float()
+                    loss_sum += F.cross_entropy(logits, expected, reduction="sum")
+                    correct += (logits.argmax(-1) == expected).sum()
         finally:
             self.train(was_training)
         return float(loss_sum), int(correct)

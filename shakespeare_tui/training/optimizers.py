@@ -130,7 +130,7 @@ def make_optimizers(
     Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
     embeddings, output layer and vectors to AdamW.
     """
-    named = dict(model.named_parameters())
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden = {n: p for n, p in named.items() if p.dim() == 2 and n.startswith("blocks.")}
     by_muon = hidden if training.optimizer == "muon" else {}
     rest = {name: p for name, p in named.items() if name not in by_muon}
@@ -146,7 +146,9 @@ def make_optimizers(
     if by_muon:
         for name, parameter in by_muon.items():
             if name.endswith("qkv.weight"):
-                parameter.muon_parts = 3  # type: ignore[attr-defined]
+                # As high as keys and as values are; three where all have as many heads.
+                parts = model.config.n_heads // model.config.key_heads + 2
+                parameter.muon_parts = parts  # type: ignore[attr-defined]
         optimizers.append(
             Muon(
                 by_muon.values(),

@@ -18,6 +18,12 @@ from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.models.lora import (
+    LoraLinear,
+    add_lora,
+    freeze_all_but_last,
+    published_parameters,
+)
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import check_size, check_weights, reading_weights
@@ -113,6 +119,14 @@ class TorchTrainState:
     ) -> None:
         self.model = model
         self.device = device
+        self._lora: dict[str, LoraLinear] = {}
+        if training.lora_rank:
+            drawn = torch.Generator().manual_seed(training.seed)
+            self._lora = add_lora(
+                model, training.lora_rank, training.lora_alpha, training.lora_matrices, drawn
+            )
+        elif training.train_blocks is not None:
+            freeze_all_but_last(model, training.train_blocks)
         self.optimizers = make_optimizers(
             model, training, device, has_coupled_decay=has_coupled_decay
         )
@@ -121,7 +135,8 @@ class TorchTrainState:
         # False while an update has changed some of the weights and not yet all.
         self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
-        self._parameters: list[Tensor] = list(model.parameters())
+        # Those that learn.
+        self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._ema_decay = training.ema_decay
         self.ema = [p.detach().clone() for p in self._parameters] if self._ema_decay else []
         self._ema_updates = 0
@@ -206,14 +221,19 @@ class TorchTrainState:
     def averaged(self, *, is_exact: bool = True) -> Iterator[Transformer]:
         """The model with its averaged weights in place; as it is where none are kept."""
         own = [parameter.data for parameter in self._parameters]
+        frozen = {name: layer.weight.data for name, layer in self._lora.items()}
         for parameter, average in zip(self._parameters, self.ema, strict=False):
             parameter.data = average
+        for layer in self._lora.values():
+            layer.weight.data, layer.is_merged = layer.merged(), True
         try:
             with contextlib.nullcontext() if is_exact else self.autocast():
                 yield self.model
         finally:
             for parameter, data in zip(self._parameters, own, strict=True):
                 parameter.data = data
+            for name, data in frozen.items():
+                self._lora[name].weight.data, self._lora[name].is_merged = data, False
 
     @contextlib.contextmanager
     def decoder(self, cancelled: Callable[[], bool] = never) -> Iterator[Decoder]:
@@ -237,11 +257,17 @@ class TorchTrainState:
                 for slot, value in slots.items():
                     if isinstance(value, Tensor):
                         rest[f"optimizer.{index}.{names[id(parameter)]}.{slot}"] = value
-        weights: Mapping[str, Tensor] = named
+        weights: dict[str, Tensor] = dict(published_parameters(self.model))
         if self.ema:
             # What generates is the average; training goes on from these.
-            rest |= {f"raw.{name}": parameter for name, parameter in named.items()}
-            weights = dict(zip(named, self.ema, strict=True))
+            learned = [name for name, parameter in named.items() if parameter.requires_grad]
+            rest |= {f"raw.{name}": named[name] for name in learned}
+            weights |= zip(learned, self.ema, strict=True)
+        for module, layer in self._lora.items():
+            # What generates has the products in its matrices; training goes on beside them.
+            rest[f"raw.{module}.weight"] = layer.weight
+            rest |= {f"{module}.lora_a": layer.lora_a, f"{module}.lora_b": layer.lora_b}
+            weights[f"{module}.weight"] = layer.merged()
         return StateArrays(
             weights=_arrays(weights), rest=_arrays(rest), ema_updates=self._ema_updates
         )
@@ -252,15 +278,17 @@ class TorchTrainState:
         """Go on exactly where ``arrays``, from ``checkpoint``, were saved."""
         origin, weights_origin = str(checkpoint.state_path), str(checkpoint.weights_path)
         raw = {n.removeprefix("raw."): a for n, a in arrays.rest.items() if n.startswith("raw.")}
-        if bool(raw) != bool(self.ema):
-            raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
-        self.load_weights(raw or arrays.weights, weights_origin, cancelled)
-        if raw:
-            shapes = _shapes(self.model)
-            check_weights(arrays.weights, shapes, weights_origin)
-            for average, name in zip(self.ema, shapes, strict=True):
+        if bool(raw) != bool(self.ema or self._lora):
+            changed = "ema_decay or lora_rank" if self._lora or not self.ema else "ema_decay"
+            raise UserError(f"{origin} does not fit training.{changed}; it was changed since")
+        self.load_weights(arrays.weights | raw, weights_origin, cancelled)
+        if self.ema:
+            check_weights(arrays.weights, _shapes(self.model), weights_origin)
+            learned = [n for n, p in self.model.named_parameters() if p.requires_grad]
+            for average, name in zip(self.ema, learned, strict=True):
                 average.copy_(torch.from_numpy(arrays.weights[name]))
             self._ema_updates = arrays.ema_updates
+        self._load_lora(arrays.rest, origin)
         self._load_optimizers(arrays.rest, origin)
         try:
             states = {
@@ -275,6 +303,15 @@ class TorchTrainState:
     ) -> None:
         """Begin with other weights, which come from ``origin``."""
         load_weights(self.model, weights, origin, cancelled)
+
+    @torch.no_grad()
+    def _load_lora(self, arrays: Arrays, origin: str) -> None:
+        for module, layer in self._lora.items():
+            for name, parameter in (("lora_a", layer.lora_a), ("lora_b", layer.lora_b)):
+                array = arrays.get(f"{module}.{name}")
+                if array is None or array.shape != parameter.shape:
+                    raise UserError(f"{origin} does not fit training.lora_rank or its matrices")
+                parameter.copy_(torch.from_numpy(array))
 
     def _load_optimizers(self, arrays: Arrays, origin: str) -> None:
         named = dict(self.model.named_parameters())
@@ -322,7 +359,7 @@ def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
 
 
 def _shapes(model: Transformer) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name: tuple(parameter.shape) for name, parameter in published_parameters(model)}
 
 
 class TorchBackend:
@@ -397,6 +434,7 @@ class TorchBackend:
             embedding_scale=info.embedding_scale,
             cancelled=cancelled,
         )
+        model.recomputes = config.training.grad_checkpointing
         return TorchTrainState(
             model.to(self.device).train(),
             config.training,
@@ -474,7 +512,7 @@ def load_weights(
     """
     check_weights(weights, _shapes(model), origin, cancelled)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in published_parameters(model):
             check_cancelled(cancelled, "loading")
             parameter.copy_(torch.from_numpy(weights[name]))
 

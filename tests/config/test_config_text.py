@@ -48,6 +48,9 @@ def configs(draw: st.DrawFn) -> Config:
     heads = [k for k in range(1, 33) if values["model.n_heads"] % k == 0]
     values["model.n_kv_heads"] = draw(st.none() | st.sampled_from(heads))
     values["model.head_dim"] = draw(st.none() | st.integers(1, 64).map(lambda half: 2 * half))
+    if values["training.lora_rank"]:
+        values["training.train_blocks"], values["training.ema_decay"] = None, 0.0
+        values["training.optimizer"] = "adamw"
     low, high = sorted(draw(st.tuples(st.integers(2, 131072), st.integers(2, 131072))))
     values["model.max_seq_len"] = high
     if values["data.seq_len"] is not None:

@@ -10,7 +10,12 @@ from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.models.parameters import count_parameters, parameter_counts
+from shakespeare_tui.models.parameters import (
+    MOST_LOGITS,
+    count_parameters,
+    learning_parameters,
+    parameter_counts,
+)
 
 _MOST_BYTES = 32 * 1024 * 1024
 _USUAL_VOCAB_SIZE = 65
@@ -182,7 +187,7 @@ def estimate_memory(
     parameters = count_parameters(config.model, vocab_size)
     return MemoryEstimate(
         weights=parameters * _FULL_BYTES,
-        gradients=parameters * _FULL_BYTES,
+        gradients=_learning(config, vocab_size) * _FULL_BYTES,
         optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
         activations=activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused),
     )
@@ -191,13 +196,23 @@ def estimate_memory(
 def _optimizer_elements(config: Config, vocab_size: int) -> int:
     """Two running means a parameter for Adam, one for momentum; Muon has one for the matrices."""
     training = config.training
-    counts = parameter_counts(config.model, vocab_size)
-    parameters = sum(counts.values())
+    parameters = _learning(config, vocab_size)
     averaged = parameters if training.ema_decay else 0
     if training.optimizer == "sgd":
         return averaged + (parameters if training.momentum else 0)
-    by_muon = _matrix_elements(config.model) if training.optimizer == "muon" else 0
+    by_muon = 0
+    if training.optimizer == "muon":
+        by_muon = _matrix_elements(config.model) * _learning_blocks(config) // config.model.n_layers
     return averaged + 2 * parameters - by_muon
+
+
+def _learning(config: Config, vocab_size: int) -> int:
+    return learning_parameters(config.model, config.training, vocab_size)
+
+
+def _learning_blocks(config: Config) -> int:
+    """The blocks that gradients go through: below the first that learns there are none."""
+    return min(config.training.train_blocks or config.model.n_layers, config.model.n_layers)
 
 
 def _matrix_elements(model: ModelConfig) -> int:
@@ -224,14 +239,24 @@ def activation_bytes(
     feedforward = 2 * gates * half * inner
     if gates == 2 and is_half:
         feedforward += half * width
-    kept = model.n_layers * (2 * norm + attention + feedforward + 2 * mask)
-    kept += norm + embedding_mask + _FULL_BYTES * vocab_size + 2 * _TOKEN_ID_BYTES
+    block = 2 * norm + attention + feedforward + 2 * mask
+    kept = norm + embedding_mask + 2 * _TOKEN_ID_BYTES
+    if config.training.grad_checkpointing:
+        # What goes into each block, and all of the one that is computed again.
+        kept += _learning_blocks(config) * _FULL_BYTES * width + block
+    else:
+        kept += _learning_blocks(config) * block
+    copies = _matrix_elements(model) + width * vocab_size if is_half else 0
+    if tokens * vocab_size > MOST_LOGITS:
+        # Logits in pieces, with what the gradient needs of them, and the gradient of their input.
+        pieces = MOST_LOGITS * (2 * _FULL_BYTES + (half if is_half else 0))
+        return tokens * (kept + _FULL_BYTES * width) + pieces + copies * half
+    kept += _FULL_BYTES * vocab_size
     given_up = _FULL_BYTES * (vocab_size + width)
     transient = max(2 * _FULL_BYTES * vocab_size, half * gates * inner - given_up)
     if _is_unfused(config, is_fused):
         given_up += feedforward + norm + mask
         transient = max(transient, _FULL_BYTES * heads * config.seq_len - given_up)
-    copies = _matrix_elements(model) + width * vocab_size if is_half else 0
     return tokens * (kept + transient) + copies * half
 
 
