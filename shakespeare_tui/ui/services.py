@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.machine import resident_bytes
+from shakespeare_tui.machine import Memory, memory, resident_bytes, usable_cores
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.ui.engine.training import TrainingController
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+    from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
 
 
 _CORPUS = "data.corpus"
@@ -75,6 +77,44 @@ def _described(config: "Config", stem: str) -> str:
     return f"{text} on {Path(config.data.corpus).name}"
 
 
+class Engine:
+    """What the screens ask of models, in threads; it is loaded when it is first asked."""
+
+    def write(self, request: "GenerationRequest", job: "GenerationJob") -> None:
+        """Continue a prompt, as ``write_columns`` does."""
+        from shakespeare_tui.ui.engine.writing import write_columns
+
+        write_columns(request, job)
+
+    def score(self, reference: str, runs_root: Path, text: str, prompt_length: int) -> "Scored":
+        """Score and measure a text, as ``score_text`` does."""
+        from shakespeare_tui.ui.engine.scoring import score_text
+
+        return score_text(reference, runs_root, text, prompt_length)
+
+    def expectation(
+        self, reference: str, runs_root: Path, text: str, position: int
+    ) -> "Expectation":
+        """What was expected at a place of a text, as ``expectation_at`` says."""
+        from shakespeare_tui.ui.engine.scoring import expectation_at
+
+        return expectation_at(reference, runs_root, text, position)
+
+    def attention(self, reference: str, runs_root: Path, text: str, position: int) -> "Reals":
+        """Where the model looked from a place of a text, as ``attention_of`` says."""
+        from shakespeare_tui.ui.engine.scoring import attention_of
+
+        return attention_of(reference, runs_root, text, position)
+
+    def measure_speed(
+        self, config: "Config", cancelled: Callable[[], bool], vocab_size: int
+    ) -> tuple[float, str]:
+        """Training speed in tokens per second, and the device, as ``measure_speed`` tells them."""
+        from shakespeare_tui.ui.engine.trainer_thread import measure_speed
+
+        return measure_speed(config, cancelled, vocab_size)
+
+
 @dataclass
 class Services:
     """Shared by all places; everything that a test must hold still is here.
@@ -83,16 +123,24 @@ class Services:
         runs_root: The folder of all runs.
         training: The one trainer of this process.
         draft: What the next run will be.
+        engine: What is asked of models.
         clock: Unix seconds.
         memory_bytes: What this process occupies; None where the system does not tell.
+        memory: Main memory that this process may use.
+        usable_cores: How many cores it may use.
+        speed_after_seconds: How long a config stays as it is before its speed is measured unasked.
         preload: Load torch in the background after the first paint.
     """
 
     runs_root: Path
     training: TrainingController
     draft: Draft = field(default_factory=Draft)
+    engine: Engine = field(default_factory=Engine)
     clock: Callable[[], float] = time.time
     memory_bytes: Callable[[], int | None] = resident_bytes
+    memory: Callable[[], Memory] = memory
+    usable_cores: Callable[[], int] = usable_cores
+    speed_after_seconds: float = 2.0
     preload: bool = True
 
 

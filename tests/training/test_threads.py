@@ -19,6 +19,7 @@ from shakespeare_tui.training.threads import (
     training_threads,
 )
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
+from shakespeare_tui.ui.engine.writing import write_columns
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ def write_beside(writer: RunFolder, done: threading.Event, tokens: list[int]) ->
             strategies=("temperature=0.8", "greedy"),
             max_tokens=40,
         )
-        job = GenerationJob(request)
+        job = GenerationJob(request, write_columns)
         job.join(60)
         assert job.state == "done", job.error
         tokens.append(job.characters)

@@ -1,6 +1,7 @@
 """What every test of the screens stands on: folders of its own and an app that holds still."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,20 @@ def runs_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_app(runs_root: Path) -> MakeApp:
-    """``make_app(start_mode="data", theme="lab-dark", ascii=False, clock=…, training=…)``.
+    """``make_app(start_mode="data", theme="lab-dark", ascii=False, training=…, engine=…)``.
 
-    The clock stands still, torch is not preloaded and no settings are written.
+    What ``Services`` has by the same name goes there, the rest are settings. The clock stands
+    still, torch is not preloaded and no settings are written.
     """
 
     def make(
-        start_mode: str = "data",
-        *,
-        settings: Settings | None = None,
-        training: TrainingController | None = None,
-        clock: Callable[[], float] = lambda: NOW,
-        **choices: Any,
+        start_mode: str = "data", *, settings: Settings | None = None, **choices: Any
     ) -> LabApp:
+        names = {each.name for each in fields(Services)} & choices.keys()
+        given = {name: choices.pop(name) for name in names}
+        given.setdefault("training", TrainingController())
         services = Services(
-            runs_root=runs_root,
-            training=training or TrainingController(),
-            clock=clock,
-            preload=False,
+            **{"runs_root": runs_root, "clock": lambda: NOW, "preload": False} | given
         )
         return LabApp(
             settings=settings or memory_settings(**choices),

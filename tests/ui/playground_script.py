@@ -1,6 +1,7 @@
 """Scripted writers and readers for the Playground: no model, no chance, no clock."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from shakespeare_tui.measures import Measures, Memorisation, Passage
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
+from shakespeare_tui.ui.services import Engine
 
 TEXT = """
 What is the king that shall be [so much] spoke,
@@ -78,3 +80,16 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
         weights[head // 2, head % 2, max(0, position - 1 - 3 * head)] = 0.7
         weights[head // 2, head % 2, 0] += 0.3
     return weights
+
+
+class ScriptedEngine(Engine):
+    """Scripts stand where the models are; others take their places by name: ``write=…``."""
+
+    def __init__(self, **scripts: Callable[..., object]) -> None:
+        usual = {
+            "write": write,
+            "score": score_text,
+            "expectation": expectation_at,
+            "attention": attention_of,
+        }
+        vars(self).update(usual | scripts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lab_harness import NOW, MakeApp, shown, until
+from playground_script import ScriptedEngine
 from scripted_texts import GROWING, ScriptedWriting
 from streams import busy_run
 from test_checkpoints_snapshots import damaged_runs, is_read, runs
@@ -24,17 +25,14 @@ from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
 from shakespeare_tui.ui.checkpoints.timelapse import TimelapseScreen
 from shakespeare_tui.ui.checkpoints.writing import TextPane, WritingScreen
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
 __all__ = ["trained"]
 
 
 @pytest.fixture
-def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
-    script = ScriptedWriting()
-    monkeypatch.setattr(writing_engine, "write_columns", script)
-    return script
+def writing() -> ScriptedWriting:
+    return ScriptedWriting()
 
 
 def top(app: LabApp) -> WritingScreen:
@@ -69,7 +67,7 @@ async def test_marked_ones_are_compared_side_by_side(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: is_read(app))
         await pilot.press("c")
@@ -108,7 +106,7 @@ async def test_prompt_seed_and_length(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "down", "space", "space", "c")
         await pilot.press("p", "end", *"\\n[b]", "enter")
@@ -131,7 +129,7 @@ async def test_leaving_stops_what_is_being_written(
 ) -> None:
     runs(runs_root)
     writing.go_on.clear()
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: is_read(app))
         await pilot.press("down", "space", "space", "c")
@@ -151,7 +149,7 @@ async def test_one_that_cannot_write_says_why_and_the_others_do(
 ) -> None:
     runs(runs_root)
     writing.failing.add("quick-1-fork-1@1500")
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "down", "space", "space", "c")
         assert "has a [b] that the model" in texts(app)[0]
@@ -164,7 +162,7 @@ async def test_it_says_that_training_shares_the_cores(
     runs(runs_root)
     writing.go_on.clear()
     training, _trainer = scripted(busy_run(100), run="quick-7")  # type: ignore[operator]
-    app = make_app("checkpoints", training=training)
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing), training=training)
     async with app.run_test(size=(140, 45)) as pilot:
         training.start(Config())
         await until(lambda: is_read(app))
@@ -178,7 +176,7 @@ async def test_the_time_lapse_walks_through_a_run(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot, "down", "down", "l")
         screen = app.screen
@@ -207,7 +205,7 @@ async def test_verdicts_are_kept_and_tell_where_texts_came_from(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "v")
         screen = app.screen
@@ -238,7 +236,7 @@ async def test_a_verdict_waits_for_both_texts(
 ) -> None:
     runs(runs_root)
     writing.go_on.clear()
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: is_read(app))
         await pilot.press("v")
@@ -286,7 +284,7 @@ async def test_a_run_that_goes_away_meanwhile_is_no_error(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     damaged_runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await opened(app, pilot, "down", "space", "space", "c")
         shutil.rmtree(runs_root)
@@ -300,7 +298,7 @@ async def test_a_run_that_goes_away_meanwhile_is_no_error(
 
 
 async def test_b_looks_whether_the_best_recites_its_training_text(
-    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, runs_root: Path
 ) -> None:
     runs(runs_root)
 
@@ -312,8 +310,7 @@ async def test_b_looks_whether_the_best_recites_its_training_text(
         measures = measure_text(request.prompt + "x" * 200, None, 1)
         job.measure(0, dataclasses.replace(measures, memorisation=copied))
 
-    monkeypatch.setattr(writing_engine, "write_columns", recite)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=recite))
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: is_read(app))
         await pilot.press("end", "b")
@@ -325,7 +322,7 @@ async def test_without_the_corpus_b_says_what_is_needed(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: is_read(app))
         await pilot.press("b")
@@ -337,7 +334,7 @@ async def test_curves_and_tables_follow_the_size_of_the_terminal(
     make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
 ) -> None:
     runs(runs_root)
-    app = make_app("checkpoints")
+    app = make_app("checkpoints", engine=ScriptedEngine(write=writing))
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(app, pilot, "down", "space", "down", "space", "c")
         screen = top(app)

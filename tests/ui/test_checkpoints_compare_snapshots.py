@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from lab_harness import MakeApp, press, until
 from pictures import Pictured
+from playground_script import ScriptedEngine
 from scripted_texts import ScriptedWriting
 from test_checkpoints_compare import whole
 from test_checkpoints_snapshots import damaged_runs, is_read
@@ -16,22 +17,12 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
-from shakespeare_tui.ui.engine import writing as writing_engine
 
 Taking = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
-def writing(monkeypatch: pytest.MonkeyPatch) -> ScriptedWriting:
-    script = ScriptedWriting()
-    monkeypatch.setattr(writing_engine, "write_columns", script)
-    return script
-
-
-@pytest.fixture
-def take(
-    pictured: Pictured, make_app: MakeApp, runs_root: Path, writing: ScriptedWriting
-) -> Taking:
+def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
     """``await take(*keys, then=(), ready=…, ascii=False)``: pressed when all is read, and ready."""
     damaged_runs(runs_root)
     config = Config().model_dump(mode="json")
@@ -46,7 +37,8 @@ def take(
         ready: Callable[[LabApp], bool] = whole,
         ascii: bool = False,  # noqa: A002
     ) -> None:
-        app = make_app("checkpoints", ascii=ascii)
+        engine = ScriptedEngine(write=ScriptedWriting())
+        app = make_app("checkpoints", ascii=ascii, engine=engine)
 
         async def prepare(pilot: Pilot[int]) -> None:
             await until(lambda: is_read(app))

@@ -15,8 +15,8 @@ from shakespeare_tui.errors import CancelledError, RunFailedError
 from shakespeare_tui.formatting import format_count
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.config import card as config_card
 from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.services import Engine
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 TALL = (100, 40)
@@ -27,8 +27,8 @@ def card_text(app: LabApp) -> str:
     return "\n".join(line.rpartition("│")[2] for line in shown(app).splitlines())
 
 
-class Speedometer:
-    """Stands where the bridge is; each measurement waits to be let go."""
+class Speedometer(Engine):
+    """Measures no speed but the one it is given; each measurement waits to be let go."""
 
     def __init__(self, tokens_per_second: float = 20_000.0) -> None:
         self.speed = tokens_per_second
@@ -37,7 +37,7 @@ class Speedometer:
         self.cancelled: list[Config] = []
         self.go = threading.Event()
 
-    def __call__(
+    def measure_speed(
         self, config: Config, cancelled: Callable[[], bool], vocab_size: int
     ) -> tuple[float, str]:
         self.asked.append(config)
@@ -51,10 +51,8 @@ class Speedometer:
 
 
 @pytest.fixture
-def speedometer(monkeypatch: pytest.MonkeyPatch) -> Speedometer:
-    meter = Speedometer()
-    monkeypatch.setattr(config_card, "measure_by_bridge", meter)
-    return meter
+def speedometer() -> Speedometer:
+    return Speedometer()
 
 
 async def test_parameters_follow_every_key_typed(make_app: MakeApp) -> None:
@@ -79,7 +77,7 @@ async def test_a_mistake_leaves_the_last_figures_and_says_so(make_app: MakeApp) 
 async def test_m_measures_the_speed_and_the_rest_follows(
     make_app: MakeApp, speedometer: Speedometer
 ) -> None:
-    app = make_app("config")
+    app = make_app("config", engine=speedometer)
     async with app.run_test(size=TALL) as pilot:
         await press(pilot, "m")
         assert "measuring" in card_text(app)
@@ -101,7 +99,7 @@ async def test_m_measures_the_speed_and_the_rest_follows(
 async def test_an_edit_calls_the_measurement_of_another_config_off(
     make_app: MakeApp, speedometer: Speedometer
 ) -> None:
-    app = make_app("config")
+    app = make_app("config", engine=speedometer)
     async with app.run_test(size=TALL) as pilot:
         await press(pilot, "m")
         await edit_row(pilot, "n_layers", "8")
@@ -114,7 +112,7 @@ async def test_a_measurement_that_fails_says_why(
 ) -> None:
     speedometer.failure = RunFailedError("memory ran out; lower training.batch_size")
     speedometer.go.set()
-    app = make_app("config")
+    app = make_app("config", engine=speedometer)
     async with app.run_test(size=TALL) as pilot:
         await press(pilot, "m")
         await until(lambda: "memory ran out" in card_text(app))
@@ -122,12 +120,11 @@ async def test_a_measurement_that_fails_says_why(
 
 
 async def test_speed_is_measured_unasked_after_a_pause_and_only_once(
-    make_app: MakeApp, speedometer: Speedometer, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, speedometer: Speedometer
 ) -> None:
     import torch  # noqa: F401
 
-    monkeypatch.setattr(config_card, "_SPEED_AFTER_SECONDS", 0.05)
-    app = make_app("config")
+    app = make_app("config", engine=speedometer, speed_after_seconds=0.05)
     async with app.run_test(size=TALL) as pilot:
         await pilot.pause(0.2)
         assert not speedometer.asked
@@ -140,13 +137,12 @@ async def test_speed_is_measured_unasked_after_a_pause_and_only_once(
 
 
 async def test_nothing_is_measured_unasked_while_a_run_is_trained(
-    make_app: MakeApp, speedometer: Speedometer, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, speedometer: Speedometer, scripted: Scripted
 ) -> None:
     import torch  # noqa: F401
 
-    monkeypatch.setattr(config_card, "_SPEED_AFTER_SECONDS", 0.05)
     training, _ = scripted()
-    app = make_app("config", training=training)
+    app = make_app("config", engine=speedometer, speed_after_seconds=0.05, training=training)
     async with app.run_test(size=TALL, notifications=True) as pilot:
         training.start(load_config("tiny"))
         app.services.preload = True
@@ -190,7 +186,7 @@ async def test_advice_is_shown_and_followed_by_key(
 ) -> None:
     speedometer.speed = 4780.0
     speedometer.go.set()
-    app = make_app("config")
+    app = make_app("config", engine=speedometer)
     async with app.run_test(size=(140, 45)) as pilot:
         await press(pilot, "p", *"shakespeare", "enter")
         await edit_row(pilot, "dropout", "0")
@@ -216,7 +212,7 @@ async def test_answers_for_a_config_no_longer_shown_do_no_harm(make_app: MakeApp
         assert QUICK_PARAMETERS in card_text(app)
 
 
-async def test_the_bridge_measures_a_real_step(make_app: MakeApp) -> None:
+async def test_m_measures_a_real_step(make_app: MakeApp) -> None:
     app = make_app("config")
     async with app.run_test(size=TALL) as pilot:
         await press(pilot, "p", *"tiny", "enter")

@@ -1,5 +1,6 @@
 """Pictures of the Config place: a preset as it is, edits with mistakes, a difference, ASCII."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ from textual.pilot import Pilot
 from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.machine import Memory
-from shakespeare_tui.ui.config import card as config_card
 
 
 @pytest.fixture(autouse=True)
 def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No corpus in the working folder, and a machine of known size."""
+    """No corpus in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config_card, "usable_cores", lambda: 2)
-    monkeypatch.setattr(config_card, "memory", lambda: Memory(16_000_000_000, 9_000_000_000))
+
+
+@pytest.fixture
+def make_config_app(make_app: MakeApp) -> MakeApp:
+    """Makes an app on a machine of known size, in the Config place."""
+    memory = Memory(16_000_000_000, 9_000_000_000)
+    return partial(make_app, "config", usable_cores=lambda: 2, memory=lambda: memory)
 
 
 async def settle(pilot: Pilot[Any]) -> None:
@@ -77,18 +82,18 @@ CHANGES = {
 }
 
 
-async def test_preset_as_it_is(pictured: Pictured, make_app: MakeApp) -> None:
-    await pictured(make_app("config"), before("shakespeare", SHAKESPEARE))
+async def test_preset_as_it_is(pictured: Pictured, make_config_app: MakeApp) -> None:
+    await pictured(make_config_app(), before("shakespeare", SHAKESPEARE))
 
 
-async def test_edited_with_mistakes(pictured: Pictured, make_app: MakeApp) -> None:
-    await pictured(make_app("config"), before("quick", QUICK, MISTAKES))
+async def test_edited_with_mistakes(pictured: Pictured, make_config_app: MakeApp) -> None:
+    await pictured(make_config_app(), before("quick", QUICK, MISTAKES))
 
 
-async def test_difference_from_the_preset(pictured: Pictured, make_app: MakeApp) -> None:
-    await pictured(make_app("config"), before("shakespeare", SHAKESPEARE, CHANGES, "d"))
+async def test_difference_from_the_preset(pictured: Pictured, make_config_app: MakeApp) -> None:
+    await pictured(make_config_app(), before("shakespeare", SHAKESPEARE, CHANGES, "d"))
 
 
-async def test_ascii_while_editing(pictured: Pictured, make_app: MakeApp) -> None:
+async def test_ascii_while_editing(pictured: Pictured, make_config_app: MakeApp) -> None:
     keys = ("down", "enter", "3")
-    await pictured(make_app("config", ascii=True), before("quick", QUICK, CHANGES, *keys))
+    await pictured(make_config_app(ascii=True), before("quick", QUICK, CHANGES, *keys))

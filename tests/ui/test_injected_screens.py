@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_checkpoint, add_run
 from lab_harness import MakeApp, until
+from playground_script import ScriptedEngine
 from streams import START, command, make_run, started, step_event
 from textual.pilot import Pilot
 
@@ -22,7 +23,6 @@ from shakespeare_tui.runs.events import (
 from shakespeare_tui.runs.notes import RunNotes, write_notes
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.train.replay_bar import ReplayBar
 from shakespeare_tui.visible_text import is_harmless
@@ -148,9 +148,7 @@ async def test_a_corpus_and_its_name_in_data(
             await press(app, pilot, "tab", "down", "pagedown")
 
 
-async def test_texts_of_a_model_in_the_playground(
-    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_texts_of_a_model_in_the_playground(make_app: MakeApp, runs_root: Path) -> None:
     run = add_run(runs_root, NAME)
     add_checkpoint(run, 20, 1.9)
     run.write_index(best=20, last=20)
@@ -160,8 +158,7 @@ async def test_texts_of_a_model_in_the_playground(
         job.add([f"written {HOSTILE}\n"] * n_columns, 0.1)
         raise UserError(f"it broke {HOSTILE}")
 
-    monkeypatch.setattr(writing_engine, "write_columns", write)
-    app = make_app("playground")
+    app = make_app("playground", engine=ScriptedEngine(write=write))
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: "bad" in painted(app))
         await press(app, pilot, "g")

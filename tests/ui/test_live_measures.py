@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
-from playground_script import measures, write
+from playground_script import ScriptedEngine, measures, write
 from test_checkpoints_snapshots import runs
 from trained_run import trained
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.measures import Measures, measure_text
+from shakespeare_tui.measures import measure_text
 from shakespeare_tui.runs.folder import RunFolder
-from shakespeare_tui.ui.engine import writing as live_measures
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.engine.writing import MOST_CHARACTERS, LiveMeasures, pause_after
+from shakespeare_tui.ui.engine.writing import (
+    MOST_CHARACTERS,
+    LiveMeasures,
+    load_model_of,
+    pause_after,
+    write_columns,
+)
 
 __all__ = ["trained"]
 
@@ -43,25 +47,21 @@ def test_a_short_text_is_measured_whole(make_job: Callable[[int], GenerationJob]
 
 
 def test_of_a_long_text_only_the_end_is_measured(
-    make_job: Callable[[int], GenerationJob], monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[[int], GenerationJob],
 ) -> None:
-    seen: list[str] = []
-
-    def note(text: str, reference: None, prompt_length: int) -> Measures:
-        seen.append(text[prompt_length:])
-        return measures(0)
-
-    monkeypatch.setattr("shakespeare_tui.measures.measure_text", note)
     job = make_job(1)
-    for character in "x" * 100_000 + "end":
+    text = "and so on " * 1000 + "to the end"
+    for character in text:
         job.add([character], 0.1)
     live = LiveMeasures(job, lambda: None)
     live.measure(None)
+    first = job.previews[0]
+    assert first == measure_text(text[-MOST_CHARACTERS:], None, 0)
     live.measure(None)
+    assert job.previews[0] is first
     job.add(["!"], 0.2)
     live.measure(None)
-    assert [len(text) for text in seen] == [MOST_CHARACTERS] * 2
-    assert [text[-4:] for text in seen] == ["xend", "end!"]
+    assert job.previews[0] == measure_text((text + "!")[-MOST_CHARACTERS:], None, 0)
 
 
 def test_dear_measurements_come_less_often() -> None:
@@ -70,13 +70,12 @@ def test_dear_measurements_come_less_often() -> None:
 
 
 def test_it_measures_beside_the_writing_and_ends_with_it(
-    make_job: Callable[[int], GenerationJob], monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[[int], GenerationJob],
 ) -> None:
-    monkeypatch.setattr(live_measures, "_LEAST_PAUSE_SECONDS", 0.01)
     job = make_job(1)
     job.add(["to be"], 0.1)
     before = threading.active_count()
-    with LiveMeasures(job, lambda: None):
+    with LiveMeasures(job, lambda: None, least_pause_seconds=0.01):
         for wanted in ("A b: to be", "A b: to be or to be"):
             deadline = time.monotonic() + 5
             while job.previews[0] != measure_text(wanted, None, 5):
@@ -87,7 +86,7 @@ def test_it_measures_beside_the_writing_and_ends_with_it(
 
 
 async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
-    make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, runs_root: Path
 ) -> None:
     go_on = threading.Event()
 
@@ -99,8 +98,7 @@ async def test_measures_follow_the_text_and_the_best_is_marked_at_the_end(
         write(request, job)
 
     runs(runs_root)
-    monkeypatch.setattr(writing_engine, "write_columns", slowly)
-    app = make_app("playground")
+    app = make_app("playground", engine=ScriptedEngine(write=slowly))
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: "quick-1" in shown(app))
         await pilot.press("g")
@@ -123,7 +121,7 @@ async def test_training_may_remove_the_checkpoint_that_writes(
         strategies=("temperature=1",),
         max_tokens=500,
     )
-    job = GenerationJob(request)
+    job = GenerationJob(request, write_columns)
     await until(lambda: job.characters[0] or job.is_over)
     trained.remove_checkpoint(20)
     await until(lambda: job.is_over)
@@ -141,4 +139,4 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_said_to_be_missing(
         return False
 
     with pytest.raises(UserError, match="missing; choose another"):
-        writing_engine.load_model_of(f"{trained.name}@20", runs_root, remove)
+        load_model_of(f"{trained.name}@20", runs_root, remove)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
+from playground_script import ScriptedEngine
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError
@@ -92,9 +93,7 @@ async def test_leaving_answers_the_question_with_no(make_app: MakeApp, runs_root
     assert training.join(5) and answers == [False]
 
 
-async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
-    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(make_app: MakeApp) -> None:
     jobs: list[GenerationJob] = []
 
     def load(request: GenerationRequest, job: GenerationJob) -> None:
@@ -103,8 +102,7 @@ async def test_one_ctrl_c_leaves_while_a_checkpoint_is_loaded(
             time.sleep(0.01)
         raise CancelledError
 
-    monkeypatch.setattr("shakespeare_tui.ui.engine.writing.write_columns", load)
-    app: LabApp = make_app("playground")
+    app: LabApp = make_app("playground", engine=ScriptedEngine(write=load))
     async with app.run_test() as pilot:
         await pilot.pause()
         screen = app.screen

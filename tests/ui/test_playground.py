@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
-from playground_script import TEXT, measures, write
+from playground_script import TEXT, ScriptedEngine, measures, write
 from real_cli import CommandLine
 from streams import busy_run
 from test_checkpoints_snapshots import runs
@@ -22,7 +22,6 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.playground.columns_strip import TextColumn
@@ -44,21 +43,12 @@ def texts(app: LabApp) -> list[str]:
 
 
 @pytest.fixture
-def writing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
-    """``writing(write)``: let a script write instead of a model."""
-    return lambda write: monkeypatch.setattr(writing_engine, "write_columns", write)
-
-
-@pytest.fixture
-def scripted_place(
-    make_app: MakeApp, runs_root: Path, writing: Callable[[Write], None]
-) -> Callable[..., LabApp]:
+def scripted_place(make_app: MakeApp, runs_root: Path) -> Callable[..., LabApp]:
     """An app over listed checkpoints whose texts come from a script."""
 
     def make(write_with: Write = write, **choices: object) -> LabApp:
         runs(runs_root)
-        writing(write_with)
-        return make_app("playground", **choices)
+        return make_app("playground", engine=ScriptedEngine(write=write_with), **choices)
 
     return make
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
-from playground_script import TEXT, attention_of, expectation_at, score_text, write
+from playground_script import TEXT, ScriptedEngine, write
 from test_checkpoints_snapshots import runs
 from textual.widgets import Input
 
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.batch import read_speakers
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
@@ -36,11 +34,7 @@ def scripted_place(
     def make(write_with: Write = write) -> LabApp:
         runs(runs_root)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(writing_engine, "write_columns", write_with)
-        monkeypatch.setattr(scoring, "score_text", score_text)
-        monkeypatch.setattr(scoring, "expectation_at", expectation_at)
-        monkeypatch.setattr(scoring, "attention_of", attention_of)
-        return make_app("playground")
+        return make_app("playground", engine=ScriptedEngine(write=write_with))
 
     return make
 

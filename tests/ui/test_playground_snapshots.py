@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 from lab_harness import MakeApp, press, shown, until
 from pictures import Pictured
-from playground_script import attention_of, expectation_at, score_text, write
+from playground_script import ScriptedEngine, write
 from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
 
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.playground.columns_strip import TextColumn
 from shakespeare_tui.ui.playground.surprise import SurprisePanel
@@ -33,23 +31,17 @@ def is_read(app: LabApp) -> bool:
 
 
 @pytest.fixture
-def take(
-    pictured: Pictured, make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> Taking:
+def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
     """``await take(*keys, until_shown=text, write=…)``: press keys over scripted texts, wait."""
-    monkeypatch.setattr(scoring, "score_text", score_text)
-    monkeypatch.setattr(scoring, "expectation_at", expectation_at)
-    monkeypatch.setattr(scoring, "attention_of", attention_of)
 
     async def pictures(
         *keys: str,
         until_shown: str,
-        write: object = write,
+        write: Callable[..., None] = write,
         ascii: bool = False,  # noqa: A002
     ) -> None:
         runs(runs_root)
-        monkeypatch.setattr(writing_engine, "write_columns", write)
-        app = make_app("playground", ascii=ascii)
+        app = make_app("playground", ascii=ascii, engine=ScriptedEngine(write=write))
 
         def has(words: str) -> bool:
             return words in " ".join(shown(app).split())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lab_harness import MakeApp, shown, until
-from playground_script import TEXT, attention_of, expectation_at, score_text, write
+from playground_script import TEXT, ScriptedEngine, expectation_at, score_text, write
 from test_checkpoints_snapshots import runs
 from textual import events
 from trained_run import trained
@@ -16,8 +16,6 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.sampling import Draw, parse_strategy
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import scoring
-from shakespeare_tui.ui.engine import writing as writing_engine
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
@@ -48,22 +46,18 @@ def requests() -> list[GenerationRequest]:
 
 
 @pytest.fixture
-def surprise_app(
-    make_app: MakeApp,
-    runs_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    requests: list[GenerationRequest],
-) -> LabApp:
+def engine(requests: list[GenerationRequest]) -> ScriptedEngine:
     def write_and_note(request: GenerationRequest, job: GenerationJob) -> None:
         requests.append(request)
         write(request, job)
 
+    return ScriptedEngine(write=write_and_note)
+
+
+@pytest.fixture
+def surprise_app(make_app: MakeApp, runs_root: Path, engine: ScriptedEngine) -> LabApp:
     runs(runs_root)
-    monkeypatch.setattr(writing_engine, "write_columns", write_and_note)
-    monkeypatch.setattr(scoring, "score_text", score_text)
-    monkeypatch.setattr(scoring, "expectation_at", expectation_at)
-    monkeypatch.setattr(scoring, "attention_of", attention_of)
-    return make_app("playground")
+    return make_app("playground", engine=engine)
 
 
 async def open_surprise(app: LabApp, pilot: object) -> None:
@@ -156,7 +150,7 @@ async def test_another_candidate_begins_a_branch(
 
 
 async def test_the_score_of_a_branch_may_come_when_another_text_is_read(
-    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
+    surprise_app: LabApp, engine: ScriptedEngine
 ) -> None:
     answers, given = threading.Event(), threading.Event()
 
@@ -166,7 +160,7 @@ async def test_the_score_of_a_branch_may_come_when_another_text_is_read(
             given.set()
         return score_text(reference, root, text, prompt_length)
 
-    monkeypatch.setattr(scoring, "score_text", score_when_told)
+    engine.score = score_when_told
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
@@ -197,7 +191,7 @@ async def test_attention_by_layer_and_head(surprise_app: LabApp) -> None:
 
 
 async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaited(
-    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
+    surprise_app: LabApp, engine: ScriptedEngine
 ) -> None:
     answers = threading.Event()
     answers.set()
@@ -206,7 +200,7 @@ async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaite
         answers.wait(20)
         return expectation_at(*arguments)
 
-    monkeypatch.setattr(scoring, "expectation_at", expectation_when_told)
+    engine.expectation = expectation_when_told
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
@@ -411,7 +405,7 @@ async def test_a_search_counts_the_characters_that_it_writes(
 
 
 async def test_a_long_error_of_the_reading_is_shown_in_full(
-    surprise_app: LabApp, monkeypatch: pytest.MonkeyPatch
+    surprise_app: LabApp, engine: ScriptedEngine
 ) -> None:
     words = " ".join(f"word{number}" for number in range(25))
 
@@ -421,7 +415,7 @@ async def test_a_long_error_of_the_reading_is_shown_in_full(
     app = surprise_app
     async with app.run_test(size=(80, 24)) as pilot:
         await open_surprise(app, pilot)
-        monkeypatch.setattr(scoring, "expectation_at", fail)
+        engine.expectation = fail
         await pilot.press("right")
         await until(lambda: words in " ".join(shown(app).split()))
 

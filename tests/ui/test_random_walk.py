@@ -28,10 +28,10 @@ from shakespeare_tui.data.catalogue import CATALOGUE, UrlSource
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine import trainer_thread as bridge
+from shakespeare_tui.ui.engine.trainer_thread import measure_throughput
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.place import PLACES
-from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.services import Engine, Services
 from shakespeare_tui.ui.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ ACTIONS_A_WALK = 400
 TERMINAL_SIZES = (*SIZES, (200, 60), (40, 10), (20, 5), (100, 8), (60, 50), (1, 1))
 
 Walk = Callable[[int, Sequence[Action]], None]
+
+
+class QuickMeasuring(Engine):
+    """Measures the speed of a tiny model, in a moment."""
+
+    def measure_speed(
+        self, config: Config, cancelled: Callable[[], bool], vocab_size: int
+    ) -> tuple[float, str]:
+        return measure_throughput(micro(config), 0.1, cancelled, vocab_size), "cpu (1 thread)"
 
 
 @pytest.fixture
@@ -64,10 +73,6 @@ def world(
         if entry.sources:
             nowhere = UrlSource("http://127.0.0.1:9/nothing.txt")
             monkeypatch.setitem(CATALOGUE, name, dataclasses.replace(entry, sources=(nowhere,)))
-    measure = bridge.measure_throughput
-    monkeypatch.setattr(
-        bridge, "measure_throughput", lambda config, *rest: measure(micro(config), 0.1, *rest[1:])
-    )
     _stopped_copy(trained, runs_root / "beta")
     make_run(runs_root, "scripted", busy_run(), text="b")
     make_run(runs_root, "diverged", failed_run(), text="c")
@@ -118,7 +123,9 @@ def walk(world: Path, elsewhere: None, tmp_path: Path, runs_root: Path) -> Walk:
         training = TrainingController(run_thread=train_micro)
         return LabApp(
             settings=Settings.load(tmp_path / "config" / "settings.yaml"),
-            services=Services(runs_root=runs_root, training=training, preload=False),
+            services=Services(
+                runs_root=runs_root, training=training, engine=QuickMeasuring(), preload=False
+            ),
             start_mode=random.Random(seed).choice(PLACES),
             opening=lambda app: app.start_training(
                 TrainingRequest(root=runs_root, config=Config())

@@ -101,7 +101,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
     def __init__(self) -> None:
         super().__init__()
         self.browser = CheckpointBrowser(lambda: self.lab.services.clock())
-        self.writer = TextWriter()
+        self.writer = TextWriter(self.lab.services.engine.write)
         """Writes for the screens that lie over this one, and keeps their texts."""
         self._editor = CheckpointEditor(self, self.browser, self.read_runs)
         self._check = CopyCheck(self.writer, self.browser.copies)

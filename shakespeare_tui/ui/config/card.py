@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -19,13 +18,11 @@ from shakespeare_tui.config.estimate.figures import (
     preflight,
 )
 from shakespeare_tui.config.estimate.nearest_run import NearestRun, PastRun, PastRuns, nearest_run
-from shakespeare_tui.config.estimate.speed import Speed, Speeds, probe_config
+from shakespeare_tui.config.estimate.speed import Speed, Speeds
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import format_bytes, format_count, format_duration
-from shakespeare_tui.machine import memory, usable_cores
 from shakespeare_tui.ui.jobs import Job, Jobs
-
-PROBE_SECONDS = 1.0
+from shakespeare_tui.ui.services import Services
 
 
 CorpusKey = tuple[str, str, str]
@@ -36,25 +33,6 @@ def _corpus_of(config: Config | None) -> CorpusKey:
     if config is None:
         return ("", "", "")
     return (config.data.corpus, config.data.tokenizer, config.data.validation)
-
-
-Measure = Callable[[Config, Callable[[], bool], int], tuple[float, str]]
-"""From config, cancellation and vocabulary size to tokens per second and the device's name."""
-
-
-def measure_by_bridge(
-    config: Config, cancelled: Callable[[], bool], vocab_size: int
-) -> tuple[float, str]:
-    """Train for a second through the bridge; on a processor with short steps."""
-    from shakespeare_tui.ui.engine import trainer_thread as bridge
-
-    device = bridge.device_summary()
-    is_cpu = config.training.device == "cpu" or (
-        config.training.device == "auto" and device.startswith("cpu")
-    )
-    probed = probe_config(config, vocab_size) if is_cpu else config
-    speed = bridge.measure_throughput(probed, PROBE_SECONDS, cancelled, vocab_size)
-    return speed, device
 
 
 _BAR_FROM_WIDTH = 38
@@ -215,7 +193,6 @@ def _decimal(number: float | None, digits: int) -> str:
 
 
 _CORPUS_AFTER_SECONDS = 0.3
-_SPEED_AFTER_SECONDS = 2.0
 # Measuring by itself must not press the machine for memory.
 _LARGEST_SHARE_OF_MEMORY = 0.5
 
@@ -224,9 +201,8 @@ class ConfigCard(Vertical):
     """Figures that scroll, and below them advice that is always in view.
 
     Args:
-        runs_root: The folder of all runs.
+        services: Say where past runs are, what the machine has, and how fast it trains.
         may_measure: Whether the speed may be measured unasked now.
-        measure: How it is measured; None asks the bridge.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
@@ -242,16 +218,14 @@ class ConfigCard(Vertical):
 
     def __init__(
         self,
-        runs_root: Path,
+        services: Services,
         may_measure: Callable[[], bool],
-        measure: Measure | None = None,
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
-        self._may_measure = may_measure
-        self._measure = measure or measure_by_bridge
-        self._past_runs = PastRuns(runs_root)
+        self._services, self._may_measure = services, may_measure
+        self._past_runs = PastRuns(services.runs_root)
         self._jobs = Jobs(self)
         self._config: Config | None = None
         self._is_stale = False
@@ -312,7 +286,7 @@ class ConfigCard(Vertical):
 
     def look_again(self) -> None:
         """Read anew what may have changed while another place was shown."""
-        self._available_bytes = memory().available
+        self._available_bytes = self._services.memory().available
         self._jobs.start("runs", lambda job: self._past_runs.read(), self._runs_read)
         if self._config is not None:
             self._ask_corpus(0.0)
@@ -330,10 +304,10 @@ class ConfigCard(Vertical):
             return False
         self._measuring = config = self._config
         self._speed_problem = None
-        vocab_size = self._corpus.vocab_size
+        vocab_size, measure = self._corpus.vocab_size, self._services.engine.measure_speed
         self._jobs.start(
             "speed",
-            lambda job: self._measure(config, job.cancelled.is_set, vocab_size),
+            lambda job: measure(config, job.cancelled.is_set, vocab_size),
             lambda job: self._speed_measured(config, job),
         )
         self.update_figures()
@@ -366,7 +340,8 @@ class ConfigCard(Vertical):
     def _measure_later(self) -> None:
         if self._speed_timer is not None:
             self._speed_timer.stop()
-        self._speed_timer = self.set_timer(_SPEED_AFTER_SECONDS, self._measure_unasked)
+        after_seconds = self._services.speed_after_seconds
+        self._speed_timer = self.set_timer(after_seconds, self._measure_unasked)
 
     def _measure_unasked(self) -> None:
         config, figures = self._config, self.figures
@@ -423,7 +398,7 @@ class ConfigCard(Vertical):
             self.update_figures()
 
     def take_speed(self, config: Config, tokens_per_second: float, device: str) -> None:
-        """Reckon with the speed of a config on a device, as ``device_summary`` names it."""
+        """Reckon with the speed of a config on a device, as ``describe_device`` names it."""
         self._device = device
         self._speeds.add(config, tokens_per_second)
         self.update_figures()
@@ -465,7 +440,7 @@ class ConfigCard(Vertical):
             wanted == "auto" and (not self._device or self._device.startswith("cpu"))
         )
         if is_cpu:
-            cores = usable_cores()
+            cores = self._services.usable_cores()
             name = "1 core" if cores == 1 else f"{cores} cores"
             return Machine(name, self._available_bytes)
         return Machine(self._device or wanted, None, is_cpu=False)

@@ -189,9 +189,8 @@ you type, errors included."""
         self._diff = ConfigDiff(self.draft, id="config-diff")
         self._diff.display = False
         self._heading = ConfigTitle()
-        self._card = ConfigCard(
-            self.lab.services.runs_root, self._may_measure_unasked, id="config-card"
-        )
+        services = self.lab.services
+        self._card = ConfigCard(services, self._may_measure_unasked, id="config-card")
         self._chooser = ConfigChooser(self, self.draft, self._card, self.show_draft)
         with Horizontal(id="config-body"):
             with Vertical(id="config-left"):

@@ -48,7 +48,7 @@ class GenerationJob:
     def __init__(
         self,
         request: GenerationRequest,
-        write: "Callable[[GenerationRequest, GenerationJob], None] | None" = None,
+        write: "Callable[[GenerationRequest, GenerationJob], None]",
     ) -> None:
         from shakespeare_tui.sampling import Recording
 
@@ -63,7 +63,7 @@ class GenerationJob:
         self.measures: list[Measures | None] = [None] * len(request.strategies)
         self.previews: list[Measures | None] = [None] * len(request.strategies)
         self._n_taken = [0] * len(request.strategies)
-        self._write = write or _write
+        self._write = write
         self._job = Job("generation", self._run, self._end, daemon=False)
 
     def _run(self, job: Job[None]) -> None:
@@ -128,9 +128,3 @@ class GenerationJob:
     def preview(self, column: int, measures: "Measures") -> None:
         """Hand over the measures of a column as far as it is written."""
         self.previews[column] = measures
-
-
-def _write(request: GenerationRequest, job: GenerationJob) -> None:
-    from shakespeare_tui.ui.engine import writing
-
-    writing.write_columns(request, job)

@@ -1,6 +1,6 @@
 """Texts of several checkpoints, written one after another in the background, and kept."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,9 +32,13 @@ class TextWriter:
 
     One text at a time shares the cores fairly with a run in training. To be polled by the screen
     that shows the texts.
+
+    Args:
+        write: Writes a text, as ``GenerationJob`` wants it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[GenerationRequest, GenerationJob], None]) -> None:
+        self._write = write
         self._texts: dict[GenerationRequest, Written] = {}
         self._queue: list[GenerationRequest] = []
         self._job: GenerationJob | None = None
@@ -93,7 +97,7 @@ class TextWriter:
                 if state == "stopped":
                     del self._texts[job.request]
         if self._job is None and self._queue:
-            self._job = GenerationJob(self._queue.pop(0))
+            self._job = GenerationJob(self._queue.pop(0), self._write)
             is_new = True
         while len(self._texts) > _MOST_KEPT:
             del self._texts[next(iter(self._texts))]

@@ -124,11 +124,28 @@ def _read_history(session: "Session") -> "RunHistory":
     return history
 
 
-def device_summary() -> str:
-    """The device that ``training.device: auto`` takes, in words."""
+_PROBE_SECONDS = 1.0
+
+
+def measure_speed(
+    config: "Config", cancelled: Callable[[], bool], vocab_size: int
+) -> tuple[float, str]:
+    """Train for a second, on a processor with short steps; tokens per second, and the device.
+
+    Raises:
+        UserError: The config's device is not there.
+        RunFailedError: The memory does not suffice.
+        CancelledError: ``cancelled`` became true.
+    """
+    from shakespeare_tui.config.estimate.speed import probe_config
     from shakespeare_tui.training.device import describe_device, resolve_device
 
-    return describe_device(resolve_device("auto"))
+    device = describe_device(resolve_device("auto"))
+    is_cpu = config.training.device == "cpu" or (
+        config.training.device == "auto" and device.startswith("cpu")
+    )
+    probed = probe_config(config, vocab_size) if is_cpu else config
+    return measure_throughput(probed, _PROBE_SECONDS, cancelled, vocab_size), device
 
 
 def measure_throughput(

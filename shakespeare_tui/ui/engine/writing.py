@@ -31,14 +31,17 @@ class LiveMeasures:
     Args:
         job: Has the texts and is handed the measures; the surprise is not among them.
         open_reference: Opens what texts are compared with; may take seconds the first time.
+        least_pause_seconds: Between two measurements.
     """
 
     def __init__(
         self,
         job: "GenerationJob",
         open_reference: "Callable[[], CorpusReference | None]",
+        least_pause_seconds: float = _LEAST_PAUSE_SECONDS,
     ) -> None:
         self._job, self._open_reference = job, open_reference
+        self._least_pause_seconds = least_pause_seconds
         self._measured = [0] * len(job.pieces)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live measures")
@@ -54,7 +57,7 @@ class LiveMeasures:
         self._thread.join()
 
     def _run(self) -> None:
-        pause = _LEAST_PAUSE_SECONDS
+        pause = self._least_pause_seconds
         reference: CorpusReference | None = None
         is_open = False
         while not self._over.wait(pause):
@@ -62,7 +65,7 @@ class LiveMeasures:
                 reference, is_open = self._open_reference(), True
             started = time.perf_counter()
             self.measure(reference)
-            pause = pause_after(time.perf_counter() - started)
+            pause = pause_after(time.perf_counter() - started, self._least_pause_seconds)
 
     def measure(self, reference: "CorpusReference | None") -> None:
         """Measure the end of every text that has grown since the last time."""
@@ -79,9 +82,9 @@ class LiveMeasures:
             self._job.preview(column, measure_text(prompt + end, reference, len(prompt)))
 
 
-def pause_after(seconds: float) -> float:
+def pause_after(seconds: float, least_seconds: float = _LEAST_PAUSE_SECONDS) -> float:
     """How long to wait after a measurement of so many seconds."""
-    return max(_LEAST_PAUSE_SECONDS, _PAUSE_RATIO * seconds)
+    return max(least_seconds, _PAUSE_RATIO * seconds)
 
 
 _log = logging.getLogger(__name__)

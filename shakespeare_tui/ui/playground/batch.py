@@ -1,5 +1,6 @@
 """Many speakers at once into a file: a text for each, one after another, exported at the end."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from shakespeare_tui.errors import RunFailedError, UserError
@@ -45,16 +46,22 @@ class Batch:
     Args:
         requests: One a text, with one strategy each.
         path: Where the texts go; its ending decides the format.
+        write: Writes a text, as ``GenerationJob`` wants it.
 
     Attributes:
         outcome: What came of it, one line, once it is over.
         is_failed: Whether nothing was written.
     """
 
-    def __init__(self, requests: list[GenerationRequest], path: Path) -> None:
-        self._requests, self._path = requests, path
+    def __init__(
+        self,
+        requests: list[GenerationRequest],
+        path: Path,
+        write: Callable[[GenerationRequest, GenerationJob], None],
+    ) -> None:
+        self._requests, self._path, self._write = requests, path, write
         self._texts: list[WrittenText] = []
-        self._job = GenerationJob(requests[0])
+        self._job = GenerationJob(requests[0], write)
         self.outcome = ""
         self.is_failed = False
 
@@ -90,7 +97,7 @@ class Batch:
             )
         )
         if len(self._texts) < len(self._requests):
-            self._job = GenerationJob(self._requests[len(self._texts)])
+            self._job = GenerationJob(self._requests[len(self._texts)], self._write)
             return False
         try:
             export_texts(self._path, self._texts)

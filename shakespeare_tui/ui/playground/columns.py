@@ -203,7 +203,7 @@ class ColumnsPanel(Vertical):
         self.stop()
         request = self.request(self.prompt.prompt, self.strip.strategies)
         self.written, self._outcome = request, ""
-        self._job = GenerationJob(request)
+        self._job = GenerationJob(request, self.lab.services.engine.write)
         self.strip.begin(self._job)
         self.show_head()
         if isinstance(self.screen.focused, Input):
@@ -378,7 +378,7 @@ class ColumnsPanel(Vertical):
         bar.ask("Speakers", "or the path of a file, one a line", "ROMEO, JULIET", answer)
 
     def _begin_batch(self, requests: list[GenerationRequest], path: Path) -> None:
-        self._batch = Batch(requests, path)
+        self._batch = Batch(requests, path, self.lab.services.engine.write)
         assert self._poll is not None
         self._poll.resume()
         self.refresh_bindings()

@@ -718,13 +718,9 @@ class SurprisePanel(Horizontal):
     @work(thread=True, exclusive=True, group="score")
     def _score(self, branch: Branch, text: str) -> None:
         """Have a branch scored; one that was asked for before is given up."""
-        from shakespeare_tui.ui.engine import scoring
-
-        request = self.request
+        request, engine = self.request, lab_of(self).services.engine
         try:
-            scored = scoring.score_text(
-                request.reference, request.runs_root, text, branch.prompt_length
-            )
+            scored = engine.score(request.reference, request.runs_root, text, branch.prompt_length)
             self.post_message(self.TextScored(branch, text, scored, ""))
         except (UserError, OSError) as error:
             self.post_message(self.TextScored(branch, text, None, in_lab(str(error))))
@@ -777,13 +773,12 @@ class SurprisePanel(Horizontal):
 
     @work(thread=True, group="look")
     def _ask(self, text: str, position: int, wants_attention: bool) -> None:
-        from shakespeare_tui.ui.engine import scoring
-
+        engine = lab_of(self).services.engine
         before = text[:position]
         place = (self.request.reference, self.request.runs_root, text, position)
         try:
-            expectation = scoring.expectation_at(*place)
-            attention = scoring.attention_of(*place) if wants_attention else None
+            expectation = engine.expectation(*place)
+            attention = engine.attention(*place) if wants_attention else None
             self.post_message(self.PlaceSeen(before, expectation, attention, ""))
         except (UserError, OSError) as error:
             self.post_message(self.PlaceSeen(before, None, None, in_lab(str(error))))
@@ -969,7 +964,7 @@ class SurprisePanel(Horizontal):
         self.action_stop()
         branch = self.branches.branch(self.number, position, token, self.strategy)
         request = replace(self.request, prompt=branch.text, strategies=(branch.strategy,))
-        self._job = GenerationJob(request)
+        self._job = GenerationJob(request, lab_of(self).services.engine.write)
         branch.recording = self._job.recordings[0]
         self.show_branch(branch.number, position)
         self.text_view.focus()
