@@ -19,6 +19,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.measures import Memorisation, measure_text
 from shakespeare_tui.runs.compare.blind_tests import read_verdicts
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.blind_test import BlindTestScreen
 from shakespeare_tui.ui.checkpoints.compare import CompareScreen
@@ -164,7 +165,7 @@ async def test_it_says_that_training_shares_the_cores(
     training, _trainer = scripted(busy_run(100), run="quick-7")  # type: ignore[operator]
     app = make_app("checkpoints", engine=ScriptedEngine(write=writing), training=training)
     async with app.run_test(size=(140, 45)) as pilot:
-        training.start(Config())
+        training.start(TrainingRequest(root=app.services.runs_root, config=Config()))
         await until(lambda: is_read(app))
         await pilot.press("down", "space", "space", "c")
         await until(lambda: "writing: shares the cores with" in shown(app))

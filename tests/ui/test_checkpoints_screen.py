@@ -14,6 +14,7 @@ from trained_run import trained
 
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.notes import read_notes
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.screen import CheckpointsScreen
 from shakespeare_tui.ui.dialogs import ConfirmDialog
@@ -160,8 +161,9 @@ async def test_a_new_checkpoint_appears_by_itself(make_app: MakeApp, trained: Ru
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
+        longer = ("training.max_steps=31", "checkpoints.keep_best=9")
         app.services.training.start(
-            resume="alpha", overrides=("training.max_steps=31", "checkpoints.keep_best=9")
+            TrainingRequest(root=app.services.runs_root, resume="alpha", overrides=longer)
         )
         await until(lambda: not app.services.training.is_alive, 60)
         await until(lambda: row_of(app, "31") != [])

@@ -14,6 +14,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError, RunFailedError
 from shakespeare_tui.formatting import format_count
 from shakespeare_tui.models.parameters import count_parameters
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.services import Engine
@@ -144,7 +145,7 @@ async def test_nothing_is_measured_unasked_while_a_run_is_trained(
     training, _ = scripted()
     app = make_app("config", engine=speedometer, speed_after_seconds=0.05, training=training)
     async with app.run_test(size=TALL, notifications=True) as pilot:
-        training.start(load_config("tiny"))
+        training.start(TrainingRequest(root=app.services.runs_root, config=load_config("tiny")))
         app.services.preload = True
         await pilot.pause(0.3)
         assert not speedometer.asked

@@ -21,6 +21,7 @@ from shakespeare_tui.runs.events import (
     SampleGenerated,
 )
 from shakespeare_tui.runs.notes import RunNotes, write_notes
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
@@ -96,7 +97,7 @@ async def test_samples_of_a_run_in_training(
     training, trainer = scripted(hostile_stream())
     app = make_app("train", training=training)
     async with app.run_test(size=size, notifications=True) as pilot:
-        training.start(resume="quick-1")
+        training.start(TrainingRequest(root=app.services.runs_root, resume="quick-1"))
         await until(lambda: "40" in painted(app))
         await pilot.pause()
         check(app)

@@ -21,6 +21,7 @@ from trained_run import trained
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import TrainingController
@@ -338,7 +339,7 @@ async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
     training, trainer = scripted(busy_run())
     app = scripted_place(training=training)
     async with app.run_test(size=(140, 30)) as pilot:
-        training.start(Config())
+        training.start(TrainingRequest(root=app.services.runs_root, config=Config()))
         await until(lambda: "shares the cores with quick-1" in shown(app))
         await pilot.press("g")
         await until(lambda: TEXT in texts(app)[0])

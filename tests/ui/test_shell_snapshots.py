@@ -9,6 +9,7 @@ from streams import healthy_run
 from textual.pilot import Pilot
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.leaving import LeaveDialog
 
@@ -54,7 +55,7 @@ async def test_the_question_before_leaving(
     app = make_app("checkpoints", training=training)
 
     async def prepare(pilot: Pilot[int]) -> None:
-        training.start(Config())
+        training.start(TrainingRequest(root=app.services.runs_root, config=Config()))
         await until(lambda: training.history.last_step == 500)
         await press(pilot, "q")
         await until(lambda: isinstance(app.screen, LeaveDialog))

@@ -40,6 +40,7 @@ from shakespeare_tui.runs.commands import (
     Stop,
 )
 from shakespeare_tui.runs.events import EvalCompleted, Event, SampleGenerated
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.channel import Ended, Progressed
 from shakespeare_tui.ui.engine.training import TrainingController
@@ -106,7 +107,7 @@ def lab(make_app: MakeApp, scripted: Scripted):
             if stream is not None:
                 if is_over:
                     trainer.release()
-                training.start(resume="quick-1")
+                training.start(TrainingRequest(root=app.services.runs_root, resume="quick-1"))
                 await until(lambda: app.screen.query_one(LossChart).history.last is not None)
                 if is_over:
                     await until(lambda: not training.is_active)
@@ -143,7 +144,9 @@ class TestEmpty:
         async with lab() as at:
             at.trainer.ending = Ended(error="the corpus [b]x[/b] cannot be fetched")
             at.trainer.release()
-            at.app.services.training.start(resume="quick-1")
+            at.app.services.training.start(
+                TrainingRequest(root=at.app.services.runs_root, resume="quick-1")
+            )
             await at.sees("No run yet", "the corpus [b]x[/b] cannot be fetched")
 
 
@@ -715,7 +718,9 @@ class TestOtherRuns:
         async with lab() as at:
             at.screen.open_run(run)
             await at.sees("old-1", "✓ finished")
-            at.app.services.training.start(resume="quick-1")
+            at.app.services.training.start(
+                TrainingRequest(root=at.app.services.runs_root, resume="quick-1")
+            )
             await until(lambda: "old-1" not in at.text)
 
     async def test_of_two_runs_asked_for_at_once_the_last_is_shown(

@@ -9,6 +9,7 @@ from streams import busy_run, failed_run, finished_run
 from textual.pilot import Pilot
 
 from shakespeare_tui.runs.events import Event
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.channel import Ended
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
@@ -39,7 +40,7 @@ def take(
             if stream is not None:
                 if is_over:
                     trainer.release()
-                training.start(resume="quick-1")
+                training.start(TrainingRequest(root=app.services.runs_root, resume="quick-1"))
                 chart = app.screen.query_one(LossChart)
                 await until(lambda: chart.history.last is not None)
                 await until(lambda: training.is_active is not is_over)

@@ -24,7 +24,6 @@ from shakespeare_tui.formatting import format_bytes, format_count, format_durati
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.services import Services
 
-
 CorpusKey = tuple[str, str, str]
 """What the figures of a corpus depend on: ``data.corpus``, ``data.tokenizer``, ``validation``."""
 
