@@ -143,7 +143,7 @@ def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
     from shakespeare_tui.visible_text import write_line
 
     run = session.run
-    console = TrainConsole(session.config, session.characters_per_token)
+    console = TrainConsole(session.config, session.length, session.characters_per_token)
     inbox = CommandInbox(run.commands_path)
 
     def show(event: Event) -> None:

@@ -29,6 +29,7 @@ from shakespeare_tui.runs.events import (
     SampleGenerated,
     StepCompleted,
 )
+from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.runs.losses import EXACT
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
 from shakespeare_tui.runs.state import state_after
@@ -48,11 +49,13 @@ class TrainConsole:
 
     Args:
         config: The run's config.
+        length: The run's, with what commands have added before.
         characters_per_token: Of its validation split.
     """
 
-    def __init__(self, config: Config, characters_per_token: float) -> None:
+    def __init__(self, config: Config, length: RunLength, characters_per_token: float) -> None:
         self._config = config
+        self._length = length
         self._characters_per_token = characters_per_token
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -65,8 +68,6 @@ class TrainConsole:
         self._exact_tokens = 0.0
         self._is_rounded = False
         self._said_at = time.monotonic()
-        self._extra_steps = 0
-        self._extra_minutes = 0.0
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
@@ -120,8 +121,8 @@ class TrainConsole:
             self._is_rounded = event.precision != "float32"
             self._print_header(event)
         elif isinstance(event, CommandApplied):
-            self._extra_steps += int(event.arguments.get("steps", 0))
-            self._extra_minutes += float(event.arguments.get("minutes", 0.0))
+            added = event.arguments
+            self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
     def _say(self, text: str) -> None:
         self._said_at = time.monotonic()
@@ -175,15 +176,15 @@ class TrainConsole:
         self._say(fit_line(parts, terminal_width(sys.stderr)))
 
     def _seconds_left(self, event: StepCompleted) -> float:
-        training = self._config.training
-        if training.minutes is not None:
-            return 60 * (training.minutes + self._extra_minutes) - event.elapsed_seconds
+        minutes = self._length.budget_minutes
+        if minutes is not None:
+            return 60 * minutes - event.elapsed_seconds
         first = self._first or event
         done = event.step - first.step
         if done == 0:
             return math.nan
         seconds_a_step = (event.elapsed_seconds - first.elapsed_seconds) / done
-        steps_left = training.max_steps + self._extra_steps - event.step
+        steps_left = self._length.last_step - event.step
         return seconds_a_step * steps_left + self._exact_seconds()
 
     def _exact_seconds(self) -> float:
@@ -199,11 +200,11 @@ class TrainConsole:
     def _update_bar(self, event: StepCompleted) -> None:
         if self._bar is None or self._task is None:
             return
-        training = self._config.training
-        if training.minutes is not None:
-            share = event.elapsed_seconds / (60 * (training.minutes + self._extra_minutes))
+        minutes = self._length.budget_minutes
+        if minutes is not None:
+            share = event.elapsed_seconds / (60 * minutes)
         else:
-            share = event.step / (training.max_steps + self._extra_steps)
+            share = event.step / self._length.last_step
         left = self._seconds_left(event)
         shown = f"{format_duration(left)} left" if math.isfinite(left) else ""
         self._bar.update(self._task, completed=min(share, 1.0), left=shown)

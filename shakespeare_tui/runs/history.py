@@ -29,6 +29,7 @@ from shakespeare_tui.runs.events import (
     SampleGenerated,
     StepCompleted,
 )
+from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.runs.losses import Loss, best_of
 from shakespeare_tui.runs.series import (
     SMOOTHING_STEPS,
@@ -430,16 +431,24 @@ class RunHistory:
     @property
     def planned_steps(self) -> int | None:
         """The run's length with what commands added; None under a time budget, or not known."""
-        max_steps = self._training_setting("max_steps")
-        if max_steps is None or self.planned_minutes is not None:
+        length = self.length
+        if length is None or length.budget_minutes is not None:
             return None
-        return max(int(max_steps) + self.extra_steps, self.last_step)
+        return max(length.last_step, self.last_step)
 
     @property
     def planned_minutes(self) -> float | None:
         """The run's time budget with what commands added; None where there is none."""
+        return None if self.length is None else self.length.budget_minutes
+
+    @property
+    def length(self) -> RunLength | None:
+        """Where the run ends, as far as its events have come; None where it is not known."""
+        max_steps = self._training_setting("max_steps")
+        if max_steps is None:
+            return None
         minutes = self._training_setting("minutes")
-        return None if minutes is None else minutes + self.extra_minutes
+        return RunLength(int(max_steps), minutes, self.extra_steps, self.extra_minutes)
 
     def _training_setting(self, name: str) -> float | None:
         training = self.config.get("training")

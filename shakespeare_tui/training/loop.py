@@ -591,7 +591,7 @@ class Trainer:
         """Why the run has reached its end, or None."""
         progress, training = self._session.progress, self._training
         if training.minutes is None:
-            is_over = progress.step >= self._last_step()
+            is_over = progress.step >= self._session.length.last_step
         else:
             is_over = progress.elapsed_seconds >= self._training_seconds()
         if is_over:
@@ -604,11 +604,8 @@ class Trainer:
             return "patience"
         return None
 
-    def _last_step(self) -> int:
-        return self._training.max_steps + self._session.progress.extra_steps
-
     def _budget_seconds(self) -> float:
-        return 60 * ((self._training.minutes or 0.0) + self._session.progress.extra_minutes)
+        return 60 * (self._session.length.budget_minutes or 0.0)
 
     def _training_seconds(self) -> float:
         """A time budget without what comes after the last step."""
@@ -656,8 +653,9 @@ class Trainer:
     def _rate_factor(self) -> float:
         progress, training = self._session.progress, self._training
         if training.minutes is None:
-            share = progress.step / self._last_step()
-            warmup_share = min(1.0, training.warmup_steps / self._last_step())
+            last_step = self._session.length.last_step
+            share = progress.step / last_step
+            warmup_share = min(1.0, training.warmup_steps / last_step)
         else:
             share = progress.elapsed_seconds / self._training_seconds()
             warmup_share = 0.0

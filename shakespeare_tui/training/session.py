@@ -39,6 +39,7 @@ from shakespeare_tui.runs.folder import (
     find_run,
     new_run_info,
 )
+from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.settings_files import read_json_file
 from shakespeare_tui.training.checkpoints import (
     Fingerprint,
@@ -115,6 +116,14 @@ class Session:
     def characters_per_token(self) -> float:
         """Of the validation split: what turns nats per token into nats per character."""
         return text_size(self.tokenizer, self.val).characters / len(self.val)
+
+    @property
+    def length(self) -> RunLength:
+        """Where the run ends, as things stand."""
+        training, progress = self.config.training, self.progress
+        return RunLength(
+            training.max_steps, training.minutes, progress.extra_steps, progress.extra_minutes
+        )
 
 
 @contextlib.contextmanager

@@ -16,9 +16,12 @@ import pytest
 from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.cli.train_console import fit_line
+from shakespeare_tui.cli.train_console import TrainConsole, fit_line
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.runs.events import CommandApplied, StepCompleted
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.length import RunLength
 
 LINE = re.compile(
     r"Step (\d+) \| train_loss: (\d+\.\d{3}) \| val_loss: (\d+\.\d{3})"
@@ -356,3 +359,26 @@ class TestFirstRun:
         assert outcome.code == 2
         assert outcome.err.count("\n") == 1
         assert not runs_root.exists()
+
+
+@pytest.mark.parametrize("is_added_now", [False, True], ids=["before a resume", "meanwhile"])
+def test_the_time_left_counts_what_commands_have_added(
+    is_added_now: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = TrainConsole(Config(), RunLength(100, None, 0 if is_added_now else 100), 1.0)
+    if is_added_now:
+        added = {"steps": 100, "minutes": 0.0}
+        console(CommandApplied(step=49, command="ExtendRun", arguments=added))
+    for step in range(50, 61):
+        console(
+            StepCompleted(
+                step=step,
+                loss=2.0,
+                learning_rate=1e-3,
+                grad_norm=1.0,
+                tokens_per_second=64.0,
+                elapsed_seconds=float(step),
+            )
+        )
+    # 200 steps, each of a second.
+    assert "about 3m 20s" in capsys.readouterr().err

@@ -255,7 +255,7 @@ def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
 @pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
 def test_a_decoder_is_made_of_arrays_alone(positions: str) -> None:
     model, tokens = make_model(positions=positions), random_tokens(2, 9)
-    weights = {n: np.array(p.detach()) for n, p in model.named_parameters()}
+    weights = {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
     arrays = ModelArrays(model.config, weights, model.context, model.embedding_scale)
     decoder = CpuDecoder(prepack(arrays, "float32"), 2)
     close(decoder.read_all(tokens), expected(model, tokens))
