@@ -439,7 +439,9 @@ class DataConfig(Section):
     corpus: str = Field(default="tiny_shakespeare", min_length=1)
     """A named corpus, a text file or a folder of text files."""
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
-    """How text becomes tokens."""
+    """How text becomes tokens: characters, byte pairs learned from it or GPT-2's, or words."""
+    vocab_size: OptionalInteger = Field(default=None, ge=2, le=1_000_000)
+    """Tokens of a bpe or word tokenizer; empty means 512 for bpe and every word for word."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
     """Share of the text, at its end, kept for validation, unless the corpus brings such a text."""
     validation: str = ""

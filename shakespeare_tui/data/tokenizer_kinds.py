@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 TOKENIZERS: dict[str, str] = {
     "char": "shakespeare_tui.data.tokenizers:CharTokenizer",
+    "bpe": "shakespeare_tui.data.byte_pair_tokenizers:BytePairTokenizer",
+    "gpt2": "shakespeare_tui.data.byte_pair_tokenizers:Gpt2Tokenizer",
+    "word": "shakespeare_tui.data.word_tokenizer:WordTokenizer",
     "huggingface": "shakespeare_tui.data.hugging_face_tokenizer:HuggingFaceTokenizer",
 }
 """``module:Class`` by the name that stands in ``data.tokenizer`` and in ``tokenizer.json``."""

@@ -50,11 +50,20 @@ class Tokenizer(Protocol):
     name: ClassVar[str]
 
     @classmethod
-    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+    def to_fetch(cls) -> str:
+        """What ``from_corpus`` would have to fetch first, as a note; empty where nothing."""
+        return ""
+
+    @classmethod
+    def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:
         """A tokenizer for a text that comes in pieces; it may leave them unread.
 
+        Args:
+            pieces: The text.
+            vocab_size: Number of ids, for kinds that have a choice; None leaves it to the kind.
+
         Raises:
-            UserError: The text is empty.
+            UserError: The text is empty, or it cannot have so many ids.
         """
 
     @classmethod
@@ -231,7 +240,7 @@ class CharTokenizer(Tokenizer):
         return self._set(set(text))
 
     @classmethod
-    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+    def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:
         """A tokenizer over the distinct characters of a text.
 
         Raises:

@@ -64,6 +64,7 @@ def fit_tokenizer(
     pieces: Iterable[str],
     cancelled: Cancelled = never,
     known: Tokenizer | None = None,
+    vocab_size: int | None = None,
 ) -> tuple[Tokenizer, CorpusText]:
     """The tokenizer of a kind for a corpus, which is read once.
 
@@ -73,6 +74,7 @@ def fit_tokenizer(
         pieces: Its text.
         cancelled: Polled between pieces.
         known: Taken as it is, in place of a new one.
+        vocab_size: As ``data.vocab_size`` has it.
 
     Raises:
         UserError: The corpus is empty or cannot be decoded.
@@ -95,7 +97,8 @@ def fit_tokenizer(
     first = next(counted, None)
     if first is None:
         raise UserError(f"{corpus} is empty; a corpus needs text to learn from")
-    tokenizer = known or tokenizer_kind(kind).from_corpus(itertools.chain([first], counted))
+    texts = itertools.chain([first], counted)
+    tokenizer = known or tokenizer_kind(kind).from_corpus(texts, vocab_size)
     for _ in counted:  # what the tokenizer had no need to read counts, too
         pass
     return tokenizer, found

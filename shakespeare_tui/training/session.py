@@ -181,6 +181,7 @@ def _new_session(
         source.whole.iter_text(),
         hooks.cancelled.is_set,
         known=start_from.run.tokenizer() if start_from else None,
+        vocab_size=config.data.vocab_size,
     )
     if config.data.tokenizer != tokenizer.name:
         data = config.data.model_copy(update={"tokenizer": tokenizer.name})

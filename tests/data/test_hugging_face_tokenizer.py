@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-tokenizers = pytest.importorskip("tokenizers")
-
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer  # noqa: E402
-from shakespeare_tui.data.tokenizers import load_tokenizer  # noqa: E402
-from shakespeare_tui.errors import UserError  # noqa: E402
-from shakespeare_tui.paths import shipped_folder  # noqa: E402
+from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer, whole_words
+from shakespeare_tui.data.tokenizers import load_tokenizer
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.paths import shipped_folder
 
 PLAY = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
 
@@ -58,17 +58,36 @@ def test_ids_and_text_are_those_of_the_package(which: int, words: list[str]) -> 
     assert b"".join(map(ours.token_bytes, ids.tolist())) == text.encode()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from([0, 1]), st.lists(WORDS, min_size=1, max_size=30), st.data())
-def test_a_stream_gives_the_ids_of_the_whole(
-    which: int, words: list[str], data: st.DataObject
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([0, 1]), st.lists(WORDS, max_size=30), st.integers(1, 9), st.integers(1, 9))
+def test_between_words_a_text_may_be_cut(
+    which: int, words: list[str], size: int, least: int
 ) -> None:
-    text = "".join(words) * 40_000
-    text = text[:2_500_000]
-    size = data.draw(st.integers(200_000, 3_000_000))
+    text = "".join(words)
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    cut = list(whole_words(pieces, least))
+    assert "".join(cut) == text
+    ids = [token for piece in cut for token in OURS[which].encode(piece).tolist()]
+    assert ids == OURS[which].encode(text).tolist()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stream_gives_the_ids_of_the_whole(which: int) -> None:
+    text = PLAY * 8
+    pieces = [text[start : start + 70_001] for start in range(0, len(text), 70_001)]
     parts = list(OURS[which].encode_stream(pieces))
-    assert [token for part in parts for token in part.tolist()] == OURS[which].encode(text).tolist()
+    assert np.concatenate(parts).tolist() == OURS[which].encode(text).tolist()
+
+
+def test_where_words_are_not_split_nothing_is_cut() -> None:
+    backend = byte_level()
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    ours = HuggingFaceTokenizer(json.loads(backend.to_str()))
+    pieces = ["so it", " is ", PLAY * 4]
+    (ids,) = ours.encode_stream(pieces)
+    assert ids.tolist() == backend.encode("".join(pieces)).ids
 
 
 def test_a_special_token_is_one_token_and_its_text() -> None:

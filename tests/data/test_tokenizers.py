@@ -186,8 +186,8 @@ def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
 
 def test_tokenizers_of_a_newer_version_say_update(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text('{"type": "bpe", "merges": []}')
-    with pytest.raises(UserError, match="'bpe'; update shakespeare-tui"):
+    path.write_text('{"type": "sentences", "merges": []}')
+    with pytest.raises(UserError, match="'sentences'; update shakespeare-tui"):
         load_tokenizer(path)
 
 

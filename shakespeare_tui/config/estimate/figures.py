@@ -7,6 +7,7 @@ from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_sec
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.source import TextSource, locate_corpus
+from shakespeare_tui.data.tokenizer_kinds import tokenizer_kind
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
@@ -69,6 +70,7 @@ def measure_corpus(
     spec: str,
     tokenizer: str = "char",
     validation: str = "",
+    vocab_size: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     most_bytes: int = _MOST_BYTES,
 ) -> CorpusFigures:
@@ -78,6 +80,7 @@ def measure_corpus(
         spec: As ``data.corpus``.
         tokenizer: As ``data.tokenizer``.
         validation: As ``data.validation``.
+        vocab_size: As ``data.vocab_size``.
         cancelled: Polled between pieces.
         most_bytes: What is longer is read in part, and its figures are estimates.
 
@@ -96,13 +99,19 @@ def measure_corpus(
             return CorpusFigures(
                 characters=size, tokens=size, validation_tokens=kept_apart, note=note
             )
-        return _scan(source, tokenizer, cancelled, most_bytes)
+        if note := tokenizer_kind(tokenizer).to_fetch():
+            return CorpusFigures(note=note)
+        return _scan(source, tokenizer, vocab_size, cancelled, most_bytes)
     except UserError as error:
         return CorpusFigures(note=str(error), is_missing=True)
 
 
 def _scan(
-    source: TextSource, kind: str, cancelled: Callable[[], bool], most_bytes: int
+    source: TextSource,
+    kind: str,
+    vocab_size: int | None,
+    cancelled: Callable[[], bool],
+    most_bytes: int,
 ) -> CorpusFigures:
     note = ""
     bytes_read = 0
@@ -118,7 +127,7 @@ def _scan(
                 note = f"{source.name} is large: figures from its first {bytes_read // 2**20} MiB"
                 return
 
-    tokenizer, found = fit_tokenizer(kind, source.name, read(), cancelled)
+    tokenizer, found = fit_tokenizer(kind, source.name, read(), cancelled, vocab_size=vocab_size)
     whole = found.characters
     if note:
         whole = round(whole * source.size_bytes / bytes_read)

@@ -24,14 +24,19 @@ from shakespeare_tui.formatting import format_bytes, format_count, format_durati
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.services import Services
 
-CorpusKey = tuple[str, str, str]
-"""What the figures of a corpus depend on: ``data.corpus``, ``data.tokenizer``, ``validation``."""
+CorpusKey = tuple[str, str, str, int | None]
+"""What the figures of a corpus depend on: ``data.corpus`` and how it becomes tokens."""
 
 
 def _corpus_of(config: Config | None) -> CorpusKey:
     if config is None:
-        return ("", "", "")
-    return (config.data.corpus, config.data.tokenizer, config.data.validation)
+        return ("", "", "", None)
+    return (
+        config.data.corpus,
+        config.data.tokenizer,
+        config.data.validation,
+        config.data.vocab_size,
+    )
 
 
 _BAR_FROM_WIDTH = 38
