@@ -18,13 +18,13 @@ from shakespeare_tui.data.catalogue import (
 from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.formatting import counted
 
-Standing = Literal["unchecked", "verified", "shipped", "own", "absent", "damaged"]
+Status = Literal["unchecked", "verified", "shipped", "own", "absent", "damaged"]
 """How a corpus stands; only ``absent`` and ``damaged`` ones cannot be read."""
 
 
 @dataclass(frozen=True)
-class ShelfItem:
-    """A corpus on the shelf."""
+class AvailableCorpus:
+    """A corpus that one can choose."""
 
     spec: str
     """What ``data.corpus`` is set to: the catalogue name or the path."""
@@ -32,7 +32,7 @@ class ShelfItem:
     licence: str
     """Empty for one's own files."""
     origin: str
-    standing: Standing
+    status: Status
     size_bytes: int | None = None
     is_size_rough: bool = False
     sha256: str | None = None
@@ -52,15 +52,15 @@ class ShelfItem:
     @property
     def is_at_hand(self) -> bool:
         """Whether it can be read."""
-        return self.standing in ("verified", "shipped", "own")
+        return self.status in ("verified", "shipped", "own")
 
 
-def unchecked_items() -> tuple[ShelfItem, ...]:
+def unchecked_corpora() -> tuple[AvailableCorpus, ...]:
     """The named corpora as the catalogue has them, without a look at the disk."""
     return tuple(_entry_item(entry, "unchecked") for entry in CATALOGUE.values())
 
 
-def list_shelf(own: Iterable[str] = ()) -> tuple[ShelfItem, ...]:
+def available_corpora(own: Iterable[str] = ()) -> tuple[AvailableCorpus, ...]:
     """All corpora: the named ones, text files in ``data``, and one's own files and folders.
 
     Hashes of named corpora are checked, which takes as long as reading them.
@@ -89,13 +89,13 @@ def files_in_data() -> list[Path]:
         return []
 
 
-def _entry_item(entry: CorpusEntry, standing: Standing, **known: object) -> ShelfItem:
-    return ShelfItem(
+def _entry_item(entry: CorpusEntry, status: Status, **known: object) -> AvailableCorpus:
+    return AvailableCorpus(
         spec=entry.name,
         title=entry.title,
         licence=entry.licence,
         origin=_origin(entry),
-        standing=standing,
+        status=status,
         sha256=entry.sha256,
         can_fetch=bool(entry.sources),
         **{  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def _origin(entry: CorpusEntry) -> str:
     return "a package index" if entry.sources else "written for this program"
 
 
-def _check_entry(entry: CorpusEntry) -> ShelfItem:
+def _check_entry(entry: CorpusEntry) -> AvailableCorpus:
     from shakespeare_tui.data.source import locate_corpus
     from shakespeare_tui.errors import UserError
 
@@ -127,7 +127,7 @@ def _check_entry(entry: CorpusEntry) -> ShelfItem:
         return _entry_item(entry, "absent")
     return _entry_item(
         entry,
-        _standing(entry, source.paths[0]),
+        _status(entry, source.paths[0]),
         size_bytes=source.size_bytes,
         is_size_rough=False,
         path=source.paths[0],
@@ -135,29 +135,29 @@ def _check_entry(entry: CorpusEntry) -> ShelfItem:
     )
 
 
-def _standing(entry: CorpusEntry, path: Path) -> Standing:
+def _status(entry: CorpusEntry, path: Path) -> Status:
     if not entry.sources:
         return "shipped"
     # What was put into data/ by hand has nothing to be held against where no digest is known.
     return "verified" if entry.sha256 or path == cached_path(entry) else "own"
 
 
-def _own_item(path: Path) -> ShelfItem:
+def _own_item(path: Path) -> AvailableCorpus:
     from shakespeare_tui.data.source import locate_corpus
     from shakespeare_tui.errors import UserError
 
     spec = str(path)
     if not path.exists():
         problem = f"{path} no longer exists; restore it or remove it from the list"
-        return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=problem)
+        return AvailableCorpus(spec, spec, "", spec, "damaged", path=path, problem=problem)
     try:
         source = locate_corpus(spec)
     except UserError as error:
-        return ShelfItem(spec, spec, "", spec, "damaged", path=path, problem=str(error))
+        return AvailableCorpus(spec, spec, "", spec, "damaged", path=path, problem=str(error))
     assert source is not None
     n_files = len(source.paths)
     origin = f"{counted(n_files, 'file')} in {spec}" if path.is_dir() else spec
-    return ShelfItem(
+    return AvailableCorpus(
         spec,
         source.title,
         "",

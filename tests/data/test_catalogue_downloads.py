@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shakespeare_tui.data.available import list_shelf
+from shakespeare_tui.data.available import available_corpora
 from shakespeare_tui.data.catalogue import (
     CATALOGUE,
     ArchiveSource,
@@ -159,7 +159,7 @@ class TestValidationOfItsOwn:
         assert source.validation is not None
         assert source.validation.paths == (Path("data/wiki.validation.txt"),)
         assert not server.requests
-        assert {item.spec for item in list_shelf()} == set(CATALOGUE)
+        assert {item.spec for item in available_corpora()} == set(CATALOGUE)
         Path("data/wiki.validation.txt").write_bytes(TRAIN)
         with pytest.raises(UserError, match=r"data/wiki\.validation\.txt is not wiki\.validation"):
             locate_corpus("wiki")
@@ -219,8 +219,8 @@ class TestWithoutAKnownDigest:
         pin = path.with_name("wiki.txt.sha256")
         assert pin.read_text() == f"{digest(TRAIN)}  wiki.txt\n"
         assert text_of(locate_corpus("wiki")) == TRAIN
-        (item,) = [item for item in list_shelf() if item.spec == "wiki"]
-        assert item.standing == "verified"
+        (item,) = [item for item in available_corpora() if item.spec == "wiki"]
+        assert item.status == "verified"
         path.write_bytes(TRAIN[:-1] + b"!")
         assert locate_corpus("wiki") is None
         server.files["train.txt"] = VALIDATION
@@ -239,8 +239,8 @@ class TestWithoutAKnownDigest:
         named(monkeypatch, UrlSource(server.url("gone/x")), is_known=False)
         Path("data").mkdir()
         Path("data/wiki.txt").write_bytes(TRAIN)
-        (item,) = [item for item in list_shelf() if item.spec == "wiki"]
-        assert item.standing == "own"
+        (item,) = [item for item in available_corpora() if item.spec == "wiki"]
+        assert item.status == "own"
 
 
 class TestParquet:

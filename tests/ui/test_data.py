@@ -473,7 +473,7 @@ class TestFetch:
     "text", ["a" * 5000, "To be or not to be.\n" * 999], ids=["one letter", "a sentence"]
 )
 def test_no_bar_is_cut_at_any_width(tmp_path: Path, text: str) -> None:
-    from shakespeare_tui.data.available import ShelfItem
+    from shakespeare_tui.data.available import AvailableCorpus
 
     path = tmp_path / "a.txt"
     path.write_text(text)
@@ -481,7 +481,7 @@ def test_no_bar_is_cut_at_any_width(tmp_path: Path, text: str) -> None:
     assert source is not None
     states: list[scan.ScanState] = []
     scan.scan_corpus(source, states.append, threading.Event(), 0.1)
-    item = ShelfItem(spec="a", title="a", licence="", origin="a", standing="own")
+    item = AvailableCorpus(spec="a", title="a", licence="", origin="a", status="own")
     for width in range(40, 200):
         for line in overview_lines(item, states[-1], width, is_ascii=False):
             if "█" in line.plain:

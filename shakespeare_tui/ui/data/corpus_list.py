@@ -8,12 +8,12 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets.option_list import Option
 
-from shakespeare_tui.data.available import ShelfItem
+from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.widgets.choices import Options
 
 _ONE_LINE_CELLS = 50
-_STANDINGS = {
+_STATUS_WORDS = {
     "unchecked": ("…", "", "$text-muted"),
     "verified": ("✓", "verified", "$success"),
     "shipped": ("✓", "shipped", "$success"),
@@ -41,7 +41,7 @@ class CorpusList(Options):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._items: tuple[ShelfItem, ...] = ()
+        self._items: tuple[AvailableCorpus, ...] = ()
         self._refused: frozenset[str] = frozenset()
         self._chosen: str | None = None
         self._specs: list[str] = []
@@ -51,7 +51,10 @@ class CorpusList(Options):
         self.border_title = "Corpora"
 
     def show(
-        self, items: Sequence[ShelfItem], chosen: str | None, refused: frozenset[str] = frozenset()
+        self,
+        items: Sequence[AvailableCorpus],
+        chosen: str | None,
+        refused: frozenset[str] = frozenset(),
     ) -> None:
         """Show other items; the highlight stays on the corpus it was on.
 
@@ -106,9 +109,9 @@ class CorpusList(Options):
             if event.chain > 1:
                 self.action_select()
 
-    def _prompt(self, item: ShelfItem) -> Content:
+    def _prompt(self, item: AvailableCorpus) -> Content:
         width = max(20, self.scrollable_content_region.width or self.size.width)
-        sign, words, style = _STANDINGS["damaged" if item.spec in self._refused else item.standing]
+        sign, words, style = _STATUS_WORDS["damaged" if item.spec in self._refused else item.status]
         mark = ("● ", "bold $accent") if item.spec == self._chosen else "  "
         size = "" if item.size_bytes is None else format_bytes(item.size_bytes)
         state = Content.assemble((f"{sign} {words}", style))

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
-from shakespeare_tui.data.available import ShelfItem
+from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.data.windows import WindowCut
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.characters import CorpusZipf, word_lines
@@ -91,7 +91,7 @@ class CorpusTabs(Vertical):
     CorpusTabs TextView { padding: 0 0 0 1; }
     """
 
-    def __init__(self, item: ShelfItem, state: "ScanState", cut: WindowCut) -> None:
+    def __init__(self, item: AvailableCorpus, state: "ScanState", cut: WindowCut) -> None:
         super().__init__()
         self._item = item
         self.state = state
@@ -128,7 +128,7 @@ class CorpusTabs(Vertical):
     def _is_ascii(self) -> bool:
         return bool(getattr(self.app, "ascii", False))
 
-    def show_state(self, item: ShelfItem, state: "ScanState") -> None:
+    def show_state(self, item: AvailableCorpus, state: "ScanState") -> None:
         """Show what was measured, or what is known so far."""
         if item != self._item or state is not self.state:
             self._item, self.state = item, state
@@ -262,7 +262,7 @@ class CorpusDetail(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._tabs: CorpusTabs | None = None
-        self._waiting: tuple[ShelfItem, str] | None = None
+        self._waiting: tuple[AvailableCorpus, str] | None = None
         self._cut = WindowCut(_USUAL_SEQ_LEN, None, "random", batch_size=1, seed=0)
 
     def compose(self) -> ComposeResult:
@@ -289,7 +289,7 @@ class CorpusDetail(Vertical):
         if self._tabs is not None:
             self._tabs.set_cut(cut)
 
-    def show(self, item: ShelfItem, scan: "Scan | None", fetched: str | None) -> None:
+    def show(self, item: AvailableCorpus, scan: "Scan | None", fetched: str | None) -> None:
         """Show a corpus as far as it is known.
 
         Args:
@@ -308,7 +308,7 @@ class CorpusDetail(Vertical):
         else:
             self.show_waiting(item, "Reading …")
 
-    def show_waiting(self, item: ShelfItem, advice: str) -> None:
+    def show_waiting(self, item: AvailableCorpus, advice: str) -> None:
         """Show what is known of a corpus without reading it, and what to do."""
         from shakespeare_tui.ui.data.overview import waiting_lines
 
@@ -317,7 +317,7 @@ class CorpusDetail(Vertical):
             self._waiting = (item, advice)
             self._page.show(lambda width: waiting_lines(item, advice, width))
 
-    def show_refusal(self, item: ShelfItem, error: str, path: "Path | None") -> None:
+    def show_refusal(self, item: AvailableCorpus, error: str, path: "Path | None") -> None:
         """Show why a corpus cannot be read."""
         from shakespeare_tui.data.inspect.verdict import judge_unreadable
         from shakespeare_tui.ui.data.overview import refused_lines
@@ -327,7 +327,7 @@ class CorpusDetail(Vertical):
         self._waiting = None
         self._page.show(lambda width: refused_lines(item, verdict, width, is_ascii))
 
-    def show_state(self, item: ShelfItem, state: "ScanState") -> None:
+    def show_state(self, item: AvailableCorpus, state: "ScanState") -> None:
         """Show what was measured, or what is known so far."""
         if self._tabs is None:
             self._tabs = CorpusTabs(item, state, self._cut)
@@ -341,8 +341,8 @@ class CorpusDetail(Vertical):
             self._tabs.switch(direction)
 
 
-def _advice(item: ShelfItem, *, is_coming: bool) -> str:
-    if item.standing == "unchecked":
+def _advice(item: AvailableCorpus, *, is_coming: bool) -> str:
+    if item.status == "unchecked":
         return "Searching …"
     if is_coming:
         return "Downloading; x cancels it."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from shakespeare_tui.data.available import ShelfItem
+from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
 from shakespeare_tui.ui.widgets.text_page import (
@@ -35,18 +35,20 @@ _STYLES = {"good": "$success", "note": "$text-muted", "warning": "$warning", "ba
 _MODELS = ("uniform", "unigram", "bigram", "5-gram")
 
 
-def waiting_lines(item: ShelfItem, advice: str, width: int) -> list[Content]:
+def waiting_lines(item: AvailableCorpus, advice: str, width: int) -> list[Content]:
     """What is known of a corpus without reading it, below what one can do."""
     return sections(paragraph(advice, width, "bold"), _origin(item, None, width))
 
 
-def refused_lines(item: ShelfItem, verdict: "Verdict", width: int, is_ascii: bool) -> list[Content]:
+def refused_lines(
+    item: AvailableCorpus, verdict: "Verdict", width: int, is_ascii: bool
+) -> list[Content]:
     """Why a corpus cannot be read, and what to do."""
     return sections(_verdict(verdict, width, is_ascii), _origin(item, None, width))
 
 
 def overview_lines(
-    item: ShelfItem, state: "ScanState", width: int, is_ascii: bool
+    item: AvailableCorpus, state: "ScanState", width: int, is_ascii: bool
 ) -> list[Content]:
     """The figures of a corpus that was read, or is being read."""
     from shakespeare_tui.data.inspect.verdict import judge
@@ -90,7 +92,7 @@ def _verdict(verdict: "Verdict", width: int, is_ascii: bool) -> Iterable[Content
             mark = Content("  ")
 
 
-def _origin(item: ShelfItem, state: "ScanState | None", width: int) -> Iterable[Content]:
+def _origin(item: AvailableCorpus, state: "ScanState | None", width: int) -> Iterable[Content]:
     yield heading("Corpus")
     if item.title != item.spec:
         yield from pair_lines("title", item.title, width)
@@ -112,7 +114,7 @@ def _origin(item: ShelfItem, state: "ScanState | None", width: int) -> Iterable[
     yield from pair_lines("hash", _hash_words(item), width)
 
 
-def _hash_words(item: ShelfItem) -> str:
+def _hash_words(item: AvailableCorpus) -> str:
     return {
         "verified": "verified" if item.sha256 else "as on the first download",
         "shipped": "shipped with the program, nothing to verify",
@@ -122,7 +124,7 @@ def _hash_words(item: ShelfItem) -> str:
         else "none is known; that of the first download will count",
         "damaged": "not verified",
         "unchecked": "not checked yet",
-    }[item.standing]
+    }[item.status]
 
 
 def _sizes(state: "ScanState", width: int) -> Iterable[Content]:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import OptionList, Static
 
-from shakespeare_tui.data.available import ShelfItem, unchecked_items
+from shakespeare_tui.data.available import AvailableCorpus, unchecked_corpora
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.corpus_list import CorpusList
@@ -175,7 +175,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
 
     def __init__(self) -> None:
         super().__init__()
-        self._items = {item.spec: item for item in unchecked_items()}
+        self._items = {item.spec: item for item in unchecked_corpora()}
         self._config: Config | None = None
         self._scans = KeptScans()
         self._jobs = Jobs(self)
@@ -189,7 +189,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
     def compose_body(self) -> ComposeResult:
         """The list with its progress lines, and the tabs."""
         with Container(id="data-body"):
-            with Vertical(id="shelf"):
+            with Vertical(id="corpora-frame"):
                 yield CorpusList(id="corpora")
             with Vertical(id="detail-side"):
                 yield CorpusDetail(id="detail")
@@ -206,7 +206,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
 
     def on_place_shown(self) -> None:
         """Look again: files and the draft may have changed meanwhile."""
-        self.call_after_refresh(self._list_shelf)
+        self.call_after_refresh(self._list_corpora)
         self._show_highlighted()
 
     def on_unmount(self) -> None:
@@ -215,12 +215,14 @@ and stride cut the training split, and how targets are shifted from inputs by on
 
     # --- the list ------------------------------------------------------------------------------
 
-    def _list_shelf(self) -> None:
-        from shakespeare_tui.data.available import list_shelf
+    def _list_corpora(self) -> None:
+        from shakespeare_tui.data.available import available_corpora
 
         own, config = self._own.specs, self.lab.services.draft.config
         self._jobs.start(
-            "list", lambda job: (list_shelf(own), config or _default_config()), self._take_list
+            "list",
+            lambda job: (available_corpora(own), config or _default_config()),
+            self._take_list,
         )
 
     @property
@@ -234,7 +236,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
         config = draft.config or self._config
         return draft.corpus or (config.data.corpus if config else None)
 
-    def _take_list(self, job: "Job[tuple[tuple[ShelfItem, ...], Config]]") -> None:
+    def _take_list(self, job: "Job[tuple[tuple[AvailableCorpus, ...], Config]]") -> None:
         if job.result is None:
             self._tell_failure(job)
             return
@@ -266,7 +268,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
         )
 
     @property
-    def _item(self) -> ShelfItem | None:
+    def _item(self) -> AvailableCorpus | None:
         """The corpus under the highlight."""
         return self._items.get(self.query_one(CorpusList).highlighted_spec or "")
 
@@ -334,7 +336,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
             self.lab.say(f"{self._fetch.spec} is here, its SHA-256 is right")
         self._tell_failure(job)
         self._fetch = None
-        self._list_shelf()
+        self._list_corpora()
         self._show_ended()
 
     def _show_ended(self) -> None:
@@ -350,7 +352,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
             return True
         item = self._item
         if action == "fetch":
-            return item is not None and item.standing == "absent" and self._fetch is None
+            return item is not None and item.status == "absent" and self._fetch is None
         if action == "cancel":
             return self._fetch is not None or self._scan is not None
         if action == "tab":
@@ -362,7 +364,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
     @on(OptionList.OptionSelected, "#corpora")
     def _selected(self) -> None:
         item = self._item
-        if item is not None and item.standing == "absent":
+        if item is not None and item.status == "absent":
             self.action_fetch()
         else:
             self.action_use()
@@ -384,7 +386,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
     def action_fetch(self) -> None:
         """Bring the corpus to this machine."""
         item = self._item
-        if item is None or item.standing != "absent" or self._fetch is not None:
+        if item is None or item.status != "absent" or self._fetch is not None:
             return
         from shakespeare_tui.data.catalogue import find_entry
         from shakespeare_tui.data.download import fetch
@@ -413,7 +415,7 @@ and stride cut the training split, and how targets are shifted from inputs by on
             return
         self._own.add(spec)
         self._wanted = self._listed_as(spec)
-        self._list_shelf()
+        self._list_corpora()
 
     def _listed_as(self, spec: str) -> str:
         """The spec under which a path is on the list already, or the path itself."""
@@ -427,14 +429,14 @@ and stride cut the training split, and how targets are shifted from inputs by on
         item = self._item
         if item is not None:
             self._own.remove(item.spec)
-            self._list_shelf()
+            self._list_corpora()
 
     def action_read_again(self) -> None:
         """Read the corpus anew: the file may have changed."""
         item = self._item
         if item is not None:
             self._scans.drop(item.spec)
-            self._list_shelf()
+            self._list_corpora()
 
     def action_tab(self, direction: int) -> None:
         """The next tab, or the one before."""

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from shakespeare_tui.data.available import list_shelf, unchecked_items
+from shakespeare_tui.data.available import available_corpora, unchecked_corpora
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.paths import shipped_folder
@@ -19,25 +19,25 @@ def empty_folder(tmp_path, monkeypatch):
     return folder
 
 
-def standings(own=()) -> dict[str, str]:
-    return {item.spec: item.standing for item in list_shelf(own)}
+def statuses(own=()) -> dict[str, str]:
+    return {item.spec: item.status for item in available_corpora(own)}
 
 
 def test_named_corpora_are_absent_or_shipped_on_a_bare_machine():
-    assert standings() == NAMED
-    by_name = {item.spec: item for item in list_shelf()}
+    assert statuses() == NAMED
+    by_name = {item.spec: item for item in available_corpora()}
     assert by_name["sample"].size_bytes == (shipped_folder("data") / "sample.txt").stat().st_size
     assert by_name["tiny_shakespeare"].can_fetch
     assert not by_name["sample"].can_fetch
 
 
 def test_before_anything_is_looked_at_the_same_corpora_are_named():
-    assert [item.spec for item in unchecked_items()] == list(CATALOGUE)
-    assert {item.standing for item in unchecked_items()} == {"unchecked"}
+    assert [item.spec for item in unchecked_corpora()] == list(CATALOGUE)
+    assert {item.status for item in unchecked_corpora()} == {"unchecked"}
 
 
 def test_every_named_corpus_has_an_origin_and_a_licence():
-    for item in unchecked_items():
+    for item in unchecked_corpora():
         assert item.origin and item.licence and item.title
 
 
@@ -45,11 +45,11 @@ def test_a_damaged_fetch_counts_as_absent_and_a_wrong_file_in_data_is_refused(em
     path = cached_path(CATALOGUE["tiny_shakespeare"])
     path.parent.mkdir(parents=True)
     path.write_text("half of it")
-    assert standings()["tiny_shakespeare"] == "absent"
+    assert statuses()["tiny_shakespeare"] == "absent"
     (empty_folder / "data").mkdir()
     (empty_folder / "data" / "tiny_shakespeare.txt").write_text("something else")
-    (item,) = [item for item in list_shelf() if item.spec == "tiny_shakespeare"]
-    assert item.standing == "damaged"
+    (item,) = [item for item in available_corpora() if item.spec == "tiny_shakespeare"]
+    assert item.status == "damaged"
     assert "SHA-256" in item.problem
 
 
@@ -58,7 +58,7 @@ def test_files_in_data_and_ones_own_are_listed_once(empty_folder):
     (empty_folder / "data" / "mine.txt").write_text("my own words")
     (empty_folder / "other.txt").write_text("others")
     own = [str(empty_folder / "other.txt"), str(empty_folder / "data" / "mine.txt")]
-    found = standings(own)
+    found = statuses(own)
     assert found == NAMED | {
         os.path.join("data", "mine.txt"): "own",
         own[0]: "own",
@@ -68,8 +68,8 @@ def test_files_in_data_and_ones_own_are_listed_once(empty_folder):
 def test_ones_own_that_is_gone_or_empty_stays_with_its_problem(empty_folder):
     (empty_folder / "empty.txt").touch()
     gone, empty = str(empty_folder / "gone.txt"), str(empty_folder / "empty.txt")
-    items = {item.spec: item for item in list_shelf([gone, empty])}
-    assert items[gone].standing == items[empty].standing == "damaged"
+    items = {item.spec: item for item in available_corpora([gone, empty])}
+    assert items[gone].status == items[empty].status == "damaged"
     assert "no longer exists" in items[gone].problem
     assert "empty" in items[empty].problem
 
@@ -77,15 +77,15 @@ def test_ones_own_that_is_gone_or_empty_stays_with_its_problem(empty_folder):
 def test_a_file_written_anew_is_told_from_the_old_one(empty_folder):
     path = empty_folder / "text.txt"
     path.write_text("some words")
-    before = list_shelf([str(path)])[-1]
-    assert list_shelf([str(path)])[-1] == before
+    before = available_corpora([str(path)])[-1]
+    assert available_corpora([str(path)])[-1] == before
     path.write_text("same width")
     os.utime(path, (1, 1))
-    assert list_shelf([str(path)])[-1] != before
+    assert available_corpora([str(path)])[-1] != before
 
 
 def test_a_folder_of_texts_is_one_corpus(empty_folder):
     for name in ("a.txt", "b.md", "c.png"):
         (empty_folder / name).write_text("12345")
-    item = list_shelf([str(empty_folder)])[-1]
-    assert (item.standing, item.size_bytes, item.origin[:7]) == ("own", 10, "2 files")
+    item = available_corpora([str(empty_folder)])[-1]
+    assert (item.status, item.size_bytes, item.origin[:7]) == ("own", 10, "2 files")
