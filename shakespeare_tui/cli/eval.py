@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
-from shakespeare_tui.cli.console import check_device, print_grid, print_json, whole_number
+from shakespeare_tui.cli.console import check_device, print_grid, print_json, say, whole_number
 from shakespeare_tui.cli.writing import open_model
 from shakespeare_tui.errors import UserError
 
@@ -51,13 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.data.tokens import encode_split
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
     from shakespeare_tui.runs.losses import EXACT
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
     source = open_corpus(config.data.corpus, validation=config.data.validation)
-    if source.sha256() != checkpoint.run.info().corpus_sha256:
+    info = checkpoint.run.info()
+    # An imported model was trained on no corpus of ours.
+    if info.corpus_sha256 and source.sha256() != info.corpus_sha256:
         raise UserError(
             f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
             "it; put the old text back to compare losses"
@@ -96,6 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
         "bits_per_character": result.bits_per_token * tokens_per_character,
         "accuracy": result.accuracy,
     }
+    if info.pretrained is not None:
+        say(f"note: {pretrained_note(info.pretrained)}")
+        figures["pretrained"] = info.pretrained
     if arguments.json:
         print_json(figures)
         return 0

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shakespeare_tui.training.session import Hooks, Session
 
 DEFAULT_CONFIG = "quick"
+# Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
+LORA_RATE = "1e-3"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,7 +41,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     config = parser.add_argument(
         "--config",
         metavar="NAME|FILE",
-        help=f"a preset (see `config list`) or a YAML file; default: {DEFAULT_CONFIG}",
+        help="a preset (see `config list`) or a YAML file; default: that of the run of --from, "
+        f"else {DEFAULT_CONFIG}",
     )
     completes(config, config_names)
     add_overrides(parser)
@@ -63,6 +66,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--from", dest="start_from", metavar="RUN[@REF]", help="start from a checkpoint's weights"
     )
     completes(parent, checkpoint_names)
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument(
+        "--lora",
+        metavar="RANK",
+        help=f"learn products of this rank beside frozen matrices, at a rate of {LORA_RATE} where "
+        "none is set; short for --set training.lora_rank=RANK",
+    )
+    less.add_argument(
+        "--freeze",
+        metavar="N",
+        help="freeze all but the last N blocks; short for --set training.train_blocks=N",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "--chart",
@@ -78,6 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None and (arguments.config or arguments.name):
         raise UserError("--resume keeps the run's own config and name; use --set to change")
     overrides = list(arguments.overrides)
+    if arguments.lora is not None:
+        overrides.insert(0, f"training.learning_rate={LORA_RATE}")
+        overrides.append(f"training.lora_rank={arguments.lora}")
+    if arguments.freeze is not None:
+        overrides.append(f"training.train_blocks={arguments.freeze}")
     if arguments.corpus is not None:
         overrides.append(f"data.corpus={_quoted(arguments.corpus)}")
     if arguments.max_steps is not None:
@@ -109,16 +129,21 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
 
     from shakespeare_tui.config.load import load_config
     from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.training.request import TrainingRequest
 
     if arguments.resume is not None:
         return TrainingRequest(root=runs_folder(), resume=arguments.resume, overrides=overrides)
-    spec = DEFAULT_CONFIG if arguments.config is None else arguments.config
+    spec: str | Path = DEFAULT_CONFIG if arguments.config is None else arguments.config
+    stem = Path(spec).stem
+    if arguments.start_from is not None and arguments.config is None:
+        parent = find_checkpoint(arguments.start_from, runs_folder()).run
+        spec, stem = parent.path / "config.yaml", parent.name
     return TrainingRequest(
         root=runs_folder(),
         config=load_config(spec, overrides),
         name=arguments.name,
-        stem=Path(spec).stem,
+        stem=stem,
         start_from=arguments.start_from,
         fallback_to_sample=_is_first_run(arguments),
     )

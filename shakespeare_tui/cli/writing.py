@@ -34,7 +34,8 @@ def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tok
     from shakespeare_tui.training.device import resolve_device
     from shakespeare_tui.training.torch_state import load_model
 
-    if note := checkpoint.run.config().context_note:
+    note = checkpoint.run.config().context_note
+    if note and checkpoint.run.info().pretrained is None:
         say(f"note: {checkpoint.reference}: {note}")
     return load_model(checkpoint, resolve_device(device))
 

@@ -104,6 +104,14 @@ class CheckpointInfo:
         return next(iter(self.losses), None)
 
 
+def pretrained_note(source: str) -> str:
+    """What to say wherever a loss of such a model is shown."""
+    return (
+        f"the weights come from {source}, which may have read this very text before: its losses do "
+        "not compare with those of models that were trained here from nothing"
+    )
+
+
 Record = TypeVar("Record", RunInfo, CheckpointInfo)
 
 

@@ -460,6 +460,11 @@ def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) ->
         CancelledError: ``cancelled``, polled between arrays, became true.
     """
     path = checkpoint.state_path
+    if not path.exists() and checkpoint.run.info().pretrained and checkpoint.info.step == 0:
+        raise UserError(
+            f"{checkpoint.reference} is an imported model, not a run to resume; start one from it "
+            f"with --from {checkpoint.run.name}"
+        )
     rest, metadata = read_arrays(path, cancelled)
     with _verified(path, checkpoint.info.state_sha256, cancelled):
         weights = read_weights(checkpoint, cancelled)

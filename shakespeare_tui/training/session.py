@@ -38,6 +38,7 @@ from shakespeare_tui.runs.folder import (
     find_checkpoint,
     find_run,
     new_run_info,
+    pretrained_note,
 )
 from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.settings_files import read_json_file
@@ -191,7 +192,10 @@ def _new_session(
     ):  # what is too short is refused before anything is written
         tokens = tokenizer.encode(text.beginning)
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
-    if config.context_note:
+    pretrained = start_from.run.info().pretrained if start_from else None
+    if pretrained is not None:
+        hooks.notice(pretrained_note(pretrained))
+    elif config.context_note:
         hooks.notice(config.context_note)
     check_variety(text.is_one_character)
     device = backend.arithmetic().device
@@ -211,6 +215,7 @@ def _new_session(
                 tokenizer_sha256=tokenizer.fingerprint,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
+                pretrained=pretrained,
                 embedding_scale=(
                     start_from.run.info() if start_from else config.model
                 ).embedding_scale,
@@ -219,6 +224,7 @@ def _new_session(
             state = backend.new_state(config, info, hooks.cancelled.is_set)
             if weights is not None and start_from is not None:
                 state.load_weights(weights, str(start_from.weights_path), hooks.cancelled.is_set)
+                weights = None  # not to be there twice as long as the run is trained
             yield Session(
                 run=run,
                 config=config,

@@ -141,3 +141,32 @@ def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
     assert "nobody/nothing cannot be fetched from the hub" in outcome.err
     assert outcome.err.count("\n") == 1
     assert not runs_folder().exists()
+
+
+def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: CommandLine) -> None:
+    write_folder(Path("theirs"))
+    edit = Path("theirs/tokenizer.json")
+    write_tokenizer(edit, 61)
+    Path("play.txt").write_text("ROMEO: WHAT HO! WHERE ART THOU, ANNA?\n" * 60)
+    assert cli("import", "theirs", "--name", "mine").code == 0
+    short = ("--set=data.seq_len=16", "--set=sampling.max_tokens=4", "--max-steps=4")
+    outcome = cli(
+        *("train", "--no-ui", "--from", "mine", "--corpus", "play.txt", "--lora", "2", "--json"),
+        *("--name", "tuned", *short),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "may have read this very text" in outcome.err
+    tuned = find_checkpoint("tuned", runs_folder())
+    assert tuned.run.info().pretrained == "theirs"
+    config = tuned.run.config()
+    assert (config.training.lora_rank, config.training.learning_rate) == (2, 1e-3)
+    measured = cli("eval", "tuned", "--json")
+    assert json.loads(measured.out)["pretrained"] == "theirs"
+    assert "may have read" in measured.err
+    frozen = cli(
+        *("train", "--no-ui", "--from", "mine", "--corpus", "play.txt", "--freeze", "1"),
+        *("--name", "frozen", *short),
+    )
+    assert frozen.code == 0, frozen.err
+    refused = cli("train", "--no-ui", "--resume", "mine")
+    assert refused.code == 2 and "--from mine" in refused.err
