@@ -27,6 +27,7 @@ def suffix_array(
     ids: _Ids,
     report: Callable[[int, int | None], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    least_part: int = _LEAST_PART,
 ) -> _Places:
     """The starts of all suffixes of ``ids`` in the order of the suffixes.
 
@@ -35,6 +36,7 @@ def suffix_array(
             another comes before it.
         report: Told (suffixes in their final place, n).
         cancelled: Polled between parts.
+        least_part: How many suffixes are sorted at a time, at least.
 
     Returns:
         A permutation of range(n), shape [n].
@@ -48,7 +50,7 @@ def suffix_array(
     depth = _KEY_BITS // bits
     tied = []
     begin = 0
-    for starts in _buckets(ids):
+    for starts in _buckets(ids, least_part):
         if cancelled():
             raise CancelledError("indexing the corpus was stopped")
         places = np.arange(begin, begin + len(starts), dtype=np.uint32)
@@ -60,7 +62,7 @@ def suffix_array(
     while len(unsettled):
         tied = []
         remaining = len(unsettled)
-        for places in _parts(order, ranks, unsettled):
+        for places in _parts(order, ranks, unsettled, least_part):
             if cancelled():
                 raise CancelledError("indexing the corpus was stopped")
             members = order[places]
@@ -77,12 +79,12 @@ def suffix_array(
     return order
 
 
-def _buckets(ids: _Ids) -> Iterator[npt.NDArray[np.int64]]:
+def _buckets(ids: _Ids, least_part: int) -> Iterator[npt.NDArray[np.int64]]:
     """The places of ``ids`` by value, in ascending parts of whole values and similar size."""
     if not len(ids):
         return
     ends = np.cumsum(np.bincount(ids))
-    size = max(_LEAST_PART, len(ids) // _PARTS)
+    size = max(least_part, len(ids) // _PARTS)
     low = done = 0
     while done < len(ids):
         high = int(np.searchsorted(ends, min(done + size, len(ids)))) + 1
@@ -126,9 +128,11 @@ def _place(
     return tied
 
 
-def _parts(order: _Places, ranks: _Places, unsettled: _Places) -> Iterator[_Places]:
+def _parts(
+    order: _Places, ranks: _Places, unsettled: _Places, least_part: int
+) -> Iterator[_Places]:
     """Cut unsettled places into parts that split no ties."""
-    size = max(_LEAST_PART, len(order) // _PARTS)
+    size = max(least_part, len(order) // _PARTS)
     begin = 0
     while begin < len(unsettled):
         end = min(begin + size, len(unsettled))
@@ -219,16 +223,19 @@ class Memorisation:
         return {"longest": self.longest, "share": self.share, "passages": passages}
 
 
-def find_copies(text: str, training: Searchable, start: int = 0) -> Memorisation:
+def find_copies(
+    text: str, training: Searchable, start: int = 0, least: int = LEAST_COPY_CHARACTERS
+) -> Memorisation:
     """What ``text`` from character ``start`` on has copied.
 
     Args:
         text: The whole text; the passages count their characters in it.
         training: Where to search.
         start: Characters at the beginning that are left out, a prompt for example.
+        least: How many characters make a copy.
     """
     encoded = training.encode(text[start:])
-    spans = list(_longest_spans(encoded, training.occurs, LEAST_COPY_CHARACTERS))
+    spans = list(_longest_spans(encoded, training.occurs, least))
     longest = max(spans, key=lambda span: span[1] - span[0], default=None)
     if longest is None:
         longest = _longest_span(encoded, training.occurs)

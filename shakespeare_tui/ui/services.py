@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.formatting import counted
@@ -14,6 +15,8 @@ from shakespeare_tui.ui.engine.training import TrainingController
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.data.inspect.scan import ScanState
+    from shakespeare_tui.data.source import TextSource
     from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
     from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
 
@@ -78,7 +81,7 @@ def _described(config: "Config", stem: str) -> str:
 
 
 class Engine:
-    """What the screens ask of models, in threads; it is loaded when it is first asked."""
+    """What the screens ask in threads, of models and corpora; loaded when it is first asked."""
 
     def write(self, request: "GenerationRequest", job: "GenerationJob") -> None:
         """Continue a prompt, as ``write_columns`` does."""
@@ -106,6 +109,18 @@ class Engine:
 
         return attention_of(reference, runs_root, text, position)
 
+    def scan(
+        self,
+        source: "TextSource",
+        publish: Callable[["ScanState"], None],
+        cancelled: Event,
+        val_fraction: float,
+    ) -> "ScanState":
+        """Measure a corpus, as ``scan_corpus`` does."""
+        from shakespeare_tui.data.inspect.scan import scan_corpus
+
+        return scan_corpus(source, publish, cancelled, val_fraction)
+
     def measure_speed(
         self, config: "Config", cancelled: Callable[[], bool], vocab_size: int
     ) -> tuple[float, str]:
@@ -123,7 +138,7 @@ class Services:
         runs_root: The folder of all runs.
         training: The one trainer of this process.
         draft: What the next run will be.
-        engine: What is asked of models.
+        engine: What is asked of models and corpora.
         clock: Unix seconds.
         memory_bytes: What this process occupies; None where the system does not tell.
         memory: Main memory that this process may use.

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from shakespeare_tui.data.inspect import ngrams
-from shakespeare_tui.data.inspect import scan as inspect
 from shakespeare_tui.data.inspect.scan import inspect_corpus
 from shakespeare_tui.data.source import DEFAULT_CHUNK_BYTES, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
@@ -44,13 +43,12 @@ def test_report_of_the_sample_agrees_with_a_plain_count():
 
 
 @pytest.mark.parametrize("val_fraction", [0.05, 0.5632])
-def test_a_long_corpus_is_measured_around_its_split(tmp_path, monkeypatch, val_fraction):
-    monkeypatch.setattr(inspect, "MAX_TOKENS", 5000)
+def test_a_long_corpus_is_measured_around_its_split(tmp_path, val_fraction):
     words = np.random.default_rng(0).choice(["to", "be", "or", "not", "é中", "🎭"], 600_000)
     text = " ".join(words)
     # The counted part lies across a boundary between two pieces that are read.
     assert len(text.encode()) > 2 * DEFAULT_CHUNK_BYTES
-    report = inspect_corpus(source_of(tmp_path, text), val_fraction)
+    report = inspect_corpus(source_of(tmp_path, text), val_fraction, max_baseline_tokens=5000)
     split = int((1 - val_fraction) * len(text))
     assert report.split.train == split
     n_train, n_val = report.baselines.train, report.baselines.validation

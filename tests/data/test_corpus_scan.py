@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from shakespeare_tui.data.inspect import scan
 from shakespeare_tui.data.inspect.scan import inspect_corpus, scan_corpus
 from shakespeare_tui.data.inspect.speeches import SpeechScanner, length_bins
 from shakespeare_tui.data.inspect.words import WordCounter, thin_ranks, zipf_slope
@@ -42,12 +41,11 @@ def test_a_folder_with_other_alphabets_gives_the_same_figures_and_the_same_text(
     assert state.index.text(0, len(text)) == text
 
 
-def test_figures_arrive_while_the_text_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
-    monkeypatch.setattr(scan, "_CHUNK_BYTES", 1000)
+def test_figures_arrive_while_the_text_is_read(tmp_path):
     source = source_of(tmp_path, "To be, or not to be.\n" * 500)
     states = []
-    final = scan_corpus(source, states.append, threading.Event())
+    never = threading.Event()
+    final = scan_corpus(source, states.append, never, chunk_bytes=1000, publish_seconds=0.0)
     reading = [state for state in states if state.phase == "reading"]
     assert len(reading) > 5
     for before, after in pairwise(reading):
@@ -60,9 +58,7 @@ def test_figures_arrive_while_the_text_is_read(tmp_path, monkeypatch):
     assert final.sha256 == hashlib.sha256(source.paths[0].read_bytes()).hexdigest()
 
 
-def test_a_scan_can_be_called_off_while_it_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(scan, "_CHUNK_BYTES", 100)
-    monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
+def test_a_scan_can_be_called_off_while_it_reads(tmp_path):
     cancelled = threading.Event()
     seen = []
 
@@ -71,7 +67,8 @@ def test_a_scan_can_be_called_off_while_it_reads(tmp_path, monkeypatch):
         cancelled.set()
 
     with pytest.raises(CancelledError):
-        scan_corpus(source_of(tmp_path, "word " * 1000), publish, cancelled)
+        source = source_of(tmp_path, "word " * 1000)
+        scan_corpus(source, publish, cancelled, chunk_bytes=100, publish_seconds=0.0)
     assert len(seen) == 1
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.measures import CorpusReference, Passage, open_reference
-from shakespeare_tui.measures import copies as copies_module
 from shakespeare_tui.measures.copies import Memorisation, find_copies, suffix_array
 from shakespeare_tui.measures.reference import write_reference
 
@@ -68,14 +67,11 @@ class TestSuffixArray:
         assert order.tolist() == sorted(range(len(ids)), key=lambda i: ids[i:])
 
     @pytest.mark.parametrize("period", [1, 7, 1000])
-    def test_long_repetitions_in_many_parts(
-        self, period: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("shakespeare_tui.measures.copies._LEAST_PART", 50)
+    def test_long_repetitions_in_many_parts(self, period: int) -> None:
         unit = np.random.default_rng(period).integers(1, 60, period)
         ids = np.tile(unit, 4000 // period)[:3990].astype(np.uint8)
         reported: list[tuple[int, int | None]] = []
-        order = suffix_array(ids, lambda done, total: reported.append((done, total)))
+        order = suffix_array(ids, lambda done, total: reported.append((done, total)), least_part=50)
         content = ids.tobytes()
         assert order.tolist() == sorted(range(len(ids)), key=lambda i: content[i:])
         assert reported == sorted(reported)
@@ -93,9 +89,7 @@ def test_random_texts(
 ) -> None:
     folder = tmp_path_factory.mktemp("reference")
     write_reference(folder, training, corpus="noise", characters=len(training))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copies_module, "LEAST_COPY_CHARACTERS", least)
-        found = find_copies(text, CorpusReference(folder), start)
+    found = find_copies(text, CorpusReference(folder), start, least)
     check(found, text, training, start, least)
 
 

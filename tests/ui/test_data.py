@@ -10,9 +10,11 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from held_scan import HeldScans
 from lab_harness import MakeApp, press, shown
 from lab_harness import until as until_soon
 from textual.events import Key
@@ -20,9 +22,7 @@ from textual.widgets import Input
 
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
-from shakespeare_tui.data.inspect import scan
-from shakespeare_tui.data.inspect.characters import CorpusScanner
-from shakespeare_tui.data.inspect.scan import inspect_corpus
+from shakespeare_tui.data.inspect.scan import ScanState, inspect_corpus, scan_corpus
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers import CharTokenizer
 from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
@@ -56,9 +56,9 @@ def bare_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_app(make_app: MakeApp) -> Callable[..., LabApp]:
     """The app with texts of one's own on the list."""
 
-    def make(*own: Path) -> LabApp:
+    def make(*own: Path, **choices: Any) -> LabApp:
         places = {OWN: "\n".join(map(str, own))}
-        return make_app("data", settings=memory_settings(places=places))
+        return make_app("data", settings=memory_settings(places=places), **choices)
 
     return make
 
@@ -264,30 +264,10 @@ class TestFigures:
             await until(lambda: is_measured(app) and "3,300" in page(app, "overview"))
 
 
-class Gate:
-    """Holds a scan where it is, until it is opened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, after_pieces: int) -> None:
-        self.opened = threading.Event()
-        self._pieces = 0
-        self._after = after_pieces
-        feed = CorpusScanner.feed
-
-        def held(scanner: CorpusScanner, text: str) -> None:
-            self._pieces += 1
-            if self._pieces > self._after:
-                self.opened.wait(20)
-            feed(scanner, text)
-
-        monkeypatch.setattr(CorpusScanner, "feed", held)
-        monkeypatch.setattr(scan, "_CHUNK_BYTES", 5000)
-        monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
-
-
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate() -> Iterator[HeldScans]:
     """A scan that stops after ten pieces of five thousand bytes."""
-    gate = Gate(monkeypatch, after_pieces=10)
+    gate = HeldScans(10)
     yield gate
     gate.opened.set()
 
@@ -301,9 +281,9 @@ def long_text(bare_folder: Path) -> Path:
 
 class TestLargeFiles:
     async def test_figures_and_text_are_there_while_it_is_read(
-        self, open_app: OpenApp, gate: Gate, long_text: Path
+        self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:
-        app = open_app(long_text)
+        app = open_app(long_text, engine=gate)
         async with app.run_test(size=WIDE) as pilot:
             await look_at(app, str(long_text))
             await until(lambda: "50,000" in page_if_there(app))
@@ -320,9 +300,9 @@ class TestLargeFiles:
             assert "validation part" in shown(app)
 
     async def test_x_calls_the_reading_off_and_r_reads_anew(
-        self, open_app: OpenApp, gate: Gate, long_text: Path
+        self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:
-        app = open_app(long_text)
+        app = open_app(long_text, engine=gate)
         async with app.run_test(size=WIDE) as pilot:
             await look_at(app, str(long_text))
             await until(lambda: "reading long.txt" in shown(app))
@@ -334,9 +314,9 @@ class TestLargeFiles:
             assert f"{len(CONTENT):,}" in page(app, "overview")
 
     async def test_moving_on_leaves_the_scan_behind(
-        self, open_app: OpenApp, gate: Gate, long_text: Path
+        self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:
-        app = open_app(long_text)
+        app = open_app(long_text, engine=gate)
         async with app.run_test(size=WIDE):
             await look_at(app, str(long_text))
             await until(lambda: "reading long.txt" in shown(app))
@@ -348,9 +328,9 @@ class TestLargeFiles:
             await until(lambda: f"{len(CONTENT):,}" in page(app, "overview"))
 
     async def test_leaving_ends_the_thread(
-        self, open_app: OpenApp, gate: Gate, long_text: Path
+        self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:
-        app = open_app(long_text)
+        app = open_app(long_text, engine=gate)
         async with app.run_test() as pilot:
             await look_at(app, str(long_text))
             await until(lambda: "reading long.txt" in shown(app))
@@ -359,9 +339,9 @@ class TestLargeFiles:
         await until(lambda: "scan" not in {thread.name for thread in threading.enumerate()})
 
     async def test_resizes_keys_and_switches_at_random(
-        self, open_app: OpenApp, gate: Gate, long_text: Path
+        self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:
-        app = open_app(long_text)
+        app = open_app(long_text, engine=gate)
         rng = random.Random(3)
         keys = ["right_square_bracket", "left_square_bracket", "down", "end", "home", "t", "s"]
         keys += ["pagedown", "o", "l", "plus", "minus", "full_stop", "comma", "right", "escape"]
@@ -479,8 +459,8 @@ def test_no_bar_is_cut_at_any_width(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     source = locate_corpus(str(path))
     assert source is not None
-    states: list[scan.ScanState] = []
-    scan.scan_corpus(source, states.append, threading.Event(), 0.1)
+    states: list[ScanState] = []
+    scan_corpus(source, states.append, threading.Event(), 0.1)
     item = AvailableCorpus(spec="a", title="a", licence="", origin="a", status="own")
     for width in range(40, 200):
         for line in overview_lines(item, states[-1], width, is_ascii=False):

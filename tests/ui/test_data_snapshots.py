@@ -1,12 +1,11 @@
 """Pictures of the Data place: nothing fetched, measured, being read, and a file that is no text."""
 
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from held_scan import HeldScans
 from lab_harness import MakeApp, press, shown, until
 from pictures import Pictured, Prepare
 from textual.pilot import Pilot
@@ -14,8 +13,6 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.data.inspect import scan
-from shakespeare_tui.data.inspect.characters import CorpusScanner
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusDetail, CorpusTabs
@@ -33,24 +30,6 @@ def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(shipped_folder("data") / "sample.txt", data / "sample.txt")
     (data / "broken.txt").write_bytes("Être ou ne pas être\n".encode("cp1252") * 50)
     monkeypatch.chdir(data.parent)
-
-
-@pytest.fixture
-def held_scan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Holds the scan after four pieces of five thousand bytes until the test is over."""
-    feed, pieces, is_over = CorpusScanner.feed, [], threading.Event()
-
-    def hold(scanner: CorpusScanner, text: str) -> None:
-        pieces.append(text)
-        if len(pieces) > 4:
-            is_over.wait(60)
-        feed(scanner, text)
-
-    monkeypatch.setattr(CorpusScanner, "feed", hold)
-    monkeypatch.setattr(scan, "_CHUNK_BYTES", 5000)
-    monkeypatch.setattr(scan, "_PUBLISH_SECONDS", 0.0)
-    yield
-    is_over.set()
 
 
 def is_in_the_tab(screen: Screen[Any]) -> bool:
@@ -121,9 +100,9 @@ async def test_picture_in_ascii(make_app: MakeApp, pictured: Pictured) -> None:
     await pictured(app, VIEWS["zipf"])
 
 
-@pytest.mark.usefixtures("held_scan")
 async def test_picture_while_it_is_read(make_app: MakeApp, pictured: Pictured) -> None:
-    app = make_app("data")
+    held = HeldScans(4)
+    app = make_app("data", engine=held)
     app.services.draft.config = Config()
 
     async def prepare(pilot: Pilot[Any]) -> None:
@@ -138,4 +117,7 @@ async def test_picture_while_it_is_read(make_app: MakeApp, pictured: Pictured) -
         await until(is_at_the_gate)
         await until(lambda: "20,000" in shown(pilot.app) and "reading" in shown(pilot.app))
 
-    await pictured(app, prepare)
+    try:
+        await pictured(app, prepare)
+    finally:
+        held.opened.set()

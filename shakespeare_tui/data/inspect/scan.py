@@ -109,6 +109,8 @@ def inspect_corpus(
     val_fraction: float = 0.1,
     report: Report | None = None,
     cancelled: Event | None = None,
+    *,
+    max_baseline_tokens: int = MAX_TOKENS,
 ) -> CorpusReport:
     """Read a corpus twice, streaming, and measure it; memory does not grow with its size.
 
@@ -121,6 +123,7 @@ def inspect_corpus(
         val_fraction: Share of the text, at its end, kept for validation.
         report: Told about the work done, in units of the corpus's bytes.
         cancelled: Set it from another thread to call the inspection off.
+        max_baseline_tokens: How much of the text reference losses are taken from.
 
     Raises:
         UserError: A file is not readable UTF-8 text, there is none in it, or ``val_fraction`` is
@@ -142,7 +145,9 @@ def inspect_corpus(
         raise UserError(f"{source.title} has no characters; name a file with some text in it")
     split = Split.of(source, statistics.characters, val_fraction)
     second_report = _part_of(report, whole.size_bytes, _SCAN_SHARE, 1 - _SCAN_SHARE)
-    measured = _measure_baselines(whole, statistics, split, second_report, cancelled)
+    measured = _measure_baselines(
+        whole, statistics, split, second_report, cancelled, max_baseline_tokens
+    )
     report(whole.size_bytes, whole.size_bytes)
     digest = source.sha256() if source.validation else hasher.hexdigest()
     return CorpusReport(whole, digest, statistics, split, measured)
@@ -164,8 +169,9 @@ def _measure_baselines(
     split: Split,
     report: Report,
     cancelled: Event,
+    max_tokens: int,
 ) -> Baselines:
-    n_train, n_val = capped_split(split.train, split.validation, MAX_TOKENS)
+    n_train, n_val = capped_split(split.train, split.validation, max_tokens)
     if n_train < _FEWEST_TRAINING_CHARACTERS or n_val == 0:
         return Baselines({}, 0, 0)
     ids_of_codes = np.zeros(N_CODE_POINTS, np.int32)
@@ -243,15 +249,20 @@ def scan_corpus(
     publish: Callable[[ScanState], None],
     cancelled: Event,
     val_fraction: float = 0.1,
+    *,
+    chunk_bytes: int = _CHUNK_BYTES,
+    publish_seconds: float = _PUBLISH_SECONDS,
 ) -> ScanState:
     """Measure a corpus as ``inspect_corpus`` does, in one reading, and index it for a viewer.
 
     Args:
         source: The corpus.
-        publish: Told what is known, about five times a second and at the end of each part; called
-            on this thread. What it gets never changes afterwards.
+        publish: Told what is known, while it is read and at the end of each part; called on this
+            thread. What it gets never changes afterwards.
         cancelled: Set it from another thread to call the scan off.
         val_fraction: Share of the text, at its end, kept for validation.
+        chunk_bytes: Read at a time.
+        publish_seconds: Between two times that ``publish`` is told, while it is read.
 
     Raises:
         UserError: A file is not readable UTF-8 text or there is none in it.
@@ -261,11 +272,11 @@ def scan_corpus(
     whole = source.whole
     reader = _Reader(whole)
     published = time.monotonic()
-    for text in whole.iter_text(_CHUNK_BYTES, hasher=reader.hasher, report=reader.report):
+    for text in whole.iter_text(chunk_bytes, hasher=reader.hasher, report=reader.report):
         check_cancelled(cancelled.is_set, "the scan")
         reader.feed(text)
         now = time.monotonic()
-        if now - published >= _PUBLISH_SECONDS:
+        if now - published >= publish_seconds:
             publish(reader.state())
             published = now
     state = reader.state()

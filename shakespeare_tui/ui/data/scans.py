@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.jobs import Job, Jobs
+from shakespeare_tui.ui.services import Engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ class Scan:
     Args:
         spec: The corpus.
         val_fraction: Share of its text, at the end, kept for validation.
+        engine: Reads and measures it.
         jobs: Where it is one of.
         ended: Called when it is over.
 
@@ -30,16 +32,21 @@ class Scan:
     """
 
     def __init__(
-        self, spec: str, val_fraction: float, jobs: Jobs, ended: Callable[[Job[None]], object]
+        self,
+        spec: str,
+        val_fraction: float,
+        engine: Engine,
+        jobs: Jobs,
+        ended: Callable[[Job[None]], object],
     ) -> None:
         self.spec = spec
         self.val_fraction = val_fraction
+        self._engine = engine
         self.state: ScanState | None = None
         self.path: Path | None = None
         self.job = jobs.start("scan", self._read, ended)
 
     def _read(self, job: Job[None]) -> None:
-        from shakespeare_tui.data.inspect.scan import scan_corpus
         from shakespeare_tui.data.source import locate_corpus
 
         source = locate_corpus(self.spec)
@@ -52,7 +59,7 @@ class Scan:
             self.state = state
 
         job.report(0, source.whole.size_bytes)
-        scan_corpus(source, publish, job.cancelled, self.val_fraction)
+        self._engine.scan(source, publish, job.cancelled, self.val_fraction)
 
     @property
     def problem(self) -> str:

@@ -306,7 +306,8 @@ and stride cut the training split, and how targets are shifted from inputs by on
             return
         if self._scan is not None:
             self._scans.drop(self._scan.spec)
-        self._scan = Scan(spec, self._config.data.val_fraction, self._jobs, self._end_scan)
+        val_fraction, engine = self._config.data.val_fraction, self.lab.services.engine
+        self._scan = Scan(spec, val_fraction, engine, self._jobs, self._end_scan)
         self._scans.keep(self._scan)
         self._looker.resume()
         self._refresh_keys()
