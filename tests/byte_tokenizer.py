@@ -24,7 +24,7 @@ class ByteTokenizer(Tokenizer):
         self._bytes = [bytes([byte]) for byte in range(256)] + list(PAIRS)
 
     @classmethod
-    def from_corpus(cls, pieces: Iterable[str]) -> Self:
+    def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:
         return cls()  # it knows all text
 
     @classmethod

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
-    from shakespeare_tui.runs.losses import EXACT
+    from shakespeare_tui.runs.losses import EXACT, bits_per_byte
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result.loss)
-    # Nothing foretells the first token: its characters are not counted.
-    tokens_per_character = (len(split) - 1) / text_size(tokenizer, split[1:]).characters
+    # Nothing foretells the first token: its text is not counted.
+    size, foretold = text_size(tokenizer, split[1:]), len(split) - 1
     figures: dict[str, str | int | float | None] = {
         "checkpoint": checkpoint.reference,
         "split": arguments.split,
@@ -95,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         "context": model.context,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
-        "bits_per_character": result.bits_per_token * tokens_per_character,
+        "bits_per_character": result.bits_per_token * foretold / size.characters,
+        "bits_per_byte": bits_per_byte(result.loss, size.bytes / foretold),
         "accuracy": result.accuracy,
     }
     if info.pretrained is not None:

@@ -116,6 +116,7 @@ def _record(row: "CheckpointItem", now: float) -> dict[str, Any]:
         "val_loss": loss.value if loss else None,
         "protocol": loss.protocol if loss else None,
         "perplexity": perplexity(loss.value) if loss else None,
+        "bits_per_byte": row.bits_per_byte,
         "parameters": info.parameters if info else None,
         "corpus": info.corpus if info else None,
         "parent": info.parent if info else None,
@@ -140,6 +141,8 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from shakespeare_tui.runs.losses import differ_in_tokenizer
+
     def table(titles: "list[str]") -> Table:
         made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for title in titles:
@@ -151,6 +154,9 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             style = "dim" if row.run.problem else None
             made.add_row(*(cells[title] for title in titles), style=style)
         return made
+
+    # Losses of different tokenizers compare by the text's bytes only.
+    is_mixed = differ_in_tokenizer(row.unit for row in rows if row.losses)
 
     def _cells(row: "CheckpointItem", now: float) -> dict[str, Text]:
         run, loss, info = row.run, row.loss, row.run.info
@@ -164,6 +170,7 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             "protocol": loss.protocol or "-" if loss else "-",
             "at step": "-" if step is None else f"{step:,}",
             "perplexity": "-" if figure is None else f"{figure:.2f}",
+            **({"bits/byte": format_loss(row.bits_per_byte)} if is_mixed else {}),
             "parameters": format_count(info.parameters) if info else "-",
             "corpus": info.corpus if info else "-",
             "age": format_duration(now - _written(run)),

@@ -57,6 +57,9 @@ class RunStarted(Event):
     """Of the corpus; 0 in older logs, when each was a character."""
     characters_per_token: float = 1.0
     """On the validation split."""
+    tokenizer_sha256: str = ""
+    bytes_per_token: float = 0.0
+    """As in ``RunInfo``; empty and 0 in older logs."""
 
     @property
     def corpus_tokens(self) -> int:

@@ -27,7 +27,7 @@ from shakespeare_tui.files import (
     write_json_atomically,
 )
 from shakespeare_tui.runs.event_log import read_events
-from shakespeare_tui.runs.losses import Loss, losses, rank_by_loss
+from shakespeare_tui.runs.losses import Loss, TokenUnit, losses, rank_by_loss
 from shakespeare_tui.runs.notes import read_notes
 
 FORMAT_VERSION = 2
@@ -62,6 +62,9 @@ class RunInfo:
     parameters: int
     tokenizer_sha256: str | None = None
     """The tokenizer's fingerprint; older runs do not tell it."""
+    bytes_per_token: float | None = None
+    """UTF-8 on the validation split, its first token left out, for no loss is about that; older
+    runs do not tell it."""
     parent: str | None = None
     """The checkpoint that the weights started from, for fine-tuned and forked runs."""
     pretrained: str | None = None
@@ -69,6 +72,11 @@ class RunInfo:
     may have read any text, this corpus's validation part too."""
     embedding_scale: float = 1.0
     """What the weights were trained with; runs of format 1 had no other."""
+
+    @property
+    def unit(self) -> TokenUnit:
+        """What its losses are counted in."""
+        return TokenUnit(self.tokenizer_sha256 or str(self.vocab_size), self.bytes_per_token)
 
     @property
     def has_coupled_decay(self) -> bool:

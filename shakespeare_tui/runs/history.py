@@ -30,7 +30,7 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.length import RunLength
-from shakespeare_tui.runs.losses import Loss, best_of
+from shakespeare_tui.runs.losses import Loss, TokenUnit, best_of
 from shakespeare_tui.runs.series import (
     SMOOTHING_STEPS,
     BoundedList,
@@ -422,6 +422,14 @@ class RunHistory:
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, 0 where it is not known."""
         return self.started.vocab_size if self.started else 0
+
+    @property
+    def unit(self) -> TokenUnit:
+        """What its losses are counted in."""
+        if self.started is None:
+            return TokenUnit("", None)
+        tokenizer = self.started.tokenizer_sha256 or str(self.started.vocab_size)
+        return TokenUnit(tokenizer, self.started.bytes_per_token or None)
 
     @property
     def last_step(self) -> int:

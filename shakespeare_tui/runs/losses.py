@@ -1,6 +1,7 @@
 """Losses with the protocol they were measured by, and which of several is the lowest.
 
 Losses of different protocols do not compare. What was measured exactly counts by its exact loss.
+Losses per token of different tokenizers do not compare either: those are taken in bits per byte.
 """
 
 import math
@@ -16,15 +17,44 @@ EXACT = "exact"
 NANOGPT = "nanogpt"
 """Random windows, as nanoGPT evaluates."""
 
+BITS_PER_BYTE = "bits per byte"
+
 T = TypeVar("T")
+
+
+def bits_per_byte(loss: float, bytes_per_token: float) -> float:
+    """A loss in nats per token by the bytes of text that it is about, in UTF-8.
+
+    Args:
+        loss: Mean over the tokens of a text.
+        bytes_per_token: Of that text.
+    """
+    return loss / math.log(2) / bytes_per_token
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUnit:
+    """What losses per token are counted in.
+
+    Attributes:
+        tokenizer: Tells tokenizers apart.
+        bytes_per_token: On the validation split; None where it is not known.
+    """
+
+    tokenizer: str
+    bytes_per_token: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A mean cross-entropy in nats per token under ``protocol``; empty where that is unknown."""
+    """A mean cross-entropy in nats per token under ``protocol``; empty where that is unknown.
+
+    ``unit`` is another where losses of different tokenizers are compared.
+    """
 
     value: float
     protocol: str
+    unit: str = ""
 
     @property
     def is_exact(self) -> bool:
@@ -38,7 +68,8 @@ class Loss:
 
     def __str__(self) -> str:
         """``1.5347, exact``: for where there is room for the protocol."""
-        return f"{format_loss(self.value)}, {self.protocol or 'protocol unknown'}"
+        value = f"{format_loss(self.value)} {self.unit}".strip()
+        return f"{value}, {self.protocol or 'protocol unknown'}"
 
 
 def losses(value: float | None, protocol: str | None, exact: float | None = None) -> list[Loss]:
@@ -47,6 +78,35 @@ def losses(value: float | None, protocol: str | None, exact: float | None = None
     if value is not None and math.isfinite(value) and not (found and protocol == EXACT):
         found.append(Loss(value, protocol or ""))
     return found
+
+
+def in_one_unit(
+    items: Iterable[T],
+    losses_of: Callable[[T], Sequence[Loss]],
+    unit_of: Callable[[T], TokenUnit],
+) -> Callable[[T], Sequence[Loss]]:
+    """The losses of each as they compare: in bits per byte where tokenizers differ.
+
+    Something whose bytes per token are not known then has none.
+    """
+    if not differ_in_tokenizer(map(unit_of, items)):
+        return losses_of
+
+    def in_bits(item: T) -> Sequence[Loss]:
+        size = unit_of(item).bytes_per_token
+        if size is None:
+            return []
+        return [
+            Loss(bits_per_byte(loss.value, size), loss.protocol, BITS_PER_BYTE)
+            for loss in losses_of(item)
+        ]
+
+    return in_bits
+
+
+def differ_in_tokenizer(units: Iterable[TokenUnit]) -> bool:
+    """Whether losses per token in these units do not compare."""
+    return len({unit.tokenizer for unit in units}) > 1
 
 
 def difference(ours: Sequence[Loss], theirs: Sequence[Loss]) -> float | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder, list_runs
-from shakespeare_tui.runs.losses import Loss, difference, rank_by_loss
+from shakespeare_tui.runs.losses import Loss, TokenUnit, difference, in_one_unit, rank_by_loss
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,21 @@ def rank_of(run: RunFolder, root: Path) -> Rank | None:
     mine = _result(run)
     if mine is None:
         return None
-    results = {run.name: mine[1]}
+    found = {run.name: mine}
     for other in list_runs(root):
         result = _result(other)
-        if result is not None and result[0] == mine[0]:
-            results[other.name] = result[1]
+        if result is not None and result.corpus_sha256 == mine.corpus_sha256:
+            found[other.name] = result
+    losses_of = in_one_unit(found, lambda name: found[name].losses, lambda name: found[name].unit)
+    results = {name: losses_of(name) for name in found}
+    own = results[run.name]
     # What this run was measured by is what it can be ranked by.
-    comparable = [name for name in results if difference(results[name], mine[1]) is not None]
-    ranking = rank_by_loss(comparable, lambda name: results[name], mine[1][0].protocol)
+    comparable = [name for name in results if difference(results[name], own) is not None]
+    ranking = rank_by_loss(comparable, lambda name: results[name], mine.losses[0].protocol)
     if ranking is None or run.name not in ranking.ranked:
         return None
     best = ranking.ranked[0]
-    lower = [name for name in ranking.ranked if (difference(results[name], mine[1]) or 0) < 0]
+    lower = [name for name in ranking.ranked if (difference(results[name], own) or 0) < 0]
     return Rank(
         place=1 if best == run.name else 1 + len(lower),
         runs=len(ranking.ranked),
@@ -54,10 +57,19 @@ def rank_of(run: RunFolder, root: Path) -> Rank | None:
     )
 
 
-def _result(run: RunFolder) -> tuple[str, list[Loss]] | None:
-    """Corpus hash and losses of a run's best checkpoint."""
+@dataclass(frozen=True)
+class _Result:
+    """A run's corpus, and the losses of its best checkpoint."""
+
+    corpus_sha256: str
+    losses: list[Loss]
+    unit: TokenUnit
+
+
+def _result(run: RunFolder) -> _Result | None:
     with contextlib.suppress(UserError, OSError):
         best = run.best()
         if best is not None and best.info.losses:
-            return run.info().corpus_sha256, best.info.losses
+            info = run.info()
+            return _Result(info.corpus_sha256, best.info.losses, info.unit)
     return None

@@ -501,6 +501,8 @@ class Trainer:
                 corpus=info.corpus,
                 characters=info.characters,
                 vocab_size=info.vocab_size,
+                tokenizer_sha256=info.tokenizer_sha256 or "",
+                bytes_per_token=info.bytes_per_token or 0.0,
                 train_tokens=len(session.train),
                 val_tokens=len(session.val),
                 precision=session.progress.precision,

@@ -213,6 +213,7 @@ def _new_session(
                 characters=text.characters,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_sha256=tokenizer.fingerprint,
+                bytes_per_token=text_size(tokenizer, val[1:]).bytes / (len(val) - 1),
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
                 pretrained=pretrained,

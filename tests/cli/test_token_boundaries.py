@@ -82,6 +82,7 @@ def test_bits_per_character_are_counted_on_the_text(
     assert figures["tokens"] == pytest.approx(len(tokens) - 1, abs=1)
     bits = figures["loss"] * figures["tokens"] / math.log(2)
     assert figures["bits_per_character"] == pytest.approx(bits / len(part), rel=0.005)
+    assert figures["bits_per_byte"] == pytest.approx(bits / len(part.encode()), rel=0.005)
     assert figures["bits_per_character"] != pytest.approx(figures["loss"] / math.log(2), rel=0.01)
 
 

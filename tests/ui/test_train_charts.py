@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from shakespeare_tui.ui.widgets.loss_chart import (
     Overlay,
     Viewport,
     draw_loss,
+    legend,
+    reading,
     stable_slots,
 )
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
@@ -180,6 +183,30 @@ class TestLossPicture:
         overlays = [Overlay("other", other, Style(), "+")]
         assert "+" not in picture(history)
         assert "+" in picture(history, overlays=overlays)
+
+    def test_runs_of_other_tokenizers_are_drawn_in_bits_per_byte(self):
+        def history(vocab_size: int, size: float, loss: float) -> RunHistory:
+            started, *_ = healthy_run(1)
+            kind = replace(started, vocab_size=vocab_size, bytes_per_token=size, baselines={})
+            return history_of([kind, *(step_event(s, loss) for s in range(1, 101))])
+
+        characters, pairs = history(65, 1.0, 1.5), history(512, 2.0, 3.0)
+        spec = LossSpec(
+            history=characters,
+            span=(1, 100),
+            smoothing_steps=1,
+            overlays=[Overlay("pairs", pairs, Style(), "+")],
+            marks=ASCII,
+        )
+        said = "".join(text for group in legend(spec) for text, _ in group)
+        assert "bits per byte" in said
+        read = "".join(text for group in reading(spec, 100, 100, 100) for text, _ in group)
+        # Both lose as many bits on as much text.
+        assert read.count("2.1640") == 2
+        alone = replace(spec, overlays=[])
+        assert "1.5000" in "".join(t for g in reading(alone, 100, 100, 100) for t, _ in g)
+        unknown = replace(spec, overlays=[Overlay("old", history(512, 0.0, 3.0), Style(), "+")])
+        assert "+" not in draw_loss(unknown, 80, 20).canvas.text()
 
     def test_a_run_of_very_many_steps_is_drawn_as_fast_as_a_short_one(self):
         def seconds(history: RunHistory) -> float:

@@ -9,7 +9,7 @@ from shakespeare_tui.config.fields import config_fields
 from shakespeare_tui.formatting import perplexity
 from shakespeare_tui.runs.catalog import CheckpointEntry, RunEntry
 from shakespeare_tui.runs.compare.blind_tests import Rating
-from shakespeare_tui.runs.losses import Loss
+from shakespeare_tui.runs.losses import Loss, TokenUnit, bits_per_byte, differ_in_tokenizer
 from shakespeare_tui.runs.notes import RunNames
 
 FigureKind = Literal["text", "loss", "count", "bytes", "age", "points", "config"]
@@ -67,6 +67,17 @@ class CheckpointItem:
     def val_loss(self) -> float | None:
         """The validation loss that counts, nats per token."""
         return self.loss.value if self.loss else None
+
+    @property
+    def unit(self) -> TokenUnit:
+        """What its losses are counted in."""
+        return self.run.info.unit if self.run.info else TokenUnit("", None)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """The validation loss that counts, by the text's bytes: compares across tokenizers."""
+        size = self.unit.bytes_per_token
+        return bits_per_byte(self.val_loss, size) if size and self.val_loss is not None else None
 
     @property
     def train_loss(self) -> float | None:
@@ -159,6 +170,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure("train", "loss", lambda item, now: item.train_loss),
         Figure("gap", "loss", lambda item, now: item.gap),
         Figure("ppl", "loss", lambda item, now: perplexity(item.val_loss)),
+        Figure("bits", "loss", lambda item, now: item.bits_per_byte),
         Figure("elo", "points", lambda item, now: item.rating.points if item.rating else None),
         Figure(
             "size",
@@ -202,6 +214,18 @@ def _setting(path: str) -> Callable[[CheckpointItem, float], Value]:
     return lambda item, now: item.config.get(path) if item.config is not None else None
 
 
+def _per_byte(name: str) -> Callable[[CheckpointItem, float], Value]:
+    """A loss per token, or its perplexity, as it compares across tokenizers."""
+    if name in ("bits", "ppl"):
+        return FIGURES["bits"].value
+
+    def value(item: CheckpointItem, now: float) -> Value:
+        loss, size = FIGURES[name].value(item, now), item.unit.bytes_per_token
+        return loss / size if isinstance(loss, float) and size else None
+
+    return value
+
+
 def _protocol_order(item: CheckpointItem) -> tuple[bool, str]:
     loss = item.loss
     return (loss is None or not loss.is_exact, loss.protocol if loss else "")
@@ -212,9 +236,15 @@ def sort_items(
 ) -> list[CheckpointItem]:
     """Items by a figure; those that have none come last either way, equals stay as they were.
 
-    Losses are sorted within a protocol: the exact ones come first either way.
+    Losses are sorted within a protocol: the exact ones come first either way. Where tokenizers
+    differ, losses per token are sorted by bits per byte.
     """
+    items = list(items)
     value = FIGURES[name].value
+    if FIGURES[name].kind == "loss" and differ_in_tokenizer(
+        item.unit for item in items if item.losses
+    ):
+        value = _per_byte(name)
     known: list[tuple[float | str, CheckpointItem]] = []
     unknown = []
     for item in items:

@@ -31,6 +31,7 @@ _OTHER_NAMES = {
     "perplexity": "ppl",
     "val_loss": "val",
     "loss": "val",
+    "bits_per_byte": "bits",
     "train_loss": "train",
     "parameters": "params",
     "name": "run",

@@ -1,11 +1,11 @@
 """Which checkpoint to take: the lowest validation loss, and what speaks against it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shakespeare_tui.runs.compare.items import CheckpointItem
-from shakespeare_tui.runs.losses import best_of, difference, rank_by_loss
+from shakespeare_tui.runs.losses import Loss, best_of, difference, in_one_unit, rank_by_loss
 
 NOISE = 0.005
 """Losses nearer than this many nats are as good as equal: another seed moves them as far."""
@@ -55,7 +55,8 @@ def recommend(
     """The best checkpoint by validation loss among those that compare.
 
     The best of each run is compared with those of the others. Losses on different texts or under
-    different protocols do not compare; see ``rank_by_loss``. Of several texts the one with the most
+    different protocols do not compare, and those of different tokenizers in bits per byte only; see
+    ``rank_by_loss`` and ``in_one_unit``. Of several texts the one with the most
     evaluated checkpoints is looked at. None where nothing has been evaluated.
 
     Args:
@@ -68,10 +69,16 @@ def recommend(
         return None
     corpus = Counter(map(_corpus, evaluated)).most_common(1)[0][0]
     on_corpus = [item for item in evaluated if _corpus(item) == corpus]
-    ranking = rank_by_loss(_best_of_each_run(on_corpus), lambda item: item.losses)
-    assert ranking is not None
+    losses_of = in_one_unit(on_corpus, lambda item: item.losses, lambda item: item.unit)
+    ranking = rank_by_loss(_best_of_each_run(on_corpus), losses_of)
+    if ranking is None:  # of several tokenizers, and how long their tokens are is not known
+        return None
     best = ranking.ranked[0]
-    behind = [(_behind(item, best), item) for item in on_corpus if item is not best]
+    behind = [
+        (difference(losses_of(item), losses_of(best)), item)
+        for item in on_corpus
+        if item is not best
+    ]
     known = [(nats, item) for nats, item in behind if nats is not None and nats >= 0]
     others = [item for _, item in sorted(known, key=lambda pair: pair[0])]
     warnings = [*_gap_warnings(best, on_corpus), *_copy_warnings(best, copies)]
@@ -87,7 +94,9 @@ def recommend(
         )
     elsewhere = [item for item in evaluated if _corpus(item) != corpus]
     left_out = _left_out(ranking.left_out, _best_of_each_run(elsewhere), ranking.protocol)
-    return Recommendation(best, _reason(best, others), tuple(warnings), alternative, left_out)
+    return Recommendation(
+        best, _reason(best, others, losses_of), tuple(warnings), alternative, left_out
+    )
 
 
 def _corpus(item: CheckpointItem) -> str:
@@ -106,17 +115,18 @@ def _best_of_each_run(items: Iterable[CheckpointItem]) -> list[CheckpointItem]:
     return best
 
 
-def _behind(item: CheckpointItem, best: CheckpointItem) -> float | None:
-    return difference(item.losses, best.losses)
-
-
-def _reason(best: CheckpointItem, others: list[CheckpointItem]) -> str:
+def _reason(
+    best: CheckpointItem,
+    others: list[CheckpointItem],
+    losses_of: Callable[[CheckpointItem], Sequence[Loss]],
+) -> str:
+    loss = losses_of(best)[0]
     if not others:
-        return f"the only checkpoint evaluated this way: {best.loss}"
-    text = f"lowest validation loss of {len(others) + 1:,}: {best.loss}"
+        return f"the only checkpoint evaluated this way: {loss}"
+    text = f"lowest validation loss of {len(others) + 1:,}: {loss}"
     of_others = [item for item in others if item.run.name != best.run.name]
     second, whose = (of_others[0], "the next run's best") if of_others else (others[0], "the next")
-    behind = _behind(second, best) or 0.0
+    behind = difference(losses_of(second), losses_of(best)) or 0.0
     if behind < NOISE:
         return f"{text}; {second.key} is as good ({behind:.4f} behind, within noise)"
     return f"{text}; {behind:.4f} below {second.key}, {whose}"
@@ -155,7 +165,7 @@ def _gap_warnings(item: CheckpointItem, comparable: list[CheckpointItem]) -> lis
         behind
         for other in comparable
         if other.run.name == item.run.name and _step(other) > _step(item)
-        if (behind := _behind(other, item)) is not None
+        if (behind := difference(other.losses, item.losses)) is not None
     ]
     if later and min(later) > NOISE:
         text += ", and later steps of the run are worse"

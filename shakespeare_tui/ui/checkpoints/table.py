@@ -36,6 +36,7 @@ from shakespeare_tui.runs.compare.settings import (
     preset_texts,
 )
 from shakespeare_tui.runs.history import one_line
+from shakespeare_tui.runs.losses import differ_in_tokenizer
 from shakespeare_tui.runs.state import STATE_LOOKS
 from shakespeare_tui.ui.lab_words import in_lab
 from shakespeare_tui.ui.widgets.plot import part_style
@@ -87,8 +88,16 @@ _WIDE_FIGURES = (
 )
 
 
-def columns_for(width: int, longest_name: int) -> tuple[TableColumn, ...]:
-    """The columns that fit into ``width`` cells; the last takes what is left."""
+_PER_BYTE = TableColumn("bits", "Bits/B", 7)
+
+
+def columns_for(
+    width: int, longest_name: int, *, is_mixed: bool = False
+) -> tuple[TableColumn, ...]:
+    """The columns that fit into ``width`` cells; the last takes what is left.
+
+    Where tokenizers differ (``is_mixed``), losses stand in bits per byte, too.
+    """
     is_wide = width >= 120
     name = TableColumn(
         "run",
@@ -100,6 +109,8 @@ def columns_for(width: int, longest_name: int) -> tuple[TableColumn, ...]:
     if is_wide:
         figures[2:2] = _WIDE_FIGURES[:1]
         figures.append(_WIDE_FIGURES[1])
+    if is_mixed:
+        figures.insert(1, _PER_BYTE)
     chosen, used = [name], LEAD + name.width
     for figure in figures:
         if used + 1 + figure.width <= width:
@@ -216,10 +227,12 @@ def _cell(item: CheckpointItem, name: str, now: float, is_grouped: bool) -> Part
         return _name(item, is_grouped), "value"
     if checkpoint is None or checkpoint.info is None:
         return "", "muted"
-    style = "best" if checkpoint.is_best and name == "val" else "value"
+    style = "best" if checkpoint.is_best and name in ("val", "bits") else "value"
     match name:
         case "val":
             return item.loss.short if item.loss else "-", style
+        case "bits":
+            return format_loss(item.bits_per_byte), style
         case "train":
             return format_loss(item.train_loss), "value"
         case "gap":
@@ -417,7 +430,8 @@ class CheckpointTable(ScrollView, can_focus=True):
         longest = _STEP_CELLS
         if not self.is_grouped:
             longest = max((len(line.key) for line in self._lines), default=0)
-        self._columns = columns_for(width, longest)
+        is_mixed = differ_in_tokenizer(line.item.unit for line in self._lines if line.item.losses)
+        self._columns = columns_for(width, longest, is_mixed=is_mixed)
         self.virtual_size = Size(width, len(self._lines) + 1)
         self.refresh()
 

@@ -17,7 +17,12 @@ from shakespeare_tui.chart_axes import Axis, tick_labels
 from shakespeare_tui.diagnosis.findings import format_rate
 from shakespeare_tui.formatting import format_loss
 from shakespeare_tui.runs.history import MarkerKind, RunHistory
-from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.runs.losses import (
+    BITS_PER_BYTE,
+    EXACT,
+    bits_per_byte,
+    differ_in_tokenizer,
+)
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS, Window
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style
 
@@ -158,6 +163,18 @@ class LossSpec:
     styles: Mapping[Role, Style] = field(default_factory=dict)
     marks: Marks = UTF8
 
+    @property
+    def is_per_byte(self) -> bool:
+        """Whether losses are in bits per byte, as those per token would not compare."""
+        units = [self.history.unit, *(overlay.history.unit for overlay in self.overlays)]
+        return differ_in_tokenizer(units) and self.history.unit.bytes_per_token is not None
+
+    def scale(self, history: RunHistory) -> float:
+        """What the losses of a run are multiplied by; NaN where they do not compare."""
+        if self.is_per_byte:
+            return bits_per_byte(1.0, history.unit.bytes_per_token or math.nan)
+        return math.nan if differ_in_tokenizer([self.history.unit, history.unit]) else 1.0
+
 
 @dataclass(frozen=True)
 class LossPicture:
@@ -211,13 +228,14 @@ def with_cursor(picture: LossPicture, spec: LossSpec, cursor: int) -> Canvas:
 
 def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
     def window(history: RunHistory, name: str, smoothing_steps: int = 1) -> Window:
-        return history.series_window(
+        found = history.series_window(
             name,
             *spec.span,
             columns,
             smoothing_steps=smoothing_steps,
             is_log=spec.is_log_steps,
         )
+        return replace(found, values=found.values * spec.scale(history))
 
     windows = {
         f"overlay {overlay.name}": window(overlay.history, "loss", max(spec.smoothing_steps, 25))
@@ -279,7 +297,8 @@ def _loss_axis(spec: LossSpec, windows: dict[str, Window], rows: int) -> Axis:
         firm.append(np.percentile(raw, [_SPIKES_LEFT_OUT, 100 - _SPIKES_LEFT_OUT]))
     values = np.concatenate(firm)
     values = values[np.isfinite(values)]
-    baselines = spec.history.baselines.values()
+    scale = spec.scale(spec.history)
+    baselines = [loss * scale for loss in spec.history.baselines.values()]
     if len(values) == 0:
         highest = max(baselines, default=4.0)
         return Axis.covering(
@@ -311,7 +330,9 @@ def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
     label_style = spec.styles.get("label")
     width = canvas.width - _GUTTER
     taken: set[int] = set()
-    for name, loss in sorted(spec.history.baselines.items(), key=lambda item: item[1]):
+    scale = spec.scale(spec.history)
+    for name, nats in sorted(spec.history.baselines.items(), key=lambda item: item[1]):
+        loss = nats * scale
         if not losses.low <= loss <= losses.high:
             continue
         row = losses.size - 1 - losses.cell(loss)
@@ -387,6 +408,8 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     for overlay in spec.overlays:
         mark = "━" if overlay.mark == BRAILLE else overlay.mark
         groups.append([(f"{mark} ", overlay.style), (overlay.name, label)])
+    if spec.is_per_byte:
+        groups.append([(BITS_PER_BYTE, label)])
     present = {marker.kind for marker in spec.history.markers}
     for kind, name in (
         ("best", "best"),
@@ -417,11 +440,12 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         if text is not None:
             groups.append([(f"{name} ", label), (text, style)])
 
-    add("batch", _value(history, "loss", step, 1), bold)
+    scale = spec.scale(history)
+    add("batch", _value(history, "loss", step, 1, scale), bold)
     if spec.smoothing_steps > 1:
-        smoothed = _value(history, "loss", step, spec.smoothing_steps)
+        smoothed = _value(history, "loss", step, spec.smoothing_steps, scale)
         add("mean", smoothed, styles.get("smoothed"))
-    val = _value(history, "val_loss", step, 1)
+    val = _value(history, "val_loss", step, 1, scale)
     stands_for = "" if val is None or history.usual_protocol == EXACT else "~"
     add("val", val and f"{stands_for}{val}", styles.get("validation"))
     happened = {
@@ -434,23 +458,26 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         groups.append([(f"{spec.marks.kinds[kind]} ", styles.get(kind)), (text, None)])
     for overlay in spec.overlays:
         smoothing_steps = max(25, spec.smoothing_steps)
-        add(overlay.name, _value(overlay.history, "loss", step, smoothing_steps), overlay.style)
+        value = _value(overlay.history, "loss", step, smoothing_steps, spec.scale(overlay.history))
+        add(overlay.name, value, overlay.style)
     rates = history.series("learning_rate").window(0, step).values
     if len(rates) and math.isfinite(rates[-1]) and rates[-1] > 0:
         add("LR", format_rate(float(rates[-1]), 2), None)
     return groups
 
 
-def _value(history: RunHistory, name: str, step: int, smoothing_steps: int) -> str | None:
+def _value(
+    history: RunHistory, name: str, step: int, smoothing_steps: int, scale: float
+) -> str | None:
     """The value at ``step`` or the last one before it; None where there is none."""
     if name == "loss":
         window = history.smoothed_loss(smoothing_steps).window(0, step)
     else:
         window = history.series(name).window(0, step)
-    finite = np.flatnonzero(np.isfinite(window.values))
+    finite = np.flatnonzero(np.isfinite(window.values * scale))
     if len(finite) == 0 or (name == "loss" and step > history.last_step):
         return None
-    return format_loss(float(window.values[finite[-1]]))
+    return format_loss(float(window.values[finite[-1]]) * scale)
 
 
 def write_line(canvas: Canvas, groups: Sequence[Sequence[Part]], start: int = 0) -> None:
