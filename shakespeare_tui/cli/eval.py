@@ -68,7 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     model, tokenizer = open_model(checkpoint, arguments.device)
     train, val = encode_split(
-        source, tokenizer, config.data.val_fraction, config.seq_len, cache_folder() / "tokens"
+        source,
+        tokenizer,
+        config.data.val_fraction,
+        config.seq_len,
+        cache_folder() / "tokens",
+        is_streamed=config.data.windows == "streamed",
     )
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":

@@ -448,8 +448,8 @@ class DataConfig(Section):
     """A text to measure losses on; empty means the one that the corpus brings, or its end."""
     seq_len: OptionalInteger = Field(default=None, ge=1, le=131072)
     """Tokens in a training window; empty means the model's max_seq_len."""
-    windows: Literal["random", "shuffled"] = "random"
-    """Windows at random places, or every window once an epoch in shuffled order."""
+    windows: Literal["random", "shuffled", "streamed"] = "random"
+    """Random places; every window once an epoch; or that part by part, for very large corpora."""
     stride: OptionalInteger = Field(default=None, ge=1, le=1_000_000_000)
     """Distance between the starts of shuffled windows; empty means seq_len (no overlap)."""
 

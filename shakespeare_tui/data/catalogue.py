@@ -86,8 +86,6 @@ class CorpusEntry:
     sources: tuple[Source, ...] = ()
     validation: CorpusFile | None = None
     """The text that losses are measured on, where the corpus brings its own."""
-    separator: str = ""
-    """What stands between its documents, where it says."""
     about_bytes: int | None = None
     """Roughly how large it is, where ``size_bytes`` is not known."""
 
@@ -254,7 +252,6 @@ _ENTRIES = (
             "6874bae9a4c1a4e7edcf0e53b86c17817e9cf881fc75ff2368da457b80c0585d",
             (UrlSource(f"{_TINYSTORIES}/TinyStoriesV2-GPT4-valid.txt"),),
         ),
-        separator="<|endoftext|>",
     ),
 )
 

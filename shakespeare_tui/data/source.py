@@ -36,8 +36,6 @@ class TextSource:
     paths: tuple[Path, ...]
     """In reading order."""
     size_bytes: int
-    separator: str = ""
-    """What stands between its documents, where that is known."""
     validation: "TextSource | None" = None
     """What losses are measured on, where the corpus brings it; otherwise its own end."""
 
@@ -48,7 +46,7 @@ class TextSource:
             return self
         paths = (*self.paths, *self.validation.paths)
         size_bytes = self.size_bytes + self.validation.size_bytes
-        return TextSource(self.name, self.title, paths, size_bytes, self.separator)
+        return TextSource(self.name, self.title, paths, size_bytes)
 
     def iter_text(
         self,
@@ -285,7 +283,6 @@ def _locate_entry(entry: CorpusEntry) -> TextSource | None:
     source = _file_source(train, name=entry.name, title=entry.title)
     return dataclasses.replace(
         source,
-        separator=entry.separator,
         validation=_file_source(validation[0], entry.name, entry.title) if validation else None,
     )
 

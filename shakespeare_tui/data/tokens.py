@@ -7,14 +7,19 @@ fit its digest and is made anew. A run reads its own copy, so that nothing that 
 later reaches it; a memory-mapped file that is cut short would kill the process (SIGBUS).
 """
 
+import codecs
 import contextlib
 import hashlib
+import io
 import itertools
 import os
+import re
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,17 +27,24 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.inspect.line_index import ByteStream
 from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource
 from shakespeare_tui.data.tokenizer_kinds import tokenizer_kind
 from shakespeare_tui.data.tokenizers import (
     TokenArray,
     Tokenizer,
+    UnknownCharacterError,
     characters_begun,
     smallest_dtype,
 )
-from shakespeare_tui.errors import CancelledError, UserError, never
+from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_writer
+from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.machine import usable_cores
+
+PART_BYTES = 1 << 22
+"""Text that is encoded at a time: enough to be quick, little enough to be held."""
 
 Report = Callable[[int, int | None], None]
 Cancelled = Callable[[], bool]
@@ -157,6 +169,8 @@ def encode_split(
     cache: Path,
     report: Report | None = None,
     cancelled: Cancelled = never,
+    *,
+    is_streamed: bool = False,
 ) -> tuple[TokenArray, TokenArray]:
     """Both parts of a corpus as ids, encoded once and kept: its own two, or one that is split.
 
@@ -168,18 +182,72 @@ def encode_split(
         cache: As for ``tokenize_corpus``.
         report: As for ``tokenize_corpus``.
         cancelled: As for ``tokenize_corpus``.
+        is_streamed: Split where ``stream_split`` does.
 
     Raises:
         UserError: As ``tokenize_corpus``; or a part is too short.
         CancelledError: ``cancelled`` became true.
         OSError: As ``tokenize_corpus``.
     """
+    if is_streamed:
+        parts, val = stream_split(
+            source, tokenizer, val_fraction, seq_len, cache, report, cancelled
+        )
+        return parts.whole.joined(parts.numbers, report, cancelled), val
     tokens = tokenize_corpus(source, tokenizer, cache, report, cancelled)
     if source.validation is None:
         return split_tokens(tokens, val_fraction, seq_len, tokenizer)
     val = tokenize_corpus(source.validation, tokenizer, cache, report, cancelled)
     check_length(len(tokens), len(val), seq_len)
     return tokens, val
+
+
+def stream_split(
+    source: TextSource,
+    tokenizer: Tokenizer,
+    val_fraction: float,
+    seq_len: int,
+    cache: Path,
+    report: Report | None = None,
+    cancelled: Cancelled = never,
+    part_bytes: int = PART_BYTES,
+) -> "tuple[PartRange, TokenArray]":
+    """The training parts of a large corpus, yet to be encoded, and its validation part as ids.
+
+    Without a validation text of its own, whole parts at its end are kept for validation.
+
+    Args:
+        source: As for ``encode_split``.
+        tokenizer: As for ``encode_split``.
+        val_fraction: As for ``encode_split``.
+        seq_len: As for ``encode_split``.
+        cache: As for ``encode_split``.
+        report: As for ``encode_split``.
+        cancelled: As for ``encode_split``.
+        part_bytes: Text that is encoded at a time.
+
+    Raises:
+        UserError: As ``encode_split``.
+        CancelledError: ``cancelled`` became true.
+        OSError: As ``encode_split``.
+    """
+    parts = EncodedParts(source, tokenizer, cache, part_bytes)
+    if source.validation is not None:
+        val = tokenize_corpus(source.validation, tokenizer, cache, report, cancelled)
+        train = PartRange(parts, range(len(parts)))
+    else:
+        kept = max(1, int(val_fraction * len(parts)))
+        if kept >= len(parts):
+            raise UserError(
+                f"{source.name} is too short for data.windows=streamed, which takes "
+                f"{format_bytes(2 * part_bytes)} of text or more; use data.windows=shuffled"
+            )
+        val = parts.joined(range(len(parts) - kept, len(parts)), report, cancelled)
+        train = PartRange(parts, range(len(parts) - kept))
+    parts.prune()
+    # Whether the training parts hold windows shows when they are encoded.
+    check_length(max(seq_len + 1, len(train) * part_bytes), len(val), seq_len)
+    return train, val
 
 
 def split_tokens(
@@ -229,10 +297,13 @@ MOST_BYTES = 2_000_000_000
 
 _MOST_BYTES_IN_MEMORY = 64_000_000
 _CHUNK_BYTES = 4_000_000
+_PIECE_BYTES = 1 << 20
 _TOKENS_A_COUNT = 1 << 22
 _DIGITS = 32
 # Whoever still writes has written within this time.
 _ORPHAN_SECONDS = 3600.0
+# Before a blank between two printing characters of ASCII: no tokenizer looks across.
+_CUT = re.compile(rb"(?<=[!-~])(?= [!-~])")
 
 
 def tokenize_corpus(
@@ -240,12 +311,13 @@ def tokenize_corpus(
     tokenizer: Tokenizer,
     cache: Path,
     report: Report | None = None,
-    cancelled: Cancelled = lambda: False,
+    cancelled: Cancelled = never,
     *,
     most_in_memory: int = _MOST_BYTES_IN_MEMORY,
     most_bytes: int = MOST_BYTES,
+    part_bytes: int = PART_BYTES,
 ) -> TokenArray:
-    """Encode a corpus once; memory stays bounded whatever its size.
+    """Encode a corpus once, its parts in parallel; memory stays bounded whatever its size.
 
     Args:
         source: The corpus.
@@ -255,6 +327,7 @@ def tokenize_corpus(
         cancelled: Polled between chunks.
         most_in_memory: Bytes of ids that are held in memory; more are memory-mapped.
         most_bytes: What the cache may hold, this corpus aside if it alone is larger.
+        part_bytes: Text that is encoded at a time.
 
     Returns:
         Read-only ids in the smallest unsigned type, shape [tokens].
@@ -264,97 +337,312 @@ def tokenize_corpus(
         CancelledError: ``cancelled`` became true.
         OSError: The cache cannot be written, or the disk is full.
     """
-    dtype = smallest_dtype(tokenizer.vocab_size)
-    identity = _digest(f"{source.text_sha256()} {tokenizer.fingerprint} {dtype.name}".encode())
-    for path in cache.glob(f"{identity}-{'?' * _DIGITS}"):
-        tokens = _open(path, dtype, cancelled, most_in_memory)
-        if tokens is not None:
-            break
-        path.unlink(missing_ok=True)
-    else:
-        path = _encode(source, tokenizer, cache, identity, report, cancelled)
-        tokens = _open(path, dtype, cancelled, most_in_memory)
-    if tokens is None:
-        raise OSError(f"{path} was changed while it was read; try again")
-    _prune(cache, path, most_bytes)
+    parts = EncodedParts(source, tokenizer, cache, part_bytes)
+    tokens = parts.joined(range(len(parts)), report, cancelled, most_in_memory)
+    parts.prune(most_bytes)
     return tokens
+
+
+class EncodedParts:
+    """A corpus in parts of a few megabytes, each of them encoded once, and kept in a folder.
+
+    Where the parts begin hangs on the text alone, so that they can be encoded in any order. They
+    are cut where no tokenizer looks across: together their ids are those of the whole text.
+
+    Args:
+        source: The corpus.
+        tokenizer: A tokenizer fitted on it.
+        cache: Folder for the encoded files; nothing else may be in it.
+        part_bytes: Text in a part, but for the way to the next good cut.
+
+    Raises:
+        UserError: The corpus cannot be read.
+    """
+
+    def __init__(
+        self, source: TextSource, tokenizer: Tokenizer, cache: Path, part_bytes: int = PART_BYTES
+    ) -> None:
+        self._source = source
+        self._tokenizer = tokenizer
+        self._cache = cache
+        self._part_bytes = part_bytes
+        self._stream = ByteStream(source)
+        self._dtype = smallest_dtype(tokenizer.vocab_size)
+        text = f"{source.text_sha256()} {tokenizer.fingerprint} {self._dtype.name}"
+        count = max(1, self._stream.size // part_bytes)
+        self._identities = [
+            _digest(text.encode() if count == 1 else f"{text} {part_bytes} {number}".encode())
+            for number in range(count)
+        ]
+        self._coming: dict[int, Future[None]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        known = {path.name[:_DIGITS]: path for path in _named(cache)}
+        self._paths = [known.get(identity) for identity in self._identities]
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return len(self._identities)
+
+    def encode(
+        self,
+        numbers: Iterable[int],
+        report: Report | None = None,
+        cancelled: Cancelled = never,
+    ) -> None:
+        """Encode those of the parts that are not there yet, several at a time.
+
+        Raises:
+            UserError: As ``tokenize_corpus``.
+            CancelledError: ``cancelled`` became true.
+            OSError: As ``tokenize_corpus``.
+        """
+        missing = [number for number in numbers if self._paths[number] is None]
+        total = sum(self._span_bytes(number) for number in missing)
+        progress = _Progress(total, report)
+        if len(missing) <= 1:
+            for number in missing:
+                self._paths[number] = self._encode(number, progress, cancelled)
+            return
+        is_given_up = threading.Event()
+
+        def given_up() -> bool:
+            return is_given_up.is_set() or cancelled()
+
+        def encode(number: int) -> None:
+            try:
+                self._paths[number] = self._encode(number, progress, given_up)
+            except BaseException:
+                is_given_up.set()
+                raise
+
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="encode") as pool:
+            results = [pool.submit(encode, number) for number in missing]
+        errors = [error for result in results if (error := result.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, CancelledError):
+                raise error
+        if errors:
+            raise errors[0]
+
+    def ahead(self, numbers: Iterable[int]) -> None:
+        """Begin to encode what will be needed and is not there yet, in the background."""
+        for number in numbers:
+            if self._paths[number] is None and number not in self._coming:
+                self._pool = self._pool or ThreadPoolExecutor(usable_cores(), "encode ahead")
+                self._coming[number] = self._pool.submit(self._encode_alone, number)
+
+    def _encode_alone(self, number: int) -> None:
+        self._paths[number] = self._encode(number, _Progress(0, None), never)
+
+    def tokens(self, number: int, cancelled: Cancelled = never) -> TokenArray:
+        """The ids of a part, a copy of one's own; it is encoded where it is not there.
+
+        Raises:
+            UserError: As ``tokenize_corpus``.
+            CancelledError: ``cancelled`` became true.
+            OSError: As ``tokenize_corpus``.
+        """
+        if number in self._coming:
+            self._coming.pop(number).result()
+        for _ in range(2):
+            content = io.BytesIO()
+            path = self._paths[number]
+            if path is not None and _copy(path, content, cancelled):
+                return np.frombuffer(content.getbuffer(), self._dtype)
+            self._forget(number)
+            self.encode([number], cancelled=cancelled)
+        raise OSError(f"{path} was changed while it was read; try again")
+
+    def count(self, number: int, cancelled: Cancelled = never) -> int:
+        """How many ids a part has; it is encoded where it is not there.
+
+        Raises:
+            UserError: As ``tokenize_corpus``.
+            CancelledError: ``cancelled`` became true.
+            OSError: As ``tokenize_corpus``.
+        """
+        path = self._paths[number]
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                return path.stat().st_size // self._dtype.itemsize
+        return len(self.tokens(number, cancelled))
+
+    def joined(
+        self,
+        numbers: range,
+        report: Report | None = None,
+        cancelled: Cancelled = never,
+        most_in_memory: int = _MOST_BYTES_IN_MEMORY,
+    ) -> TokenArray:
+        """The ids of several parts: a copy in memory or, where they are many, in an unnamed file.
+
+        Raises:
+            UserError: As ``tokenize_corpus``.
+            CancelledError: ``cancelled`` became true.
+            OSError: As ``tokenize_corpus``.
+        """
+        self.encode(numbers, report, cancelled)
+        size_bytes = sum(self.count(number) for number in numbers) * self._dtype.itemsize
+        if size_bytes <= most_in_memory:
+            pieces = [self.tokens(number, cancelled) for number in numbers]
+            tokens = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            tokens.flags.writeable = False
+            return tokens
+        # Without a name, it is gone with the process, however that ends.
+        with tempfile.TemporaryFile(dir=self._cache) as copy:
+            for number in numbers:
+                copy.write(self.tokens(number, cancelled).data)
+            copy.flush()
+            return np.memmap(copy, self._dtype, mode="r")
+
+    def prune(self, most_bytes: int = MOST_BYTES) -> None:
+        """Remove what crashes left and what was not used for longest, none of these parts."""
+        _prune(self._cache, {path for path in self._paths if path is not None}, most_bytes)
+
+    def _forget(self, number: int) -> None:
+        path, self._paths[number] = self._paths[number], None
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def _span_bytes(self, number: int) -> int:
+        start = number * self._part_bytes
+        is_last = number == len(self) - 1
+        return (self._stream.size if is_last else start + self._part_bytes) - start
+
+    def _cut(self, number: int) -> int:
+        """Where a part begins: the first good place from its share of the text on."""
+        if number in (0, len(self)):
+            return self._stream.size if number else 0
+        start = number * self._part_bytes
+        # What lies one byte before the share decides whether the share begins at a good place.
+        found = self._stream.read(start - 1, start + _PIECE_BYTES)
+        if match := _CUT.search(found, 1):
+            return start - 1 + match.start()
+        # No blank in a megabyte: a script without any. Every character is a good place then.
+        continued = next((n for n, byte in enumerate(found[1:5]) if byte & 0xC0 != 0x80), 0)
+        return start + continued
+
+    def _pieces(self, number: int, cancelled: Cancelled, progress: "_Progress") -> Iterator[str]:
+        """The text of a part; of a whole corpus as its source gives it, with the errors it has."""
+        if len(self) == 1:
+            for text in self._source.iter_text():
+                check_cancelled(cancelled, "encoding the corpus")
+                progress.add(len(text.encode("utf-8", "surrogatepass")))
+                yield text
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        position, stop = self._cut(number), self._cut(number + 1)
+        while position < stop:
+            check_cancelled(cancelled, "encoding the corpus")
+            piece = self._stream.read(position, min(stop, position + _PIECE_BYTES))
+            position += len(piece)
+            if not piece or 0 in piece:
+                break
+            progress.add(len(piece))
+            try:
+                yield decoder.decode(piece, final=position >= stop)
+            except UnicodeDecodeError:
+                break
+        else:
+            return
+        # What is no text is told by file and place, which the source knows.
+        for _ in self._source.iter_text():
+            check_cancelled(cancelled, "encoding the corpus")
+        raise UserError(f"{self._source.title} was changed while it was read; try again")
+
+    def _encode(self, number: int, progress: "_Progress", cancelled: Cancelled) -> Path:
+        """Write the ids of a part; returns where."""
+        digest = hashlib.sha256()
+        identity = self._identities[number]
+        # A name of its own, since another process may encode the same corpus at the same time.
+        unnamed = self._cache / f".{identity}.{uuid.uuid4().hex}"
+        with atomic_writer(unnamed) as file:
+            try:
+                for part in self._tokenizer.encode_stream(
+                    self._pieces(number, cancelled, progress)
+                ):
+                    ids = part.tobytes()
+                    file.write(ids)
+                    digest.update(ids)
+                    progress.tell()
+            except UnknownCharacterError as error:
+                before = self._stream.read(0, self._cut(number)).decode("utf-8", "replace")
+                raise UnknownCharacterError(error.character, len(before) + error.position) from None
+        return unnamed.replace(self._cache / f"{identity}-{digest.hexdigest()[:_DIGITS]}")
+
+
+@dataclass(frozen=True)
+class PartRange:
+    """Some of the parts of a corpus, one after the other."""
+
+    whole: EncodedParts
+    numbers: range
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.numbers)
+
+    def tokens(self, number: int) -> TokenArray:
+        """As ``EncodedParts``, counted from the first of these."""
+        return self.whole.tokens(self.numbers[number])
+
+    def count(self, number: int) -> int:
+        """As ``EncodedParts``, counted from the first of these."""
+        return self.whole.count(self.numbers[number])
+
+    def ahead(self, numbers: Iterable[int]) -> None:
+        """As ``EncodedParts``, counted from the first of these."""
+        self.whole.ahead(self.numbers[number] for number in numbers)
+
+
+class _Progress:
+    """Adds up what several threads have done."""
+
+    def __init__(self, total: int, report: Report | None) -> None:
+        self._total = total
+        self._report = report
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, done_bytes: int) -> None:
+        with self._lock:
+            self._done += done_bytes
+
+    def tell(self) -> None:
+        if self._report is not None:
+            with self._lock:
+                self._report(min(self._done, self._total), self._total)
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
-def _open(
-    path: Path, dtype: np.dtype[np.unsignedinteger], cancelled: Cancelled, most_in_memory: int
-) -> TokenArray | None:
-    """A private copy of an encoded corpus; None where it is gone or not what its name says."""
+def _copy(path: Path, copy: IO[bytes], cancelled: Cancelled) -> bool:
+    """Copy an encoded file; False where it is gone or not what its name says."""
     digest = hashlib.sha256()
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-        except FileNotFoundError:  # another process has pruned it
-            return None
-        is_small = os.fstat(file.fileno()).st_size <= most_in_memory
-        # Without a name, it is gone with the process, however that ends.
-        copy = None if is_small else stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-        pieces = []
-        for piece in _pieces(file, cancelled):
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:  # another process has pruned it
+        return False
+    with file:
+        while piece := file.read(_CHUNK_BYTES):
+            check_cancelled(cancelled, "opening the encoded corpus")
             digest.update(piece)
-            if copy is None:
-                pieces.append(piece)
-            else:
-                copy.write(piece)
-        if digest.hexdigest()[:_DIGITS] != path.name.rpartition("-")[2]:
-            return None
+            copy.write(piece)
         # Its time of access says when it was used last; that of its last change stays.
         with contextlib.suppress(OSError):
             os.utime(path, ns=(time.time_ns(), os.fstat(file.fileno()).st_mtime_ns))
-        if copy is None:
-            return np.frombuffer(b"".join(pieces), dtype)
-        copy.flush()
-        return np.memmap(copy, dtype, mode="r")
+    return digest.hexdigest()[:_DIGITS] == path.name.rpartition("-")[2]
 
 
-def _pieces(file: IO[bytes], cancelled: Cancelled) -> Iterator[bytes]:
-    while piece := file.read(_CHUNK_BYTES):
-        if cancelled():
-            raise CancelledError("opening the encoded corpus was cancelled")
-        yield piece
+def _named(cache: Path) -> Iterator[Path]:
+    """The encoded files in a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from (path for path in cache.iterdir() if len(path.name) == 2 * _DIGITS + 1)
 
 
-def _encode(
-    source: TextSource,
-    tokenizer: Tokenizer,
-    cache: Path,
-    identity: str,
-    report: Report | None,
-    cancelled: Cancelled,
-) -> Path:
-    """Write the ids of a corpus; returns where."""
-    digest = hashlib.sha256()
-    done_bytes = 0
-
-    def pieces() -> Iterator[str]:
-        nonlocal done_bytes
-        for text in source.iter_text():
-            if cancelled():
-                raise CancelledError("encoding the corpus was cancelled")
-            done_bytes += len(text.encode("utf-8", "surrogatepass"))
-            yield text
-
-    # A name of its own, since another process may encode the same corpus at the same time.
-    unnamed = cache / f".{identity}.{uuid.uuid4().hex}"
-    with atomic_writer(unnamed) as file:
-        for part in tokenizer.encode_stream(pieces()):
-            ids = part.tobytes()
-            file.write(ids)
-            digest.update(ids)
-            if report:
-                report(done_bytes, source.size_bytes)
-    return unnamed.replace(cache / f"{identity}-{digest.hexdigest()[:_DIGITS]}")
-
-
-def _prune(cache: Path, used: Path, most_bytes: int) -> None:
+def _prune(cache: Path, used: Set[Path], most_bytes: int) -> None:
     """Remove what crashes and older versions left, and what was not used for longest."""
     known = []
     for path in cache.iterdir():
@@ -365,9 +653,9 @@ def _prune(cache: Path, used: Path, most_bytes: int) -> None:
                 known.append((state.st_atime_ns, state.st_size, path))
             elif not path.name.startswith(".") or time.time() - state.st_mtime > _ORPHAN_SECONDS:
                 path.unlink()
-    left = most_bytes - sum(size for _, size, path in known if path == used)
+    left = most_bytes - sum(size for _, size, path in known if path in used)
     for _, size, path in sorted(known, reverse=True):
-        if path != used:
+        if path not in used:
             left -= size
             if left < 0:
                 path.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """The windows that training and evaluation cut out of a split."""
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from shakespeare_tui.errors import UserError
 
 IntArray = npt.NDArray[np.int64]
+
+Windows = Callable[[int], IntArray]
+"""The windows of a batch, input and target in one, by its number from 0: [batch, seq_len + 1]."""
 
 
 class TextDataset:
@@ -55,7 +59,7 @@ class WindowCut:
     Attributes:
         seq_len: Tokens of a window.
         stride: Distance between neighbours of shuffled windows; None lets none overlap.
-        order: ``random`` or ``shuffled``, as ``data.windows``.
+        order: ``random``, ``shuffled`` or ``streamed``, as ``data.windows``.
         batch_size: Windows in a batch.
         seed: Of the order.
     """
@@ -68,8 +72,15 @@ class WindowCut:
 
     def sampler(self, length: int) -> "WindowSampler":
         """The windows of a training split of ``length`` tokens."""
-        stride = (self.stride or self.seq_len) if self.order == "shuffled" else None
+        stride = None if self.order == "random" else self.stride or self.seq_len
         return WindowSampler(length, self.seq_len, self.batch_size, self.seed, stride)
+
+    def streamed(
+        self, parts: "Parts", ahead: Callable[[list[int]], None] = lambda numbers: None
+    ) -> "StreamedWindows":
+        """The windows of a training split that comes in parts."""
+        stride = self.stride or self.seq_len
+        return StreamedWindows(parts, self.seq_len, self.batch_size, self.seed, stride, ahead)
 
 
 class WindowSampler:
@@ -132,6 +143,164 @@ class WindowSampler:
 
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self._seed, index]))
+
+
+class Parts(Protocol):
+    """A text in parts that may yet have to be encoded."""
+
+    def __len__(self) -> int:
+        """Number of parts."""
+
+    def tokens(self, number: int) -> npt.NDArray[Any]:
+        """The ids of a part, shape [n]."""
+
+    def count(self, number: int) -> int:
+        """How many ids a part has."""
+
+
+PARTS_AT_A_TIME = 4
+"""Parts that windows are mixed from: they come from different places of the text."""
+
+
+class StreamedWindows:
+    """Windows of a text that is read, and encoded, part by part, a few of them at a time.
+
+    An epoch takes the parts in a shuffled order, four at a time, and of these four every window
+    once, in a shuffled order. A batch hangs on its number and on the text alone; it needs the
+    parts before it to be encoded, and none behind it but for ``ahead``.
+
+    Args:
+        parts: The text.
+        seq_len: Window length.
+        batch_size: Windows in a batch.
+        seed: Seed of all orders.
+        stride: Distance between the starts of neighbouring windows, before they are shuffled.
+        ahead: Told which parts will be needed next, each time others come to be used.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        stride: int,
+        ahead: Callable[[list[int]], None] = lambda numbers: None,
+    ) -> None:
+        self._parts = parts
+        self._seq_len = seq_len
+        self._batch_size = batch_size
+        self._seed = seed
+        self._stride = stride
+        self._ahead = ahead
+        self._groups_an_epoch = -(-len(parts) // PARTS_AT_A_TIME)
+        self._ends: list[int] = []
+        """How many windows come before the end of each group, of all epochs so far."""
+        self._order_of = (-1, np.empty(0, np.int64))
+        self._group = -1
+        self._tokens: npt.NDArray[Any] = np.empty(0, np.uint8)
+
+    def __call__(self, batch: int) -> IntArray:
+        """The windows of batch number ``batch`` (from 0), shape [batch_size, seq_len + 1].
+
+        Raises:
+            UserError: A part cannot be read, or has a character that the tokenizer does not know.
+            OSError: An encoded part cannot be kept.
+        """
+        positions = batch * self._batch_size + np.arange(self._batch_size)
+        windows = np.empty((self._batch_size, self._seq_len + 1), np.int64)
+        done = 0
+        while done < self._batch_size:
+            group = self._group_at(int(positions[done]))
+            inside = positions[done:][positions[done:] < self._ends[group]]
+            self._load(group)
+            starts = self._starts(group, inside - (self._ends[group - 1] if group else 0))
+            gathered = gather_windows(self._tokens, starts, self._seq_len)
+            windows[done : done + len(inside)] = gathered
+            done += len(inside)
+        return windows
+
+    @property
+    def first_tokens(self) -> npt.NDArray[Any]:
+        """The ids of the parts that are used first, shape [n]: a sample of the whole text."""
+        self._group_at(0)
+        self._load(0)
+        return self._tokens
+
+    def _members(self, group: int) -> list[int]:
+        """The parts of a group; groups are counted on through all epochs."""
+        epoch, place = divmod(group, self._groups_an_epoch)
+        if self._order_of[0] != epoch:
+            order = self._generator(epoch, 0).permutation(len(self._parts))
+            self._order_of = (epoch, order)
+        first = place * PARTS_AT_A_TIME
+        return [int(number) for number in self._order_of[1][first : first + PARTS_AT_A_TIME]]
+
+    def _group_at(self, position: int) -> int:
+        while not self._ends or self._ends[-1] <= position:
+            group = len(self._ends)
+            if group and group % self._groups_an_epoch == 0 and self._ends[-1] == 0:
+                raise UserError("no part of the corpus holds a window; use a longer text")
+            members = self._members(group)
+            self._ahead(members)
+            tokens = sum(self._parts.count(number) for number in members)
+            before = self._ends[-1] if self._ends else 0
+            # One window less than fits, so that the offset may move them all.
+            self._ends.append(before + max(0, (tokens - self._seq_len) // self._stride))
+        return bisect.bisect_right(self._ends, position)
+
+    def _load(self, group: int) -> None:
+        if group != self._group:
+            members = self._members(group)
+            self._ahead([*members, *self._members(group + 1)])
+            self._tokens = np.concatenate([self._parts.tokens(number) for number in members])
+            self._group = group
+
+    def _starts(self, group: int, places: IntArray) -> IntArray:
+        """Starts in the group's tokens of its windows number ``places``."""
+        generator = self._generator(group, 1)
+        offset = int(generator.integers(0, self._stride))
+        keys = generator.integers(0, 1 << 63, _ROUNDS, dtype=np.uint64)
+        windows = self._ends[group] - (self._ends[group - 1] if group else 0)
+        return permuted(places, windows, keys) * self._stride + offset
+
+    def _generator(self, index: int, purpose: int) -> np.random.Generator:
+        # Apart from the generators of ``WindowSampler``, whose second word is below 2⁶³.
+        return np.random.Generator(
+            np.random.Philox(key=[self._seed, (1 << 63) + 2 * index + purpose])
+        )
+
+
+_ROUNDS = 6
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def permuted(places: IntArray, size: int, keys: npt.NDArray[np.uint64]) -> IntArray:
+    """Where a keyed permutation of ``range(size)`` sends ``places``, without holding it in memory.
+
+    A Feistel network permutes the next larger square of a power of two; what it sends outside is
+    sent on until it is inside (cycle walking: Black & Rogaway 2002, "Ciphers with Arbitrary Finite
+    Domains").
+
+    Args:
+        places: Numbers below ``size``, shape [n].
+        size: How many numbers are permuted; at least 1.
+        keys: A key for each round.
+    """
+    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    found = places.astype(np.uint64)
+    outside = np.ones(len(found), bool)
+    while outside.any():
+        left, right = found[outside] >> half, found[outside] & mask
+        for key in keys:
+            mixed = (right ^ key) * _MIX
+            mixed ^= mixed >> np.uint64(29)
+            mixed *= _MIX
+            left, right = right, left ^ ((mixed >> np.uint64(32)) & mask)
+        found[outside] = (left << half) | right
+        outside = found >= size
+    return found.astype(np.int64)
 
 
 def gather_windows(tokens: npt.NDArray[Any], starts: IntArray, seq_len: int) -> IntArray:

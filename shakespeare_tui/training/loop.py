@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import SamplingConfig
-from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.diagnosis import Doctor
 from shakespeare_tui.diagnosis.findings import describe_refused
@@ -428,7 +427,6 @@ class Trainer:
         self._step_end = StepEnd(
             session, self._emit, sync_log=sync_log, cancelled=lambda: inbox.stop_requested
         )
-        self._sampler = config.window_cut.sampler(len(session.train))
         self._doctor = Doctor(
             vocab_size=session.tokenizer.vocab_size,
             baselines=session.baselines,
@@ -503,7 +501,7 @@ class Trainer:
                 vocab_size=info.vocab_size,
                 tokenizer_sha256=info.tokenizer_sha256 or "",
                 bytes_per_token=info.bytes_per_token or 0.0,
-                train_tokens=len(session.train),
+                train_tokens=0 if session.config.data.windows == "streamed" else len(session.train),
                 val_tokens=len(session.val),
                 precision=session.progress.precision,
                 baselines=session.baselines,
@@ -626,8 +624,7 @@ class Trainer:
         factor = self._rate_factor()
         windows = []
         for micro in range(self._training.grad_accumulation):
-            starts = self._sampler.starts(progress.batches + micro)
-            windows.append(gather_windows(session.train, starts, session.config.seq_len))
+            windows.append(session.windows(progress.batches + micro))
         result = session.state.step(windows, factor)
         if not result.applied:
             evidence = describe_refused(progress.step + 1, result.loss, result.grad_norm)

@@ -23,7 +23,9 @@ from shakespeare_tui.data.tokens import (
     encode_split,
     fit_tokenizer,
     split_tokens,
+    stream_split,
 )
+from shakespeare_tui.data.windows import Windows, gather_windows
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
 from shakespeare_tui.models.parameters import count_parameters
@@ -89,8 +91,9 @@ class Session:
         run: Its folder, locked.
         config: The resolved config.
         tokenizer: Fitted on the corpus.
-        train: Training tokens, shape [n].
+        train: Training tokens, shape [n]; of a streamed corpus those that come first.
         val: Validation tokens.
+        windows: The training windows of each batch.
         backend: What computes, on its device.
         state: Model, optimisers and random generators.
         fingerprint: What its steps depend on.
@@ -105,6 +108,7 @@ class Session:
     tokenizer: Tokenizer
     train: TokenArray
     val: TokenArray
+    windows: Windows
     backend: Backend
     state: TrainState
     fingerprint: Fingerprint
@@ -187,9 +191,8 @@ def _new_session(
     if config.data.tokenizer != tokenizer.name:
         data = config.data.model_copy(update={"tokenizer": tokenizer.name})
         config = config.model_copy(update={"data": data})
-    if (
-        text.is_whole and source.validation is None
-    ):  # what is too short is refused before anything is written
+    # What is too short is refused before anything is written.
+    if text.is_whole and source.validation is None:
         tokens = tokenizer.encode(text.beginning)
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     pretrained = start_from.run.info().pretrained if start_from else None
@@ -201,7 +204,7 @@ def _new_session(
     device = backend.arithmetic().device
     check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
-    train, val = load_tokens(source, tokenizer, config, hooks)
+    train, val, windows = load_tokens(source, tokenizer, config, hooks)
     run = begin_in or create_run_folder(request.root, request.name, request.stem)
     with backend.training_threads(), run.locked():
         run.clear_blank()
@@ -232,6 +235,7 @@ def _new_session(
                 tokenizer=tokenizer,
                 train=train,
                 val=val,
+                windows=windows,
                 backend=backend,
                 state=state,
                 fingerprint=fingerprint_of(
@@ -299,17 +303,24 @@ def check_memory(
 
 def load_tokens(
     source: TextSource, tokenizer: Tokenizer, config: Config, hooks: Hooks
-) -> tuple[TokenArray, TokenArray]:
-    """Both parts of a corpus as ids, encoded once and kept in the cache."""
-    return encode_split(
-        source,
-        tokenizer,
-        config.data.val_fraction,
-        config.seq_len,
-        cache_folder() / "tokens",
-        report=lambda done, total: hooks.report("encoding the corpus", done, total),
-        cancelled=hooks.cancelled.is_set,
-    )
+) -> tuple[TokenArray, TokenArray, Windows]:
+    """Both parts of a corpus as ids, encoded once and kept in the cache, and how they are cut.
+
+    Of a streamed corpus the training part is encoded while it is trained on.
+    """
+
+    def report(done: int, total: int | None) -> None:
+        hooks.report("encoding the corpus", done, total)
+
+    data, seq_len, cut = config.data, config.seq_len, config.window_cut
+    text = (source, tokenizer, data.val_fraction, seq_len, cache_folder() / "tokens")
+    if data.windows == "streamed":
+        parts, val = stream_split(*text, report, hooks.cancelled.is_set)
+        streamed = cut.streamed(parts, parts.ahead)
+        return streamed.first_tokens, val, streamed
+    train, val = encode_split(*text, report, hooks.cancelled.is_set)
+    sampler = cut.sampler(len(train))
+    return train, val, lambda batch: gather_windows(train, sampler.starts(batch), seq_len)
 
 
 def encode_prompts(
@@ -338,6 +349,8 @@ def load_baselines(
 ) -> dict[str, float]:
     """N-gram losses, measured once for a corpus and split."""
     key = f"{source.sha256()[:24]}-{tokenizer.fingerprint[:8]}-{config.data.val_fraction:g}"
+    if config.data.windows == "streamed":
+        key += "-streamed"
     path = cache_folder() / "baselines" / f"{key}.json"
     if known := _known_baselines(path):
         return known
@@ -401,13 +414,14 @@ def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session
         state, progress = _restored(run, steps, conditions, backend, hooks)
         if config.context_note:
             hooks.notice(config.context_note)
-        train, val = load_tokens(source, tokenizer, config, hooks)
+        train, val, windows = load_tokens(source, tokenizer, config, hooks)
         session = Session(
             run=run,
             config=config,
             tokenizer=tokenizer,
             train=train,
             val=val,
+            windows=windows,
             backend=backend,
             state=state,
             fingerprint=conditions.now,

@@ -81,7 +81,7 @@ def show_window(state: "ScanState", cut: WindowCut, number: int) -> ShownWindow:
     split = state.split
     check_length(split.train, split.validation, cut.seq_len)
     sampler = _sampler(cut, split.train)
-    n_windows = sampler.windows_an_epoch() if cut.order == "shuffled" else None
+    n_windows = sampler.windows_an_epoch() if cut.order != "random" else None
     most = _MOST_RANDOM if n_windows is None else n_windows
     number = min(max(number, 0), most - 1)
     first = min(max(0, number - 1), max(0, most - _WINDOWS_DRAWN))
@@ -156,6 +156,9 @@ def _facts(shown: ShownWindow, width: int) -> Iterable[Content]:
     how = (
         "data.windows is shuffled: training takes each of these once an epoch, in an order and at "
         "an offset of the epoch's own."
+        if shown.cut.order == "shuffled"
+        else "data.windows is streamed: training takes a few parts of the text at a time, and the "
+        "windows of these in shuffled order; shown is an order of all, as without parts."
     )
     yield from paragraph(how, width, "$text-muted")
 
