@@ -347,9 +347,9 @@ def test_a_pause_holds_training_and_its_clock(tmp_path: Path) -> None:
             paused_at.append(time.monotonic())
 
     trained = train(tmp_path, make_config(training__max_steps=12), on_event=act)
-    assert paused_at[1] - paused_at[0] >= 0.6
     steps = {event.step: event for event in trained.of(StepCompleted)}
-    assert steps[6].elapsed_seconds - steps[5].elapsed_seconds < 0.4
+    trained_seconds = steps[6].elapsed_seconds - steps[5].elapsed_seconds
+    assert trained_seconds < paused_at[1] - paused_at[0] - 0.4
     commands = [(event.step, event.command) for event in trained.of(CommandApplied)]
     assert commands == [(5, "Pause"), (5, "Resume")]
     reference = train(tmp_path, make_config(training__max_steps=12), name="reference")

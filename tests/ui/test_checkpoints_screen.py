@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -312,13 +311,11 @@ async def test_any_size_and_ten_thousand_lines(
     async with app.run_test(size=size) as pilot:
         await opened(app, pilot)
         screen = place(app)
-        # The same figures thirty times over: reading ten thousand is measured elsewhere.
+        # The same figures thirty times over: benchmarks/run_catalog.py reads that many.
         screen.browser.items = screen.browser.items * 34
-        started = time.perf_counter()
         screen.browser.refresh()
         screen.show_items()
         await pilot.press("end", "pageup", "s", "home")
-        assert time.perf_counter() - started < 2
         assert len(screen.browser.shown) == 10200
 
 

@@ -1,5 +1,6 @@
 """A scrolling list drawn line by line, with a cursor on entries that may take several lines."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -102,9 +103,9 @@ class ConfigLines(ScrollView, can_focus=True):
 
     # --- for subclasses ------------------------------------------------------------------------
 
+    @abstractmethod
     def build_lines(self, width: int) -> Sequence[Line]:
         """All lines for a width in cells."""
-        raise NotImplementedError
 
     @property
     def cursor(self) -> str | None:

@@ -1,5 +1,6 @@
 """Draw curves into a grid of character cells."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -170,9 +171,9 @@ class Chart(Widget):
 
     _strips: list[Strip] | None = None
 
+    @abstractmethod
     def draw(self) -> "Canvas":
         """The picture, as large as the widget."""
-        raise NotImplementedError
 
     def redraw(self) -> None:
         """Draw anew at the next refresh of the screen."""
