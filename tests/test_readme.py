@@ -43,9 +43,8 @@ def test_commands_are_understood(command: str) -> None:
 
 
 def test_presets_and_files_are_there() -> None:
-    assert {"quick", "tiny", "shakespeare", "base", "nanogpt-cpu", "nanogpt-gpu"} == set(
-        preset_names()
-    )
+    named = {"quick", "tiny", "shakespeare", "base", "gpt2", "nanogpt-cpu", "nanogpt-gpu"}
+    assert named == set(preset_names())
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
 

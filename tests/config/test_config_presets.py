@@ -19,8 +19,10 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import parse_duration
 from shakespeare_tui.models.parameters import count_parameters
+from shakespeare_tui.models.pretrained.hugging_face import folder_config
+from shakespeare_tui.training.schedules import learning_rate_factor
 
-PRESETS = ["base", "nanogpt-cpu", "nanogpt-gpu", "quick", "shakespeare", "tiny"]
+PRESETS = ["base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "quick", "shakespeare", "tiny"]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
 
 
@@ -107,6 +109,18 @@ def test_known_recipes(name: str, steps: int, batch: int, dropout: float) -> Non
     assert (training.weight_decay, training.grad_clip) == (0.1, 1.0)
     assert (model.positions, model.norm, model.activation) == ("learned", "layernorm", "gelu")
     assert model.tie_weights and not model.bias and not model.qk_norm
+
+
+def test_gpt2_is_the_published_model() -> None:
+    config = load_config("gpt2")
+    assert count_parameters(config.model, 50_257) == 124_439_808
+    assert shape(config) == (768, 12, 12, 3072, 1024)
+    training = config.training
+    assert (training.scheduler, training.grad_clip) == ("one_cycle", 0.5)
+    assert learning_rate_factor(training, 0, 0.0) * training.learning_rate == pytest.approx(2e-5)
+    assert training.learning_rate == 2e-4 and training.final_learning_rate == 2e-5
+    published = {"model_type": "gpt2", "n_positions": 1024, "n_embd": 768, "n_layer": 12}
+    assert folder_config(published, "gpt2") == config.model
 
 
 @pytest.mark.parametrize(
