@@ -27,7 +27,8 @@ from shakespeare_tui.decoding.decoder import (
     check_room,
 )
 from shakespeare_tui.errors import check_cancelled, never
-from shakespeare_tui.models.transformer import Transformer, rotary_table, sinusoidal_table
+from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
+from shakespeare_tui.models.transformer import Transformer
 
 # Up to so many rows the int8 kernel is ahead; it reads the weights once for every few rows.
 _MOST_INT8_ROWS = 8
@@ -250,7 +251,8 @@ def prepack(
     if config.positions == "learned":
         positions = weights["positions.weight"]
     elif config.positions == "sinusoidal":
-        positions = sinusoidal_table(config.max_seq_len, config.d_model)
+        table = sinusoidal_table(config.max_seq_len, config.d_model)
+        positions = torch.from_numpy(table)
     else:
         rotation = _rotation(config)
     if config.norm == "layernorm":
@@ -368,8 +370,8 @@ def _neighbours(width: int) -> Tensor:
 
 def _rotation(config: ModelConfig) -> NDArray[np.complex64]:
     cosines, sines = rotary_table(config)
-    half = cosines.size(1) // 2
-    turns: NDArray[np.complex64] = torch.complex(cosines[:, half:], sines[:, half:]).numpy()
+    half = cosines.shape[1] // 2
+    turns: NDArray[np.complex64] = cosines[:, half:] + np.complex64(1j) * sines[:, half:]
     return turns[:, None]
 
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.parameters import MOST_LOGITS
+from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
 
 def _apply(function: type[Function], *arguments: Any) -> Tensor:
@@ -212,38 +213,6 @@ class Norm(nn.Module):
         return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
 
 
-def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary embedding (arXiv:2104.09864), each [max_seq_len, D].
-
-    The two halves of a head form the pairs that rotate, as in GPT-NeoX and Qwen3.
-    """
-    half = config.head_width // 2
-    exponents = torch.arange(half, dtype=torch.float64) / half
-    frequencies = config.rope_theta**-exponents
-    stretched: Tensor | float = 1.0
-    if config.rope_base_context is not None:
-        # Llama 3.1: waves that fit the original context four times stay, those longer than it are
-        # stretched, and those between in part.
-        turns = config.rope_base_context * frequencies / (2 * math.pi)
-        stretched = 1 - ((turns - 1) / 3).clamp(0, 1)
-    frequencies = frequencies * (1 - stretched + stretched / config.rope_factor)
-    angles = torch.arange(config.max_seq_len, dtype=torch.float64)[:, None] * frequencies
-    # Signs folded into the sines: x * cos + swapped(x) * sin is the whole rotation.
-    cosines = torch.cat((angles.cos(), angles.cos()), dim=1).float()
-    sines = torch.cat((-angles.sin(), angles.sin()), dim=1).float()
-    return cosines, sines
-
-
-def sinusoidal_table(max_seq_len: int, width: int) -> Tensor:
-    """Fixed positions of arXiv:1706.03762: sines in even columns, cosines in odd, [T, C]."""
-    position = torch.arange(max_seq_len, dtype=torch.float64)[:, None]
-    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(1e4) / width))
-    table = torch.zeros(max_seq_len, width)
-    table[:, 0::2] = torch.sin(position * frequency)
-    table[:, 1::2] = torch.cos(position * frequency)[:, : width // 2]
-    return table
-
-
 def is_autocast(x: Tensor) -> bool:
     """Whether matrix products on the device of ``x`` run in a lower precision now."""
     return torch.is_autocast_enabled(x.device.type)
@@ -298,7 +267,8 @@ class Attention(nn.Module):
                 mask = mask.tril(cache.length)
         if x.device.type == "cpu":
             # Under autocast too: bfloat16 attention has a slow backward pass on CPUs.
-            query, key, value = query.float(), key.float(), value.float()
+            wide = torch.promote_types(x.dtype, torch.float32)
+            query, key, value = query.to(wide), key.to(wide), value.to(wide)
         with torch.autocast(x.device.type, enabled=x.device.type != "cpu" and is_autocast(x)):
             mixed = F.scaled_dot_product_attention(
                 query,
@@ -433,9 +403,9 @@ class Transformer(nn.Module):
     def _add_tables(self) -> None:
         cosines = sines = table = None
         if self.config.positions == "rope":
-            cosines, sines = rotary_table(self.config)
+            cosines, sines = map(torch.from_numpy, rotary_table(self.config))
         if self.config.positions == "sinusoidal":
-            table = sinusoidal_table(self.config.max_seq_len, self.config.d_model)
+            table = torch.from_numpy(sinusoidal_table(self.config.max_seq_len, self.config.d_model))
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
         self.register_buffer("position_table", table, persistent=False)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.models.transformer import relu_squared, rms_norm, rotary_table, rotate
+from shakespeare_tui.models.positions import rotary_table
+from shakespeare_tui.models.transformer import relu_squared, rms_norm, rotate
 
 
 def doubles(*shape: int, seed: int = 0) -> Tensor:
@@ -38,7 +39,7 @@ def test_relu_squared() -> None:
 
 def test_rotate() -> None:
     config = ModelConfig(d_model=12, n_heads=2, max_seq_len=5)
-    cosines, sines = (table.double()[:, None] for table in rotary_table(config))
+    cosines, sines = (torch.from_numpy(t).double()[:, None] for t in rotary_table(config))
     x = doubles(2, 5, 3, 6)
     assert gradcheck(lambda a: rotate(a, cosines, sines), (x,))
     rotated = rotate(x, cosines, sines)
@@ -57,7 +58,7 @@ def test_rotate() -> None:
 
 def test_rotated_products_depend_on_distance_alone() -> None:
     config = ModelConfig(d_model=8, n_heads=1, max_seq_len=30)
-    cosines, sines = (table.double() for table in rotary_table(config))
+    cosines, sines = (torch.from_numpy(t).double() for t in rotary_table(config))
     query, key = doubles(8), doubles(8, seed=1)
 
     def product(i: int, j: int) -> Tensor:
