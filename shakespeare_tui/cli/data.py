@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.completion import completes, corpus_names
@@ -12,15 +13,21 @@ from shakespeare_tui.cli.console import (
     progress,
     say,
     terminal_width,
+    whole_number,
     write_text,
 )
+from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.catalogue import CorpusEntry
+    from shakespeare_tui.data.inspect.token_figures import TokenFigures
+    from shakespeare_tui.data.tokenizers import Tokenizer
+
+_TOKENS_SHOWN = 12
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command and its three actions."""
+    """Describe the command and its actions."""
     parser = subparsers.add_parser(
         "data",
         help="list, fetch and inspect corpora",
@@ -68,7 +75,32 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--chart", action="store_true", help="draw how often words and characters occur, by rank"
     )
     inspecting.set_defaults(run=run_inspect)
-    for action in (listing, fetching, output):
+    counting = actions.add_parser(
+        "tokens",
+        help="encode a corpus: tokens, bytes per token, the longest and the commonest",
+        description="Encode a corpus by a tokenizer: how many tokens it has, how many bytes each "
+        "is, the longest and the commonest of them.",
+    )
+    corpus = counting.add_argument(
+        "corpus", metavar="NAME|FILE", help="a name from the list, a text file or a folder of them"
+    )
+    completes(corpus, corpus_names)
+    tokenizer = counting.add_argument(
+        "--tokenizer",
+        default="bpe",
+        metavar="KIND|FILE",
+        help="char, bpe (learned from the corpus), gpt2, word, or a tokenizer.json, a folder with "
+        "one or a GGUF file (bpe)",
+    )
+    completes(tokenizer, lambda prefix: [kind for kind in TOKENIZERS if kind != "huggingface"])
+    counting.add_argument(
+        "--vocab-size",
+        type=whole_number,
+        metavar="N",
+        help="tokens of bpe or word (512 for bpe, every word for word)",
+    )
+    counting.set_defaults(run=run_tokens)
+    for action in (listing, fetching, output, counting):
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -146,6 +178,62 @@ def run_inspect(arguments: argparse.Namespace) -> int:
         print_result("\nwords and characters by rank\n")
         print_rank_frequency(source, found.statistics)
     return 0
+
+
+def run_tokens(arguments: argparse.Namespace) -> int:
+    """Encode a corpus, fetching it where it has to be, and print what came of it."""
+    from shakespeare_tui.data.inspect.token_figures import count_tokens, open_tokenizer, reported
+    from shakespeare_tui.data.source import open_corpus
+
+    with progress(f"reading {arguments.corpus}") as report:
+        source = open_corpus(arguments.corpus, report).whole
+        if arguments.tokenizer.endswith(".gguf"):
+            from shakespeare_tui.models.pretrained.gguf_file import gguf_tokenizer
+
+            tokenizer: Tokenizer = gguf_tokenizer(Path(arguments.tokenizer))
+        else:
+            tokenizer = open_tokenizer(arguments.tokenizer, source, arguments.vocab_size, report)
+        found = count_tokens(tokenizer, reported(source, report))
+    longest, commonest = (
+        [_token_record(found, token) for token in tokens]
+        for tokens in (found.longest(_TOKENS_SHOWN), found.commonest(_TOKENS_SHOWN))
+    )
+    figures = {
+        "corpus": source.name,
+        "tokenizer": arguments.tokenizer,
+        "tokens": found.tokens,
+        "vocab_size": tokenizer.vocab_size,
+        "used": found.used,
+        "bytes": found.text_bytes,
+        "bytes_per_token": found.bytes_per_token,
+    }
+    if arguments.json:
+        print_json({**figures, "longest": longest, "commonest": commonest})
+        return 0
+    print_grid((name.replace("_", " "), _shown(value)) for name, value in figures.items())
+    for title, tokens in (("longest", longest), ("commonest", commonest)):
+        print_result(f"\n{title} tokens")
+        print_grid(
+            (f"{token['id']:,}", f"{token['count']:,}", repr(token["text"])) for token in tokens
+        )
+    return 0
+
+
+def _token_record(found: "TokenFigures", token: int) -> dict[str, Any]:
+    from shakespeare_tui.data.tokenizers import shown_token
+
+    return {
+        "id": token,
+        "text": shown_token(found.tokenizer, token),
+        "bytes": int(found.lengths[token]),
+        "count": int(found.counts[token]),
+    }
+
+
+def _shown(value: str | int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _describe(entry: "CorpusEntry") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
+from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.pretrained.hugging_face import LARGEST_CONTEXT
 from shakespeare_tui.models.pretrained.layouts import (
@@ -200,6 +201,23 @@ def _llama3(file: GgufFile, theta: float, width: int) -> dict[str, Any]:
             if torch.allclose(found, 1 / (kept + (1 - kept) / factor), rtol=1e-4):
                 return {"rope_factor": factor, "rope_base_context": base}
     raise UserError(f"{file.origin}: its rotary embedding is scaled in a way not known here")
+
+
+def gguf_tokenizer(path: Path) -> HuggingFaceTokenizer:
+    """The tokenizer in a file, without its weights.
+
+    Raises:
+        UserError: The file is damaged, or its tokenizer is of a kind that cannot be read.
+    """
+    record = _tokenizer(GgufFile(path))
+    if record is None:
+        raise UserError(
+            f"{path} has a tokenizer of a kind that cannot be read; give a tokenizer.json"
+        )
+    try:
+        return HuggingFaceTokenizer(record)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def _tokenizer(file: GgufFile) -> dict[str, Any] | None:

@@ -1,0 +1,130 @@
+"""What a tokenizer makes of a text: how many tokens, how long they are, which are frequent."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shakespeare_tui.data.source import TextSource
+from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokens import fit_tokenizer
+from shakespeare_tui.errors import CancelledError, UserError, never
+
+Report = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class TokenFigures:
+    """How often each token of a vocabulary occurs in a text.
+
+    Attributes:
+        tokenizer: What gives the tokens.
+        counts: By id, shape [vocab_size].
+        lengths: Bytes of each id, shape [vocab_size].
+        text_bytes: Of the text in UTF-8.
+    """
+
+    tokenizer: Tokenizer
+    counts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    text_bytes: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the text."""
+        return int(self.counts.sum())
+
+    @property
+    def used(self) -> int:
+        """How many ids occur."""
+        return int(np.count_nonzero(self.counts))
+
+    @property
+    def bytes_per_token(self) -> float:
+        """How far the text is compressed."""
+        return self.text_bytes / self.tokens
+
+    def longest(self, most: int) -> list[int]:
+        """Ids that occur, the longest first, the more frequent of equals first."""
+        order = np.lexsort((-self.counts, -self.lengths))
+        return [int(token) for token in order if self.counts[token]][:most]
+
+    def commonest(self, most: int) -> list[int]:
+        """Ids that occur, the most frequent first."""
+        order = np.argsort(-self.counts, kind="stable")[:most]
+        return [int(token) for token in order if self.counts[token]]
+
+
+def count_tokens(
+    tokenizer: Tokenizer, pieces: Iterable[str], cancelled: Callable[[], bool] = never
+) -> TokenFigures:
+    """Encode a text that comes in pieces, and count its tokens.
+
+    Raises:
+        UserError: The text is empty, or cannot be expressed.
+        CancelledError: ``cancelled`` became true.
+    """
+    text_bytes = 0
+
+    def read() -> Iterator[str]:
+        nonlocal text_bytes
+        for piece in pieces:
+            if cancelled():
+                raise CancelledError("counting tokens was cancelled")
+            text_bytes += len(piece.encode("utf-8", "surrogatepass"))
+            yield piece
+
+    size = tokenizer.vocab_size
+    counts = np.zeros(size, np.int64)
+    for part in tokenizer.encode_stream(read()):
+        counts += np.bincount(part, minlength=size)
+    if not text_bytes:
+        raise UserError("the text is empty; there are no tokens to count")
+    lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(size)], np.int64)
+    return TokenFigures(tokenizer, counts, lengths, text_bytes)
+
+
+def open_tokenizer(
+    spec: str,
+    source: TextSource,
+    vocab_size: int | None = None,
+    report: Report | None = None,
+    cancelled: Callable[[], bool] = never,
+) -> Tokenizer:
+    """A tokenizer by the name of its kind, fitted on a corpus, or from a file.
+
+    Args:
+        spec: A kind, or a ``tokenizer.json`` or a folder with one.
+        source: What the kinds that learn learn from.
+        vocab_size: As ``data.vocab_size``.
+        report: Told (bytes read, bytes in all) while it learns.
+        cancelled: Polled between pieces.
+
+    Raises:
+        UserError: There is no such tokenizer, or the corpus cannot be read.
+        CancelledError: ``cancelled`` became true.
+    """
+    if spec in TOKENIZERS:
+        pieces = reported(source, report) if report else source.iter_text()
+        return fit_tokenizer(spec, source.name, pieces, cancelled, vocab_size=vocab_size)[0]
+    path = Path(spec)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    if not path.is_file():
+        kinds = ", ".join(kind for kind in TOKENIZERS if kind != "huggingface")
+        raise UserError(
+            f"no tokenizer is called {spec!r}: give one of {kinds}, or a tokenizer.json"
+        )
+    return load_tokenizer(path)
+
+
+def reported(source: TextSource, report: Report) -> Iterator[str]:
+    """The corpus's text, with word of how far it has been read."""
+    done = 0
+    for text in source.iter_text():
+        yield text
+        done += len(text.encode("utf-8", "surrogatepass"))
+        report(done, source.size_bytes)
