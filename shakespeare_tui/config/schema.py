@@ -223,6 +223,21 @@ def _read_minutes(value: Any) -> Any:
     return _read_float(value) if seconds is None else seconds / 60
 
 
+def _read_corpus(value: Any) -> Any:
+    """One text for a list of corpora, each a name or a path, or with its weight beside it."""
+    if not isinstance(value, list):
+        return value
+    members = []
+    for member in value:
+        is_weighted = isinstance(member, Mapping) and set(member) <= {"path", "weight"}
+        path = member.get("path") if is_weighted else member
+        weight = _read_integer(member.get("weight", 1)) if is_weighted else 1
+        if not isinstance(path, str) or type(weight) is not int:
+            return value
+        members.append(path if weight == 1 else f"{path}*{weight}")
+    return " + ".join(members)
+
+
 def _read_boolean(value: Any) -> Any:
     return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
 
@@ -436,8 +451,10 @@ class DataConfig(Section):
 
     name: ClassVar[str] = "data"
 
-    corpus: str = Field(default="tiny_shakespeare", min_length=1)
-    """A named corpus, a text file or a folder of text files."""
+    corpus: Annotated[str, BeforeValidator(_read_corpus)] = Field(
+        default="tiny_shakespeare", min_length=1
+    )
+    """A named corpus, a text file or a folder; or several: plays/*2 + letters.txt."""
     tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
     """How text becomes tokens: characters, byte pairs learned from it or GPT-2's, or words."""
     vocab_size: OptionalInteger = Field(default=None, ge=2, le=1_000_000)

@@ -4,7 +4,8 @@ import codecs
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -172,7 +173,8 @@ def locate_corpus(spec: str, validation: str = "") -> TextSource | None:
 
     A catalogue name is looked for in the working folder's ``data``, then in what ships with the
     program, then in the user's cache. Anything else is the path of a text file, or of a folder
-    whose text files are read in sorted order.
+    whose text files are read in sorted order. Several are joined by `` + ``, and ``*2`` behind one
+    of them has it read twice: ``plays/*2 + letters.txt``.
 
     Args:
         spec: As ``data.corpus``.
@@ -182,8 +184,18 @@ def locate_corpus(spec: str, validation: str = "") -> TextSource | None:
     Raises:
         UserError: Nothing has that name, or what has it is empty, unreadable or not text.
     """
-    source = _locate(spec)
-    if not validation or source is None:
+    members = mixture(spec)
+    found = [_locate(name) for name, _ in members]
+    sources = [source for source in found if source is not None]
+    if len(sources) < len(members):
+        return None
+    source = _mixed(sources, [weight for _, weight in members])
+    if not validation:
+        if any(weight > 1 for _, weight in members) and source.validation is None:
+            raise UserError(
+                f"{spec}: where a text is read several times, its end is no measure; name a text "
+                "of its own with --set data.validation=FILE"
+            )
         return source
     kept_apart = _locate(validation)
     if kept_apart is None:
@@ -192,6 +204,45 @@ def locate_corpus(spec: str, validation: str = "") -> TextSource | None:
             f"{validation}"
         )
     return dataclasses.replace(source, validation=dataclasses.replace(kept_apart, validation=None))
+
+
+_WEIGHTED = re.compile(r"(.+?)\s*\*\s*(\d{1,3})")
+
+
+def mixture(spec: str) -> list[tuple[str, int]]:
+    """The corpora that a spec names, and how many times each is read in an epoch.
+
+    Raises:
+        UserError: A weight is 0.
+    """
+    if spec in CATALOGUE or os.path.exists(os.path.expanduser(spec)):
+        return [(spec, 1)]
+    members = []
+    for member in spec.split(" + "):
+        match = _WEIGHTED.fullmatch(member.strip())
+        name, weight = (match[1], int(match[2])) if match else (member.strip(), 1)
+        if weight == 0:
+            raise UserError(f"{member.strip()}: a weight is 1 or more; leave out what is not read")
+        members.append((name, weight))
+    return members
+
+
+def _mixed(sources: Sequence[TextSource], weights: Sequence[int]) -> TextSource:
+    """Texts one after the other, each as many times as its weight says."""
+    if len(sources) == 1 and weights[0] == 1:
+        return sources[0]
+    parts = list(zip(sources, weights, strict=True))
+    kept_apart = [source.validation for source in sources if source.validation is not None]
+    title = " + ".join(
+        source.title if weight == 1 else f"{source.title}*{weight}" for source, weight in parts
+    )
+    return TextSource(
+        "+".join(source.name for source in sources),
+        title,
+        tuple(path for source, weight in parts for path in source.paths * weight),
+        sum(source.size_bytes * weight for source, weight in parts),
+        _mixed(kept_apart, [1] * len(kept_apart)) if kept_apart else None,
+    )
 
 
 def _locate(spec: str) -> TextSource | None:
@@ -226,7 +277,7 @@ def open_corpus(
     """Find a corpus as ``locate_corpus`` does and fetch it where it is not at hand.
 
     Args:
-        spec: A catalogue name, a text file or a folder of text files.
+        spec: As for ``locate_corpus``.
         report: Told about the download's progress.
         notice: Told, in one line, when the sample stands in.
         validation: As for ``locate_corpus``.
@@ -240,9 +291,10 @@ def open_corpus(
     source = locate_corpus(spec, validation)
     if source is not None:
         return source
-    entry = CATALOGUE[spec]
     try:
-        fetch(entry, report, cancelled)
+        for name, _ in mixture(spec):
+            if _locate(name) is None:
+                fetch(CATALOGUE[name], report, cancelled)
     except FetchFailedError as error:
         sample = locate_corpus("sample") if fallback_to_sample else None
         if sample is None:

@@ -90,12 +90,14 @@ def measure_corpus(
     try:
         source = locate_corpus(spec, validation)
         if source is None:
-            entry = CATALOGUE[spec]
+            note = f"{spec} is not fetched yet"
+            entry = CATALOGUE.get(spec)
+            if entry is None:
+                return CorpusFigures(note=note)
             size = entry.size_bytes or entry.about_bytes
             kept_apart = entry.validation.size_bytes if entry.validation else None
             if size is not None:
                 size += kept_apart or 0
-            note = f"{spec} is not fetched yet"
             return CorpusFigures(
                 characters=size, tokens=size, validation_tokens=kept_apart, note=note
             )
