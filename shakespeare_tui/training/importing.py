@@ -72,9 +72,9 @@ def imported_config(model: ModelConfig) -> Config:
         model=model,
         training=TrainingConfig(
             learning_rate=1e-4,
-            batch_size=4,
+            batch_size=2,
             max_steps=500,
-            warmup_steps=20,
+            warmup_steps=10,
             weight_decay=0.01,
             beta2=0.999,
             eval_every=50,

@@ -22,7 +22,7 @@ from shakespeare_tui.data.catalogue import (
     Source,
     UrlSource,
 )
-from shakespeare_tui.data.download import FetchFailedError, cached_path, fetch
+from shakespeare_tui.data.download import FetchFailedError, cached_path, fetch, fetch_files
 from shakespeare_tui.data.source import TextSource, locate_corpus, open_corpus
 from shakespeare_tui.errors import UserError
 
@@ -291,3 +291,16 @@ def test_what_the_catalogue_knows_is_whole() -> None:
             for source in file.sources:
                 urls = getattr(source, "urls", None) or [getattr(source, "url", "https://")]
                 assert all(url.startswith("https://") for url in urls)
+
+
+class TestModels:
+    def test_a_named_model_is_fetched_once_and_verified(self, server, tmp_path):
+        source = UrlSource(server.url("good/train.txt"))
+        good = CorpusFile("m.gguf", len(TRAIN), digest(TRAIN), (source,))
+        for _ in range(2):
+            assert (fetch_files("small", [good]) / "m.gguf").read_bytes() == TRAIN
+        assert server.paths == ["/good/train.txt"]
+        other = replace(good, name="x.gguf", sha256="0" * 64)
+        with pytest.raises(FetchFailedError, match="wrong content"):
+            fetch_files("small", [other])
+        assert not (tmp_path / "cache" / "models" / "small" / "x.gguf").exists()
