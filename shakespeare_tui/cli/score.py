@@ -3,7 +3,7 @@
 import argparse
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
-from shakespeare_tui.cli.console import check_device, print_json, print_result, terminal_width
+from shakespeare_tui.cli.console import check_device, print_json, print_result, say, terminal_width
 from shakespeare_tui.cli.writing import open_model, read_text
 from shakespeare_tui.errors import UserError
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_device(arguments.device)
     text = _read_text(arguments)
     from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint
+    from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The text is checked before the model is loaded: a wrong one fails at once.
@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.measures import measure_text
 
+    if source := checkpoint.run.info().pretrained:
+        say(f"note: {pretrained_note(source)}")
     model, tokenizer = open_model(checkpoint, arguments.device)
     surprise = score_tokens(model, tokens)
     measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(

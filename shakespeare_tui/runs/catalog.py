@@ -241,6 +241,8 @@ class RunCatalog:
             steps += [step for e in recent if isinstance(step := getattr(e, "step", None), int)][:1]
             last = recent[0] if recent else None
             state = state_in_training(recent) if is_trained else state_after(last)
+            if last is None and info.pretrained is not None and checkpoints:
+                state = "finished"  # elsewhere: it was imported
         except OSError as error:
             problem = f"{run.events_path.name}: {error.strerror or error}"
         return RunEntry(

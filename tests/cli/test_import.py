@@ -54,7 +54,8 @@ def test_a_folder_becomes_a_run(cli: CommandLine, case: str) -> None:
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits[0, -1].numpy()
     np.testing.assert_allclose(logits[0], expected, rtol=1e-3, atol=1e-3)
-    assert cli("runs").code == 0
+    listed = cli("runs")
+    assert listed.code == 0 and "finished" in listed.out
 
 
 def test_a_run_is_named_after_its_source(cli: CommandLine) -> None:
