@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import json
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+from loaded_modules import all_modules_after, modules_after
 from real_cli import TINY
 
 COMMANDS = (
@@ -28,25 +28,6 @@ COMMANDS = (
     "doctor",
     "completion",
 )
-
-
-def all_modules_after(program: str, folder: Path) -> set[str]:
-    """The modules that a Python program has loaded at its end."""
-    report = "\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", program + report],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-def modules_after(program: str, folder: Path) -> set[str]:
-    """The top-level modules that a Python program has loaded at its end."""
-    return {name.partition(".")[0] for name in all_modules_after(program, folder)}
 
 
 def running(*arguments: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from loaded_modules import modules_after
 from real_cli import TINY, CommandLine
-from test_contracts import modules_after
 from trained_run import trained
 
 import shakespeare_tui as st

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
+from listed_runs import runs
 from playground_script import TEXT, ScriptedEngine, write
-from test_checkpoints_snapshots import runs
 from textual.widgets import Input
 
 from shakespeare_tui.errors import CancelledError, UserError

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, press, until
+from listed_runs import damaged_runs, is_read, whole
 from pictures import Pictured
 from playground_script import ScriptedEngine
 from scripted_texts import ScriptedWriting
-from test_checkpoints_compare import whole
-from test_checkpoints_snapshots import damaged_runs, is_read
 from textual.pilot import Pilot
 
 from shakespeare_tui.config.schema import Config

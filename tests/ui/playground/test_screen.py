@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from listed_runs import runs
 from playground_script import TEXT, ScriptedEngine, measures, write
 from real_cli import CommandLine
 from streams import busy_run
-from test_checkpoints_snapshots import runs
 from textual import events
 from textual.content import Content
 from textual.widgets import Static

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from lab_harness import NOW, MakeApp, shown, until
+from listed_runs import damaged_runs, is_read, runs, whole
 from playground_script import ScriptedEngine
 from scripted_texts import GROWING, ScriptedWriting
 from streams import busy_run
-from test_checkpoints_snapshots import damaged_runs, is_read, runs
 from textual.pilot import Pilot
 from textual.widgets import Static
 from trained_run import trained
@@ -39,16 +39,6 @@ def writing() -> ScriptedWriting:
 def top(app: LabApp) -> WritingScreen:
     assert isinstance(app.screen, WritingScreen)
     return app.screen
-
-
-def whole(app: LabApp) -> bool:
-    """Whether everything that is wanted is written and shown."""
-    screen = app.screen
-    return (
-        isinstance(screen, WritingScreen)
-        and not screen.writer.is_busy
-        and all(screen.writer.of(request).state for request in screen.wanted())
-    )
 
 
 def texts(app: LabApp) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, shown, until
+from listed_runs import runs
 from playground_script import ScriptedEngine, measures, write
-from test_checkpoints_snapshots import runs
 from trained_run import trained
 
 from shakespeare_tui.errors import UserError

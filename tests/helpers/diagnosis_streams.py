@@ -10,7 +10,7 @@ from shakespeare_tui.runs.events import DiagnosisRaised, EvalCompleted, Event, S
 
 BASELINES = {"uniform": 4.174, "unigram": 3.347, "bigram": 2.49}
 """Of Tiny Shakespeare."""
-CURVES = Path(__file__).parent / "curves"
+CURVES = Path(__file__).parents[1] / "diagnosis" / "curves"
 
 
 def step_event(step: int, loss: float | None, rate: float = 1e-3, grad_norm: float | None = 1.0):

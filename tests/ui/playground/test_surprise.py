@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lab_harness import MakeApp, shown, until
+from listed_runs import runs
 from playground_script import TEXT, ScriptedEngine, expectation_at, score_text, write
-from test_checkpoints_snapshots import runs
 from textual import events
 from trained_run import trained
 

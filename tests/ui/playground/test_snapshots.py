@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, press, shown, until
+from listed_runs import runs
 from pictures import Pictured
 from playground_script import ScriptedEngine, write
-from test_checkpoints_snapshots import runs
 from textual.pilot import Pilot
 
 from shakespeare_tui.errors import CancelledError, UserError

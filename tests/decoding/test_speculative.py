@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_decoding_search import ends_with, make_model
+from search_models import ends_with, make_model
 
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, prepacked

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoding_search import ends_with
+from search_models import ends_with
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.choosers import ENDED

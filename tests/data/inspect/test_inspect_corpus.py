@@ -123,7 +123,7 @@ def test_a_gigabyte_takes_less_than_400_megabytes_of_memory(tmp_path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
         "sys.exit(code)"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)],
         capture_output=True,
