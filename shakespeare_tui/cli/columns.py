@@ -69,7 +69,6 @@ class TextColumn:
     measures: "Measures"
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
         return {
             "checkpoint": self.checkpoint,
             "strategy": self.strategy.text,

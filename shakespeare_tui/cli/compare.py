@@ -16,7 +16,6 @@ from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "compare",
         help="one prompt by several checkpoints or strategies",

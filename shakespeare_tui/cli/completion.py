@@ -16,7 +16,6 @@ _Action = TypeVar("_Action", bound=argparse.Action)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "completion",
         help="print the completion of a shell",

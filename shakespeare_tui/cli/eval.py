@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "eval",
         help="measure a checkpoint's loss",

@@ -38,7 +38,6 @@ _MOST_SAMPLES = 10_000
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "generate",
         help="continue a prompt with a trained model",

@@ -22,7 +22,6 @@ _LEFT_OUT_FIRST = ("perplexity", "parameters", "at step", "age", "corpus")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "runs",
         help="list, filter and sort runs; verify them with: runs check",

@@ -30,7 +30,6 @@ LORA_RATE = "1e-3"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "train",
         help="train a model, or resume a run",

@@ -7,7 +7,6 @@ from shakespeare_tui.errors import UserError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Describe the command."""
     parser = subparsers.add_parser(
         "watch",
         help="watch a run that another process trains, or replay one",

@@ -198,7 +198,6 @@ class Passage:
         return self.end - self.start
 
     def as_json(self) -> dict[str, int]:
-        """For ``--json``."""
         return {"start": self.start, "end": self.end, "source_line": self.source_line}
 
 
@@ -218,7 +217,6 @@ class Memorisation:
     """False where only the beginning of a very long training split was searched."""
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
         passages = [passage.as_json() for passage in self.passages]
         return {"longest": self.longest, "share": self.share, "passages": passages}
 

@@ -368,17 +368,14 @@ class Part:
         self._weights, self._gradients, self._name = weights, gradients, name
 
     def __truediv__(self, name: str) -> "Part":
-        """A part of this part."""
         return Part(self._weights, self._gradients, f"{self._name}.{name}".lstrip("."))
 
     @property
     def weight(self) -> Array:
-        """Its ``weight``."""
         return self._weights[f"{self._name}.weight"]
 
     @property
     def bias(self) -> Array | None:
-        """Its ``bias``, where it has one."""
         return self._weights.get(f"{self._name}.bias")
 
     def add(self, d_weight: Array, d_bias: Array | None = None) -> None:

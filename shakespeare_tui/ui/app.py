@@ -192,7 +192,6 @@ class LabApp(App[int]):
         Job("preload", lambda job: preload(PLACES))
 
     def on_unmount(self) -> None:
-        """Keep what was chosen."""
         self.looks.save()
 
     @contextlib.contextmanager

@@ -61,11 +61,9 @@ class ConfirmDialog(Dialog[bool]):
                 yield Button(f"{self._verb} (y)", id="go", variant="error", compact=True)
 
     def on_mount(self) -> None:
-        """Enter keeps everything."""
         self.query_one("#keep").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Answer by mouse or enter."""
         self.dismiss(event.button.id == "go")
 
     def action_answer(self, is_yes: bool) -> None:
@@ -107,7 +105,6 @@ class HelpDialog(Dialog[None]):
         self._title = f"{place.PLACE.title()}"
 
     def compose(self) -> ComposeResult:
-        """The text in a frame that scrolls."""
         with VerticalScroll() as frame:
             frame.border_title = Content(self._title)
             frame.border_subtitle = Content("esc closes")

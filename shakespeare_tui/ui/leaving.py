@@ -58,7 +58,6 @@ class LeaveDialog(Dialog[Leave]):
         self._asked_at = 0.0
 
     def compose(self) -> ComposeResult:
-        """The question and its two answers."""
         with Vertical() as frame:
             frame.border_title = "Quit"
             yield Static(self._question(), id="question", markup=False)
@@ -93,7 +92,6 @@ class LeaveDialog(Dialog[Leave]):
         self.query_one("#question", Static).update(text)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Answer by mouse."""
         if event.button.id == "stop":
             self.action_stop()
         else:

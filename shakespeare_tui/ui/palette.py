@@ -26,7 +26,6 @@ class LabPalette(CommandPalette):
     """Textual's palette with a plain mark instead of a picture."""
 
     def on_mount(self) -> None:
-        """Replace the icon."""
         for icon in self.query(SearchIcon):
             icon.icon = ">"
 

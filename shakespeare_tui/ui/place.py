@@ -139,7 +139,6 @@ class StatusLine(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """The line as it is."""
         return self._line
 
 
@@ -185,7 +184,6 @@ class PlaceBar(Widget):
         return Content("").join(parts)
 
     async def on_click(self, event: events.Click) -> None:
-        """Go to the place under the pointer."""
         for start, end, place in self._spans:
             if start <= event.x < end:
                 await self.run_action(f"app.show_place({place!r})")
@@ -233,7 +231,6 @@ class KeyLine(Widget):
         self._spans: list[tuple[int, int, str]] = []
 
     def on_mount(self) -> None:
-        """Follow the screen's keys."""
         self.screen.bindings_updated_signal.subscribe(self, self._follow, immediate=True)
 
     def _follow(self, screen: "Screen[object]") -> None:
@@ -284,7 +281,6 @@ class KeyLine(Widget):
         return parts
 
     def on_click(self, event: events.Click) -> None:
-        """Press the key under the pointer."""
         for start, end, key in self._spans:
             if start <= event.x - 1 < end:
                 self.app.simulate_key(key)

@@ -176,7 +176,6 @@ class MemoryEstimate:
         )
 
     def parts(self) -> str:
-        """What the memory is for."""
         return (
             f"weights {format_bytes(self.weights)}, gradients {format_bytes(self.gradients)}, "
             f"optimiser {format_bytes(self.optimizer)}, activations "

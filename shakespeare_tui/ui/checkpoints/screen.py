@@ -129,7 +129,6 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
 
     @property
     def table(self) -> CheckpointTable:
-        """The table."""
         return self.query_one(CheckpointTable)
 
     @property

@@ -486,7 +486,6 @@ class CheckpointTable(ScrollView, can_focus=True):
         return ""
 
     def on_resize(self) -> None:
-        """Choose the columns anew."""
         self._refit()
         self._set_cursor(self._cursor)
 

@@ -47,7 +47,6 @@ class TextPane(VerticalScroll, can_focus=False):
         self._text = Static("", markup=False)
 
     def compose(self) -> ComposeResult:
-        """The text."""
         yield self._text
 
     def show(
@@ -198,7 +197,6 @@ class WritingScreen(LabScreen):
         self.begin()
 
     def on_unmount(self) -> None:
-        """The texts are no longer wanted."""
         self.writer.stop()
 
     @property

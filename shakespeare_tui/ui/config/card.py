@@ -246,7 +246,6 @@ class ConfigCard(Vertical):
         self._speed_timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, figures and advice."""
         yield Static("Pre-flight", id="card-title", markup=False)
         with VerticalScroll(id="card-scroll", can_focus=False):
             yield Static(id="card-figures", markup=False)
@@ -371,7 +370,6 @@ class ConfigCard(Vertical):
             self.update_figures()
 
     def on_unmount(self) -> None:
-        """Call everything off."""
         self._jobs.close()
 
     # --- answers -------------------------------------------------------------------------------
@@ -450,7 +448,6 @@ class ConfigCard(Vertical):
         return Machine(self._device or wanted, None, is_cpu=False)
 
     def on_resize(self) -> None:
-        """Fit the lines to the new size."""
         self._draw()
 
     def _draw(self) -> None:

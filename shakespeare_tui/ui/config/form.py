@@ -467,7 +467,6 @@ class ConfigForm(Vertical):
         self._value.visible = is_visible
 
     def on_resize(self) -> None:
-        """Keep the editor on its row."""
         self.call_after_refresh(self._place_editor)
 
     @on(Input.Changed, "#config-value")

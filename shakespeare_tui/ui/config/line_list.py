@@ -201,14 +201,12 @@ class ConfigLines(ScrollView, can_focus=True):
             self._set_cursor(key)
 
     def on_resize(self) -> None:
-        """Make the lines for the new width."""
         self.rebuild()
         self._show_cursor()
 
     # --- drawing -------------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen."""
         number = y + self.scroll_offset.y
         line = self._lines[number] if number < len(self._lines) else Line(())
         is_cursor = line.key is not None and line.key == self._cursor

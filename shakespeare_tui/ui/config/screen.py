@@ -217,7 +217,6 @@ you type, errors included."""
     # --- life ----------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        """Show the draft."""
         self.show_draft()
         self._form.rows.focus()
         if self._keeper.problem:
@@ -237,7 +236,6 @@ you type, errors included."""
         self._form.finish_typing()
 
     def on_unmount(self) -> None:
-        """Keep the draft."""
         self._keeper.close(self.draft)
 
     def on_training_changed(self) -> None:

@@ -47,7 +47,6 @@ class CorpusList(Options):
         self._specs: list[str] = []
 
     def on_mount(self) -> None:
-        """Name the frame."""
         self.border_title = "Corpora"
 
     def show(
@@ -93,7 +92,6 @@ class CorpusList(Options):
             self.highlighted = self._specs.index(spec)
 
     def on_resize(self) -> None:
-        """Fit the items to the width."""
         self.show(self._items, self._chosen, self._refused)
 
     def watch_show_vertical_scrollbar(self) -> None:

@@ -219,11 +219,9 @@ class CorpusTabs(Vertical):
         self._mark_tab()
 
     def on_descendant_focus(self) -> None:
-        """The keys work in here now."""
         self._mark_tab()
 
     def on_descendant_blur(self) -> None:
-        """The keys work elsewhere."""
         self._mark_tab()
 
     def _mark_tab(self) -> None:

@@ -104,7 +104,6 @@ class CorpusImport(Dialog[str | None]):
     # --- suggestions ---------------------------------------------------------------------------
 
     def on_unmount(self) -> None:
-        """Nothing is looked for any more."""
         self._jobs.close()
 
     def _complete(self, typed: str) -> None:

@@ -137,7 +137,6 @@ class CorpusProgress(Static):
         self.display, self._progress = False, None
 
     async def on_click(self) -> None:
-        """Cancel it."""
         await self.run_action("screen.cancel")
 
 

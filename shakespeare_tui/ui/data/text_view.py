@@ -385,7 +385,6 @@ class TextView(ScrollView, can_focus=True):
         self._move_by(-min(5, self.scrollable_content_region.height // 3))
 
     def on_resize(self) -> None:
-        """Wrap anew."""
         self._refit()
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
@@ -419,7 +418,6 @@ class TextView(ScrollView, can_focus=True):
         self._move_to((0, 0))
 
     def action_scroll_end(self) -> None:
-        """The end."""
         self._move_to(self._end)
 
     def action_skip(self, direction: int) -> None:
@@ -468,7 +466,6 @@ class TextView(ScrollView, can_focus=True):
         )
 
     def render_line(self, y: int) -> Strip:
-        """A line of the screen."""
         lines = self._screen_lines()
         width = self.scrollable_content_region.width
         if self._problem and y == 0:

@@ -90,12 +90,10 @@ class ColumnsPanel(Vertical):
         yield AskBar()
 
     def on_mount(self) -> None:
-        """Prepare the poll of a job at work."""
         self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
         self.show_advice()
 
     def on_unmount(self) -> None:
-        """The texts are no longer wanted."""
         for work in (self._job, self._batch):
             if work is not None:
                 work.stop()
@@ -122,7 +120,6 @@ class ColumnsPanel(Vertical):
 
     @property
     def strip(self) -> ColumnsStrip:
-        """The columns."""
         return self.query_one(ColumnsStrip)
 
     @property
@@ -326,7 +323,6 @@ class ColumnsPanel(Vertical):
         self._ask("Characters", 1, 1_000_000, self.n_characters, "n_characters")
 
     def ask_seed(self) -> None:
-        """Ask for the seed."""
         self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")
 
     def _ask(self, label: str, low: int, high: int, value: int, attribute: str) -> None:

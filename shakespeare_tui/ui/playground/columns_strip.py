@@ -167,11 +167,9 @@ class StrategyField(OrderedInput):
         self.post_message(self.Told())
 
     def on_focus(self, event: events.Focus) -> None:
-        """Tell the hint."""
         self.post_message(self.Told())
 
     def on_blur(self, event: events.Blur) -> None:
-        """Take the hint away."""
         self.post_message(self.Told())
 
     def action_leave(self) -> None:
@@ -233,7 +231,6 @@ class TextColumn(Vertical):
         self._best: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
-        """Line, text, measures."""
         yield self.field
         yield self.stream
         yield self._measures_line
@@ -295,11 +292,9 @@ class TextColumn(Vertical):
             self._measures_line.update(lines)
 
     def on_resize(self) -> None:
-        """Lay the measures out anew."""
         self._draw_measures()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """Tell which column is at hand."""
         self.post_message(self.Entered(self))
 
     @on(StrategyField.Left)
@@ -332,11 +327,9 @@ class ColumnsStrip(Horizontal):
         self.first_shown = 0
 
     def compose(self) -> ComposeResult:
-        """The columns."""
         yield from self.columns
 
     def on_mount(self) -> None:
-        """Number the columns."""
         self._arrange()
 
     @property
@@ -430,7 +423,6 @@ class ColumnsStrip(Horizontal):
         self.post_message(self.Changed())
 
     def on_resize(self) -> None:
-        """Show as many as are legible now."""
         self._arrange()
 
     @on(TextColumn.Entered)

@@ -194,7 +194,6 @@ class OwnTextDialog(Dialog[str | None]):
     ]
 
     def compose(self) -> ComposeResult:
-        """Text above file."""
         with Vertical() as frame:
             frame.border_title = Content("Paste a text")
             frame.border_subtitle = Content("ctrl+s scores it · tab goes to the path · esc closes")
@@ -203,7 +202,6 @@ class OwnTextDialog(Dialog[str | None]):
             yield Static("", markup=False)
 
     def on_mount(self) -> None:
-        """Type or paste at once."""
         self.query_one(TextArea).focus()
 
     def action_next(self) -> None:

@@ -154,7 +154,6 @@ class PlaygroundScreen(LabScreen):
         self.list_checkpoints()
 
     def action_choose_checkpoint(self) -> None:
-        """Choose from all checkpoints."""
         if self.picker.is_empty:
             self._say_no_checkpoint()
             return
@@ -223,7 +222,6 @@ class PlaygroundScreen(LabScreen):
         self.columns.ask_length()
 
     def action_ask_seed(self) -> None:
-        """Ask for the seed."""
         self.columns.ask_seed()
 
     def action_batch(self) -> None:

@@ -292,7 +292,6 @@ class SurpriseText(StreamText):
         self.go_to(position if position >= 0 else len(self.text))
 
     def on_click(self, event: events.Click) -> None:
-        """Go where one clicks."""
         offset = event.get_content_offset(self)
         if offset is not None and self.text:
             self.go_to(self.lines.position_at(offset.y + round(self.scroll_y), offset.x))
@@ -645,7 +644,6 @@ class SurprisePanel(Horizontal):
         self._poll = self.set_interval(1 / _POLLS_A_SECOND, self._follow, pause=True)
 
     def on_unmount(self) -> None:
-        """The branch is no longer wanted."""
         self.action_stop()
 
     @property

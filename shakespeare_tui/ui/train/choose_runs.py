@@ -80,7 +80,6 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         self._jobs = Jobs(self)
 
     def compose(self) -> ComposeResult:
-        """A frame with the list."""
         with Vertical() as frame:
             frame.border_title = Content(self._title)
             several = "space marks · " if self._chosen is not None else ""
@@ -98,7 +97,6 @@ class ChooseRuns(Dialog[tuple[str, ...] | None]):
         )
 
     def on_unmount(self) -> None:
-        """The list is no longer wanted."""
         self._jobs.close()
 
     def _show_runs(self, job: Job[list[RunEntry]]) -> None:

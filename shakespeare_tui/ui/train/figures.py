@@ -59,7 +59,6 @@ class RunLine(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """The line, cut to what fits."""
         name, state, figures, about = self._state
         mark, style = STATES[state]
         parts = []

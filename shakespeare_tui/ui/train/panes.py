@@ -54,7 +54,6 @@ class SamplesPane(VerticalScroll):
         """The only prompt that is shown; None shows all."""
 
     def compose(self) -> ComposeResult:
-        """The text."""
         yield Static("", markup=False)
 
     # --- what is shown -------------------------------------------------------------------------
@@ -210,7 +209,6 @@ class DoctorPane(VerticalScroll):
         self._shown_at = float("-inf")
 
     def compose(self) -> ComposeResult:
-        """The text."""
         yield Static("", markup=False)
 
     def show_run(self, history: RunHistory) -> None:

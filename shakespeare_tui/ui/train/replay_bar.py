@@ -47,7 +47,6 @@ class ReplayBar(Widget, can_focus=True):
             self.refresh()
 
     def render(self) -> Content:
-        """The line."""
         at = self._playback
         head = f"{'▶ playing' if at.is_playing else '= paused '} ×{at.speed:<5.4g}"
         tail = f" {_clock(at.position_seconds)} / {_clock(at.duration_seconds)}"
@@ -79,7 +78,6 @@ class ReplayBar(Widget, can_focus=True):
         self.post_message(self.Sought(share))
 
     def on_click(self, event: events.Click) -> None:
-        """Go where the pointer is."""
         start, length = self._track
         offset = event.get_content_offset(self)
         if length > 1 and offset is not None and offset.x >= start:

@@ -252,7 +252,6 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         chart.is_log_loss = settings.get("train.log_loss", False)
 
     def on_unmount(self) -> None:
-        """Let go of a log that is open."""
         self._viewer.close()
 
     @property
@@ -267,7 +266,6 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         self._viewer.open_run(run, speed=speed)
 
     def on_place_shown(self) -> None:
-        """Bring everything up to date."""
         self._viewer.poll()
         self._viewer.show_newest()
         self._show_everything()
@@ -469,7 +467,6 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     # --- parts ---------------------------------------------------------------------------------
 
     def on_descendant_focus(self) -> None:
-        """The arrows move elsewhere now."""
         self._show_pane(self._pane)
 
     @property

@@ -45,7 +45,6 @@ class AskBar(Horizontal):
         self._focus_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
-        """Label, field, hint."""
         yield Static("", id="ask-label", markup=False)
         yield Input(compact=True, select_on_focus=True)
         yield Static("", id="ask-hint", markup=False)

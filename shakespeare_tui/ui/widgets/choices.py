@@ -114,7 +114,6 @@ class ChoiceDialog(Dialog[Choice | None]):
         self._current = current
 
     def compose(self) -> ComposeResult:
-        """A filter above the list."""
         with Vertical() as frame:
             frame.border_title = Content(self._title)
             frame.border_subtitle = Content("type to filter · enter selects · esc closes")
@@ -124,7 +123,6 @@ class ChoiceDialog(Dialog[Choice | None]):
             yield options
 
     def on_mount(self) -> None:
-        """Type at once."""
         self.query_one(Input).focus()
 
     def on_resize(self) -> None:
@@ -224,7 +222,6 @@ class ProblemsDialog(Dialog[Answer]):
         self._can_edit = can_edit
 
     def compose(self) -> ComposeResult:
-        """The problems in a frame."""
         with Vertical() as frame:
             frame.border_title = Content(self._title)
             keys = "e edits it again · x discards it · esc keeps it for later"

@@ -17,7 +17,6 @@ class OrderedInput(Input):
     """
 
     async def on_key(self, event: events.Key) -> None:
-        """Obey the field's own keys at once."""
         active = None if event.is_printable else self.screen.active_bindings.get(event.key)
         if active is not None and active.node is self:
             event.stop()

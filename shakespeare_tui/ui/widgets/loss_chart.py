@@ -600,7 +600,6 @@ class LossChart(Chart, can_focus=True):
         self.redraw()
 
     def on_blur(self) -> None:
-        """The arrows move elsewhere."""
         self.redraw()
 
     def draw(self) -> Canvas:
@@ -688,7 +687,6 @@ class LossChart(Chart, can_focus=True):
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """Read the step under the pointer."""
         offset = event.get_content_offset(self)
         if self._picture is not None and offset is not None and offset.x >= self._picture.left:
             start, end = self.span
@@ -710,12 +708,10 @@ class LossChart(Chart, can_focus=True):
         self._look(Viewport())
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Zoom in."""
         event.stop()
         self.action_zoom(0.8)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Zoom out."""
         event.stop()
         self.action_zoom(1.25)
 

@@ -42,7 +42,6 @@ class PaneTabs(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """The names in a rule."""
         room = self.content_size.width
         parts, self._spans, column = [_rule(1)], [], 1
         for name, title in self._panes[self._first_shown(room) :]:
@@ -67,7 +66,6 @@ class PaneTabs(Widget):
         return first
 
     def on_click(self, event: events.Click) -> None:
-        """Show the pane under the pointer."""
         offset = event.get_content_offset(self)
         for start, end, name in self._spans:
             if offset is not None and start <= offset.x < end:

@@ -173,7 +173,6 @@ class PathDialog(Dialog[Path | None]):
             yield Static(id="path-note", markup=False)
 
     def on_mount(self) -> None:
-        """Type at once."""
         self.query_one("#path-note").display = False
         self.query_one(Input).focus()
 

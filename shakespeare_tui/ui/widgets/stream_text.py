@@ -229,7 +229,6 @@ class StreamText(ScrollView, can_focus=True):
         return part_style(self, f"stream-text--{part}")
 
     def render_line(self, y: int) -> Strip:
-        """A line of the screen."""
         width = self.scrollable_content_region.width
         number = y + self.scroll_offset.y
         n_text = len(self.lines) if self.text else 0

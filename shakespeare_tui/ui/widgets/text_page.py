@@ -141,7 +141,6 @@ class TextPage(ScrollView, can_focus=True):
         return [line.plain for line in self._lines]
 
     def on_resize(self) -> None:
-        """Make the lines for the new width."""
         self.make_anew()
 
     def _rebuild(self) -> None:
@@ -154,7 +153,6 @@ class TextPage(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """A line of the page."""
         width = self.scrollable_content_region.width
         number = y + self.scroll_offset.y
         style = self.visual_style
