@@ -2,20 +2,18 @@
 
 A token of a small model is a hundred tiny operations between a few large products. NumPy starts one
 in half a microsecond where torch takes three, and everything that does not hang on the token is
-done beforehand, in ``prepack``.
+done beforehand, in ``prepack``. Where torch is loaded, its ``Kernels`` take the large products.
 """
 
+import functools
 import math
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.decoder import (
@@ -26,108 +24,103 @@ from shakespeare_tui.decoding.decoder import (
     Precision,
     check_room,
 )
-from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.models.numpy_gpt import gelu, sigmoid
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
-from shakespeare_tui.models.transformer import Transformer
 
-# Up to so many rows the int8 kernel is ahead; it reads the weights once for every few rows.
-_MOST_INT8_ROWS = 8
-_LARGEST_INT8 = 127
-# It reads whole blocks of inputs and outputs, and past the end of what is not a multiple.
-_INT8_BLOCK = (16, 32)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Buffer:
-    """Memory for one float32 array, seen by NumPy and by torch."""
+    """Memory for one float32 array, seen by NumPy and, where it is asked for, by torch."""
 
     def __init__(self, *shape: int) -> None:
         self.array: FloatArray = np.empty(shape, np.float32)
-        self.tensor = torch.from_numpy(self.array)
+
+    @functools.cached_property
+    def tensor(self) -> "Tensor":
+        """The same memory as a tensor."""
+        import torch
+
+        return torch.from_numpy(self.array)
 
 
 Product = Callable[[Buffer, Buffer], None]
 """Multiplies rows [R, K] by fixed weights [N, K], transposed, into the rows [R, N]."""
 
 
-def make_product(weight: Tensor, bias: Tensor | None, precision: Precision) -> Product:
-    """The product with ``weight`` [N, K] and the addition of ``bias`` [N] in a precision."""
-    if precision == "bfloat16":
-        return _Bfloat16Product(weight, bias)
-    if precision == "int8":
-        return _Int8Product(weight, bias)
-    return _Float32Product(weight, bias)
+class Kernels(Protocol):
+    """The operations that a library may be faster at than NumPy; all others are NumPy's."""
+
+    def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
+        """The product with ``weight`` [N, K] and the addition of ``bias`` [N] in a precision.
+
+        Raises:
+            UserError: There is no such product.
+        """
+
+    def attend(
+        self, queries: FloatArray, keys: FloatArray, values: FloatArray, start: int
+    ) -> FloatArray:
+        """Causal attention, unscaled, of queries [B, H, T, D] from the place ``start`` on.
+
+        Keys and values are [B, K, S, D], of all tokens up to the last of the queries.
+        """
+
+    def gelu(self, x: Buffer) -> None:
+        """GELU by its tanh, in place."""
+
+    def silu(self, x: Buffer, columns: int) -> None:
+        """SiLU, x · σ(x), of the first columns, in place."""
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """What products are computed in."""
 
 
-def _packed(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """``x @ weight.T`` for ``x`` [R, K] of the weight's type, by oneDNN where torch has it."""
-    has_kernel = bool(torch._C._has_mkldnn) and (
-        weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if not has_kernel:
-        return lambda x: torch.nn.functional.linear(x, weight)
-    ordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-    kernel: Any = torch.ops.mkldnn._linear_pointwise.default
+class NumpyKernels:
+    """NumPy alone: for models that no other library has made."""
 
-    def multiply(x: Tensor) -> Tensor:
-        product: Tensor = kernel(x, ordered, None, "none", [], "")
-        return product
+    def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
+        """In float32 only."""
+        if precision not in ("auto", "float32"):
+            raise UserError(f"precision {precision} needs PyTorch; take float32, or device cpu")
+        columns = np.ascontiguousarray(weight.T)
 
-    return multiply
+        def multiply(x: Buffer, out: Buffer) -> None:
+            np.matmul(x.array, columns, out=out.array)
+            if bias is not None:
+                out.array += bias
 
+        return multiply
 
-class _Float32Product:
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._columns: FloatArray = weight.t().contiguous().numpy()
-        self._multiply = _packed(weight)
-        self._bias = None if bias is None else bias.numpy()
+    def attend(
+        self, queries: FloatArray, keys: FloatArray, values: FloatArray, start: int
+    ) -> FloatArray:
+        """See ``Kernels``."""
+        batch, heads, count, width = queries.shape
+        # Heads that share keys and values together: [B, H, T, D] -> [B, K, H / K, T, D]
+        grouped = queries.reshape(batch, keys.shape[1], -1, count, width)
+        scores: FloatArray = grouped @ keys[:, :, None].swapaxes(3, 4)
+        scores[..., ~np.tri(count, keys.shape[2], start, dtype=bool)] = -np.inf
+        scores -= scores.max(-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(-1, keepdims=True)
+        mixed: FloatArray = (scores @ values[:, :, None]).reshape(batch, heads, count, width)
+        return mixed
 
-    def __call__(self, x: Buffer, out: Buffer) -> None:
-        if len(x.array) == 1:
-            np.matmul(x.array, self._columns, out=out.array)
-        else:
-            # One thread copies sooner than two agree on it.
-            np.copyto(out.array, self._multiply(x.tensor).numpy())
-        if self._bias is not None:
-            out.array += self._bias
+    def gelu(self, x: Buffer) -> None:
+        """See ``Kernels``."""
+        x.array[:] = gelu(x.array)[0]
 
+    def silu(self, x: Buffer, columns: int) -> None:
+        """See ``Kernels``."""
+        part = x.array[:, :columns]
+        part *= sigmoid(part)
 
-class _Bfloat16Product:
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._multiply = _packed(weight.bfloat16())
-        self._bias = bias
-
-    def __call__(self, x: Buffer, out: Buffer) -> None:
-        out.tensor.copy_(self._multiply(x.tensor.bfloat16()))
-        if self._bias is not None:
-            out.tensor += self._bias
-
-
-class _Int8Product:
-    """Weights rounded to 8 bits, a scale for each output; inputs in bfloat16.
-
-    No row's result hangs on the rows beside it, as it would with 8-bit inputs of a common scale.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        scales = weight.abs().amax(1).clamp_(min=torch.finfo(torch.float32).tiny) / _LARGEST_INT8
-        self._scales = scales.bfloat16()
-        # The scale is rounded too: the whole numbers are fitted to what it became.
-        exact = self._scales.float()[:, None]
-        whole = (weight / exact).round_().clamp_(-_LARGEST_INT8, _LARGEST_INT8)
-        self._weight = whole.to(torch.int8)
-        self._multiply_many = _packed(whole.mul_(exact).bfloat16())
-        self._bias = bias
-        fits = all(size % block == 0 for size, block in zip(weight.shape, _INT8_BLOCK, strict=True))
-        self._most_rows = _MOST_INT8_ROWS if fits else 0
-
-    def __call__(self, x: Buffer, out: Buffer) -> None:
-        rows = x.tensor.bfloat16()
-        if len(x.array) <= self._most_rows:
-            out.tensor.copy_(torch._weight_int8pack_mm(rows, self._weight, self._scales))
-        else:
-            out.tensor.copy_(self._multiply_many(rows))
-        if self._bias is not None:
-            out.tensor += self._bias
+    def reading(self) -> AbstractContextManager[Any]:
+        """Nothing to prepare."""
+        return nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +138,6 @@ class ModelArrays:
     weights: Mapping[str, FloatArray]
     context: int
     embedding_scale: float
-
-
-def arrays_of(model: Transformer) -> ModelArrays:
-    """A model of float32 on the CPU; the arrays share its memory."""
-    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    return ModelArrays(model.config, weights, model.context, model.embedding_scale)
 
 
 @dataclass(frozen=True)
@@ -179,6 +166,7 @@ class PrepackedWeights:
         head: From the last norm to the logits.
         last_scale: What a normalised vector is multiplied by to be the hidden state, [C].
         last_shift: What is added after that; None for nothing.
+        kernels: What computes with them.
     """
 
     config: ModelConfig
@@ -191,73 +179,43 @@ class PrepackedWeights:
     head: Product
     last_scale: FloatArray
     last_shift: FloatArray | None
+    kernels: Kernels
 
 
-def can_prepack(model: Transformer) -> bool:
-    """Whether the model is one for ``prepacked``: float32, on the CPU."""
-    weight = model.embedding.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
-_Checksums = tuple[int, ...]
-_MOST_BYTES_KEPT = 256_000_000
-_Kept = dict[Precision, tuple[_Checksums, PrepackedWeights]]
-_kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
-
-
-def prepacked(
-    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
-) -> PrepackedWeights:
-    """What ``prepack`` makes of the model as it is now, from memory where it has not changed.
-
-    Looking whether it has takes a tenth of prepacking it, so that every text of a loaded checkpoint
-    but the first begins sooner. It is kept as long as the model is; the largest
-    models, whose copies would be a burden, are prepacked for each text.
-
-    Raises:
-        CancelledError: ``cancelled``, polled between layers, became true.
-    """
-    parameters = list(model.parameters())
-    if precision == "auto":
-        precision = "float32"
-    # An autocast is of a training under way, not of the text.
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
-            return prepack(arrays_of(model), precision, cancelled)
-        # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
-        checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
-        kept = _kept.setdefault(model, {})
-        if precision not in kept or kept[precision][0] != checksums:
-            kept[precision] = checksums, prepack(arrays_of(model), precision, cancelled)
-        return kept[precision][1]
-
-
-@torch.inference_mode()
 def prepack(
-    model: ModelArrays, precision: Precision, cancelled: Callable[[], bool] = never
+    model: ModelArrays,
+    precision: Precision = "float32",
+    cancelled: Callable[[], bool] = never,
+    *,
+    kernels: Kernels | None = None,
 ) -> PrepackedWeights:
     """Rearrange the weights of ``model``; later changes to them are not seen.
 
     The last layer stays in float32 whatever the precision of the others: it is small beside them,
     and its rounding would show in every probability.
 
+    Args:
+        model: The model's arrays.
+        precision: Of the layers' products.
+        cancelled: Polled between layers.
+        kernels: What will compute; None takes NumPy's.
+
     Raises:
-        CancelledError: ``cancelled``, polled between layers, became true.
+        UserError: The kernels have no products of this precision.
+        CancelledError: ``cancelled`` became true.
     """
-    config = model.config
-    weights = {name: torch.from_numpy(array) for name, array in model.weights.items()}
+    config, weights = model.config, model.weights
+    kernels = kernels or NumpyKernels()
     tokens = weights["embedding.weight"]
-    embedding, positions, rotation = tokens * model.embedding_scale, None, None
+    embedding = tokens * np.float32(model.embedding_scale)
+    positions: FloatArray | None = None
     if config.positions == "learned":
-        positions = weights["positions.weight"]
+        positions = weights["positions.weight"].copy()
     elif config.positions == "sinusoidal":
-        table = sinusoidal_table(config.max_seq_len, config.d_model)
-        positions = torch.from_numpy(table)
-    else:
-        rotation = _rotation(config)
+        positions = sinusoidal_table(config.max_seq_len, config.d_model)
     if config.norm == "layernorm":
-        embedding = embedding - embedding.mean(1, keepdim=True)
-        positions = None if positions is None else positions - positions.mean(1, keepdim=True)
+        embedding -= embedding.mean(1, keepdims=True)
+        positions = None if positions is None else positions - positions.mean(1, keepdims=True)
     head_weight, head_bias = _after_norm(
         _Layer(weights, "norm"), weights.get("head.weight", tokens), None
     )
@@ -266,40 +224,42 @@ def prepack(
         config=config,
         vocab_size=len(tokens),
         context=model.context,
-        # A copy, as all here: a model that is trained on must not change a text under way.
-        embedding=embedding.numpy(),
-        positions=None if positions is None else positions.clone().numpy(),
-        rotation=rotation,
-        layers=tuple(_prepacked_layers(weights, config, precision, cancelled)),
-        head=make_product(head_weight, head_bias, "float32"),
-        last_scale=(weights["norm.weight"] * math.sqrt(config.d_model)).numpy(),
-        last_shift=None if shift is None else shift.clone().numpy(),
+        # Copies, as all here: a model that is trained on must not change a text under way.
+        embedding=embedding,
+        positions=positions,
+        rotation=_rotation(config) if config.positions == "rope" else None,
+        layers=tuple(_prepacked_layers(weights, config, precision, kernels, cancelled)),
+        head=kernels.product(head_weight, head_bias, "float32"),
+        last_scale=weights["norm.weight"] * np.float32(math.sqrt(config.d_model)),
+        last_shift=None if shift is None else shift.copy(),
+        kernels=kernels,
     )
 
 
 class _Layer:
     """The weight and the bias, where it has one, of the layer of a name."""
 
-    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
+    def __init__(self, weights: Mapping[str, FloatArray], name: str) -> None:
         self.weight = weights[f"{name}.weight"]
         self.bias = weights.get(f"{name}.bias")
 
 
 def _prepacked_layers(
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, FloatArray],
     config: ModelConfig,
     precision: Precision,
+    kernels: Kernels,
     cancelled: Callable[[], bool],
 ) -> Iterator[PrepackedLayer]:
     for index in range(config.n_layers):
         check_cancelled(cancelled, "loading")
         prefix = f"blocks.{index}."
         block = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-        yield _prepacked_layer(block, config, precision)
+        yield _prepacked_layer(block, config, precision, kernels)
 
 
 def _prepacked_layer(
-    block: Mapping[str, Tensor], config: ModelConfig, precision: Precision
+    block: Mapping[str, FloatArray], config: ModelConfig, precision: Precision, kernels: Kernels
 ) -> PrepackedLayer:
     is_rms = config.norm == "rmsnorm"
     qkv = _Layer(block, "attention.qkv")
@@ -310,69 +270,71 @@ def _prepacked_layer(
     if config.qk_norm:
         width = config.head_width
         # The queries' √D and the scores' 1 / √D cancel.
-        keys = block["attention.k_norm.weight"] * math.sqrt(width)
-        both = torch.stack((block["attention.q_norm.weight"], keys))
+        keys = block["attention.k_norm.weight"] * np.float32(math.sqrt(width))
+        both = np.stack((block["attention.q_norm.weight"], keys))
         both = both[:, _neighbours(width)] if config.positions == "rope" else both
-        heads = torch.tensor((config.n_heads, config.key_heads))
-        qk_weight = both.repeat_interleave(heads, dim=0).numpy()
+        qk_weight = both.repeat((config.n_heads, config.key_heads), axis=0)
     up = _Layer(block, "feedforward.up")
     up_weight, up_bias = up.weight, up.bias
     if config.activation == "swiglu":
         gate = _Layer(block, "feedforward.gate")
-        up_weight = torch.cat((gate.weight, up_weight))
+        up_weight = np.concatenate((gate.weight, up_weight))
         if up_bias is not None and gate.bias is not None:
-            up_bias = torch.cat((gate.bias, up_bias))
+            up_bias = np.concatenate((gate.bias, up_bias))
     up_weight, up_bias = _after_norm(_Layer(block, "feedforward_norm"), up_weight, up_bias)
     out = _centred(_Layer(block, "attention.out"), is_rms)
     down = _centred(_Layer(block, "feedforward.down"), is_rms)
     return PrepackedLayer(
-        qkv=make_product(qkv_weight, qkv_bias, precision),
-        out=make_product(*out, precision),
-        up=make_product(up_weight, up_bias, precision),
-        down=make_product(*down, precision),
+        qkv=kernels.product(qkv_weight, qkv_bias, precision),
+        out=kernels.product(*out, precision),
+        up=kernels.product(up_weight, up_bias, precision),
+        down=kernels.product(*down, precision),
         qk_weight=qk_weight,
     )
 
 
-def _after_norm(norm: _Layer, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _after_norm(
+    norm: _Layer, weight: FloatArray, bias: FloatArray | None
+) -> tuple[FloatArray, FloatArray | None]:
     """``weight`` [N, C] and ``bias`` [N] that take the vector before the norm's own weight."""
     if norm.bias is not None:
         shift = weight @ norm.bias
         bias = shift if bias is None else bias + shift
     elif bias is not None:
-        bias = bias.clone()
-    return weight * (norm.weight * math.sqrt(weight.size(1))), bias
+        bias = bias.copy()
+    return weight * (norm.weight * np.float32(math.sqrt(weight.shape[1]))), bias
 
 
-def _centred(layer: _Layer, is_rms: bool) -> tuple[Tensor, Tensor | None]:
+def _centred(layer: _Layer, is_rms: bool) -> tuple[FloatArray, FloatArray | None]:
     """Weight [C, N] and bias [C] with outputs of the mean 0, where a LayerNorm follows."""
     weight, bias = layer.weight, layer.bias
     if is_rms:
-        return weight.clone(), None if bias is None else bias.clone()
+        return weight.copy(), None if bias is None else bias.copy()
     return weight - weight.mean(0), None if bias is None else bias - bias.mean()
 
 
-def _arranged(rows: Tensor, config: ModelConfig) -> Tensor:
+def _arranged(rows: FloatArray, config: ModelConfig) -> FloatArray:
     """Rows [(H + 2K)D, ...] of queries, keys, values in the scale and order of ``prepack``."""
     width, turned = config.head_width, config.n_heads + config.key_heads
-    heads = rows.clone().view(-1, width, *rows.shape[1:])
+    heads = rows.reshape(-1, width, *rows.shape[1:]).copy()
     if config.positions == "rope":
         heads[:turned] = heads[:turned, _neighbours(width)]
     if not config.qk_norm:
-        heads[: config.n_heads] /= math.sqrt(width)
-    return heads.view(rows.shape)
+        heads[: config.n_heads] /= np.float32(math.sqrt(width))
+    return heads.reshape(rows.shape)
 
 
-def _neighbours(width: int) -> Tensor:
+def _neighbours(width: int) -> IntArray:
     """Order of a head's ``width`` numbers in which the two that rotate together are neighbours."""
-    return torch.arange(width).view(2, width // 2).t().flatten()
+    return np.arange(width).reshape(2, width // 2).T.ravel()
 
 
 def _rotation(config: ModelConfig) -> NDArray[np.complex64]:
     cosines, sines = rotary_table(config)
     half = cosines.shape[1] // 2
-    turns: NDArray[np.complex64] = cosines[:, half:] + np.complex64(1j) * sines[:, half:]
-    return turns[:, None]
+    turns = np.empty((len(cosines), 1, half), np.complex64)
+    turns.real, turns.imag = cosines[:, None, half:], sines[:, None, half:]
+    return turns
 
 
 # Memory of small reads is kept for the next one of the same shape.
@@ -380,17 +342,6 @@ _MOST_ROWS_KEPT = 64
 _MOST_SHAPES_KEPT = 16
 # At first the cache has room for so many tokens, and doubles when they are there.
 _FIRST_ROOM = 64
-
-_gelu: Any = torch.ops.aten.gelu_.default
-_attention: Any = torch.nn.functional.scaled_dot_product_attention
-_silu: Any = torch.ops.aten.silu_.default
-
-
-def _own_precision() -> AbstractContextManager[Any]:
-    """Keeps the autocast of a training under way out of the products here."""
-    if torch.is_autocast_enabled("cpu"):
-        return torch.autocast("cpu", enabled=False)
-    return nullcontext()
 
 
 class _Space:
@@ -483,10 +434,9 @@ class CpuDecoder:
         hidden = self._normed * self._weights.last_scale
         return hidden if self._weights.last_shift is None else hidden + self._weights.last_shift
 
-    @torch.inference_mode()
     def read(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
-        with _own_precision():
+        with self._weights.kernels.reading():
             return self._read_last(tokens)
 
     def _read_last(self, tokens: IntArray) -> FloatArray:
@@ -503,10 +453,9 @@ class CpuDecoder:
         self._weights.head(last, logits)
         return logits.array
 
-    @torch.inference_mode()
     def read_all(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
-        with _own_precision():
+        with self._weights.kernels.reading():
             space = self._run(tokens)
             self._weights.head(space.normed, space.logits)
         return space.logits.array.reshape(*tokens.shape, -1).copy()
@@ -539,11 +488,8 @@ class CpuDecoder:
         if weights.positions is not None:
             space.by_place += weights.positions[start:end]
         turn = None if weights.rotation is None else weights.rotation[start:end]
-        mask = None
-        if count > 1:
-            mask = torch.ones(count, end, dtype=torch.bool).tril_(start)
         for layer, cache in zip(weights.layers, self._cache, strict=True):
-            self._attend(space, layer, cache, turn, mask, start, end)
+            self._attend(space, layer, cache, turn, start, end)
             stream += space.added.array
             self._feed_forward(space, layer)
             stream += space.added.array
@@ -558,7 +504,6 @@ class CpuDecoder:
         layer: PrepackedLayer,
         cache: FloatArray,
         turn: Any,
-        mask: Tensor | None,
         start: int,
         end: int,
     ) -> None:
@@ -576,14 +521,11 @@ class CpuDecoder:
             space.pairs *= turn
         cache[:, :, :, start:end] = space.keys_values
         keys, values = cache[:, :, :, :end]
-        if mask is not None:
-            # Of many tokens by torch: NumPy's threads would be in the way of those of the products.
-            space.mixed_by_head[:] = _attention(
-                *(torch.from_numpy(part) for part in (space.queries, keys, values)),
-                attn_mask=mask,
-                scale=1.0,
-                enable_gqa=keys.shape[1] != space.queries.shape[1],
-            ).numpy()
+        if end - start > 1:
+            # Of many tokens: NumPy's threads would be in the way of those of other products.
+            space.mixed_by_head[:] = self._weights.kernels.attend(
+                space.queries, keys, values, start
+            )
             layer.out(space.mixed, space.added)
             return
         # [B, K, H / K, D] times [B, K, D, S]
@@ -601,7 +543,7 @@ class CpuDecoder:
         if space.gated is not None:
             layer.up(space.normed, space.gated)
             width = inner.array.shape[1]
-            _silu(space.gated.tensor[:, :width])
+            self._weights.kernels.silu(space.gated, width)
             np.multiply(space.gated.array[:, :width], space.gated.array[:, width:], out=inner.array)
         else:
             layer.up(space.normed, inner)
@@ -609,7 +551,7 @@ class CpuDecoder:
                 np.maximum(inner.array, 0, out=inner.array)
                 inner.array *= inner.array
             else:
-                _gelu(inner.tensor, approximate="tanh")
+                self._weights.kernels.gelu(inner)
         layer.down(inner, space.added)
 
     def _normalise(self, space: _Space) -> None:

@@ -80,3 +80,57 @@ def check_room(length: int, context: int) -> None:
     """
     if length > context:
         raise ValueError(f"{length} tokens are more than the context of {context}")
+
+
+class RereadingDecoder:
+    """Reads all its tokens again with every new one: slow, and free of any memory.
+
+    Args:
+        decoder: Does the reading, each time from the beginning.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.vocab_size, self.context = decoder.vocab_size, decoder.context
+        self.make_drafter: Callable[[], Drafter] | None = None
+        self._decoder = decoder
+        self._tokens = np.empty((decoder.streams, 0), np.int64)
+        self._last_read = 0
+
+    @property
+    def streams(self) -> int:
+        """B."""
+        return len(self._tokens)
+
+    @property
+    def length(self) -> int:
+        """How many tokens of each stream have been read."""
+        return self._tokens.shape[1]
+
+    @property
+    def hidden(self) -> FloatArray:
+        """Hidden states [B, T, C] after the last norm, of the tokens of the last read."""
+        return self._decoder.hidden[:, -self._last_read :]
+
+    def read(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
+        self._take(tokens)
+        return self._decoder.read(self._tokens)
+
+    def read_all(self, tokens: IntArray) -> FloatArray:
+        """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
+        self._take(tokens)
+        return self._decoder.read_all(self._tokens)[:, -self._last_read :]
+
+    def _take(self, tokens: IntArray) -> None:
+        self._tokens = np.concatenate((self._tokens, tokens), axis=1)
+        self._last_read = tokens.shape[1]
+        self._decoder.rewind(0)
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first ``length`` tokens."""
+        self._tokens = self._tokens[:, :length]
+
+    def reorder(self, rows: IntArray) -> None:
+        """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
+        self._tokens = self._tokens[rows]
+        self._decoder.reorder(rows)

@@ -1,14 +1,24 @@
 """Choose the decoder for a model."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, Union
 
-import torch
-
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, can_prepack, prepacked
-from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Drafter, Precision
-from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, ModelArrays, prepack
+from shakespeare_tui.decoding.decoder import (
+    PRECISIONS,
+    Decoder,
+    Drafter,
+    Precision,
+    RereadingDecoder,
+)
 from shakespeare_tui.errors import UserError, never
-from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.models.numpy_gpt import GPT
+
+if TYPE_CHECKING:
+    from shakespeare_tui.models.transformer import Transformer
+
+Model: TypeAlias = Union[GPT, "Transformer"]
+"""A model of either library; what is NumPy's needs no torch."""
 
 # Smaller models stay in the processor's cache, where reading them is no bound.
 _LEAST_BYTES = 12_000_000
@@ -17,8 +27,10 @@ _FAST_INSTRUCTIONS = ("AVX2", "AVX512")
 _BLOCK = 32
 
 
-def is_worth_drafting(model: Transformer) -> bool:
+def is_worth_drafting(model: "Transformer") -> bool:
     """Whether a copy with 8-bit weights would be much faster than the model."""
+    import torch
+
     shape = model.config
     weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
     return (
@@ -30,7 +42,7 @@ def is_worth_drafting(model: Transformer) -> bool:
 
 
 def make_decoder(
-    model: Transformer,
+    model: Model,
     streams: int,
     *,
     precision: Precision = "auto",
@@ -54,16 +66,28 @@ def make_decoder(
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
-    decoder: Decoder
+    if isinstance(model, GPT):
+        arrays = ModelArrays(model.config, model.weights, model.context, model.embedding_scale)
+        decoder: Decoder = CpuDecoder(prepack(arrays, precision, cancelled), streams)
+    else:
+        decoder = _of_torch(model, streams, precision, cancelled)
+    return decoder if use_cache else RereadingDecoder(decoder)
+
+
+def _of_torch(
+    model: "Transformer", streams: int, precision: Precision, cancelled: Callable[[], bool]
+) -> Decoder:
+    import torch
+
+    from shakespeare_tui.decoding.torch_decoder import PlainDecoder
+    from shakespeare_tui.decoding.torch_kernels import can_prepack, prepacked
+
     if can_prepack(model):
         make_drafter: Callable[[], Drafter] | None = None
         if precision == "auto" and streams == 1 and is_worth_drafting(model):
             make_drafter = lambda: CpuDecoder(prepacked(model, "int8"), 1)  # noqa: E731
-        decoder = CpuDecoder(prepacked(model, precision, cancelled), streams, make_drafter)
-    elif precision == "int8":
+        return CpuDecoder(prepacked(model, precision, cancelled), streams, make_drafter)
+    if precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")
-    else:
-        dtype = torch.bfloat16 if precision == "bfloat16" else None
-        decoder = PlainDecoder(model, streams, dtype)
-    return decoder if use_cache else RereadingDecoder(decoder)
+    return PlainDecoder(model, streams, torch.bfloat16 if precision == "bfloat16" else None)

@@ -276,10 +276,9 @@ def relu_squared_backward(d_y: Array, saved: Saved) -> Array:
 
 def swiglu(gate: Array, up: Array) -> tuple[Array, Saved]:
     """SwiGLU (arXiv:2002.05202): y = gate · σ(gate) · up."""
-    sigmoid = np.exp(-np.abs(gate))  # of −|gate|: it cannot overflow
-    sigmoid = np.where(gate >= 0, 1, sigmoid) / (1 + sigmoid)
-    swish = gate * sigmoid
-    return swish * up, (gate, up, sigmoid, swish)
+    opening = sigmoid(gate)
+    swish = gate * opening
+    return swish * up, (up, opening, swish)
 
 
 def swiglu_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
@@ -287,13 +286,21 @@ def swiglu_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
 
     The first bracket is s + y₁ − y₁ s, with y₁ = g · s.
     """
-    _, up, sigmoid, swish = saved
-    slope = 1 - sigmoid
+    up, opening, swish = saved
+    slope = 1 - opening
     slope *= swish
-    slope += sigmoid
+    slope += opening
     slope *= up
     slope *= d_y
     return slope, d_y * swish
+
+
+def sigmoid(x: Array) -> Array:
+    """σ(x) = 1 / (1 + e^−x), by e^−|x|, which cannot overflow."""
+    power = np.exp(-np.abs(x))
+    opening: Array = np.where(x >= 0, x.dtype.type(1), power)
+    opening /= 1 + power
+    return opening
 
 
 # --- dropout -------------------------------------------------------------------------------------

@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, ModelArrays, prepack, prepacked
-from shakespeare_tui.decoding.decoder import Decoder, Precision
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
+from shakespeare_tui.decoding.decoder import Decoder, RereadingDecoder
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.torch_decoder import PlainDecoder, RereadingDecoder
+from shakespeare_tui.decoding.torch_decoder import PlainDecoder
+from shakespeare_tui.decoding.torch_kernels import prepacked
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.models.transformer import Transformer
 
 VOCAB, CONTEXT = 23, 20
@@ -43,6 +45,14 @@ def make_model(variant: tuple[Any, ...] = VARIANTS[0], **others: Any) -> Transfo
     return model.eval()
 
 
+def in_numpy(model: Transformer) -> GPT:
+    """The same model without PyTorch."""
+    same = GPT(model.config, VOCAB)
+    for name, parameter in model.named_parameters():
+        same.weights[name][:] = parameter.detach().numpy()
+    return same
+
+
 def random_tokens(streams: int, length: int, seed: int = 1) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, VOCAB, (streams, length))
 
@@ -62,7 +72,7 @@ def close(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: flo
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=bound)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("kind", ["float32", "int8", "numpy"])
 @pytest.mark.parametrize(
     "shape",
     [
@@ -73,13 +83,13 @@ def close(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: flo
     ids=str,
 )
 def test_fast_equals_the_model_where_heads_share_keys_and_values(
-    shape: dict[str, Any], precision: Precision
+    shape: dict[str, Any], kind: str
 ) -> None:
     model = make_model(**shape)
     tokens = random_tokens(3, CONTEXT)
     theirs = expected(model, tokens)
-    decoder = make_decoder(model, 3, precision=precision)
-    tolerance = 2e-5 if precision == "float32" else 0.1
+    decoder = DECODERS[kind](model, 3)
+    tolerance = 0.1 if kind == "int8" else 2e-5
     close(decoder.read(tokens[:, :5]), theirs[:, 4], tolerance)
     for place in range(5, 12):
         close(decoder.read(tokens[:, place : place + 1]), theirs[:, place], tolerance)
@@ -87,12 +97,13 @@ def test_fast_equals_the_model_where_heads_share_keys_and_values(
     close(decoder.read_all(tokens[[2, 0], 12:]), theirs[[2, 0], 12:], tolerance)
 
 
+@pytest.mark.parametrize("kind", ["float32", "numpy"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))
-def test_fast_equals_the_model_for_every_variant(variant: tuple[Any, ...]) -> None:
+def test_fast_equals_the_model_for_every_variant(variant: tuple[Any, ...], kind: str) -> None:
     model = make_model(variant)
     tokens = random_tokens(2, CONTEXT)
     theirs = expected(model, tokens)
-    decoder = make_decoder(model, 2)
+    decoder = DECODERS[kind](model, 2)
     assert isinstance(decoder, CpuDecoder)
     close(decoder.read(tokens[:, :7]), theirs[:, 6])
     for place in range(7, 15):
@@ -104,11 +115,12 @@ def test_fast_equals_the_model_for_every_variant(variant: tuple[Any, ...]) -> No
 
 
 DECODERS = {
-    "fast": lambda model, streams: make_decoder(model, streams),
+    "float32": lambda model, streams: make_decoder(model, streams),
     "plain": PlainDecoder,
     "rereading": lambda model, streams: make_decoder(model, streams, use_cache=False),
     "bfloat16": lambda model, streams: make_decoder(model, streams, precision="bfloat16"),
     "int8": lambda model, streams: make_decoder(model, streams, precision="int8"),
+    "numpy": lambda model, streams: make_decoder(in_numpy(model), streams),
 }
 
 
@@ -250,12 +262,3 @@ def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
     close(follower.read(tokens[:, 6:9]), expected(model, tokens[:, :9])[:, -1])
     assert leader.length == 6
     close(leader.read(tokens[:, 6:]), expected(model, tokens)[:, -1])
-
-
-@pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
-def test_a_decoder_is_made_of_arrays_alone(positions: str) -> None:
-    model, tokens = make_model(positions=positions), random_tokens(2, 9)
-    weights = {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
-    arrays = ModelArrays(model.config, weights, model.context, model.embedding_scale)
-    decoder = CpuDecoder(prepack(arrays, "float32"), 2)
-    close(decoder.read_all(tokens), expected(model, tokens))

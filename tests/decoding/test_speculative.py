@@ -9,7 +9,7 @@ import torch
 from search_models import ends_with, make_model
 
 from shakespeare_tui.decoding.columns import Column, generate_columns
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, prepacked
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
 from shakespeare_tui.decoding.speculative import (
     LookUpProposer,
     ModelProposer,
@@ -17,6 +17,7 @@ from shakespeare_tui.decoding.speculative import (
     accept,
     generate_speculatively,
 )
+from shakespeare_tui.decoding.torch_kernels import prepacked
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy

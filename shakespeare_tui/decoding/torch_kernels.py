@@ -1,0 +1,196 @@
+"""PyTorch's kernels for the CPU decoder, and models of PyTorch as the decoder takes them."""
+
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shakespeare_tui.decoding.cpu_decoder import (
+    Buffer,
+    ModelArrays,
+    PrepackedWeights,
+    Product,
+    prepack,
+)
+from shakespeare_tui.decoding.decoder import FloatArray, Precision
+from shakespeare_tui.errors import never
+from shakespeare_tui.models.transformer import Transformer
+
+# Up to so many rows the int8 kernel is ahead; it reads the weights once for every few rows.
+_MOST_INT8_ROWS = 8
+_LARGEST_INT8 = 127
+# It reads whole blocks of inputs and outputs, and past the end of what is not a multiple.
+_INT8_BLOCK = (16, 32)
+
+_gelu: Any = torch.ops.aten.gelu_.default
+_attention: Any = torch.nn.functional.scaled_dot_product_attention
+_silu: Any = torch.ops.aten.silu_.default
+
+
+class TorchKernels:
+    """Products by oneDNN, in lower precisions too, and fused attention; see ``Kernels``."""
+
+    @torch.inference_mode()
+    def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
+        """The product with ``weight`` [N, K] and the addition of ``bias`` [N] in a precision."""
+        weights = torch.from_numpy(weight)
+        biases = None if bias is None else torch.from_numpy(bias)
+        if precision == "bfloat16":
+            return _Bfloat16Product(weights, biases)
+        if precision == "int8":
+            return _Int8Product(weights, biases)
+        return _Float32Product(weights, biases)
+
+    def attend(
+        self, queries: FloatArray, keys: FloatArray, values: FloatArray, start: int
+    ) -> FloatArray:
+        """See ``Kernels``."""
+        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool).tril_(start)
+        mixed: FloatArray = _attention(
+            *(torch.from_numpy(part) for part in (queries, keys, values)),
+            attn_mask=mask,
+            scale=1.0,
+            enable_gqa=keys.shape[1] != queries.shape[1],
+        ).numpy()
+        return mixed
+
+    def gelu(self, x: Buffer) -> None:
+        """See ``Kernels``."""
+        _gelu(x.tensor, approximate="tanh")
+
+    def silu(self, x: Buffer, columns: int) -> None:
+        """See ``Kernels``."""
+        _silu(x.tensor[:, :columns])
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Keeps the autocast of a training under way out of the products here."""
+        if not torch.is_autocast_enabled("cpu"):
+            return torch.inference_mode()
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        return stack
+
+
+def _packed(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """``x @ weight.T`` for ``x`` [R, K] of the weight's type, by oneDNN where torch has it."""
+    has_kernel = bool(torch._C._has_mkldnn) and (
+        weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    if not has_kernel:
+        return lambda x: torch.nn.functional.linear(x, weight)
+    ordered = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    kernel: Any = torch.ops.mkldnn._linear_pointwise.default
+
+    def multiply(x: Tensor) -> Tensor:
+        product: Tensor = kernel(x, ordered, None, "none", [], "")
+        return product
+
+    return multiply
+
+
+class _Float32Product:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._columns: FloatArray = weight.t().contiguous().numpy()
+        self._multiply = _packed(weight)
+        self._bias = None if bias is None else bias.numpy()
+
+    def __call__(self, x: Buffer, out: Buffer) -> None:
+        if len(x.array) == 1:
+            np.matmul(x.array, self._columns, out=out.array)
+        else:
+            # One thread copies sooner than two agree on it.
+            np.copyto(out.array, self._multiply(x.tensor).numpy())
+        if self._bias is not None:
+            out.array += self._bias
+
+
+class _Bfloat16Product:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._multiply = _packed(weight.bfloat16())
+        self._bias = bias
+
+    def __call__(self, x: Buffer, out: Buffer) -> None:
+        out.tensor.copy_(self._multiply(x.tensor.bfloat16()))
+        if self._bias is not None:
+            out.tensor += self._bias
+
+
+class _Int8Product:
+    """Weights rounded to 8 bits, a scale for each output; inputs in bfloat16.
+
+    No row's result hangs on the rows beside it, as it would with 8-bit inputs of a common scale.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        scales = weight.abs().amax(1).clamp_(min=torch.finfo(torch.float32).tiny) / _LARGEST_INT8
+        self._scales = scales.bfloat16()
+        # The scale is rounded too: the whole numbers are fitted to what it became.
+        exact = self._scales.float()[:, None]
+        whole = (weight / exact).round_().clamp_(-_LARGEST_INT8, _LARGEST_INT8)
+        self._weight = whole.to(torch.int8)
+        self._multiply_many = _packed(whole.mul_(exact).bfloat16())
+        self._bias = bias
+        fits = all(size % block == 0 for size, block in zip(weight.shape, _INT8_BLOCK, strict=True))
+        self._most_rows = _MOST_INT8_ROWS if fits else 0
+
+    def __call__(self, x: Buffer, out: Buffer) -> None:
+        rows = x.tensor.bfloat16()
+        if len(x.array) <= self._most_rows:
+            out.tensor.copy_(torch._weight_int8pack_mm(rows, self._weight, self._scales))
+        else:
+            out.tensor.copy_(self._multiply_many(rows))
+        if self._bias is not None:
+            out.tensor += self._bias
+
+
+def arrays_of(model: Transformer) -> ModelArrays:
+    """A model of float32 on the CPU; the arrays share its memory."""
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    return ModelArrays(model.config, weights, model.context, model.embedding_scale)
+
+
+def can_prepack(model: Transformer) -> bool:
+    """Whether the model is one for ``prepacked``: float32, on the CPU."""
+    weight = model.embedding.weight
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+_Checksums = tuple[int, ...]
+_MOST_BYTES_KEPT = 256_000_000
+_Kept = dict[Precision, tuple[_Checksums, PrepackedWeights]]
+_kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
+
+
+def prepacked(
+    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
+) -> PrepackedWeights:
+    """What ``prepack`` makes of the model as it is now, from memory where it has not changed.
+
+    Looking whether it has takes a tenth of prepacking it, so that every text of a loaded checkpoint
+    but the first begins sooner. It is kept as long as the model is; the largest
+    models, whose copies would be a burden, are prepacked for each text.
+
+    Raises:
+        CancelledError: ``cancelled``, polled between layers, became true.
+    """
+    parameters = list(model.parameters())
+    if precision == "auto":
+        precision = "float32"
+    # An autocast is of a training under way, not of the text.
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
+            return prepack(arrays_of(model), precision, cancelled, kernels=TorchKernels())
+        # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
+        checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
+        kept = _kept.setdefault(model, {})
+        if precision not in kept or kept[precision][0] != checksums:
+            kept[precision] = (
+                checksums,
+                prepack(arrays_of(model), precision, cancelled, kernels=TorchKernels()),
+            )
+        return kept[precision][1]

@@ -1,0 +1,250 @@
+"""The optimisers of the NumPy backend: Adam, AdamW, SGD and Muon, step by step as PyTorch's.
+
+Each has its formula in its docstring: w a weight, g its gradient, η the learning rate, λ the weight
+decay. Updates are in place and in the weights' type.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+
+Array = NDArray[Any]
+# Quintic coefficients of Muon's source, chosen there to inflate small singular values fastest.
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+@dataclass
+class Group:
+    """Weights that are updated alike.
+
+    Attributes:
+        weights: By name; changed in place.
+        decay: λ.
+        is_coupled: Let λ w join the gradient (L2 regularisation) instead of shrinking w by itself.
+    """
+
+    weights: dict[str, Array]
+    decay: float
+    is_coupled: bool = False
+
+    def decayed(self, name: str, gradient: Array, rate: float) -> Array:
+        """Shrink the weight by η λ, or give the gradient with λ w in it."""
+        if self.decay and self.is_coupled:
+            return gradient + self.weights[name] * self.decay
+        if self.decay:
+            self.weights[name] *= 1 - rate * self.decay
+        return gradient
+
+
+class Optimizer(Protocol):
+    """What the training state asks of an optimiser.
+
+    Attributes:
+        peak_rate: The learning rate that schedules scale.
+        groups: The weights that it owns.
+        state: ``NAME.SLOT`` to an array, as in checkpoints, from the first step on.
+        slots: Names of what it remembers of each weight.
+    """
+
+    peak_rate: float
+    groups: list[Group]
+    state: dict[str, Array]
+    slots: tuple[str, ...]
+
+    def step(self, gradients: Mapping[str, Array], rate: float) -> None:
+        """Apply one update from the gradients."""
+
+
+class Adam:
+    """Adam (arXiv:1412.6980); with decoupled decay AdamW (arXiv:1711.05101).
+
+    m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²;
+    w ← w − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ).
+
+    Args:
+        groups: What to update.
+        rate: Peak learning rate.
+        beta1: β₁.
+        beta2: β₂.
+        epsilon: ε.
+    """
+
+    slots: tuple[str, ...] = ("step", "exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self, groups: list[Group], rate: float, beta1: float, beta2: float, epsilon: float = 1e-8
+    ) -> None:
+        self.groups, self.peak_rate = groups, rate
+        self.state: dict[str, Array] = {}
+        self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
+
+    def step(self, gradients: Mapping[str, Array], rate: float) -> None:
+        """Apply one update from the gradients."""
+        for group in self.groups:
+            for name, weight in group.weights.items():
+                gradient = group.decayed(name, gradients[name], rate)
+                if f"{name}.step" not in self.state:
+                    self.state[f"{name}.step"] = np.zeros((), np.float32)
+                    self.state[f"{name}.exp_avg"] = np.zeros_like(weight)
+                    self.state[f"{name}.exp_avg_sq"] = np.zeros_like(weight)
+                step, mean, square = (self.state[f"{name}.{slot}"] for slot in self.slots)
+                step += 1
+                scratch = gradient - mean
+                scratch *= 1 - self._beta1
+                mean += scratch
+                square *= self._beta2
+                np.multiply(gradient, gradient, out=scratch)
+                scratch *= 1 - self._beta2
+                square += scratch
+                np.sqrt(square, out=scratch)
+                scratch /= math.sqrt(1 - self._beta2 ** int(step))
+                scratch += self._epsilon
+                np.divide(mean, scratch, out=scratch)
+                scratch *= rate / (1 - self._beta1 ** int(step))
+                weight -= scratch
+
+
+class SGD:
+    """Stochastic gradient descent with momentum: b ← μ b + g, w ← w − η b.
+
+    With decoupled decay, SGDW (arXiv:1711.05101): the decay does not enter the momentum.
+
+    Args:
+        groups: What to update.
+        rate: Peak learning rate.
+        momentum: μ; 0 keeps nothing of gradients before.
+    """
+
+    def __init__(self, groups: list[Group], rate: float, momentum: float) -> None:
+        self.groups, self.peak_rate = groups, rate
+        self.slots: tuple[str, ...] = ("momentum_buffer",) if momentum else ()
+        self.state: dict[str, Array] = {}
+        self._momentum = momentum
+
+    def step(self, gradients: Mapping[str, Array], rate: float) -> None:
+        """Apply one update from the gradients."""
+        for group in self.groups:
+            for name, weight in group.weights.items():
+                update = group.decayed(name, gradients[name], rate)
+                if self._momentum:
+                    buffer = self.state.setdefault(f"{name}.momentum_buffer", np.zeros_like(weight))
+                    buffer *= self._momentum
+                    buffer += update
+                    update = buffer
+                weight -= update * rate
+
+
+class Muon:
+    """Nesterov momentum, orthogonalised; matrices of one shape go through together.
+
+    m ← μ m + (1 − μ) g, u = μ m + (1 − μ) g; w ← w − η √max(1, rows/columns) · orthogonalise(u).
+    Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+
+    Args:
+        group: Matrices.
+        parts: Into how many of equal height a matrix is cut before it is orthogonalised, by name;
+            1 where it is not named.
+        rate: Peak learning rate.
+        momentum: μ.
+        steps: Newton–Schulz iterations.
+    """
+
+    slots: tuple[str, ...] = ("momentum",)
+
+    def __init__(
+        self, group: Group, parts: Mapping[str, int], rate: float, momentum: float, steps: int
+    ) -> None:
+        self.groups, self.peak_rate = [group], rate
+        self.state: dict[str, Array] = {}
+        self._momentum, self._steps = momentum, steps
+        self._by_shape: dict[tuple[int, int], list[str]] = defaultdict(list)
+        for name, weight in group.weights.items():
+            rows, columns = weight.shape
+            self._by_shape[rows // parts.get(name, 1), columns].append(name)
+
+    def step(self, gradients: Mapping[str, Array], rate: float) -> None:
+        """Apply one update from the gradients."""
+        (group,) = self.groups
+        for (rows, columns), names in self._by_shape.items():
+            directions = [self._direction(name, gradients[name]) for name in names]
+            # [parts · rows, columns] each -> [N, rows, columns]
+            stacked = np.concatenate([d.reshape(-1, rows, columns) for d in directions])
+            updates = orthogonalise(stacked, self._steps)
+            updates *= rate * math.sqrt(max(1.0, rows / columns))
+            for name in names:
+                weight = group.weights[name]
+                parts = len(weight) // rows
+                update, updates = updates[:parts], updates[parts:]
+                weight *= 1 - rate * group.decay
+                weight -= update.reshape(weight.shape)  # [parts, rows, columns] -> [O, I]
+
+    def _direction(self, name: str, gradient: Array) -> Array:
+        average = self.state.setdefault(f"{name}.momentum", np.zeros_like(gradient))
+        average += (gradient - average) * (1 - self._momentum)
+        direction: Array = average - gradient
+        direction *= self._momentum
+        direction += gradient
+        return direction
+
+
+def orthogonalise(matrices: Array, steps: int) -> Array:
+    """Drive the singular values of each matrix [N, rows, columns] towards 1 by Newton–Schulz.
+
+    Args:
+        matrices: A stack.
+        steps: Iterations; five bring singular values into about [0.7, 1.2].
+    """
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.swapaxes(1, 2) if is_tall else matrices
+    x = x / (np.sqrt((x * x).sum((1, 2), keepdims=True)) + x.dtype.type(1e-7))
+    for _ in range(steps):
+        gram = x @ x.swapaxes(1, 2)
+        polynomial = gram @ gram
+        polynomial *= _C
+        polynomial += _B * gram
+        x = _A * x + polynomial @ x
+    updates: Array = x.swapaxes(1, 2) if is_tall else x
+    return updates
+
+
+def make_optimizers(
+    weights: Mapping[str, Array],
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    has_coupled_decay: bool = False,
+) -> list[Optimizer]:
+    """The optimisers of a config, in the order of PyTorch's, which checkpoints number them by.
+
+    Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
+    embeddings, output layer and vectors to AdamW.
+    """
+    is_muon = training.optimizer == "muon"
+    hidden = {n: w for n, w in weights.items() if w.ndim == 2 and n.startswith("blocks.")}
+    by_muon = hidden if is_muon else {}
+    rest = {name: weight for name, weight in weights.items() if name not in by_muon}
+    is_coupled = has_coupled_decay and training.optimizer in ("adam", "sgd")
+    matrices = {name: weight for name, weight in rest.items() if weight.ndim >= 2}
+    vectors = {name: weight for name, weight in rest.items() if weight.ndim < 2}
+    groups = [Group(matrices, training.weight_decay, is_coupled), Group(vectors, 0.0)]
+    rate = training.learning_rate
+    optimizers: list[Optimizer] = []
+    if training.optimizer == "sgd":
+        optimizers.append(SGD(groups, rate, training.momentum))
+    else:
+        optimizers.append(Adam(groups, rate, training.beta1, training.beta2))
+    if by_muon:
+        # As high as keys and as values are; three where all have as many heads.
+        stacked = model.n_heads // model.key_heads + 2
+        parts = {name: stacked for name in by_muon if name.endswith("qkv.weight")}
+        group = Group(by_muon, training.weight_decay)
+        momentum, steps = training.muon_momentum, training.muon_steps
+        optimizers.append(Muon(group, parts, training.muon_learning_rate, momentum, steps))
+    return optimizers
