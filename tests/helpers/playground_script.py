@@ -1,11 +1,16 @@
 """Scripted writers and readers for the Playground: no model, no chance, no clock."""
 
+import functools
+import itertools
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
+from shakespeare_tui.data.tokenizers import shown_token, token_starts
 from shakespeare_tui.measures import Measures, Memorisation, Passage
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
@@ -80,6 +85,35 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
         weights[head // 2, head % 2, max(0, position - 1 - 3 * head)] = 0.7
         weights[head // 2, head % 2, 0] += 0.3
     return weights
+
+
+def score_pairs(reference: str, runs_root: Path, text: str, prompt_length: int) -> Scored:
+    """As ``score_text``, by tokens that are byte pairs learned from the text that is written."""
+    tokenizer = pairs()
+    starts = token_starts(tokenizer, tokenizer.encode(text)).tolist()
+    scored = score_text(reference, runs_root, text, prompt_length)
+    for start, stop in itertools.pairwise(starts):
+        scored.nats[start:stop] = scored.nats[start]
+        scored.rank[start:stop] = scored.rank[start]
+    return replace(scored, starts=tuple(starts))
+
+
+def expectation_of_pairs(reference: str, runs_root: Path, text: str, position: int) -> Expectation:
+    """As ``expectation_at``; a token that is no text is among the likely ones."""
+    tokenizer = pairs()
+    tokens = tokenizer.encode(text).astype(np.int64)
+    starts = token_starts(tokenizer, tokens)
+    place = int(np.searchsorted(starts, position, side="right")) - 1
+    shown = tuple(shown_token(tokenizer, token) for token in range(tokenizer.vocab_size))
+    logits = -0.6 * ((np.arange(len(shown)) * 7 + place) % len(shown)).astype(np.float32)
+    chosen = shown[tokens[place]] if place < len(tokens) else ""
+    parts = frozenset(text for text in shown if text.startswith("<"))
+    return Expectation(logits, tokens[:place], shown, int(starts[place]), chosen, parts)
+
+
+@functools.cache
+def pairs() -> BytePairTokenizer:
+    return BytePairTokenizer.from_corpus([TEXT * 4], 360)
 
 
 class ScriptedEngine(Engine):

@@ -28,12 +28,14 @@ class Scored:
         entropy: Entropy of what was expected there [N]; NaN for the first.
         rank: Place of its first token among all by probability [N], from 1; 0 for the first.
         measures: Of the text, copied passages among them.
+        starts: The characters with which tokens begin, and N; ascending.
     """
 
     nats: Reals
     entropy: Reals
     rank: Integers
     measures: "Measures"
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +78,16 @@ def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -
         surprise = score_tokens(model, tokenizer.encode(text))
     measures = measure_text(text, reference_of(run.path), prompt_length)
     starts = token_starts(tokenizer, surprise.tokens)
-    # The token in which each character begins, [N].
-    tokens = _token_at(starts, np.arange(len(text)))
+    # The token in which each character begins, [N]; a token may stand for other text than it was
+    # made of, as of a word outside the vocabulary.
+    tokens = np.minimum(_token_at(starts, np.arange(len(text))), len(surprise.tokens) - 1)
     heads, which = np.unique(tokens, return_inverse=True)
     return Scored(
         np.add.reduceat(surprise.nats, heads)[which],
         surprise.entropy[tokens],
         surprise.rank[tokens],
         measures.with_surprise(surprise.nats_per_character(tokenizer, prompt_length)),
+        tuple(sorted({*starts[starts < len(text)].tolist(), len(text)})),
     )
 
 

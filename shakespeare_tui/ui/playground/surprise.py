@@ -1,6 +1,7 @@
 """The surprise view: a text shaded by its probability, what was expected, branches from there."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from shakespeare_tui.ui.playground.columns_strip import progress
 from shakespeare_tui.ui.playground.files import WrittenText, written_text
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 from shakespeare_tui.ui.widgets.stream_text import StreamText
-from shakespeare_tui.ui.widgets.text_glyphs import sign
+from shakespeare_tui.ui.widgets.text_glyphs import sign, signs
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Recording
@@ -160,6 +161,8 @@ LEVEL_NAMES = ("≥50%", "≥20%", "≥5%", "≥1%", "<1%")
 _LEAST_LOOKS = (0.02, 0.05, 0.1, 0.25)
 LOOK_NAMES = ("<2%", "≥2%", "≥5%", "≥10%", "≥25%")
 _SIGNED_FROM = 3
+# From here on a level has a ground of its own.
+_GROUNDED_FROM = 2
 
 
 def surprise_levels(nats: npt.NDArray[np.floating]) -> list[int]:
@@ -174,7 +177,10 @@ def look_levels(weights: npt.NDArray[np.floating]) -> list[int]:
 
 
 class SurpriseText(StreamText):
-    """The text of the surprise view; ``position`` is the character under the cursor."""
+    """The text of the surprise view, token by token.
+
+    ``position`` is the first character of the token under the cursor.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "surprise-text--level-0",
@@ -182,11 +188,19 @@ class SurpriseText(StreamText):
         "surprise-text--level-2",
         "surprise-text--level-3",
         "surprise-text--level-4",
+        "surprise-text--level-0-odd",
+        "surprise-text--level-1-odd",
         "surprise-text--cursor",
     }
     DEFAULT_CSS: ClassVar[str] = """
     SurpriseText > .surprise-text--level-0 { color: $text-muted; }
     SurpriseText > .surprise-text--level-1 { color: $foreground; }
+    SurpriseText > .surprise-text--level-0-odd {
+        color: $text-muted; background: $foreground 10%;
+    }
+    SurpriseText > .surprise-text--level-1-odd {
+        color: $foreground; background: $foreground 10%;
+    }
     SurpriseText > .surprise-text--level-2 {
         color: $foreground; background: $warning 18%; text-style: bold;
     }
@@ -218,15 +232,31 @@ class SurpriseText(StreamText):
         super().__init__()
         self.position = 0
         self._levels: Sequence[int] = ()
+        self._starts: Sequence[int] = ()
 
-    def shade(self, levels: Sequence[int]) -> None:
-        """Shade the characters; those beyond have no shade."""
-        self._levels = levels
+    def shade(self, levels: Sequence[int], starts: Sequence[int] = ()) -> None:
+        """Shade the tokens; those beyond have no shade.
+
+        Args:
+            levels: By character; that of a token's first one counts.
+            starts: Where tokens begin, and where the last of them ends; every character is one
+                where that is not known.
+        """
+        self._levels, self._starts = levels, starts
+        if self.span(self.position)[0] != self.position:
+            self.go_to(self.position)
         self.refresh()
 
+    def span(self, position: int) -> tuple[int, int]:
+        """The first character of the token at a place, and the one behind its last."""
+        number = bisect_right(self._starts, position)
+        if 0 < number < len(self._starts):
+            return self._starts[number - 1], self._starts[number]
+        return position, position + 1
+
     def go_to(self, position: int) -> None:
-        """Put the cursor on a character; the place behind the last is one too."""
-        self.position = min(max(position, 0), len(self.text))
+        """Put the cursor on the token at a place; the place behind the last is one too."""
+        self.position = self.span(min(max(position, 0), len(self.text)))[0]
         self.keep_in_view(is_at_end=False)
         self.refresh()
         self.post_message(self.Moved())
@@ -243,17 +273,24 @@ class SurpriseText(StreamText):
         parts = super().parts_of(start, stop)
         for place in range(start, stop):
             more: tuple[str, ...] = ()
-            if place == self.position:
+            first, _ = self.span(place)
+            if first == self.position:
                 more = ("cursor",)
-            elif place < len(self._levels):
-                more = (f"level-{self._levels[place]}",)
+            elif first < len(self._levels):
+                more = (f"level-{self._levels[first]}{self._parity(place)}",)
             kept = tuple(part for part in parts[place - start] if part == "copy" or not more)
             parts[place - start] = more + kept
         return parts
 
+    def _parity(self, place: int) -> str:
+        """Sets every other token apart where tokens are longer than a character."""
+        number = bisect_right(self._starts, place)
+        is_apart = number % 2 and len(self._starts) <= len(self.text)
+        return "-odd" if is_apart and self._levels[self.span(place)[0]] < _GROUNDED_FROM else ""
+
     def style_of(self, part: str) -> Style:
         """Shades and the cursor have a ground of their own."""
-        if part not in ("cursor", *(f"level-{level}" for level in range(LEVELS))):
+        if part != "cursor" and not part.startswith("level-"):
             return super().style_of(part)
         styles = self.get_component_styles(f"surprise-text--{part}")
         ground = self.background_colors[1] + styles.background
@@ -279,8 +316,9 @@ class SurpriseText(StreamText):
     # --- keys and mouse ------------------------------------------------------------------------
 
     def action_move(self, by: int) -> None:
-        """Move along the text."""
-        self.go_to(self.position + by)
+        """Move along the text by a token."""
+        start, stop = self.span(self.position)
+        self.go_to(stop if by > 0 else start - 1)
 
     def action_move_lines(self, by: int) -> None:
         """Move by lines, in the same column as far as there is one."""
@@ -298,6 +336,7 @@ class SurpriseText(StreamText):
 
 
 _CONTEXT = 6
+_LONGEST_LOOK = 8
 _LEAST_SHOWN = 0.005
 
 
@@ -342,36 +381,40 @@ def attention_lines(
     height: int,
     *,
     ascii: bool,  # noqa: A002
+    span: Callable[[int], tuple[int, int]] = lambda place: (place, place + 1),
 ) -> Content:
-    """The characters that were looked at most, each between its neighbours, with bar and share.
+    """The tokens that were looked at most, each between its neighbours, with bar and share.
 
     Args:
         text: The text before the place.
-        weights: One for each of its characters.
+        weights: One for each of its characters; a token's stands at its first.
         width: Cells of a line.
         height: Lines at most.
         ascii: Whether signs for blanks are ASCII.
+        span: The first character of the token at a place, and the one behind its last.
     """
     lines = []
-    room = max(1, width - 2 * _CONTEXT - 14)
     top = float(weights.max(initial=0.0)) or 1.0
-    for place in np.argsort(-weights, kind="stable")[:height].tolist():
-        if weights[place] < _LEAST_SHOWN:
-            break
+    order = np.argsort(-weights, kind="stable")[:height].tolist()
+    places = [place for place in order if weights[place] >= _LEAST_SHOWN]
+    stops = {place: min(span(place)[1], place + _LONGEST_LOOK, len(text)) for place in places}
+    longest = max((stop - place for place, stop in stops.items()), default=1)
+    room = max(1, width - 2 * _CONTEXT - 13 - longest)
+    for place, stop in stops.items():
         before = text[max(0, place - _CONTEXT) : place].rjust(_CONTEXT)
-        after = text[place + 1 : place + 1 + _CONTEXT].ljust(_CONTEXT)
-        signs = [
+        after = text[stop : stop + _CONTEXT].ljust(_CONTEXT + longest - (stop - place))
+        shown = [
             "".join(sign(c, ascii) if c != " " else c for c in before),
-            sign(text[place], ascii),
+            signs(text[place:stop], ascii),
             "".join(sign(c, ascii) if c != " " else c for c in after),
         ]
         bar = "█" * max(1, round(float(weights[place]) / top * room))
         lines.append(
             Content.assemble(
                 (f"{place - len(text):>5} ", "$text-muted"),
-                (signs[0], "$text-muted"),
-                (signs[1], "bold $accent"),
-                (signs[2], "$text-muted"),
+                (shown[0], "$text-muted"),
+                (shown[1], "bold $accent"),
+                (shown[2], "$text-muted"),
                 (f" {bar.ljust(room)}", "$accent"),
                 (f"{float(weights[place]):>5.0%}", "$foreground"),
             )
@@ -391,7 +434,7 @@ _LEVEL_LOOKS = (
 
 def surprise_foot(
     text: str,
-    position: int,
+    span: tuple[int, int],
     scored: "Scored | None",
     side: str,
     ascii: bool,  # noqa: A002
@@ -401,15 +444,18 @@ def surprise_foot(
     legend = Content.styled("looked at " if side == "attention" else "probability ", "$text-muted")
     for name, look in zip(names, _LEVEL_LOOKS, strict=True):
         legend = legend + Content.styled(f" {name} ", look)
-    lines = (_chosen(text, position, scored, ascii), _copied(position, scored), legend)
+    lines = (_chosen(text, span, scored, ascii), _copied(span[0], scored), legend)
     return Content("\n").join(lines)
 
 
-def _chosen(text: str, position: int, scored: "Scored | None", ascii: bool) -> Content:  # noqa: A002
+def _chosen(text: str, span: tuple[int, int], scored: "Scored | None", ascii: bool) -> Content:  # noqa: A002
+    position, stop = span
     where = f"character {position + 1:,} of {len(text):,}"
+    if stop - position > 1:
+        where = f"{position + 1:,} to {stop:,} of {len(text):,}"
     if position >= len(text):
         return Content.styled(f"behind the last of {len(text):,} characters", "$text-muted")
-    shown = (sign(text[position], ascii), "bold $accent")
+    shown = (signs(text[position:stop], ascii), "bold $accent")
     if scored is None or position >= len(scored.nats):
         return Content.assemble(shown, (f"  {where}", "$text-muted"))
     nats = float(scored.nats[position])
@@ -746,9 +792,10 @@ class SurprisePanel(Horizontal):
         """Shade the text by surprise or by attention."""
         scored = self.branch.scored
         if self.side == "attention" and self.attention is not None:
-            self.text_view.shade(look_levels(self._heads.of(self.attention)))
+            levels = look_levels(self._heads.of(self.attention))
         else:
-            self.text_view.shade(surprise_levels(scored.nats) if scored else ())
+            levels = surprise_levels(scored.nats) if scored else []
+        self.text_view.shade(levels, scored.starts if scored else ())
 
     # --- the place under the cursor ------------------------------------------------------------
 
@@ -826,7 +873,9 @@ class SurprisePanel(Horizontal):
             side.show(
                 "Attention",
                 self._heads.title(n[0], n[1]),
-                lambda w, h, _: attention_lines(before, chosen, w, h, ascii=ascii_only),
+                lambda w, h, _: attention_lines(
+                    before, chosen, w, h, ascii=ascii_only, span=self.text_view.span
+                ),
             )
         elif xray is not None:
             side.show(
@@ -837,7 +886,9 @@ class SurprisePanel(Horizontal):
         else:
             words = "nothing stands before the first character" if not position else "reading …"
             side.show("Expected", "", lambda w, h, f: Content.styled(words, "$text-muted"))
-        foot = surprise_foot(text, position, self.branch.scored, self.side, ascii_only)
+        foot = surprise_foot(
+            text, self.text_view.span(position), self.branch.scored, self.side, ascii_only
+        )
         self._foot.set_class(bool(self._error), "-error")
         self._foot.update(Content.styled(self._error, "$error") if self._error else foot)
 

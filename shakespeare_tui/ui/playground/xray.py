@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.widgets.text_glyphs import sign
+from shakespeare_tui.ui.widgets.text_glyphs import signs
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Strategy, TraceStage
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEAST_STAGE_CELLS = 10
 _LABEL_CELLS = 5
+_LONGEST_LABEL_CELLS = 14
 
 
 @dataclass
@@ -30,7 +32,7 @@ class XRay:
         strategy: Its steps make the stages.
         step: Which step is selected.
         candidate: Which candidate is selected.
-        chosen: The character that stands there; empty behind the end.
+        chosen: The token that stands there; empty behind the end.
         is_drawn: Whether it was drawn from what is ``known``.
         shown: The tokens that have a line, as they were drawn last.
     """
@@ -99,9 +101,12 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
     the score of what it kept.
     """
     stages = xray.stages
-    shown = _fitting(len(stages), xray.step + 1, (width - _LABEL_CELLS) // _LEAST_STAGE_CELLS)
-    cells = (width - _LABEL_CELLS) // len(shown)
-    heading = [Content.styled(" " * _LABEL_CELLS, "")]
+    names = [signs(xray.characters[token], ascii) for token in xray.rows(max(1, height - 1))]
+    longest = max([1, *map(cell_len, names)])
+    label_cells = min(max(_LABEL_CELLS, longest + 4), _LONGEST_LABEL_CELLS)
+    shown = _fitting(len(stages), xray.step + 1, (width - label_cells) // _LEAST_STAGE_CELLS)
+    cells = (width - label_cells) // len(shown)
+    heading = [Content.styled(" " * label_cells, "")]
     for number in shown:
         text = (stages[number].text or stages[number].name)[: cells - 1].ljust(cells)
         is_selected = number == xray.step + 1
@@ -109,7 +114,7 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
     lines = [Content("").join(heading)]
     notes = "".join(stages[number].note[: cells - 1].ljust(cells) for number in shown)
     if notes.strip():
-        lines.append(Content.styled(" " * _LABEL_CELLS + notes, "$text-muted"))
+        lines.append(Content.styled(" " * label_cells + notes, "$text-muted"))
     xray.shown = xray.rows(max(1, height - len(lines)))
     for row, token in enumerate(xray.shown):
         character = xray.characters[token]
@@ -118,7 +123,7 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
         look = "bold $success" if character == xray.chosen else "$foreground"
         parts: list[Content] = [
             Content.styled(mark, "bold $accent" if is_here else "$text-muted"),
-            Content.styled(f" {sign(character, ascii)} ", look),
+            Content.styled(_fitted(f" {signs(character, ascii)}", label_cells - 3) + " ", look),
         ]
         for number in shown:
             stage = stages[number]
@@ -129,6 +134,13 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
                 parts.append(_bar(float(stage.probabilities[token]), cells, is_selected))
         lines.append(Content("").join(parts))
     return Content("\n").join(lines)
+
+
+def _fitted(text: str, cells: int) -> str:
+    """The text in so many cells; the end of one that is longer is cut off."""
+    if cell_len(text) > cells:
+        return set_cell_size(text, cells - 1) + "…"
+    return set_cell_size(text, cells)
 
 
 def _fitting(n_stages: int, selected: int, n_fit: int) -> Sequence[int]:

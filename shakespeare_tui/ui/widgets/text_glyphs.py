@@ -35,8 +35,13 @@ def glyph(character: str) -> str:
 
 def sign(character: str, is_ascii: bool) -> str:
     """What stands for a character where every one must be seen, spaces too."""
-    signs = _ASCII_SIGNS if is_ascii else _SIGNS
-    return signs.get(character) or glyph(character)
+    known = _ASCII_SIGNS if is_ascii else _SIGNS
+    return known.get(character) or glyph(character)
+
+
+def signs(text: str, is_ascii: bool) -> str:
+    """What stands for a text of which every character must be seen."""
+    return "".join(sign(character, is_ascii) for character in text)
 
 
 def glyphs(text: str) -> str:

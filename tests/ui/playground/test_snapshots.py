@@ -8,7 +8,7 @@ import pytest
 from lab_harness import MakeApp, press, shown, until
 from listed_runs import runs
 from pictures import Pictured
-from playground_script import ScriptedEngine, write
+from playground_script import ScriptedEngine, expectation_of_pairs, score_pairs, write
 from textual.pilot import Pilot
 
 from shakespeare_tui.errors import CancelledError, UserError
@@ -39,9 +39,11 @@ def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
         until_shown: str,
         write: Callable[..., None] = write,
         ascii: bool = False,  # noqa: A002
+        **scripts: Callable[..., object],
     ) -> None:
         runs(runs_root)
-        app = make_app("playground", ascii=ascii, engine=ScriptedEngine(write=write))
+        engine = ScriptedEngine(write=write, **scripts)
+        app = make_app("playground", ascii=ascii, engine=engine)
 
         def has(words: str) -> bool:
             return words in " ".join(shown(app).split())
@@ -101,6 +103,11 @@ async def test_a_failure(take: Taking) -> None:
 
 async def test_surprise(take: Taking) -> None:
     await take(*READING, "enter", "down", until_shown="Expected")
+
+
+async def test_surprise_by_byte_pairs(take: Taking) -> None:
+    scripts = {"score": score_pairs, "expectation": expectation_of_pairs}
+    await take(*READING, "right", READ, "right", READ, until_shown="Expected", **scripts)
 
 
 async def test_xray_of_a_chain(take: Taking) -> None:

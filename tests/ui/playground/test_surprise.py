@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from lab_harness import MakeApp, shown, until
 from listed_runs import runs
-from playground_script import TEXT, ScriptedEngine, expectation_at, score_text, write
+from playground_script import (
+    TEXT,
+    ScriptedEngine,
+    expectation_at,
+    expectation_of_pairs,
+    score_pairs,
+    score_text,
+    write,
+)
 from textual import events
 from trained_run import trained
 
@@ -96,6 +104,32 @@ async def test_the_cursor_shows_what_was_expected(surprise_app: LabApp) -> None:
         assert "copied: 33 characters from line 1,234" in shown(app)
         await pilot.press("end")
         await until(lambda: "behind the last" in shown(app))
+
+
+async def test_the_cursor_moves_by_token(make_app: MakeApp, runs_root: Path) -> None:
+    runs(runs_root)
+    engine = ScriptedEngine(score=score_pairs, expectation=expectation_of_pairs)
+    app = make_app("playground", engine=engine)
+    async with app.run_test(size=(140, 45)) as pilot:
+        await open_surprise(app, pilot)
+        text = view(app).text_view
+        starts = view(app).branches[1].scored.starts  # type: ignore[union-attr]
+        assert len(starts) < len(text.text)
+        await pilot.press("home")
+        seen = [text.position]
+        for _ in range(12):
+            await pilot.press("right")
+            seen.append(text.position)
+        assert seen == list(starts[:13])
+        await pilot.press("left")
+        assert text.position == starts[11]
+        word = next(n for n in range(len(starts) - 1) if starts[n + 1] - starts[n] > 2)
+        text.go_to(starts[word] + 1)
+        first, stop = starts[word], starts[word + 1]
+        assert text.position == first
+        await until(lambda: f"{first + 1} to {stop} of" in shown(app))
+        chosen = text.text[first:stop].replace(" ", "␣").replace("\n", "↵")
+        await until(lambda: view(app).xray is not None and f" {chosen} " in shown(app))
 
 
 async def test_plus_and_minus_change_the_selected_step_live(surprise_app: LabApp) -> None:
