@@ -1,26 +1,22 @@
 """Lay out what was found in a corpus as plain text for a terminal of any width and encoding."""
 
-import math
 import textwrap
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import OverflowMethod
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from shakespeare_tui.cli.console import table_lines
-from shakespeare_tui.data.inspect.characters import TextStatistics
-from shakespeare_tui.data.inspect.scan import Baselines, CorpusReport
-from shakespeare_tui.data.inspect.speeches import MAX_NAMES, PlayStatistics
-from shakespeare_tui.formatting import counted, format_bytes
+from shakespeare_tui.data.inspect import report as worded
+from shakespeare_tui.data.inspect.report import Figure, Table
+from shakespeare_tui.data.inspect.scan import N_MOST_COMMON, N_RAREST, CorpusReport
+from shakespeare_tui.data.inspect.verdict import character_name
 from shakespeare_tui.visible_text import visible
 
 _LONGEST_BAR = 30
 _BLOCKS = "▏▎▍▌▋▊▉█"
-_SHOWN_VOCABULARY = 400
-_NAMES = {" ": "space", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[str]:
@@ -37,35 +33,29 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
     paths = report.source.paths
     yield from page.paragraph(f"{report.source.name}: {report.source.title}")
     yield ""
-    yield from page.pairs(
-        ("size", f"{report.source.size_bytes:,} bytes ({format_bytes(report.source.size_bytes)})"),
-        ("files", f"{len(paths):,}") if len(paths) > 1 else ("file", page.visible(str(paths[0]))),
-        ("characters", f"{statistics.characters:,}"),
-        ("lines", f"{statistics.lines:,}, longest {statistics.longest_line_characters:,}"),
-        ("vocabulary", counted(statistics.vocab_size, "character")),
-        ("sha-256", report.sha256),
-    )
-    yield from page.heading("vocabulary, by code point")
-    yield from page.paragraph(_vocabulary(statistics, page), indent="  ")
-    yield from page.heading("kinds of characters")
-    yield from page.distribution(statistics.kinds())
-    yield from page.heading("most common characters")
-    common = statistics.most_common(20)
-    yield from page.distribution((page.name(c.character), c.count, c.share) for c in common)
-    if rare := statistics.rarest(20):
+    if len(paths) == 1:
+        yield from page.pair("file", str(paths[0]))
+    yield from page.pair("sha-256", report.sha256)
+    yield from page.figures(worded.size_figures(report.source, statistics))
+    yield from page.heading(worded.VOCABULARY)
+    names, more = worded.vocabulary_names(statistics)
+    ending = f" and {more:,} more" if more else ""
+    yield from page.paragraph(" ".join(names) + ending, indent="  ")
+    yield from page.table(worded.character_classes(statistics))
+    common = statistics.most_common(N_MOST_COMMON)
+    counts = ((character_name(c.character), c.count, c.share) for c in common)
+    yield from page.table(worded.shares_table("most common characters", counts))
+    if rare := statistics.rarest(N_RAREST):
         yield from page.heading("rarest characters")
-        shown = ", ".join(f"{page.name(c.character)} ({c.count})" for c in rare)
+        shown = ", ".join(f"{character_name(c.character)} ({c.count})" for c in rare)
         yield from page.paragraph(shown, indent="  ")
     if statistics.play is not None:
-        yield from _play(statistics.play, statistics.characters, page)
-    yield from page.heading("train/validation split")
-    own = ", a text of its own" if report.split.val_fraction is None else ""
-    yield from page.pairs(
-        ("training", f"{report.split.train:,} characters"),
-        ("validation", f"{report.split.validation:,} characters{own}"),
-    )
-    yield from _baselines(report.baselines, page)
-    yield from page.heading("first lines")
+        yield from page.heading(worded.SPEECHES)
+        yield from page.figures(worded.speech_figures(statistics.play))
+        yield from page.table(worded.speakers_table(statistics.play, statistics.characters))
+    yield from page.table(worded.split_table(report.split))
+    yield from page.table(worded.baselines_table(report.baselines))
+    yield from page.heading(worded.FIRST_LINES)
     for line in statistics.first_lines:
         yield page.clip("  " + page.visible(line)).rstrip()
 
@@ -95,12 +85,6 @@ class _Page:
             for character in visible(text)
         )
 
-    def name(self, character: str) -> str:
-        """A character as it can stand in a table."""
-        if unicodedata.category(character).startswith("M"):
-            return f"U+{ord(character):04X}"  # would join what stands before it
-        return _NAMES.get(character) or self.visible(character)
-
     def clip(self, line: str) -> str:
         """The line cut to the width."""
         return set_cell_size(line, self.width) if cell_len(line) > self.width else line
@@ -120,37 +104,48 @@ class _Page:
         yield ""
         yield from self.paragraph(text)
 
-    def pairs(self, *pairs: tuple[str, str]) -> Iterator[str]:
-        """Labels and values in two columns; a value too long for its column goes below."""
-        for label, value in pairs:
-            line = f"  {label:<12}{value}"
-            if len(line) <= self.width:
-                yield line
-            else:
-                yield f"  {label}"
-                yield from self.paragraph(value, indent="    ")
+    def pair(self, label: str, value: str) -> Iterator[str]:
+        """A label and a value, which goes below where it is too long for the line."""
+        value = self.visible(value)
+        line = f"  {label:<12}{value}".rstrip()
+        if cell_len(line) <= self.width:
+            yield line
+        else:
+            yield f"  {label}"
+            yield from self.paragraph(value.strip(), indent="    ")
 
-    def table(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-        """Columns, the first flush left and the others flush right."""
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    def figures(self, figures: Sequence[Figure]) -> Iterator[str]:
+        """Labels, numbers flush right, and notes."""
+        cells = max(len(figure.value) for figure in figures)
+        for label, value, note in figures:
+            yield from self.pair(label, f"{value:>{cells}}  {note}")
+
+    def table(self, table: Table) -> Iterator[str]:
+        """Columns, the first flush left and the others flush right, with bars where these fit."""
+        yield from self.heading(table.title)
+        if table.rows:
+            yield from self._rows(table)
+        if table.remark:
+            yield from self.paragraph(table.remark, indent="  ")
+
+    def _rows(self, table: Table) -> Iterator[str]:
+        rows = [*([table.columns] if table.columns else []), *(row.cells for row in table.rows)]
+        # What is least missed goes where numbers find no room: those before the last.
+        while len(rows[0]) > 3 and 6 + sum(2 + n for n in _widest(rows)[1:]) > self.width:
+            rows = [(*row[:-2], row[-1]) for row in rows]
+        bars = [*([0.0] if table.columns else []), *(row.bar or 0.0 for row in table.rows)]
+        laid = RichTable(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         # Names give way where the numbers would not fit.
         overflow: OverflowMethod = "ellipsis" if self.shows("…") else "crop"
-        table.add_column(no_wrap=True, overflow=overflow, min_width=4)
-        for column in list(zip(*rows, strict=True))[1:]:
-            widest = max(map(cell_len, column))
-            table.add_column(justify="right", no_wrap=True, min_width=widest)
+        laid.add_column(no_wrap=True, overflow=overflow, min_width=4)
+        for widest in _widest(rows)[1:]:
+            laid.add_column(justify="right", no_wrap=True, min_width=widest)
         for row in rows:
-            table.add_row(*map(Text, row))
-        for line in table_lines(table, self.width - 2):
-            yield f"  {line}"
-
-    def distribution(self, rows: Iterable[tuple[str, int, float]]) -> Iterator[str]:
-        """A table of names, counts and shares, with bars where there is room for them."""
-        listed = list(rows)
-        lines = list(self.table([(name, f"{n:,}", f"{share:.2%}") for name, n, share in listed]))
+            laid.add_row(*(Text(self.visible(text)) for text in row))
+        lines = [f"  {line}" for line in table_lines(laid, self.width - 2)]
         room = max(0, min(_LONGEST_BAR, self.width - max(map(cell_len, lines)) - 2))
-        largest = max(share for _, _, share in listed) or 1.0
-        for line, (_, _, share) in zip(lines, listed, strict=True):
+        largest = max(bars) or 1.0
+        for line, share in zip(lines, bars, strict=True):
             yield f"{line}  {self._bar(room * share / largest)}".rstrip()
 
     def _bar(self, length: float) -> str:
@@ -160,42 +155,6 @@ class _Page:
         return self._blocks[-1] * full + (self._blocks[eighths - 1] if eighths else "")
 
 
-def _vocabulary(statistics: TextStatistics, page: _Page) -> str:
-    shown = " ".join(map(page.name, statistics.vocabulary[:_SHOWN_VOCABULARY]))
-    hidden = statistics.vocab_size - _SHOWN_VOCABULARY
-    return f"{shown} and {hidden:,} more" if hidden > 0 else shown
-
-
-def _play(play: PlayStatistics, characters: int, page: _Page) -> Iterator[str]:
-    at_least = " or more" if play.speakers == MAX_NAMES else ""
-    yield from page.heading("speeches")
-    yield from page.pairs(
-        ("speeches", f"{play.speeches:,}"),
-        ("speakers", f"{play.speakers:,}{at_least}"),
-        ("mean", f"{play.mean_characters:,.1f} characters"),
-        ("median", f"{play.median_characters:,.1f} characters"),
-        ("longest", f"{play.longest_characters:,} characters"),
-        ("", f"by {page.visible(play.longest_speaker)}"),
-    )
-    yield from page.heading("who says most")
-    rows = [("speaker", "speeches", "characters", "share")]
-    for s in play.top_speakers:
-        share = f"{s.characters / characters:.2%}"
-        rows.append((page.visible(s.name), f"{s.speeches:,}", f"{s.characters:,}", share))
-    yield from page.table(rows)
-
-
-def _baselines(baselines: Baselines, page: _Page) -> Iterator[str]:
-    yield from page.heading("n-gram baselines on the validation split, nats per character")
-    if not baselines.losses:
-        yield from page.paragraph("the text is too short for any", indent="  ")
-        return
-    rows = [("model", "loss", "perplexity")]
-    for name, loss in baselines.losses.items():
-        rows.append((name, f"{loss:.4f}", f"{math.exp(loss):.2f}"))
-    yield from page.table(rows)
-    yield from page.paragraph(
-        f"counted on {baselines.train:,} characters before the split, measured on "
-        f"{baselines.validation:,} after it",
-        indent="  ",
-    )
+def _widest(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column in cells."""
+    return [max(map(cell_len, column)) for column in zip(*rows, strict=True)]

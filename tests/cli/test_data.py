@@ -129,7 +129,7 @@ def test_inspect_shows_the_figures(capsys, play):
     n = len(PLAY) * 40
     rows = [line.split() for line in text.splitlines()]
     assert ["characters", f"{n:,}"] in rows
-    assert ["training", f"{int(0.8 * n):,}", "characters"] in rows
+    assert ["training", f"{int(0.8 * n):,}", "80.0%"] in [row[:3] for row in rows]
     assert ["speeches", "120"] in rows
     assert ["speakers", "2"] in rows
     assert [row[:3] for row in rows if row[:1] == ["space"]] == [
@@ -157,6 +157,9 @@ def test_inspect_fits_the_terminal(capsys, play, monkeypatch, columns):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(cell_len, lines)) <= columns
     assert any("█" in line for line in lines)
+    # No number is cut: a column that finds no room is left out.
+    head = next(line.split() for line in lines if line.split()[:2] == ["speeches", "characters"])
+    assert head == ["speeches", "characters", *(["mean"] if columns > 40 else []), "share"]
 
 
 def test_works_in_a_pipe_without_utf8(play):

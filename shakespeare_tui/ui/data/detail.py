@@ -14,7 +14,12 @@ from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.data.windows import WindowCut
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.characters import CorpusZipf, word_lines
-from shakespeare_tui.ui.data.overview import overview_lines
+from shakespeare_tui.ui.data.report import (
+    overview_lines,
+    refused_lines,
+    speaker_lines,
+    waiting_lines,
+)
 from shakespeare_tui.ui.data.text_view import TextView
 from shakespeare_tui.ui.data.windows import CorpusWindows
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
@@ -162,8 +167,6 @@ class CorpusTabs(Vertical):
             self.query_one(CorpusWindows).show(state if state.is_read else None)
 
     def _show_speakers(self, state: "ScanState") -> None:
-        from shakespeare_tui.ui.data.speakers import speaker_lines
-
         is_ascii = self._is_ascii
         self.query_one("#speakers", TextPage).show(
             lambda width: speaker_lines(state, width, is_ascii)
@@ -308,8 +311,6 @@ class CorpusDetail(Vertical):
 
     def show_waiting(self, item: AvailableCorpus, advice: str) -> None:
         """Show what is known of a corpus without reading it, and what to do."""
-        from shakespeare_tui.ui.data.overview import waiting_lines
-
         self._show_tabs(False)
         if (item, advice) != self._waiting:
             self._waiting = (item, advice)
@@ -318,7 +319,6 @@ class CorpusDetail(Vertical):
     def show_refusal(self, item: AvailableCorpus, error: str, path: "Path | None") -> None:
         """Show why a corpus cannot be read."""
         from shakespeare_tui.data.inspect.verdict import judge_unreadable
-        from shakespeare_tui.ui.data.overview import refused_lines
 
         verdict, is_ascii = judge_unreadable(error, path), bool(getattr(self.app, "ascii", False))
         self._show_tabs(False)

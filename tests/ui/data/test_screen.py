@@ -30,7 +30,7 @@ from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import TABS, CorpusDetail, CorpusTabs
-from shakespeare_tui.ui.data.overview import overview_lines
+from shakespeare_tui.ui.data.report import overview_lines
 from shakespeare_tui.ui.data.screen import CorpusProgress
 from shakespeare_tui.ui.settings import memory_settings
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
