@@ -141,6 +141,8 @@ def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
     assert outcome.code == 2
     assert "nobody/nothing cannot be fetched from the hub" in outcome.err
     assert outcome.err.count("\n") == 1
+    outcome = cli("import", "gpt2")
+    assert outcome.code == 2 and "the model gpt2 cannot be fetched" in outcome.err
     assert not runs_folder().exists()
 
 

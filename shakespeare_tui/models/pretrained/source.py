@@ -67,7 +67,13 @@ def read_pretrained(
 
 
 def _fetch_named(entry: ModelEntry, told: Report | None, cancelled: threading.Event) -> Path:
-    folder = fetch_files(entry.name, entry.files, told, cancelled)
+    try:
+        folder = fetch_files(entry.name, entry.files, told, cancelled)
+    except FetchFailedError as error:
+        raise UserError(
+            f"the model {entry.name} cannot be fetched ({error.reason}); get it by other means and "
+            "give its folder or file"
+        ) from None
     only = entry.files[0].name
     return folder / only if len(entry.files) == 1 else folder
 
