@@ -209,7 +209,11 @@ def token_starts(
 
 def shown_token(tokenizer: Tokenizer, token: int) -> str:
     """A token by itself: its text, or its bytes as ``<E2><82>`` where it is none."""
-    content = tokenizer.token_bytes(token)
+    return shown_bytes(tokenizer.token_bytes(token))
+
+
+def shown_bytes(content: bytes) -> str:
+    """Text by itself, or bytes as ``<E2><82>`` where they are none."""
     try:
         return content.decode()
     except UnicodeDecodeError:

@@ -21,6 +21,7 @@ from shakespeare_tui.ui.data.report import (
     waiting_lines,
 )
 from shakespeare_tui.ui.data.text_view import TextView
+from shakespeare_tui.ui.data.tokens import CorpusTokens
 from shakespeare_tui.ui.data.windows import CorpusWindows
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
@@ -39,6 +40,7 @@ TABS = (
     ("speakers", "Speakers"),
     ("text", "Text"),
     ("windows", "Windows"),
+    ("tokens", "Tokens"),
 )
 
 
@@ -120,6 +122,7 @@ class CorpusTabs(Vertical):
                 yield Static("", id="text-place", markup=False)
                 yield TextView()
             yield CorpusWindows(self._cut, id="windows")
+            yield CorpusTokens(id="tokens")
 
     def on_mount(self) -> None:
         """Show the tab that was asked for meanwhile."""
@@ -165,6 +168,8 @@ class CorpusTabs(Vertical):
             self.query_one(TextView).show_text(state.index, split=split, ids=self._token_ids(state))
         elif tab == "windows":
             self.query_one(CorpusWindows).show(state if state.is_read else None)
+        elif tab == "tokens":
+            self.query_one(CorpusTokens).show(item)
 
     def _show_speakers(self, state: "ScanState") -> None:
         is_ascii = self._is_ascii

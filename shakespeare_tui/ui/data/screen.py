@@ -159,7 +159,9 @@ suitable for training: encoding, size, rare characters.
 
 The n-gram baselines (nats per character on the validation split) are what a trained model has to
 beat. Text shows where the validation split begins, and token ids (t). Windows shows how seq_len
-and stride cut the training split, and how targets are shifted from inputs by one character."""
+and stride cut the training split, and how targets are shifted from inputs by one character.
+Tokens counts the corpus in tokens of a kind (c; b puts another beside it, + and - change how many
+byte pairs are learned); o goes on to the longest, the commonest, the merges and the vocabulary."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "use", "Use", tooltip="train on this corpus", id="data.use"),
         Binding("f", "fetch", "Fetch", id="data.fetch"),

@@ -21,6 +21,7 @@ from textual.events import Key
 from textual.widgets import Input
 
 from shakespeare_tui.config.load import parse_config
+from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.data.inspect.scan import ScanState, inspect_corpus, scan_corpus
 from shakespeare_tui.data.source import locate_corpus
@@ -752,6 +753,43 @@ class TestWindows:
         assert targets[-1] <= 99 < targets[-1] + 7 and len(inputs) == 10
 
 
+class TestTokens:
+    async def test_two_tokenizers_stand_side_by_side(self, make_app: MakeApp) -> None:
+        app = make_app()
+        async with app.run_test(size=WIDE) as pilot:
+            await measure(app, "sample")
+            app.screen.query_one(CorpusTabs).open_tab("tokens")
+            text = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
+            pairs = BytePairTokenizer.from_corpus([text])
+            first, *rest = pairs.encode(text).tolist()
+            n_tokens = 1 + len(rest)
+            await until(lambda: f"tokens      {n_tokens:,}" in shown(app))
+            assert "First␣Fisher:" in shown(app)
+            await pilot.press("t")
+            await until(lambda: f"{pairs.decode([first])} {first} " in shown(app))
+            await pilot.press("b", "b")
+            await until(lambda: f"tokens      {len(text):,}" in shown(app))
+            await pilot.press("minus")
+            await until(lambda: "bpe: 288 tokens" in shown(app))
+
+    async def test_merges_and_the_vocabulary(self, make_app: MakeApp) -> None:
+        app = make_app()
+        async with app.run_test(size=WIDE) as pilot:
+            await measure(app, "sample")
+            app.screen.query_one(CorpusTabs).open_tab("tokens")
+            await until(lambda: "bytes/token" in shown(app))
+            await pilot.press("o")
+            await until(lambda: "The longest" in shown(app) and "THESSALY" in shown(app))
+            await pilot.press("o")
+            await until(lambda: "The commonest" in shown(app))
+            await pilot.press("o")
+            await until(lambda: re.search(r" 1  \S+ \+ \S+", shown(app)))
+            await pilot.press("slash", *"THESS")
+            await until(lambda: "THESSALY" in shown(app) and "QUILTER" not in shown(app))
+            await pilot.press("enter", "c", "o")
+            await until(lambda: "char: " in shown(app))
+
+
 class TestKeyboard:
     async def test_brackets_walk_the_tabs_and_escape_returns_to_the_list(
         self, make_app: MakeApp
@@ -761,11 +799,11 @@ class TestKeyboard:
             await measure(app, "sample")
             tabs = app.screen.query_one(CorpusTabs)
             seen = []
-            for _ in range(6):
+            for _ in TABS:
                 seen.append(tabs.tab)
                 await pilot.press("right_square_bracket")
                 await pilot.pause()
-            assert len(set(seen)) == 6 and tabs.tab == seen[0]
+            assert len(set(seen)) == len(TABS) and tabs.tab == seen[0]
             await pilot.press("left_square_bracket")
             assert tabs.tab == seen[-1]
             await pilot.press("escape")

@@ -83,6 +83,7 @@ VIEWS = {
     "text": before("sample", *[NEXT] * 4, "s"),
     "ids": before("sample", *[NEXT] * 4, "s", "t"),
     "windows": before("sample", *[NEXT] * 5, "right"),
+    "tokens": before("sample", *[NEXT] * 6, "b", "b", "o"),
     "error": before(BROKEN),
 }
 
