@@ -15,6 +15,7 @@ from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.checkpoints.table import CheckpointTable
 from shakespeare_tui.ui.config.form import ConfigForm
 from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.data.detail import CorpusTabs
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
@@ -160,7 +161,7 @@ async def test_escape_leads_from_the_fields_of_the_windows_to_the_list(
         await until(lambda: "Searching" not in shown(app))
         corpora.highlight("sample")
         await until(lambda: app.screen.query("CorpusTabs"))
-        await press(pilot, "left_square_bracket")
+        app.screen.query_one(CorpusTabs).open_tab("windows")
         await until(lambda: app.screen.query_one("#windows").region)
         app.screen.query_one(f"#{field}", Input).focus()
         await press(pilot, "5", "escape")
