@@ -131,13 +131,13 @@ class _Page:
     def _rows(self, table: Table) -> Iterator[str]:
         rows = [*([table.columns] if table.columns else []), *(row.cells for row in table.rows)]
         # What is least missed goes where numbers find no room: those before the last.
-        while len(rows[0]) > 3 and 6 + sum(2 + n for n in _widest(rows)[1:]) > self.width:
+        while (room_for_names := self.width - 2 - sum(2 + n for n in _widest(rows)[1:])) < 4:
             rows = [(*row[:-2], row[-1]) for row in rows]
         bars = [*([0.0] if table.columns else []), *(row.bar or 0.0 for row in table.rows)]
         laid = RichTable(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         # Names give way where the numbers would not fit.
         overflow: OverflowMethod = "ellipsis" if self.shows("…") else "crop"
-        laid.add_column(no_wrap=True, overflow=overflow, min_width=4)
+        laid.add_column(no_wrap=True, overflow=overflow, max_width=room_for_names)
         for widest in _widest(rows)[1:]:
             laid.add_column(justify="right", no_wrap=True, min_width=widest)
         for row in rows:
