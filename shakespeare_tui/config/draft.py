@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args
 import filelock
 
 from shakespeare_tui.config.fields import ConfigField, config_fields, find_field, section_types
-from shakespeare_tui.config.load import load_config, parse_config
+from shakespeare_tui.config.load import load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import RULES, Config
 from shakespeare_tui.config.write import config_to_yaml, read_text, write_text
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
+from shakespeare_tui.formatting import counted
 from shakespeare_tui.settings_files import read_json_file, set_aside
 
 OriginKind = Literal["preset", "file", "run", "config"]
@@ -105,6 +106,21 @@ class DraftState:
         """The config; None while anything is wrong."""
         return None if self.problems else Config.model_validate(nested(self.values))
 
+    def described(self) -> str:
+        """``quick (2 settings changed) on tiny_shakespeare``: what a valid one would train.
+
+        The corpus, which is named anyway, does not count as a change.
+        """
+        assert self.config is not None
+        values, text = self.config.by_path(), self.origin.stem
+        if text in preset_names():
+            preset = load_config(text).by_path()
+            changed = sum(
+                value != preset[path] for path, value in values.items() if path != "data.corpus"
+            )
+            text += f" ({counted(changed, 'setting')} changed)" if changed else ""
+        return f"{text} on {Path(self.config.data.corpus).name}"
+
     def is_changed(self, path: str) -> bool:
         """Whether a setting has another value than in the origin, however it is written."""
         return path not in self.values or self.values[path] != self._origin_values[path]
@@ -190,6 +206,13 @@ class ConfigDraft:
         return self._present.config
 
     @property
+    def runnable(self) -> DraftState:
+        """What a run would be started with: the present moment, or the last one that was valid."""
+        moments = (self._present, *reversed(self._past))
+        valid = (moment for moment in moments if moment.config is not None)
+        return next(valid, DraftState(self.origin, self.origin.texts))
+
+    @property
     def problems(self) -> Mapping[str, tuple[str, ...]]:
         """What is wrong, by the path of the setting that it is shown beside."""
         return self._present.problems
@@ -267,6 +290,12 @@ class ConfigDraft:
         self.end_typing()
         texts = config_texts(parse_config(text, filename))
         return self._step(replace(self._present, texts=texts))
+
+    def restore(self, kept: "ConfigDraft") -> None:
+        """Go on from a draft that was kept; what was changed here becomes its last step."""
+        changes = {path: self.text(path) for path in self.changed_paths}
+        self._present, self._past, self._future = kept._present, kept._past, kept._future
+        self.set_texts(changes)
 
     def rebase(self, origin: Origin) -> bool:
         """Measure changes against something else from now on; the values stay."""

@@ -317,18 +317,20 @@ class LabApp(App[int]):
             Whether it was started; if not, the user has been told why.
         """
         if request is None:
-            draft = self.services.draft
+            from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+
             try:
-                config = draft.resolved()
+                draft, default = self.services.draft.runnable, load_config(DEFAULT_PRESET)
             except UserError as error:
                 self.say(str(error), is_error=True)
                 return False
+            start_from = draft.origin.start_from
             request = TrainingRequest(
                 root=self.services.runs_root,
-                config=config,
-                stem=draft.stem or "run",
-                start_from=draft.start_from,
-                fallback_to_sample=draft.is_untouched(),
+                config=draft.config,
+                stem=draft.origin.stem,
+                start_from=start_from,
+                fallback_to_sample=start_from is None and draft.config == default,
             )
         is_started = self.services.training.start(request)
         if is_started:

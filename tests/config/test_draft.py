@@ -393,3 +393,25 @@ def test_a_draft_of_another_version_keeps_what_it_can() -> None:
     again = read_record(record)
     assert again.text("model.n_layers") == "6"
     assert again.text("training.max_steps") == f"{Config().training.max_steps:,}"
+
+
+def test_a_kept_draft_goes_on_and_what_was_changed_meanwhile_is_its_last_step() -> None:
+    kept = mine()
+    kept.set_text("model.n_layers", "6")
+    draft = mine()
+    draft.set_text("data.corpus", "sample")
+    draft.restore(kept)
+    assert (draft.text("model.n_layers"), draft.text("data.corpus")) == ("6", "sample")
+    assert draft.undo() == ("data.corpus",)
+    assert draft.undo() == ("model.n_layers",)
+    assert draft.undo() is None
+
+
+def test_a_run_is_started_with_what_was_valid_last() -> None:
+    draft = mine()
+    draft.set_text("model.n_layers", "6")
+    valid = draft.config
+    assert draft.runnable.config == valid
+    draft.set_text("training.batch_size", "many")
+    assert draft.config is None
+    assert draft.runnable.config == valid

@@ -184,6 +184,7 @@ you type, errors included."""
         path = self.lab.settings.path
         self._keeper = DraftKeeper(path.parent if path else None)
         self.draft = self._first_draft()
+        self._shown = self.draft.state
         self.files = ConfigFiles(self, self.draft, self.show_draft, self._keeper.edit_path)
         self._form = ConfigForm(self.draft, id="config-form")
         self._diff = ConfigDiff(self.draft, id="config-diff")
@@ -200,13 +201,10 @@ you type, errors included."""
             yield self._card
 
     def _first_draft(self) -> ConfigDraft:
-        """What was handed over, else what was left last time, else the default preset."""
-        kept, given = self._keeper.restore(), self.lab.services.draft
-        default = preset_origin(DEFAULT_PRESET)
-        draft = kept or ConfigDraft(default)
-        is_given = given.config is not None and given.config != default.config
-        if given.config is not None and (is_given or kept is None):
-            draft.load(given_origin(given.config, given.stem, given.start_from))
+        """What was left last time, with what other places have changed meanwhile."""
+        kept, draft = self._keeper.restore(), self.lab.services.draft
+        if kept is not None:
+            draft.restore(kept)
         return draft
 
     @property
@@ -223,10 +221,8 @@ you type, errors included."""
             self.lab.say(self._keeper.problem, is_error=True)
 
     def on_place_shown(self) -> None:
-        """Take the corpus that was chosen meanwhile, and look again at runs and memory."""
-        given = self.lab.services.draft
-        corpus, given.corpus = given.corpus, None
-        if corpus is not None and self.draft.set_text("data.corpus", corpus):
+        """Show the corpus that was chosen meanwhile, and look again at runs and memory."""
+        if self.draft.state is not self._shown:
             self.show_draft("data.corpus")
         self._card.look_again()
 
@@ -284,10 +280,7 @@ you type, errors included."""
         else:
             self._heading.show_draft(draft)
         self._card.show_config(draft.config, is_typing=is_typing)
-        shared = self.lab.services.draft
-        if draft.config is not None:
-            shared.config, shared.stem = draft.config, draft.origin.stem
-            shared.start_from = draft.origin.start_from
+        self._shown = draft.state
         if self._keep_timer is not None:
             self._keep_timer.stop()
         self._keep_timer = self.set_timer(_KEEP_AFTER_SECONDS, self._keep)

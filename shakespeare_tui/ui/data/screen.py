@@ -25,6 +25,7 @@ from shakespeare_tui.ui.widgets.text_page import bar
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
     from shakespeare_tui.ui.app import LabApp
+    from shakespeare_tui.ui.services import Services
 
 _NAME = "data.own_corpora"
 
@@ -219,11 +220,9 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
     def _list_corpora(self) -> None:
         from shakespeare_tui.data.available import available_corpora
 
-        own, config = self._own.specs, self.lab.services.draft.config
+        own, services = self._own.specs, self.lab.services
         self._jobs.start(
-            "list",
-            lambda job: (available_corpora(own), config or _default_config()),
-            self._take_list,
+            "list", lambda job: (available_corpora(own), _config_of(services)), self._take_list
         )
 
     @property
@@ -233,9 +232,7 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
     @property
     def _chosen(self) -> str | None:
         """The corpus that training will use, as far as that is known."""
-        draft = self.lab.services.draft
-        config = draft.config or self._config
-        return draft.corpus or (config.data.corpus if config else None)
+        return self._config.data.corpus if self._config else None
 
     def _take_list(self, job: "Job[tuple[tuple[AvailableCorpus, ...], Config]]") -> None:
         if job.result is None:
@@ -381,7 +378,12 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
         if problem:
             self.lab.say(problem, is_error=True)
             return
-        self.lab.services.draft.corpus = item.spec
+        draft = self.lab.services.draft
+        draft.set_text("data.corpus", item.spec)
+        if draft.config is None:
+            self.lab.say(f"the config has {item.name}, and mistakes: 2 to mend them", is_error=True)
+            return
+        self._config = draft.config
         self._show_list()
         self.lab.say(f"training will use {item.name}: 2 for the config, 3 to train")
 
@@ -462,13 +464,12 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
             self.lab.copy(text, f"the figures of {report.source.name}")
 
 
-def _default_config() -> "Config":
-    """What training uses when nothing else was chosen."""
-    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+def _config_of(services: "Services") -> "Config":
+    """What training uses."""
     from shakespeare_tui.config.schema import Config
 
     try:
-        return load_config(DEFAULT_PRESET)
+        return services.draft.runnable.config or Config()
     except UserError:
         # Whoever trains will be told; looking at data needs no preset.
         return Config()

@@ -361,7 +361,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             advice.show_looking()
         else:
             problem = training.message if training.state == "failed" else ""
-            advice.show_first_steps(self.lab.services.draft.described(), problem)
+            advice.show_first_steps(self.lab.services.draft.runnable.described(), problem)
 
     # --- which run, and what it is told --------------------------------------------------------
 

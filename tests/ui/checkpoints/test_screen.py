@@ -146,7 +146,7 @@ async def test_t_goes_on_training_and_f_forks(make_app: MakeApp, trained: RunFol
         await pilot.press("f")
         await until(lambda: app.current_mode == "config")
         best = trained.index()["best"]
-        await until(lambda: app.services.draft.start_from == f"alpha@{best}")
+        await until(lambda: app.services.draft.origin.start_from == f"alpha@{best}")
         await pilot.press("escape", "5")
         await pilot.press("t")
         await until(lambda: app.current_mode == "train")

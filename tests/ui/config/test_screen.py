@@ -410,12 +410,12 @@ class TestOtherPlaces:
         app = make_app("config")
         async with app.run_test(size=TALL, notifications=True) as pilot:
             await press(pilot, "5")
-            app.services.draft.corpus = "sample"
+            app.services.draft.set_text("data.corpus", "sample")
             await press(pilot, "2")
             assert " sample " in row(app, "corpus")
             await press(pilot, "u")
             assert "tiny_shakespeare" in row(app, "corpus")
-            assert app.services.draft.resolved().data.corpus == "tiny_shakespeare"
+            assert app.services.draft.runnable.config.data.corpus == "tiny_shakespeare"
 
     async def test_a_fork_keeps_its_weights_shape_until_x(self, make_app: MakeApp) -> None:
         app = make_app("config")
@@ -423,12 +423,12 @@ class TestOtherPlaces:
             app.edit_config(load_config("tiny"), stem="tiny", start_from="tiny-1@100")
             await pilot.pause()
             assert "weights of tiny-1@100" in shown(app)
-            assert app.services.draft.start_from == "tiny-1@100"
+            assert app.services.draft.origin.start_from == "tiny-1@100"
             await edit_row(pilot, "n_layers", "3")
             assert "the weights of tiny-1@100 need 2" in shown(app)
             await press(pilot, "x")
             assert "need 2" not in shown(app)
-            assert app.services.draft.start_from is None
+            assert app.services.draft.origin.start_from is None
 
     async def test_copy_puts_the_yaml_on_the_clipboard(self, make_app: MakeApp) -> None:
         app = make_app("config")

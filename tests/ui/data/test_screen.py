@@ -20,6 +20,7 @@ from lab_harness import until as until_soon
 from textual.events import Key
 from textual.widgets import Input
 
+from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
@@ -577,7 +578,7 @@ class TestImport:
             assert all(word in verdict for word in words)
             assert "refused" in shown(app)
             await pilot.press("u")
-            assert app.services.draft.corpus is None
+            assert app.services.draft.text("data.corpus") == "tiny_shakespeare"
 
     async def test_refused_corpora_stay_refused_however_many_are_looked_at(
         self, open_app: OpenApp, bare_folder: Path
@@ -619,8 +620,8 @@ class TestUse:
             await measure(app, "sample")
             await pilot.press(key)
             await pilot.pause()
-            assert app.services.draft.corpus == "sample"
-            assert app.services.draft.resolved().data.corpus == "sample"
+            assert app.services.draft.text("data.corpus") == "sample"
+            assert app.services.draft.runnable.config.data.corpus == "sample"
             marked = [line for line in shown(app).splitlines() if "●" in line]
             assert len(marked) == 1 and "sample" in marked[0]
 
@@ -634,7 +635,7 @@ class TestUse:
             await until(lambda: re.search(r"● corpus +sample ", shown(app)))
             await press(pilot, "u")
             await until(lambda: re.search(r" corpus +tiny_shakespeare ", shown(app)))
-            assert app.services.draft.resolved().data.corpus == "tiny_shakespeare"
+            assert app.services.draft.runnable.config.data.corpus == "tiny_shakespeare"
 
     async def test_one_character_repeated_is_not_taken_and_the_reason_is_said(
         self, open_app: OpenApp, bare_folder: Path
@@ -652,7 +653,7 @@ class TestUse:
             await until(lambda: app._notifications)
             (notice,) = app._notifications
             assert "nothing to learn; choose a text" in notice.message
-            assert app.services.draft.corpus is None
+            assert app.services.draft.text("data.corpus") == "tiny_shakespeare"
 
     async def test_one_click_looks_and_two_take(self, make_app: MakeApp) -> None:
         app = make_app()
@@ -661,15 +662,15 @@ class TestUse:
             row = next(n for n, line in enumerate(shown(app).splitlines()) if "shipped" in line)
             await pilot.click(offset=(10, row))
             await until(lambda: is_measured(app))
-            assert app.services.draft.corpus is None
+            assert app.services.draft.text("data.corpus") == "tiny_shakespeare"
             await pilot.click(offset=(10, row), times=2)
-            await until(lambda: app.services.draft.corpus == "sample")
+            await until(lambda: app.services.draft.text("data.corpus") == "sample")
 
     async def test_the_corpus_of_the_draft_is_marked_and_highlighted(
         self, make_app: MakeApp
     ) -> None:
         app = make_app()
-        app.services.draft.corpus = "sample"
+        app.services.draft.set_text("data.corpus", "sample")
         async with app.run_test(size=WIDE):
             await until(lambda: is_measured(app))
             assert app.screen.query_one(CorpusList).highlighted_spec == "sample"
@@ -684,10 +685,12 @@ class TestWindows:
     @pytest.mark.parametrize("order", ["random", "shuffled"])
     async def test_windows_come_as_training_takes_them(self, order: str, make_app: MakeApp) -> None:
         app = make_app()
-        app.services.draft.config = parse_config("", "-", [f"data.windows={order}"])
+        app.services.draft.load(
+            Origin("config", "a test's", parse_config("", "-", [f"data.windows={order}"]))
+        )
         text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
         tokens = CharTokenizer(text).encode(text)[: int(0.9 * len(text))]
-        training = app.services.draft.resolved().training
+        training = app.services.draft.runnable.config.training
         sampler = WindowSampler(
             len(tokens), 20, training.batch_size, training.seed, 7 if order == "shuffled" else None
         )
@@ -713,7 +716,9 @@ class TestWindows:
 
     async def test_overlap_and_gaps_are_explained(self, make_app: MakeApp) -> None:
         app = make_app()
-        app.services.draft.config = parse_config("", "-", ["data.windows=shuffled"])
+        app.services.draft.load(
+            Origin("config", "a test's", parse_config("", "-", ["data.windows=shuffled"]))
+        )
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)
             for stride, words in (
@@ -731,7 +736,7 @@ class TestWindows:
         async with app.run_test(size=WIDE) as pilot:
             await self.open_windows(app, pilot)
             fields = [app.screen.query_one(name, Input) for name in ("#seq-len", "#stride")]
-            config = app.services.draft.resolved()
+            config = app.services.draft.runnable.config
             assert [field.value for field in fields] == [str(config.seq_len)] * 2
             app.screen.query_one("#window-page").focus()
             await pilot.press("minus", "comma", "comma")

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
 
+from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.data.corpus_list import CorpusList
@@ -91,20 +92,20 @@ VIEWS = {
 @pytest.mark.parametrize("view", VIEWS)
 async def test_picture(view: str, make_app: MakeApp, pictured: Pictured) -> None:
     app = make_app("data")
-    app.services.draft.config = Config()
+    app.services.draft.load(Origin("config", "a test's", Config()))
     await pictured(app, VIEWS[view])
 
 
 async def test_picture_in_ascii(make_app: MakeApp, pictured: Pictured) -> None:
     app = make_app("data", ascii=True)
-    app.services.draft.config = Config()
+    app.services.draft.load(Origin("config", "a test's", Config()))
     await pictured(app, VIEWS["zipf"])
 
 
 async def test_picture_while_it_is_read(make_app: MakeApp, pictured: Pictured) -> None:
     held = HeldScans(4)
     app = make_app("data", engine=held)
-    app.services.draft.config = Config()
+    app.services.draft.load(Origin("config", "a test's", Config()))
 
     async def prepare(pilot: Pilot[Any]) -> None:
         corpora = pilot.app.screen.query_one(CorpusList)
