@@ -25,7 +25,7 @@ class Job(Generic[_Result]):
     Args:
         name: Of the thread, and of the work where it crashes.
         work: What is done. It is given this job, and raises ``CancelledError`` where it obeys
-            ``cancelled``, ``UserError`` or ``RunFailedError`` where it fails.
+            ``cancelled``; ``UserError``, ``RunFailedError`` or ``OSError`` where it fails.
         ended: Called in the thread when the work is over.
         daemon: Whether the process may end without waiting for it.
 
@@ -81,7 +81,7 @@ class Job(Generic[_Result]):
             state = "done"
         except CancelledError:
             state = "cancelled"
-        except (UserError, RunFailedError) as error:
+        except (UserError, RunFailedError, OSError) as error:
             self.error = in_lab(str(error))
         except Exception:  # noqa: BLE001 - nobody else would hear of it
             _log.exception("%s crashed", self._name)

@@ -181,6 +181,4 @@ class Leaving:
         self._exit(ABANDONED)
 
     def _exit(self, code: int) -> None:
-        # Work for screens that are about to go would only fail on them.
-        self._app.workers.cancel_all()
         self._app.exit(code)

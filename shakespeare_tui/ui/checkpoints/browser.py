@@ -1,6 +1,6 @@
 """Which checkpoints there are and which of them are shown: read, filtered, sorted, marked."""
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,17 +59,16 @@ class CheckpointBrowser:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def read(self, runs_root: Path) -> Iterator[Listing]:
-        """List the folder anew: the figures at once, the settings as soon as they are read.
+    def read(self, runs_root: Path, reads_configs: bool) -> Listing:
+        """List the folder anew, with the runs' settings if so wanted.
 
         May take seconds and changes nothing that is shown: for a thread.
         """
         if self._catalog is None:
             self._catalog = RunCatalog(runs_root)
         verdicts = read_verdicts(runs_root)
-        for reads_configs in (True,) if self.configs else (False, True):
-            runs = self._catalog.entries(reads_configs=reads_configs)
-            yield Listing(runs, ratings_of(games_now(verdicts, RunNames(runs))))
+        runs = self._catalog.entries(reads_configs=reads_configs)
+        return Listing(runs, ratings_of(games_now(verdicts, RunNames(runs))))
 
     def take(self, listing: Listing) -> None:
         """Show what was read."""

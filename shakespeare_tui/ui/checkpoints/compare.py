@@ -1,15 +1,15 @@
 """The comparison of marked checkpoints: texts, measures, curves and settings side by side."""
 
+import contextlib
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.errors import UserError
@@ -22,20 +22,13 @@ from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.checkpoints.table import fitted
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 
 PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
 _NARROWEST = 24
 _NO_CORPUS = "Word and copy measures need the corpus of the run: fetch it on the Data screen (1)."
-
-
-class CurvesRead(Message):
-    """The runs' logs were read."""
-
-    def __init__(self, curves: Mapping[str, RunHistory]) -> None:
-        super().__init__()
-        self.curves = curves
 
 
 class CompareScreen(WritingScreen):
@@ -79,6 +72,7 @@ back."""
         self._copies = copies
         self.pane = PANES[0][0]
         self.curves: Mapping[str, RunHistory] | None = None
+        self._jobs = Jobs(self)
 
     def compose_texts(self) -> ComposeResult:
         """The four views; one is shown at a time."""
@@ -188,30 +182,34 @@ back."""
             self.curves = {}
             names = dict.fromkeys(item.run.name for item in self.items)
             paths = {item.run.name: item.run.path for item in self.items}
-            self._read_curves([RunFolder(paths[name]) for name in names])
+            runs = [RunFolder(paths[name]) for name in names]
+            self._jobs.start("curves", lambda job: _read_curves(runs), self._take_curves)
 
-    @work(thread=True, group="curves")
-    def _read_curves(self, runs: list[RunFolder]) -> None:
-        from shakespeare_tui.runs.event_log import read_events
+    def on_unmount(self) -> None:
+        self._jobs.close()
 
-        curves = {}
-        for run in runs:
-            curves[run.name] = RunHistory()
-            try:
-                curves[run.name].extend(read_events(run.events_path))
-            except (OSError, UserError):
-                # A run whose log is gone has no curve.
-                continue
-        self.post_message(CurvesRead(curves))
-
-    @on(CurvesRead)
-    def _take_curves(self, message: CurvesRead) -> None:
-        self.curves = message.curves
-        first, *others = message.curves
+    def _take_curves(self, job: "Job[dict[str, RunHistory]]") -> None:
+        if job.result is None:
+            self.lab.say(job.error, is_error=True)
+            return
+        self.curves = job.result
+        first, *others = self.curves
         chart = self.query_one(LossChart)
-        chart.show_run(message.curves[first])
-        chart.show_overlays({name: message.curves[name] for name in others})
+        chart.show_run(self.curves[first])
+        chart.show_overlays({name: self.curves[name] for name in others})
         chart.border_title = Content(first)
+
+
+def _read_curves(runs: list[RunFolder]) -> dict[str, RunHistory]:
+    from shakespeare_tui.runs.event_log import read_events
+
+    curves = {}
+    for run in runs:
+        curves[run.name] = RunHistory()
+        # A run whose log is gone has no curve.
+        with contextlib.suppress(OSError, UserError):
+            curves[run.name].extend(read_events(run.events_path))
+    return curves
 
 
 def _figures(item: CheckpointItem) -> dict[str, str]:

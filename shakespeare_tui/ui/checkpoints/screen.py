@@ -2,12 +2,11 @@
 
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static
 
 from shakespeare_tui.errors import UserError
@@ -27,6 +26,7 @@ from shakespeare_tui.ui.checkpoints.table import (
 from shakespeare_tui.ui.checkpoints.timelapse import TimelapseScreen
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
@@ -41,14 +41,6 @@ _EXAMPLE = "val<1.6 d_model=384 corpus:tiny"
 _DONE_WITH_CHECKPOINTS = frozenset(
     ("mark", "filter", "compare", "timelapse", "blind_test", "generate")
 )
-
-
-class RunsListed(Message):
-    """The runs' folders were read."""
-
-    def __init__(self, listing: Listing) -> None:
-        super().__init__()
-        self.listing = listing
 
 
 class CheckpointsScreen(LabScreen):
@@ -105,6 +97,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
         """Writes for the screens that lie over this one, and keeps their texts."""
         self._editor = CheckpointEditor(self, self.browser, self.read_runs)
         self._check = CopyCheck(self.writer, self.browser.copies)
+        self._jobs = Jobs(self)
         self._seen: tuple[object, ...] = ()
 
     def compose_body(self) -> ComposeResult:
@@ -126,6 +119,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
     def on_unmount(self) -> None:
         """Nothing that is being written is wanted any more."""
         self.writer.stop()
+        self._jobs.close()
 
     @property
     def table(self) -> CheckpointTable:
@@ -160,15 +154,25 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
         """Read the runs' folders again."""
         self.read_runs()
 
-    @work(thread=True, exclusive=True, group="list")
     def read_runs(self) -> None:
-        """List the folder anew, off the UI thread."""
-        for listing in self.browser.read(self.lab.services.runs_root):
-            self.post_message(RunsListed(listing))
+        """List the folder anew: the figures at once, the settings as soon as they are read."""
+        self._read_runs(reads_configs=bool(self.browser.configs))
 
-    @on(RunsListed)
-    def _show_runs(self, message: RunsListed) -> None:
-        self.browser.take(message.listing)
+    def _read_runs(self, *, reads_configs: bool) -> None:
+        root = self.lab.services.runs_root
+
+        def take(job: Job[Listing]) -> None:
+            if job.result is not None:
+                self._show_runs(job.result)
+                if not reads_configs:
+                    self._read_runs(reads_configs=True)
+            elif job.error:
+                self.lab.say(job.error, is_error=True)
+
+        self._jobs.start("list", lambda job: self.browser.read(root, reads_configs), take)
+
+    def _show_runs(self, listing: Listing) -> None:
+        self.browser.take(listing)
         has_items = bool(self.browser.items)
         self.query_one("#advice").display = not has_items
         body = self.query_one("#body")

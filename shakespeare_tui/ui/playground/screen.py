@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 
 from shakespeare_tui.runs.catalog import RunEntry
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import LabScreen
 from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns import ColumnsPanel
@@ -53,14 +53,6 @@ _OF_COLUMNS = frozenset(
 )
 
 
-class CheckpointsListed(Message):
-    """The runs' folders were read."""
-
-    def __init__(self, runs: list[RunEntry]) -> None:
-        super().__init__()
-        self.runs = runs
-
-
 class PlaygroundScreen(LabScreen):
     """Continue a prompt with any checkpoint by several strategies; all texts stream together."""
 
@@ -98,11 +90,15 @@ class PlaygroundScreen(LabScreen):
         self.picker = CheckpointPicker()
         self.columns = ColumnsPanel(self.picker)
         self.surprise = SurprisePanel()
+        self._jobs = Jobs(self)
 
     def compose_body(self) -> ComposeResult:
         """The columns, and in place of them the view of one text."""
         yield self.columns
         yield self.surprise
+
+    def on_unmount(self) -> None:
+        self._jobs.close()
 
     def on_place_shown(self) -> None:
         """Look for checkpoints that came meanwhile."""
@@ -134,14 +130,16 @@ class PlaygroundScreen(LabScreen):
 
     # --- the checkpoint ------------------------------------------------------------------------
 
-    @work(thread=True, exclusive=True, group="list")
     def list_checkpoints(self) -> None:
         """Read the runs' folders off the UI thread."""
-        self.post_message(CheckpointsListed(self.picker.read(self.lab.services.runs_root)))
+        root = self.lab.services.runs_root
+        self._jobs.start("list", lambda job: self.picker.read(root), self._show_checkpoints)
 
-    @on(CheckpointsListed)
-    def _show_checkpoints(self, message: CheckpointsListed) -> None:
-        self.picker.take(message.runs)
+    def _show_checkpoints(self, job: Job[list[RunEntry]]) -> None:
+        if job.result is None:
+            self.lab.say(job.error, is_error=True)
+            return
+        self.picker.take(job.result)
         self.columns.show_advice()
 
     def open_checkpoint(self, reference: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.segment import Segment
 from rich.style import Style
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -21,9 +21,8 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
-from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.place import lab_of
 from shakespeare_tui.ui.playground.columns_strip import progress
 from shakespeare_tui.ui.playground.files import WrittenText, written_text
@@ -34,6 +33,8 @@ from shakespeare_tui.ui.widgets.text_glyphs import sign, signs
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Recording
     from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
+
+    _Seen = tuple[Expectation, Reals | None]
 
 
 @dataclass
@@ -637,27 +638,6 @@ class SurprisePanel(Horizontal):
             super().__init__()
             self.strategy = strategy
 
-    class TextScored(Message):
-        """The text of a branch was scored, or why not."""
-
-        def __init__(self, branch: Branch, text: str, scored: "Scored | None", error: str) -> None:
-            super().__init__()
-            self.branch, self.text, self.scored, self.error = branch, text, scored, error
-
-    class PlaceSeen(Message):
-        """What was expected at a place, and where the model looked."""
-
-        def __init__(
-            self,
-            text: str,
-            expectation: "Expectation | None",
-            attention: "Reals | None",
-            error: str,
-        ) -> None:
-            super().__init__()
-            self.text, self.expectation, self.attention = text, expectation, attention
-            self.error = error
-
     def __init__(self) -> None:
         super().__init__()
         self.text_view = SurpriseText()
@@ -677,6 +657,7 @@ class SurprisePanel(Horizontal):
         self._is_looking = False
         self._error = ""
         self._job: GenerationJob | None = None
+        self._jobs = Jobs(self)
         self._poll: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -691,6 +672,7 @@ class SurprisePanel(Horizontal):
 
     def on_unmount(self) -> None:
         self.action_stop()
+        self._jobs.close()
 
     @property
     def branch(self) -> Branch:
@@ -759,27 +741,25 @@ class SurprisePanel(Horizontal):
         if branch.scored is None and (self._job is None or self._job.is_over):
             self._score(branch, branch.text)
 
-    @work(thread=True, exclusive=True, group="score")
     def _score(self, branch: Branch, text: str) -> None:
         """Have a branch scored; one that was asked for before is given up."""
         request, engine = self.request, lab_of(self).services.engine
-        try:
-            scored = engine.score(request.reference, request.runs_root, text, branch.prompt_length)
-            self.post_message(self.TextScored(branch, text, scored, ""))
-        except (UserError, OSError) as error:
-            self.post_message(self.TextScored(branch, text, None, in_lab(str(error))))
+        asked = (request.reference, request.runs_root, text, branch.prompt_length)
+        self._jobs.start(
+            "score",
+            lambda job: engine.score(*asked),
+            lambda job: self._show_score(branch, text, job),
+        )
 
-    @on(TextScored)
-    def _show_score(self, message: TextScored) -> None:
-        branch = message.branch
-        if message.text != branch.text:
+    def _show_score(self, branch: Branch, text: str, job: "Job[Scored]") -> None:
+        if text != branch.text:
             return
-        branch.scored = message.scored
+        branch.scored = job.result
         if branch is not self.branch:
             return
-        self._error = message.error
-        if message.scored is not None:
-            measures = message.scored.measures
+        self._error = job.error
+        if job.result is not None:
+            measures = job.result.measures
             passages = measures.memorisation.passages if measures.memorisation else ()
             self.text_view.mark_copies([(each.start, each.end) for each in passages])
             if measures.mean_surprise is not None:
@@ -816,26 +796,22 @@ class SurprisePanel(Horizontal):
             text, position = self.text_view.text, self.text_view.position
             self._ask(text, position, self.side == "attention")
 
-    @work(thread=True, group="look")
     def _ask(self, text: str, position: int, wants_attention: bool) -> None:
         engine = lab_of(self).services.engine
-        before = text[:position]
         place = (self.request.reference, self.request.runs_root, text, position)
-        try:
-            expectation = engine.expectation(*place)
-            attention = engine.attention(*place) if wants_attention else None
-            self.post_message(self.PlaceSeen(before, expectation, attention, ""))
-        except (UserError, OSError) as error:
-            self.post_message(self.PlaceSeen(before, None, None, in_lab(str(error))))
 
-    @on(PlaceSeen)
-    def _show_look(self, message: PlaceSeen) -> None:
-        self._is_looking, self._looked, self._error = False, message.text, message.error
-        if message.text != self._before:
+        def look(job: "Job[_Seen]") -> "_Seen":
+            expectation = engine.expectation(*place)
+            return expectation, engine.attention(*place) if wants_attention else None
+
+        self._jobs.start("look", look, lambda job: self._show_look(text[:position], job))
+
+    def _show_look(self, before: str, job: "Job[_Seen]") -> None:
+        self._is_looking, self._looked, self._error = False, before, job.error
+        if before != self._before:
             self.look()
             return
-        self.attention = message.attention
-        found = message.expectation
+        found, self.attention = job.result or (None, None)
         if found is not None:
             from shakespeare_tui.sampling import Draw, parse_strategy
 
