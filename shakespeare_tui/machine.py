@@ -190,17 +190,17 @@ class CoreRegister:
 
     Attributes:
         total: Threads it trains with; 0 while none is trained.
-        is_resting: Whether the run is paused and leaves the processor to others.
+        is_paused: Whether the run is paused and leaves the processor to others.
     """
 
     def __init__(self) -> None:
         self.total = 0
-        self.is_resting = False
+        self.is_paused = False
 
     @property
     def beside(self) -> int | None:
         """Threads for other work now, at least one; None where it may have them all."""
-        if not self.total or self.is_resting:
+        if not self.total or self.is_paused:
             return None
         return self.share
 
@@ -219,13 +219,13 @@ class CoreRegister:
             self.total = 0
 
     @contextlib.contextmanager
-    def resting(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """The run is paused."""
-        self.is_resting = True
+        self.is_paused = True
         try:
             yield
         finally:
-            self.is_resting = False
+            self.is_paused = False
 
 
 CORES = CoreRegister()

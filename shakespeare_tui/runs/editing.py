@@ -22,7 +22,7 @@ def rename_run(run: RunFolder, name: str, *, now: float | None = None) -> RunFol
     """Give a run another name; what refers to it by the old one still finds it.
 
     The old name is noted in the run before the folder is renamed: lineage of forks and results of
-    taste tests are never rewritten. Of a link the link is renamed, and the folder elsewhere stays
+    blind tests are never rewritten. Of a link the link is renamed, and the folder elsewhere stays
     as it is.
 
     Args:

@@ -98,7 +98,7 @@ class _Bearer:
 class RunNames:
     """The names of runs in time.
 
-    Lineage and taste tests are recorded under the name that a run had then. Its bearer at that
+    Lineage and blind tests are recorded under the name that a run had then. Its bearer at that
     moment is meant, even where the name has gone to another run since.
 
     Args:

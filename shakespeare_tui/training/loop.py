@@ -731,7 +731,7 @@ class Trainer:
         elif isinstance(command, GenerateSample):
             self._step_end.sample(command.prompt or None)
         elif isinstance(command, Pause):
-            with CORES.resting():
+            with CORES.paused():
                 self._wait()
 
     def _wait(self) -> None:

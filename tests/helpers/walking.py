@@ -137,7 +137,7 @@ JOURNEYS = tuple(
         ),
     )
 )
-"""Ways into rooms that single keys seldom find: keys, 'typed words', ~ or ~~ for a moment."""
+"""Ways to what single keys seldom find: keys, 'typed words', ~ or ~~ for a moment."""
 
 STUCK_SECONDS = 60.0
 """So long may an action wait for its turn before the lab counts as stuck."""

@@ -37,10 +37,10 @@ def make_format_1(session: Session) -> None:
     del record["embedding_scale"]
     path.write_text(json.dumps(record | {"format": 1}))
     session.fingerprint = replace(session.fingerprint, format=1, embedding_scale=1.0)
-    learner = session.state
-    learner.model.embedding_scale = 1.0
-    learner.optimizers = make_optimizers(
-        learner.model, session.config.training, CPU, has_coupled_decay=True
+    state = session.state
+    state.model.embedding_scale = 1.0
+    state.optimizers = make_optimizers(
+        state.model, session.config.training, CPU, has_coupled_decay=True
     )
 
 

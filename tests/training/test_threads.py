@@ -57,7 +57,7 @@ def test_beside_a_run_work_has_half_of_the_threads_until_the_run_ends() -> None:
         with CORES.training(4):
             shared.take_turns()
             seen.append(torch.get_num_threads())
-            with CORES.resting():
+            with CORES.paused():
                 shared.take_turns()
                 seen.append(torch.get_num_threads())
             shared.take_turns()

@@ -25,7 +25,7 @@ from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.train.replay_bar import ReplayBar
+from shakespeare_tui.ui.train.screen import ReplayBar
 from shakespeare_tui.visible_text import is_harmless
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"]

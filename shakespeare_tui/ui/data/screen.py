@@ -381,7 +381,9 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
         draft = self.lab.services.draft
         draft.set_text("data.corpus", item.spec)
         if draft.config is None:
-            self.lab.say(f"the config has {item.name}, and mistakes: 2 to mend them", is_error=True)
+            self.lab.say(
+                f"the config takes {item.name}, but has errors: 2 shows them", is_error=True
+            )
             return
         self._config = draft.config
         self._show_list()
