@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
+from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.device import keep_freed_memory
 from shakespeare_tui.training.torch_state import TorchTrainState
 
 VOCAB_SIZE = 65

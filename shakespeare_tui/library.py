@@ -32,8 +32,8 @@ from shakespeare_tui.sampling import Strategy, parse_strategy
 from shakespeare_tui.training.request import TrainingRequest
 
 if TYPE_CHECKING:
+    from shakespeare_tui.decoding import factory
     from shakespeare_tui.decoding.score import Surprise
-    from shakespeare_tui.models.transformer import Transformer
 
 __all__ = [
     "CharTokenizer",
@@ -107,12 +107,12 @@ class Model:
     Attributes:
         checkpoint: Where it comes from.
         tokenizer: Turns text into its tokens and back.
-        network: The PyTorch module, in evaluation mode.
+        network: PyTorch's module in evaluation mode, or NumPy's model.
     """
 
     checkpoint: Checkpoint
     tokenizer: Tokenizer
-    network: "Transformer" = field(repr=False)
+    network: "factory.Model" = field(repr=False)
 
     def stream(
         self,
@@ -212,11 +212,10 @@ def load(reference: str | PathLike[str], *, device: str = "auto") -> Model:
     Raises:
         UserError: There is no such checkpoint, it is damaged, or the device is not there.
     """
-    from shakespeare_tui.training.device import resolve_device
-    from shakespeare_tui.training.torch_state import load_model
+    from shakespeare_tui.training.session import open_model
 
     checkpoint = find_checkpoint(str(reference), runs_folder())
-    network, tokenizer = load_model(checkpoint, resolve_device(device))
+    network, tokenizer = open_model(checkpoint, device)
     return Model(checkpoint, tokenizer, network)
 
 

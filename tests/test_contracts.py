@@ -111,6 +111,45 @@ asyncio.run(walk())
     assert "torch" not in loaded
 
 
+def numpy_run(name: str, *more: str) -> str:
+    """A whole life: trained, resumed, sampled, measured, scored, compared and checked."""
+    return "".join(
+        (
+            running("train", "--no-ui", *TINY, f"--name={name}", "--max-steps=4", *more),
+            running("train", "--no-ui", f"--resume={name}", "--max-steps=6", *more),
+            running("generate", name, "--prompt=A", "--max-tokens=9"),
+            running("generate", name, "--prompt=A", "--max-tokens=9", f"--draft={name}"),
+            running("compare", name, "--strategies=classic", "--prompt=A", "--max-tokens=3"),
+            running("eval", name),
+            running("score", name, "--text=A man"),
+            running("runs", "check", name),
+        )
+    )
+
+
+def test_a_numpy_run_never_loads_torch(tmp_path: Path) -> None:
+    assert "torch" not in modules_after(numpy_run("mine", "--backend=numpy"), tmp_path)
+
+
+def test_without_torch_numpy_does_it_all(tmp_path: Path) -> None:
+    without = "import sys; sys.modules['torch'] = None\n"
+    loaded = modules_after(without + numpy_run("mine") + "\ndel sys.modules['torch']", tmp_path)
+    assert "torch" not in loaded
+    for arguments in (
+        ("train", "--no-ui", *TINY, "--backend=torch"),
+        ("train", "--no-ui", *TINY, "--set=training.lora_rank=2"),
+        ("generate", "mine", "--prompt=A", "--precision=int8"),
+        ("eval", "mine", "--device=cuda"),
+    ):
+        call = f"from shakespeare_tui.cli.main import main\nsys.exit(main({list(arguments)!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", without + call], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 2
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "not installed here" in line
+
+
 WITHOUT_TORCH = ("config", "data", "runs", "diagnosis", "sampling", "measures")
 WITH_TORCH = ("models", "training", "decoding")
 

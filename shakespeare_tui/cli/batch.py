@@ -96,7 +96,7 @@ def _write_all(
     from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = open_model(checkpoint, arguments.device)
+    model, tokenizer = open_model(checkpoint, arguments.device, limits.precision)
     texts: dict[str, list[str]] = {}
     tokens, seconds = 0, 0.0
     with progress("writing", "prompts") as report:

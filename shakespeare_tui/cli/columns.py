@@ -137,7 +137,7 @@ def _write_one(
     """What one checkpoint writes, and its mean surprise at each of its texts."""
     from shakespeare_tui.decoding.score import score_tokens
 
-    model, tokenizer = open_model(checkpoint, order.device)
+    model, tokenizer = open_model(checkpoint, order.device, order.precision)
     # A search passes once more or hands over at the end what it found: no more than is asked for.
     passes = map(min, itertools.count(1), itertools.repeat(order.max_tokens))
     written = write(

@@ -20,6 +20,7 @@ from shakespeare_tui.machine import (
     Memory,
     Terminal,
     free_bytes,
+    has_torch,
     memory,
     processor_name,
     terminal,
@@ -53,7 +54,7 @@ def all_checks() -> list[Check]:
     """Run every check; nothing is changed on disk."""
     return [
         Check("python", "ok", f"{platform.python_version()} ({sys.executable})"),
-        *torch_checks(*_probe_torch(), usable_cores()),
+        *(torch_checks(*_probe_torch(), usable_cores()) if has_torch() else [_no_torch()]),
         memory_check(memory()),
         _folder_check("runs", runs_folder(), "SHAKESPEARE_TUI_RUNS"),
         _folder_check("cache", cache_folder(), "SHAKESPEARE_TUI_CACHE"),
@@ -80,6 +81,16 @@ def torch_checks(report: dict[str, Any] | None, problem: str, cores: int) -> lis
     checks += [_device_check(device, report) for device in report["devices"]]
     checks.append(_threads_check(report["threads"], cores))
     return checks
+
+
+def _no_torch() -> Check:
+    lost = "GPUs, bfloat16 and int8, LoRA and pretrained models need it"
+    return Check(
+        "torch",
+        "warn",
+        f"not installed: NumPy trains, writes and measures; {lost}",
+        f"{sys.executable} -m pip install {_torch_requirement()}",
+    )
 
 
 def _probe_torch() -> tuple[dict[str, Any] | None, str]:

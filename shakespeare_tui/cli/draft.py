@@ -11,8 +11,8 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.decoding.speculative import Acceptance, Proposer
-    from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
 
@@ -63,13 +63,13 @@ def find_draft(name: str, checkpoint: "Checkpoint") -> "Checkpoint | None":
 
 
 def write_drafted(
-    model: "Transformer",
+    model: "Model",
     tokenizer: "Tokenizer",
     prompt: list[int],
     strategy: "Strategy",
     seed: int,
     limits: Limits,
-    draft: "Checkpoint | None",
+    draft: "Model | None",
     each_row: Callable[[list[str]], None],
 ) -> "tuple[Written, Acceptance]":
     """Continue a prompt; the distribution is that of the model alone. Also counts proposals.
@@ -116,13 +116,9 @@ def write_drafted(
     return written, acceptance
 
 
-def _proposer(
-    model: "Transformer", strategy: "Strategy", seed: int, draft: "Checkpoint | None"
-) -> "Proposer":
+def _proposer(model: "Model", strategy: "Strategy", seed: int, draft: "Model | None") -> "Proposer":
     from shakespeare_tui.decoding.speculative import LookUpProposer, ModelProposer
-    from shakespeare_tui.training.torch_state import load_model
 
     if draft is None:
-        return LookUpProposer(len(model.embedding.weight))
-    smaller, _ = load_model(draft, model.embedding.weight.device)
-    return ModelProposer(smaller, strategy, seed=seed)
+        return LookUpProposer(model.vocab_size)
+    return ModelProposer(draft, strategy, seed=seed)

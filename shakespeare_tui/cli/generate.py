@@ -136,7 +136,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = open_model(checkpoint, arguments.device)
+    model, tokenizer = open_model(checkpoint, arguments.device, arguments.precision)
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
         write_text(_heading(1, arguments.num_samples) + prompt)
@@ -149,8 +149,9 @@ def _run_one(arguments: argparse.Namespace) -> int:
     if arguments.draft is None:
         written = write(model, tokenizer, tokens, [column], limits, show)
     else:
+        drafting = open_model(draft, arguments.device, arguments.precision)[0] if draft else None
         written, acceptance = write_drafted(
-            model, tokenizer, tokens, strategy, arguments.seed, limits, draft, show
+            model, tokenizer, tokens, strategy, arguments.seed, limits, drafting, show
         )
         figures["draft_acceptance"] = acceptance.rate
     option = _speed_option(arguments)

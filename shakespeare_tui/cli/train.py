@@ -57,6 +57,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="the same seed gives the same losses; short for --set training.seed=N",
     )
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "numpy"),
+        help="what computes: PyTorch, or NumPy without it; short for --set training.backend=…",
+    )
     parser.add_argument("--name", help="the run's name; default: the config's name and a number")
     start = parser.add_mutually_exclusive_group()
     resumed = start.add_argument("--resume", metavar="RUN[@STEP]", help="resume a run")
@@ -105,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         overrides.append(f"training.minutes={arguments.minutes}")
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
+    if arguments.backend is not None:
+        overrides.append(f"training.backend={arguments.backend}")
     request = _request(arguments, tuple(overrides))
     request.check()  # before the lab is opened, or the corpus fetched
     if not arguments.no_ui and not arguments.json:

@@ -19,25 +19,26 @@ if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
+    from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.decoding.text import StopTexts
     from shakespeare_tui.measures import CorpusReference
-    from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
 
 
-def open_model(checkpoint: "Checkpoint", device: str) -> "tuple[Transformer, Tokenizer]":
+def open_model(
+    checkpoint: "Checkpoint", device: str, precision: "Precision" = "auto"
+) -> "tuple[Model, Tokenizer]":
     """The model of a checkpoint on ``device``, as ``--device`` names it, with its tokenizer.
 
     Raises:
-        UserError: The checkpoint is damaged, or the device is not there.
+        UserError: The checkpoint is damaged, or the device or the precision is not there.
     """
-    from shakespeare_tui.training.device import resolve_device
-    from shakespeare_tui.training.torch_state import load_model
+    from shakespeare_tui.training import session
 
     note = checkpoint.run.config().context_note
     if note and checkpoint.run.info().pretrained is None:
         say(f"note: {checkpoint.reference}: {note}")
-    return load_model(checkpoint, resolve_device(device))
+    return session.open_model(checkpoint, device, precision=precision)
 
 
 def reference_of(run: "RunFolder") -> "CorpusReference | None":
@@ -153,7 +154,7 @@ class Written:
 
 
 def write(
-    model: "Transformer",
+    model: "Model",
     tokenizer: "Tokenizer",
     prompt: Sequence[int],
     columns: "Sequence[Column]",

@@ -142,6 +142,31 @@ def _lora_problem(
     return None
 
 
+def _backend_problem(
+    backend: str, device: str, precision: str, checkpointing: bool, lora: int, blocks: int | None
+) -> str | None:
+    if backend != "numpy":
+        return None
+    return numpy_problem(device, precision, checkpointing, lora, blocks)
+
+
+def numpy_problem(
+    device: str, precision: str, checkpointing: bool, lora: int, blocks: int | None
+) -> str | None:
+    """What of a config the NumPy backend cannot do; None where it can do all of it."""
+    needs = {
+        f"training.device {device}": device not in ("auto", "cpu"),
+        f"training.precision {precision}": precision == "bfloat16",
+        "training.grad_checkpointing": checkpointing,
+        "training.lora_rank": lora > 0,
+        "training.train_blocks": blocks is not None,
+    }
+    found = [name for name, is_needed in needs.items() if is_needed]
+    return (
+        f"{' and '.join(found)} needs backend torch; take it, or leave that out" if found else None
+    )
+
+
 def _window_problem(seq_len: int | None, max_seq_len: int) -> str | None:
     if seq_len is None or seq_len <= max_seq_len:
         return None
@@ -165,6 +190,17 @@ RULES: tuple[Rule, ...] = (
             "training.ema_decay",
         ),
         _lora_problem,
+    ),
+    Rule(
+        (
+            "training.backend",
+            "training.device",
+            "training.precision",
+            "training.grad_checkpointing",
+            "training.lora_rank",
+            "training.train_blocks",
+        ),
+        _backend_problem,
     ),
     Rule(("data.seq_len", "model.max_seq_len"), _window_problem),
 )
@@ -433,6 +469,8 @@ class TrainingConfig(Section):
     """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
     seed: Integer = Field(default=1337, ge=0, lt=2**63)
     """Seed of weights, batches and dropout."""
+    backend: Literal["auto", "torch", "numpy"] = "auto"
+    """What computes: PyTorch, or NumPy with gradients by hand; auto is PyTorch where it is."""
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",

@@ -84,7 +84,7 @@ class NumpyKernels:
     def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
         """In float32 only."""
         if precision not in ("auto", "float32"):
-            raise UserError(f"precision {precision} needs PyTorch; take float32, or device cpu")
+            raise UserError(f"precision {precision} needs PyTorch; take float32")
         columns = np.ascontiguousarray(weight.T)
 
         def multiply(x: Buffer, out: Buffer) -> None:

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from shakespeare_tui.data.tokenizers import Tokenizer, token_starts
+from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never
-from shakespeare_tui.models.transformer import Block, Transformer
 
 _TOKENS_A_PASS = 8192
 
@@ -50,7 +48,7 @@ class Surprise:
     nats: _Reals
     entropy: _Reals
     rank: _Integers
-    _model: Transformer = field(repr=False)
+    _model: Model = field(repr=False)
 
     def mean(self, start: int = 0) -> float | None:
         """Mean nats per token from token ``start`` on.
@@ -93,9 +91,8 @@ class Surprise:
         return tuple(Candidate(int(token), float(probabilities[token])) for token in best)
 
 
-@torch.inference_mode()
 def score_tokens(
-    model: Transformer,
+    model: Model,
     tokens: npt.ArrayLike,
     *,
     batch: int | None = None,
@@ -119,17 +116,23 @@ def score_tokens(
     nats, entropy = (np.full(len(text), np.nan, np.float32) for _ in range(2))
     rank = np.zeros(len(text), np.int64)
     for places, logits in _read(model, text[:-1], batch, cancelled):
-        log_p = logits.log_softmax(-1)
-        chosen = torch.from_numpy(text[places + 1]).to(logits.device)[..., None]
-        nats[places + 1] = (0.0 - log_p.gather(-1, chosen))[..., 0].cpu().numpy()
-        # A probability of 0 adds nothing, where 0 · ∞ would be no number.
-        entropy[places + 1] = torch.special.entr(log_p.exp()).sum(-1).cpu().numpy()
-        rank[places + 1] = 1 + (logits > logits.gather(-1, chosen)).sum(-1).cpu().numpy()
+        chosen = np.take_along_axis(logits, text[places + 1][..., None], -1)
+        rank[places + 1] = 1 + (logits > chosen).sum(-1)
+        with np.errstate(invalid="ignore"):  # of broken weights, what is said is no number
+            highest = logits.max(-1, keepdims=True)
+            shifted = logits - highest
+            powers = np.exp(shifted)
+            sums = powers.sum(-1, keepdims=True)
+            log_sums = np.log(sums)
+            nats[places + 1] = (log_sums - (chosen - highest))[..., 0]
+            # Entropy: log Σ e^z − Σ p z. A probability of 0 adds nothing, where 0 · ∞ is no number.
+            np.multiply(powers, shifted, out=shifted, where=powers > 0)
+            shifted[powers == 0] = 0
+            entropy[places + 1] = (log_sums - shifted.sum(-1, keepdims=True) / sums)[..., 0]
     return Surprise(text, nats, entropy, rank, model)
 
 
-@torch.inference_mode()
-def logits_of(model: Transformer, tokens: npt.ArrayLike) -> _Reals:
+def logits_of(model: Model, tokens: npt.ArrayLike) -> _Reals:
     """Logits [T, V] of what comes after each of T tokens, by the protocol of scores.
 
     Args:
@@ -139,27 +142,25 @@ def logits_of(model: Transformer, tokens: npt.ArrayLike) -> _Reals:
     text = np.asarray(tokens, dtype=np.int64)
     found = np.empty((len(text), model.vocab_size), np.float32)
     for places, logits in _read(model, text):
-        found[places] = logits.cpu().numpy()
+        found[places] = logits
     return found
 
 
 def _read(
-    model: Transformer,
+    model: Model,
     inputs: _Integers,
     batch: int | None = None,
     cancelled: Callable[[], bool] = never,
-) -> Iterator[tuple[_Integers, Tensor]]:
+) -> Iterator[tuple[_Integers, _Reals]]:
     """Yield places [B, P] in ``inputs`` [T], each once in all, and the logits [B, P, V] there."""
     context = model.context
     rows = batch or max(1, _TOKENS_A_PASS // context)
-    device = model.embedding.weight.device
     for starts, length, predicted in _passes(len(inputs), context, rows):
         if cancelled():
             raise CancelledError("scoring was stopped")
         # [B, length] inputs; their last ``predicted`` places say what comes next
         places = starts[:, None] + np.arange(length)
-        hidden = model.hidden_states(torch.from_numpy(inputs[places]).to(device))[:, -predicted:]
-        yield places[:, -predicted:], model.head(hidden).float()
+        yield places[:, -predicted:], model.last_logits(inputs[places], predicted)
 
 
 def _passes(inputs: int, context: int, rows: int) -> Iterator[tuple[_Integers, int, int]]:
@@ -180,8 +181,7 @@ def _passes(inputs: int, context: int, rows: int) -> Iterator[tuple[_Integers, i
         yield np.array([start]), inputs - start, rest
 
 
-@torch.inference_mode()
-def logits_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _Reals:
+def logits_at(model: Model, tokens: npt.ArrayLike, position: int) -> _Reals:
     """Logits [V] of the token at ``position`` of a text, from the window that predicts it.
 
     Args:
@@ -193,12 +193,11 @@ def logits_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _Real
         IndexError: The position is outside.
     """
     window, _ = _window_before(model, tokens, position)
-    logits: _Reals = model.head(model.hidden_states(window)[0, -1]).float().cpu().numpy()
+    logits: _Reals = model.last_logits(window[None], 1)[0, 0]
     return logits
 
 
-@torch.inference_mode()
-def attention_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _Reals:
+def attention_at(model: Model, tokens: npt.ArrayLike, position: int) -> _Reals:
     """How much each head looked at every earlier token when the one at ``position`` was predicted.
 
     Args:
@@ -214,24 +213,15 @@ def attention_at(model: Transformer, tokens: npt.ArrayLike, position: int) -> _R
         IndexError: The position is outside.
     """
     window, start = _window_before(model, tokens, position)
-    x, rotary = model.embed(window)
-    weights = np.zeros((len(model.blocks), model.config.n_heads, position), np.float32)
-    for layer, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        query, key, _ = block.attention.project(block.attention_norm(x), rotary)
-        # [1, H, T, D] -> [H, D] of the last place; [1, K, T, D] -> [H, T, D]
-        keys = key[0].repeat_interleave(query.size(1) // key.size(1), dim=0)
-        scores = torch.einsum("hd,htd->ht", query[0, :, -1].float(), keys.float())
-        weights[layer, :, start:] = (scores / query.size(-1) ** 0.5).softmax(-1).cpu().numpy()
-        x = block(x, rotary, None)
+    weights = np.zeros((model.config.n_layers, model.config.n_heads, position), np.float32)
+    weights[:, :, start:] = model.attention_weights(window)
     return weights
 
 
-def _window_before(model: Transformer, tokens: npt.ArrayLike, position: int) -> tuple[Tensor, int]:
-    """The window [1, T] that predicts the token at ``position``, and where it starts."""
+def _window_before(model: Model, tokens: npt.ArrayLike, position: int) -> tuple[_Integers, int]:
+    """The window [T] that predicts the token at ``position``, and where it starts."""
     text = np.asarray(tokens, dtype=np.int64)
     if not 1 <= position <= len(text):
         raise IndexError(f"position {position} is not from 1 to {len(text)}")
     start = window_start(position, model.context)
-    window = torch.from_numpy(text[None, start:position])
-    return window.to(model.embedding.weight.device), start
+    return text[start:position], start

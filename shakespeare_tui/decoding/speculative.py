@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
-from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.factory import Model, make_decoder
 from shakespeare_tui.decoding.text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Sampler, Strategy
 from shakespeare_tui.sampling.drawing import draw
 
@@ -60,7 +58,7 @@ class ModelProposer:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         strategy: Strategy,
         *,
         seed: int = 42,
@@ -121,9 +119,8 @@ class LookUpProposer:
         return len(tokens)
 
 
-@torch.inference_mode()
 def generate_speculatively(
-    model: Transformer,
+    model: Model,
     prompt: Sequence[int],
     strategy: Strategy,
     proposer: Proposer,

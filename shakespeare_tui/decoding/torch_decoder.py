@@ -1,4 +1,4 @@
-"""A decoder that runs the model as it is, on any device."""
+"""Decoders of PyTorch's models: prepacked on the CPU, as they are on any device."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding.decoder import Drafter, FloatArray, IntArray
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
+from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, Precision
+from shakespeare_tui.decoding.torch_kernels import can_prepack, prepacked
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.transformer import Transformer
+
+# Smaller models stay in the processor's cache, where reading them is no bound.
+_LEAST_BYTES = 12_000_000
+# The 8-bit kernel is slow without vectors, and takes whole blocks of outputs and inputs only.
+_FAST_INSTRUCTIONS = ("AVX2", "AVX512")
+_BLOCK = 32
+
+
+def is_worth_drafting(model: Transformer) -> bool:
+    """Whether a copy with 8-bit weights would be much faster than the model."""
+    shape = model.config
+    weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
+    return (
+        weights >= _LEAST_BYTES
+        and shape.d_model % _BLOCK == 0
+        and shape.feedforward_width % _BLOCK == 0
+        and torch.backends.cpu.get_cpu_capability() in _FAST_INSTRUCTIONS
+    )
+
+
+def make_torch_decoder(
+    model: Transformer, streams: int, precision: Precision, cancelled: Callable[[], bool]
+) -> Decoder:
+    """What ``make_decoder`` takes for a model of PyTorch.
+
+    Raises:
+        UserError: The precision is not there on the model's device.
+        CancelledError: ``cancelled``, polled while weights are copied, became true.
+    """
+    if can_prepack(model):
+        make_drafter: Callable[[], Drafter] | None = None
+        if precision == "auto" and streams == 1 and is_worth_drafting(model):
+            make_drafter = lambda: CpuDecoder(prepacked(model, "int8"), 1)  # noqa: E731
+        return CpuDecoder(prepacked(model, precision, cancelled), streams, make_drafter)
+    if precision == "int8":
+        device = model.embedding.weight.device.type
+        raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")
+    return PlainDecoder(model, streams, torch.bfloat16 if precision == "bfloat16" else None)
 
 
 class PlainDecoder:

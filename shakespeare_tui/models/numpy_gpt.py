@@ -621,6 +621,7 @@ class GPT:
         for name, shape in shapes.items():
             check_cancelled(cancelled, "making the model")
             self.weights[name] = self._initial(name, shape, generator).astype(dtype, copy=False)
+        # Zeros take memory when they are first written to.
         self.gradients = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
         self._root = Part(self.weights, self.gradients, "")
         if config.positions == "rope":
@@ -725,6 +726,20 @@ class GPT:
         loss, loss_saved = cross_entropy(logits, targets)
         self.backward(cross_entropy_backward(share, loss_saved), saved)
         return loss * share
+
+    def last_logits(self, tokens: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+        """Logits [B, P, V] of what comes after each of the last P of ``tokens`` [B, T]."""
+        logits, _ = self.forward(tokens, is_saving=False)
+        return logits[:, -count:]
+
+    def attention_weights(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How much each head looks at each of ``tokens`` [T] from the last, [layers, H, T]."""
+        _, (_, _, blocks_saved, *_) = self.forward(tokens[None])
+        weights = np.empty((len(blocks_saved), self.config.n_heads, len(tokens)), np.float32)
+        for layer, (_, (_, _, _, attention_saved, *_), *_) in enumerate(blocks_saved):
+            _, _, _, p, *_ = attention_saved
+            weights[layer] = p[0, :, :, -1].reshape(-1, len(tokens))  # [K, G, T] -> [H, T]
+        return weights
 
     def sum_losses(self, batches: Iterable[NDArray[np.int64]]) -> tuple[float, int]:
         """Cross-entropy in nats, and how many tokens had the highest probability, over all.

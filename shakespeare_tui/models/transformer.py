@@ -517,6 +517,30 @@ class Transformer(nn.Module):
             self.train(was_training)
         return float(loss_sum), int(correct)
 
+    @torch.inference_mode()
+    def last_logits(self, tokens: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+        """Logits [B, P, V] of what comes after each of the last P of ``tokens`` [B, T]."""
+        ids = torch.from_numpy(tokens).to(self.embedding.weight.device)
+        logits: NDArray[np.float32] = (
+            self.head(self.hidden_states(ids)[:, -count:]).float().numpy(force=True)
+        )
+        return logits
+
+    @torch.inference_mode()
+    def attention_weights(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How much each head looks at each of ``tokens`` [T] from the last, [layers, H, T]."""
+        x, rotary = self.embed(torch.from_numpy(tokens[None]).to(self.embedding.weight.device))
+        weights = np.empty((len(self.blocks), self.config.n_heads, len(tokens)), np.float32)
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            query, key, _ = block.attention.project(block.attention_norm(x), rotary)
+            # [1, H, T, D] -> [H, D] of the last place; [1, K, T, D] -> [H, T, D]
+            keys = key[0].repeat_interleave(query.size(1) // key.size(1), dim=0)
+            scores = torch.einsum("hd,htd->ht", query[0, :, -1].float(), keys.float())
+            weights[layer] = (scores / query.size(-1) ** 0.5).softmax(-1).numpy(force=True)
+            x = block(x, rotary, None)
+        return weights
+
     def make_cache(self, batch_size: int) -> KVCache:
         """An empty cache for ``batch_size`` streams, on the model's device and in its type."""
         weight = self.embedding.weight

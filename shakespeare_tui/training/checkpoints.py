@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from shakespeare_tui.config.schema import CheckpointConfig, Config, ModelConfig
 from shakespeare_tui.data.tokenizers import Tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_folder, file_sha256, open_regular, write_json_atomically
+from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.runs.folder import (
     STATE,
@@ -53,6 +54,7 @@ _FREE_TRAINING = {
     # Compared by what they resolved to.
     "precision",
     "device",
+    "backend",
 }
 
 
@@ -68,8 +70,9 @@ class Fingerprint:
         embedding_scale: Of the model.
         device: Its type.
         threads: Of matrix products on the CPU; another number rounds otherwise.
-        torch: The library's version.
+        torch: The version of the library, also where that is NumPy.
         processor: Its vector instructions; others round otherwise.
+        backend: The library, ``torch`` or ``numpy``; older checkpoints do not tell it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -83,6 +86,7 @@ class Fingerprint:
     threads: int
     torch: str
     processor: str
+    backend: str = "torch"
 
 
 def fingerprint_of(
@@ -103,6 +107,7 @@ def fingerprint_of(
         threads=arithmetic.threads,
         torch=arithmetic.library,
         processor=arithmetic.processor,
+        backend=arithmetic.backend,
     )
 
 
@@ -138,7 +143,7 @@ def differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
         yield f"run.json says format {now.format}, was {then.format}"
     if then.embedding_scale != now.embedding_scale:
         yield f"run.json says embedding_scale {now.embedding_scale:g}, was {then.embedding_scale:g}"
-    if then.device != now.device:
+    if then.device != now.device and then.backend == now.backend:
         yield f"training.device is {now.device}, was {then.device}"
 
 
@@ -148,12 +153,15 @@ def _shown(value: object) -> str:
 
 def rounding_differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
     """What makes a resumed run's losses equal only up to rounding, one phrase for each."""
+    if then.backend != now.backend:
+        yield f"the backend is {now.backend}, was {then.backend} (dropout is drawn anew)"
+        return
     if then.device == "cpu" and then.threads != now.threads:
         yield f"{now.threads} threads, was {then.threads} (set OMP_NUM_THREADS={then.threads})"
     if then.device == "cpu" and then.processor != now.processor:
         yield f"the processor is {now.processor}, was {then.processor}"
     if then.torch != now.torch:
-        yield f"torch is {now.torch}, was {then.torch}"
+        yield f"{now.backend} is {now.torch}, was {then.torch}"
 
 
 _WEIGHT_TYPES = (np.float32, np.float64, np.float16)
@@ -452,6 +460,69 @@ def check_weights(
             )
 
 
+def optimizer_arrays(
+    rest: Arrays,
+    index: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    slots: Sequence[str],
+    origin: str,
+) -> Arrays:
+    """What an optimiser remembered, by ``PARAMETER.SLOT``, compared with what it is for.
+
+    Args:
+        rest: All of the state.
+        index: The optimiser's.
+        shapes: Of the parameters that it updates.
+        slots: What it remembers of each.
+        origin: Where the state is from.
+
+    Raises:
+        UserError: It is another optimiser's or model's, or parts are missing: training could not
+            go on from it exactly.
+    """
+    prefix = f"optimizer.{index}."
+    found: Arrays = {}
+    for key, array in rest.items():
+        if not key.startswith(prefix):
+            continue
+        name, _, slot = key.removeprefix(prefix).rpartition(".")
+        if name not in shapes:
+            raise UserError(f"{origin} does not fit training.optimizer; it was changed since")
+        shape = () if slot == "step" else shapes[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise UserError(
+                f"{origin} does not fit the model: {key} is {list(array.shape)} {array.dtype}"
+            )
+        found[f"{name}.{slot}"] = array
+    # Before the first step, and for SGD without momentum, there is nothing to remember.
+    if found and found.keys() != {f"{name}.{slot}" for name in shapes for slot in slots}:
+        raise UserError(
+            f"{origin} does not fit training.optimizer: parts of its state are missing or unknown; "
+            "use another checkpoint"
+        )
+    return found
+
+
+def check_room(checkpoint: Checkpoint, copies: int, available: int | None) -> None:
+    """Refuse weights that do not fit into memory, before any of it is taken.
+
+    Args:
+        checkpoint: What would be loaded.
+        copies: How often the weights will be in memory at once.
+        available: Bytes that are free there, where that is known.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    path = checkpoint.weights_path
+    needed = copies * (path.stat().st_size if path.is_file() else 0)
+    if available is not None and needed > available:
+        raise UserError(
+            f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
+            f"{format_bytes(available)} are free; end other programs, or take a smaller model"
+        )
+
+
 def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> SavedState:
     """All that a checkpoint holds, verified against its digests; nothing is put anywhere.
 
@@ -513,8 +584,8 @@ def restore(
     """
     state.load(saved.arrays, saved.checkpoint, cancelled)
     state.precision = saved.progress.precision
-    # A copy: the state may be put back again.
-    return dataclasses.replace(saved.progress)
+    # A copy: the state may be put back again. NumPy's has one precision.
+    return dataclasses.replace(saved.progress, precision=state.precision)
 
 
 def prune(run: RunFolder, settings: CheckpointConfig, last: int) -> int | None:

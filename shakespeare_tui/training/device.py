@@ -1,11 +1,9 @@
 """The device and its arithmetic: what is there, what is faster, and when its memory is full."""
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from shakespeare_tui import machine
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.files import write_json_atomically
-from shakespeare_tui.machine import memory
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.settings_files import read_json_file
 
@@ -59,8 +57,7 @@ def free_memory(device: torch.device) -> int | None:
     """Bytes that are free where a device's tensors live; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = memory()
-    return found.total if found.available is None else found.available
+    return machine.free_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -182,33 +179,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _key(device: torch.device, shape: object) -> str:
-    machine = [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
-    told = json.dumps([*machine, describe_device(device), shape], sort_keys=True)
+    here = [platform.node(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    told = json.dumps([*here, describe_device(device), shape], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
-_LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
-
-
-def keep_freed_memory() -> None:
-    """Make the C allocator reuse large blocks: a step frees and takes the same ones again.
-
-    By default glibc returns them to the kernel, which then clears every page anew: thousands of
-    page faults a step, about a tenth of a small model's step. Does nothing on other C libraries.
-    Call it before training threads start: threads get arenas of their own otherwise.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl has no mallopt
-        return
-    mallopt(_M_ARENA_MAX, 1)
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(_M_TOP_PAD, 8 * _LARGEST_MMAP_THRESHOLD)
 
 
 _HOPELESS = 0.25

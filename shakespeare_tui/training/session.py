@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config
+from shakespeare_tui.config.schema import Config, TrainingConfig, numpy_problem
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
@@ -26,8 +26,11 @@ from shakespeare_tui.data.tokens import (
     stream_split,
 )
 from shakespeare_tui.data.windows import Windows, gather_windows
+from shakespeare_tui.decoding.decoder import Precision
+from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
+from shakespeare_tui.machine import has_torch
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.event_log import truncate_after
@@ -62,15 +65,75 @@ from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
 
 
+def backend_name(training: TrainingConfig) -> Literal["torch", "numpy"]:
+    """What ``training.backend`` comes to on this machine."""
+    if training.backend == "auto":
+        return "torch" if has_torch() else "numpy"
+    return training.backend
+
+
 def choose_backend(config: Config) -> Backend:
     """The backend of a config on its device; this loads its library.
 
     Raises:
-        UserError: The device is not there.
+        UserError: The device is not there, or the config needs PyTorch, which is not.
     """
-    from shakespeare_tui.training.torch_state import TorchBackend
+    training = config.training
+    if backend_name(training) == "torch":
+        if not has_torch():
+            raise UserError(_NO_TORCH.format("training.backend torch"))
+        from shakespeare_tui.training.torch_state import TorchBackend
 
-    return TorchBackend(config.training.device)
+        return TorchBackend(training.device)
+    problem = numpy_problem(
+        training.device,
+        training.precision,
+        training.grad_checkpointing,
+        training.lora_rank,
+        training.train_blocks,
+    )
+    if problem:
+        raise UserError(f"{problem}; PyTorch is not installed here")
+    from shakespeare_tui.training.numpy_state import NumpyBackend
+
+    return NumpyBackend()
+
+
+_NO_TORCH = "{} needs PyTorch, which is not installed here; install torch, or do without"
+
+
+def open_model(
+    checkpoint: Checkpoint,
+    device: str = "auto",
+    cancelled: Callable[[], bool] = never,
+    *,
+    precision: Precision = "auto",
+) -> tuple[Model, Tokenizer]:
+    """A checkpoint's model, with its tokenizer, to be decoded with and evaluated.
+
+    By NumPy, and without PyTorch, where that trained it or is all there is; a device or a precision
+    that only PyTorch has goes before that.
+
+    Raises:
+        UserError: It is damaged, does not fit into memory, or the device is not there.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    needs = {
+        f"device {device}": device not in ("auto", "cpu"),
+        f"precision {precision}": precision not in ("auto", "float32"),
+    }
+    wanted = [name for name, is_needed in needs.items() if is_needed]
+    is_numpy = checkpoint.run.config().training.backend == "numpy" and not wanted
+    if not is_numpy and has_torch():
+        from shakespeare_tui.training import torch_state
+        from shakespeare_tui.training.device import resolve_device
+
+        return torch_state.load_model(checkpoint, resolve_device(device), cancelled)
+    if wanted:
+        raise UserError(_NO_TORCH.format(" and ".join(wanted)))
+    from shakespeare_tui.training.numpy_state import load_model
+
+    return load_model(checkpoint, cancelled)
 
 
 @dataclass

@@ -2,16 +2,16 @@
 
 ``torch.set_num_threads`` sets the number of the thread that calls it and, beside it, the one that
 every other thread takes at its first product. Here the second is put back at once, so that no work
-changes the threads of another: with other threads, a product rounds otherwise.
+changes the threads of another: with other threads, a product rounds otherwise. Where torch is not
+loaded, work of NumPy takes turns with a run, and no more.
 """
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Self
-
-import torch
 
 from shakespeare_tui.machine import CORES
 
@@ -31,6 +31,8 @@ def default_threads() -> int:
 
 def set_own_threads(number: int) -> None:
     """Give the calling thread's products so many threads, and no other thread's."""
+    import torch
+
     with _lock:
         default = _default_threads()
         # A thread's first use of torch gives it the default: it must not come after.
@@ -40,6 +42,8 @@ def set_own_threads(number: int) -> None:
 
 
 def _default_threads() -> int:
+    import torch
+
     found: list[int] = []
     _in_new_thread(lambda: found.append(torch.get_num_threads()))
     return found[0]
@@ -68,7 +72,8 @@ class SharedThreads:
 
     def __enter__(self) -> Self:
         """Take the share there is now."""
-        self._before = self._now = torch.get_num_threads()
+        torch = sys.modules.get("torch")
+        self._before = self._now = 1 if torch is None else torch.get_num_threads()
         self._turn_began = time.perf_counter()
         self._take_share()
         return self

@@ -17,7 +17,7 @@ from shakespeare_tui.data.tokenizers import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError, check_cancelled, never
-from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.lora import (
     LoraLinear,
     add_lora,
@@ -26,7 +26,13 @@ from shakespeare_tui.models.lora import (
 )
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
-from shakespeare_tui.training.checkpoints import check_size, check_weights, reading_weights
+from shakespeare_tui.training.checkpoints import (
+    check_room,
+    check_size,
+    check_weights,
+    optimizer_arrays,
+    reading_weights,
+)
 from shakespeare_tui.training.device import (
     LEAST_GAIN,
     PRECISIONS,
@@ -35,7 +41,6 @@ from shakespeare_tui.training.device import (
     describe_device,
     free_memory,
     is_out_of_memory,
-    keep_freed_memory,
     measure_bf16_speedup,
     measured_precision,
     remembered_precision,
@@ -48,12 +53,12 @@ from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
 _MOST_MEASURED = 4e9
 
-_SLOTS: dict[type[torch.optim.Optimizer], set[str]] = {
-    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.SGD: {"momentum_buffer"},
-    SGDW: {"momentum_buffer"},
-    Muon: {"momentum"},
+_SLOTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: ("momentum_buffer",),
+    SGDW: ("momentum_buffer",),
+    Muon: ("momentum",),
 }
 
 
@@ -119,6 +124,7 @@ class TorchTrainState:
     ) -> None:
         self.model = model
         self.device = device
+        self._seed = training.seed
         self._lora: dict[str, LoraLinear] = {}
         if training.lora_rank:
             drawn = torch.Generator().manual_seed(training.seed)
@@ -290,6 +296,10 @@ class TorchTrainState:
             self._ema_updates = arrays.ema_updates
         self._load_lora(arrays.rest, origin)
         self._load_optimizers(arrays.rest, origin)
+        if "rng.numpy" in arrays.rest:
+            # Of the other backend's, nothing can be made here: dropout is drawn anew.
+            torch.manual_seed(self._seed + checkpoint.info.step)
+            return
         try:
             states = {
                 n: torch.from_numpy(a) for n, a in arrays.rest.items() if n.startswith("rng.")
@@ -315,39 +325,16 @@ class TorchTrainState:
 
     def _load_optimizers(self, arrays: Arrays, origin: str) -> None:
         named = dict(self.model.named_parameters())
+        names = {id(parameter): name for name, parameter in named.items()}
         for index, optimizer in enumerate(self.optimizers):
             optimizer.state.clear()
-            owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            prefix = f"optimizer.{index}."
-            for key, array in arrays.items():
-                if not key.startswith(prefix):
-                    continue
-                name, _, slot = key.removeprefix(prefix).rpartition(".")
-                parameter = named.get(name)
-                if parameter is None or id(parameter) not in owned:
-                    raise UserError(
-                        f"{origin} does not fit training.optimizer; it was changed since"
-                    )
-                shape = () if slot == "step" else tuple(parameter.shape)
-                if array.shape != shape or array.dtype != np.float32:
-                    raise UserError(
-                        f"{origin} does not fit the model: {key} is {list(array.shape)} "
-                        f"{array.dtype}"
-                    )
+            owned = [p for group in optimizer.param_groups for p in group["params"]]
+            shapes = {names[id(parameter)]: tuple(parameter.shape) for parameter in owned}
+            found = optimizer_arrays(arrays, index, shapes, _SLOTS[type(optimizer)], origin)
+            for key, array in found.items():
+                name, _, slot = key.rpartition(".")
+                parameter = named[name]
                 optimizer.state[parameter][slot] = torch.tensor(array, device=parameter.device)
-            _check_slots(optimizer, origin)
-
-
-def _check_slots(optimizer: torch.optim.Optimizer, origin: str) -> None:
-    """Refuse a state with parts missing: training could not go on from it exactly."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    found = [set(optimizer.state.get(parameter, {})) for parameter in parameters]
-    # Before the first step, and for SGD without momentum, there is nothing to remember.
-    if any(found) and any(slots != _SLOTS[type(optimizer)] for slots in found):
-        raise UserError(
-            f"{origin} does not fit training.optimizer: parts of its state are missing or unknown; "
-            "use another checkpoint"
-        )
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -380,6 +367,7 @@ class TorchBackend:
     def arithmetic(self) -> Arithmetic:
         """What losses depend on up to rounding."""
         return Arithmetic(
+            backend="torch",
             device=self.device.type,
             threads=torch.get_num_threads(),
             library=torch.__version__,
@@ -471,9 +459,11 @@ class TorchBackend:
         shape = [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size]
         return remembered_precision(self.device, shape, measure)
 
-    def load_model(self, checkpoint: Checkpoint) -> Transformer:
+    def load_model(
+        self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+    ) -> Transformer:
         """A checkpoint's model, to be evaluated."""
-        return load_model(checkpoint, self.device)[0]
+        return load_model(checkpoint, self.device, cancelled)[0]
 
 
 def load_model(
@@ -486,7 +476,8 @@ def load_model(
         CancelledError: ``cancelled``, polled between tensors, became true.
     """
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
-    check_room(checkpoint, device, free_memory(device))
+    # As they are read, in the model, and on the CPU rearranged for decoding.
+    check_room(checkpoint, 3 if device.type == "cpu" else 1, free_memory(device))
     with reading_weights(checkpoint, cancelled) as weights:
         check_size(checkpoint, weights, config.model, tokenizer.vocab_size)
         model = Transformer(
@@ -515,25 +506,3 @@ def load_weights(
         for name, parameter in published_parameters(model):
             check_cancelled(cancelled, "loading")
             parameter.copy_(torch.from_numpy(weights[name]))
-
-
-def check_room(checkpoint: Checkpoint, device: torch.device, available: int | None) -> None:
-    """Refuse weights that do not fit into memory, before any of it is taken.
-
-    Args:
-        checkpoint: What would be loaded.
-        device: Where to.
-        available: Bytes that are free there, where that is known.
-
-    Raises:
-        UserError: They do not fit.
-    """
-    path = checkpoint.weights_path
-    size = path.stat().st_size if path.is_file() else 0
-    # As they are read, in the model, and on the CPU rearranged for decoding.
-    needed = (3 if device.type == "cpu" else 1) * size
-    if available is not None and needed > available:
-        raise UserError(
-            f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
-            f"{format_bytes(available)} are free; end other programs, or take a smaller model"
-        )

@@ -2,7 +2,7 @@
 
 The loop knows progress, commands, evaluations, samples, checkpoints and events; it sees the model
 only through a ``TrainState``, whose windows and weights are NumPy arrays. PyTorch implements it in
-``torch_state``. Shapes: B batch, T tokens of a window.
+``torch_state``, NumPy in ``numpy_state``. Shapes: B batch, T tokens of a window.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.decoding.decoder import Decoder
+from shakespeare_tui.decoding.factory import Model
+from shakespeare_tui.errors import never
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.evaluate import LossModel
 
@@ -54,12 +56,14 @@ class Arithmetic:
     """What decides how a backend rounds.
 
     Attributes:
+        backend: ``torch`` or ``numpy``.
         device: Its type: ``cpu``, ``cuda`` or ``mps``.
         threads: Of matrix products on the CPU; another number rounds otherwise.
         library: The library's version.
         processor: Its vector instructions; others round otherwise.
     """
 
+    backend: str
     device: str
     threads: int
     library: str
@@ -159,9 +163,10 @@ class Backend(Protocol):
             CancelledError: ``cancelled`` became true.
         """
 
-    def load_model(self, checkpoint: Checkpoint) -> LossModel:
-        """A checkpoint's model, to be evaluated.
+    def load_model(self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> Model:
+        """A checkpoint's model, to be evaluated and decoded with.
 
         Raises:
             UserError: The checkpoint is damaged, foreign or does not fit into memory.
+            CancelledError: ``cancelled``, polled between arrays, became true.
         """

@@ -51,6 +51,10 @@ def configs(draw: st.DrawFn) -> Config:
     if values["training.lora_rank"]:
         values["training.train_blocks"], values["training.ema_decay"] = None, 0.0
         values["training.optimizer"] = "adamw"
+    if values["training.backend"] == "numpy":
+        values["training.device"], values["training.precision"] = "auto", "float32"
+        values["training.lora_rank"], values["training.train_blocks"] = 0, None
+        values["training.grad_checkpointing"] = False
     low, high = sorted(draw(st.tuples(st.integers(2, 131072), st.integers(2, 131072))))
     values["model.max_seq_len"] = high
     if values["data.seq_len"] is not None:

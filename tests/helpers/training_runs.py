@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import RunFailedError
-from shakespeare_tui.runs.commands import CommandInbox
+from shakespeare_tui.runs.commands import Command, CommandInbox
 from shakespeare_tui.runs.event_log import EventLog
-from shakespeare_tui.runs.events import Event, RunFinished
+from shakespeare_tui.runs.events import Event, RunFinished, StepCompleted
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder
 from shakespeare_tui.training.loop import Trainer
 from shakespeare_tui.training.request import TrainingRequest
@@ -36,6 +38,11 @@ _BASE = {
     "sampling.max_tokens": 12,
     "sampling.prompts": '["A", "the "]',
 }
+
+
+BACKENDS = ("torch", "numpy")
+on_both_backends = pytest.mark.parametrize("backend", BACKENDS)
+"""What every run does, whatever computes it."""
 
 
 def make_config(**overrides: Any) -> Config:
@@ -132,6 +139,15 @@ def what_was_learned(run: RunFolder) -> list[tuple[Any, ...]]:
         for line in read_lines(run)
         if line["type"] in fields
     ]
+
+
+def post_at(step: int, *commands: Command) -> OnEvent:
+    def act(event: Event, inbox: CommandInbox) -> None:
+        if isinstance(event, StepCompleted) and event.step == step:
+            for command in commands:
+                inbox.post(command)
+
+    return act
 
 
 def forget_digests(checkpoint: Checkpoint) -> None:

@@ -8,7 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-from training_runs import make_config, train
+from training_runs import (
+    BACKENDS,
+    make_config,
+    train,
+)
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.events import StepCompleted
@@ -29,14 +33,14 @@ def golden_configs() -> dict[str, Config]:
         "sampling__every": 0,
         "sampling__max_tokens": 1,
     }
-    return {
-        "adamw": make_config(
+    configs = {
+        "adamw": dict(
             **shape,
             model__positions="learned",
             model__bias="true",
             training__scheduler="cosine",
         ),
-        "muon": make_config(
+        "muon": dict(
             **shape,
             model__norm="rmsnorm",
             model__activation="relu2",
@@ -47,6 +51,12 @@ def golden_configs() -> dict[str, Config]:
             training__scheduler="wsd",
         ),
     }
+    prefixes = {"torch": "", "numpy": "numpy-"}
+    return {
+        f"{prefixes[backend]}{name}": make_config(**settings, training__backend=backend)
+        for backend in BACKENDS
+        for name, settings in configs.items()
+    }
 
 
 def measure(root: Path, name: str) -> list[float]:
@@ -54,7 +64,7 @@ def measure(root: Path, name: str) -> list[float]:
     return [event.loss for event in trained.of(StepCompleted)]
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "numpy-adamw", "numpy-muon"])
 def test_losses_are_those_of_before(name: str, tmp_path: Path) -> None:
     expected = json.loads(GOLDEN.read_text())[name]
     assert len(expected) == STEPS

@@ -13,6 +13,7 @@ from training_runs import (
     OnEvent,
     Prepare,
     make_config,
+    on_both_backends,
     read_lines,
     resume,
     train,
@@ -73,12 +74,16 @@ def losses(events: list[Any]) -> list[float]:
 # --- the stream ----------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
-    config = make_config(model__dropout=0.2)
+@on_both_backends
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    backend: str, tmp_path: Path
+) -> None:
+    settings = {"model__dropout": 0.2, "training__backend": backend}
+    config = make_config(**settings)
     first = train(tmp_path, config, name="first")
     torch.rand(7)  # whatever else drew random numbers meanwhile
     second = train(tmp_path, config, name="second")
-    other = train(tmp_path, make_config(model__dropout=0.2, training__seed=2), name="other")
+    other = train(tmp_path, make_config(**settings, training__seed=2), name="other")
     assert what_was_learned(first.run) == what_was_learned(second.run)
     for one, two in zip(first.run.checkpoints(), second.run.checkpoints(), strict=True):
         assert one.weights_path.read_bytes() == two.weights_path.read_bytes()
@@ -117,8 +122,10 @@ def test_the_header_says_what_is_trained(tmp_path: Path) -> None:
     assert "cpu" in started.device
 
 
-def test_the_model_learns(tmp_path: Path) -> None:
-    trained = train(tmp_path, make_config(training__max_steps=150, sampling__every=0))
+@on_both_backends
+def test_the_model_learns(backend: str, tmp_path: Path) -> None:
+    settings = {"training__max_steps": 150, "training__backend": backend}
+    trained = train(tmp_path, make_config(**settings, sampling__every=0))
     steps = trained.of(StepCompleted)
     assert steps[0].loss == pytest.approx(math.log(trained.session.tokenizer.vocab_size), abs=0.3)
     unigram = trained.session.baselines["unigram"]
@@ -210,27 +217,28 @@ def test_logging_every_thins_the_steps_of_the_file_only(tmp_path: Path) -> None:
     assert sum(line["type"] == "SampleGenerated" for line in lines) == 6
 
 
-def test_samples_do_not_disturb_training(tmp_path: Path) -> None:
-    without = train(
-        tmp_path, make_config(model__dropout=0.3, sampling__every=0, sampling__prompts='["A"]')
-    )
+@on_both_backends
+def test_samples_do_not_disturb_training(backend: str, tmp_path: Path) -> None:
+    settings = {"model__dropout": 0.3, "training__backend": backend}
+    without = train(tmp_path, make_config(**settings, sampling__every=0, sampling__prompts='["A"]'))
     often = train(
-        tmp_path,
-        make_config(model__dropout=0.3, sampling__every=1, training__max_steps=24),
-        name="o",
+        tmp_path, make_config(**settings, sampling__every=1, training__max_steps=24), name="o"
     )
     assert len(often.of(SampleGenerated)) == 50
     assert losses(without.of(StepCompleted)) == losses(often.of(StepCompleted))
 
 
-def test_evaluations_do_not_disturb_training(tmp_path: Path) -> None:
-    rarely = train(tmp_path, make_config(model__dropout=0.3, training__eval_every=24))
-    often = train(tmp_path, make_config(model__dropout=0.3, training__eval_every=1), name="o")
+@on_both_backends
+def test_evaluations_do_not_disturb_training(backend: str, tmp_path: Path) -> None:
+    settings = {"model__dropout": 0.3, "training__backend": backend}
+    rarely = train(tmp_path, make_config(**settings, training__eval_every=24))
+    often = train(tmp_path, make_config(**settings, training__eval_every=1), name="o")
     assert losses(rarely.of(StepCompleted)) == losses(often.of(StepCompleted))
 
 
-def test_accumulating_gradients_equals_a_larger_batch(tmp_path: Path) -> None:
-    shuffled = {"data__windows": "shuffled", "sampling__every": 0}
+@on_both_backends
+def test_accumulating_gradients_equals_a_larger_batch(backend: str, tmp_path: Path) -> None:
+    shuffled = {"data__windows": "shuffled", "sampling__every": 0, "training__backend": backend}
     whole = train(tmp_path, make_config(training__batch_size=8, **shuffled), name="whole")
     parts = train(
         tmp_path,

@@ -14,9 +14,10 @@ from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.checkpoints import check_room
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.session import Hooks, check_memory, open_session
-from shakespeare_tui.training.torch_state import check_room, load_model
+from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
 
@@ -77,10 +78,10 @@ class TestMemory:
     def test_a_checkpoint_that_does_not_fit_is_refused(self, trained: RunFolder) -> None:
         checkpoint = trained.checkpoint(30)
         size = checkpoint.weights_path.stat().st_size
-        check_room(checkpoint, CPU, 3 * size)
-        check_room(checkpoint, CPU, None)
+        check_room(checkpoint, 3, 3 * size)
+        check_room(checkpoint, 3, None)
         with pytest.raises(UserError, match="loading alpha@30 takes about .* are free"):
-            check_room(checkpoint, CPU, 3 * size - 1)
+            check_room(checkpoint, 3, 3 * size - 1)
 
 
 class TestCancelling:

@@ -13,10 +13,13 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from training_runs import (
+    BACKENDS,
     OnEvent,
     Trained,
     forget_digests,
     make_config,
+    on_both_backends,
+    post_at,
     read_lines,
     resume,
     run_session,
@@ -27,7 +30,6 @@ from training_runs import (
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.runs.commands import (
-    Command,
     CommandInbox,
     ExtendRun,
     Pause,
@@ -71,6 +73,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "checkpoints__save_every": 5,
     },
     "adam-ema-bf16": {
+        "training__backend": "torch",
         "model__dropout": 0.1,
         "training__optimizer": "adam",
         "training__ema_decay": 0.99,
@@ -78,6 +81,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training__scheduler": "one_cycle",
     },
 }
+# bfloat16 is PyTorch's alone.
+ON_BACKENDS = [
+    (variant, backend)
+    for variant, settings in VARIANTS.items()
+    for backend in BACKENDS
+    if backend == settings.get("training__backend", backend)
+]
 
 
 class CrashError(BaseException):
@@ -86,15 +96,6 @@ class CrashError(BaseException):
 
 def crash(*arguments: object) -> None:
     raise CrashError
-
-
-def post_at(step: int, *commands: Command) -> OnEvent:
-    def act(event: Event, inbox: CommandInbox) -> None:
-        if isinstance(event, StepCompleted) and event.step == step:
-            for command in commands:
-                inbox.post(command)
-
-    return act
 
 
 def crash_when(condition: Callable[[Event], bool]) -> OnEvent:
@@ -143,9 +144,11 @@ def assert_same_run(run: RunFolder, reference: RunFolder) -> None:
         assert checkpoint.info.val_loss == expected.info.val_loss
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(variant: str, tmp_path: Path) -> None:
-    config = make_config(**VARIANTS[variant])
+@pytest.mark.parametrize(("variant", "backend"), ON_BACKENDS)
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
+    variant: str, backend: str, tmp_path: Path
+) -> None:
+    config = make_config(**VARIANTS[variant] | {"training__backend": backend})
     reference = train(tmp_path, config, name="reference")
     first = train(tmp_path, config, on_event=post_at(7, Stop()))
     assert first.finished.reason == "stopped"
@@ -158,8 +161,12 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(variant: str, tmp_
     assert_same_run(last.run, reference.run)
 
 
-def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+@on_both_backends
+def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(
+    backend: str, tmp_path: Path
+) -> None:
     config = make_config(
+        training__backend=backend,
         model__dropout=0.2,
         training__max_steps=7,
         training__eval_every=3,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import per_second
+from shakespeare_tui.machine import has_torch
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.channel import Ended, Noticed, Opened, Progressed, TrainingChannel
 from shakespeare_tui.ui.lab_words import in_lab
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
     from shakespeare_tui.runs.history import RunHistory
     from shakespeare_tui.training.session import Session
+    from shakespeare_tui.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +36,11 @@ def preload(places: Sequence[str]) -> None:
 
 
 def preload_torch() -> None:
-    """Import torch and what training and generating need; takes a second or two."""
+    """Import torch, where it is, and what training and generating need; a second or two."""
     _map_libraries()
     importlib.import_module("shakespeare_tui.training.loop")
-    importlib.import_module("shakespeare_tui.training.torch_state")
+    library = "torch" if has_torch() else "numpy"
+    importlib.import_module(f"shakespeare_tui.training.{library}_state")
     # What was imported stays for good. The garbage collector would look through half a million such
     # objects again and again, 0.1 to 0.4 s each time, in which no key is answered.
     gc.freeze()
@@ -138,13 +141,10 @@ def measure_speed(
         CancelledError: ``cancelled`` became true.
     """
     from shakespeare_tui.config.estimate.speed import probe_config
-    from shakespeare_tui.training.device import describe_device, resolve_device
+    from shakespeare_tui.training.session import choose_backend
 
-    device = describe_device(resolve_device("auto"))
-    is_cpu = config.training.device == "cpu" or (
-        config.training.device == "auto" and device.startswith("cpu")
-    )
-    probed = probe_config(config, vocab_size) if is_cpu else config
+    device = choose_backend(config).device_name()
+    probed = probe_config(config, vocab_size) if device.startswith("cpu") else config
     return measure_throughput(probed, _PROBE_SECONDS, cancelled, vocab_size), device
 
 
@@ -167,20 +167,13 @@ def measure_throughput(
         RunFailedError: The memory does not suffice.
         CancelledError: ``cancelled`` became true.
     """
-    import torch
+    import numpy as np
 
-    from shakespeare_tui.models.transformer import Transformer
-    from shakespeare_tui.training.device import resolve_device, synchronise
-    from shakespeare_tui.training.torch_state import TorchTrainState
-
-    device = resolve_device(config.training.device)
-    generator = torch.Generator().manual_seed(0)
-    model = Transformer(config.model, vocab_size, generator).to(device).train()
-    state = TorchTrainState(model, config.training, device)
+    state, synchronise = _throwaway_state(config, vocab_size)
+    generator = np.random.default_rng(0)
     shape = (config.training.batch_size, config.seq_len + 1)
     windows = [
-        torch.randint(vocab_size, shape, generator=generator).numpy()
-        for _ in range(config.training.grad_accumulation)
+        generator.integers(0, vocab_size, shape) for _ in range(config.training.grad_accumulation)
     ]
     steps = 0
     started = 0.0
@@ -188,7 +181,7 @@ def measure_throughput(
         if cancelled():
             raise CancelledError("the measurement was cancelled")
         state.step(windows, 1.0)
-        synchronise(device)
+        synchronise()
         now = time.perf_counter()
         if steps == 0:
             # The first step allocates and compiles: it is not counted.
@@ -198,3 +191,30 @@ def measure_throughput(
         steps += 1
     tokens = shape[0] * config.seq_len * config.training.grad_accumulation
     return per_second(steps * tokens, now - started)
+
+
+def _throwaway_state(
+    config: "Config", vocab_size: int
+) -> "tuple[TrainState, Callable[[], object]]":
+    """A state of the config's backend, and what waits for its device."""
+    from shakespeare_tui.training.session import backend_name
+
+    if backend_name(config.training) == "numpy":
+        import numpy as np
+
+        from shakespeare_tui.models.numpy_gpt import GPT
+        from shakespeare_tui.training.numpy_state import NumpyTrainState
+
+        drawn = np.random.default_rng(0)
+        network = GPT(config.model, vocab_size, drawn)
+        return NumpyTrainState(network, config.training, drawn), lambda: None
+    import torch
+
+    from shakespeare_tui.models.transformer import Transformer
+    from shakespeare_tui.training.device import resolve_device, synchronise
+    from shakespeare_tui.training.torch_state import TorchTrainState
+
+    device = resolve_device(config.training.device)
+    generator = torch.Generator().manual_seed(0)
+    model = Transformer(config.model, vocab_size, generator).to(device).train()
+    return TorchTrainState(model, config.training, device), lambda: synchronise(device)

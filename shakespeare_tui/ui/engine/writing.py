@@ -13,8 +13,8 @@ from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, n
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.measures import CorpusReference
-    from shakespeare_tui.models.transformer import Transformer
     from shakespeare_tui.training.threads import SharedThreads
     from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 
@@ -155,7 +155,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
 def _measure(
     job: "GenerationJob",
     reference: "CorpusReference | None",
-    model: "Transformer",
+    model: "Model",
     tokenizer: "Tokenizer",
 ) -> None:
     from shakespeare_tui.decoding.score import score_tokens
@@ -173,12 +173,12 @@ def _measure(
 
 
 _MOST_MODELS = 2
-_models: "dict[tuple[Path, int, int], tuple[Transformer, Tokenizer]]" = {}
+_models: "dict[tuple[Path, int, int], tuple[Model, Tokenizer]]" = {}
 
 
 def load_model_of(
     reference: str, runs_root: Path, cancelled: Callable[[], bool] = never
-) -> "tuple[Transformer, Tokenizer]":
+) -> "tuple[Model, Tokenizer]":
     """A checkpoint's model and tokenizer, from memory where it was used lately and is the same.
 
     Raises:
@@ -186,8 +186,7 @@ def load_model_of(
         CancelledError: ``cancelled`` became true.
     """
     from shakespeare_tui.runs.folder import find_checkpoint
-    from shakespeare_tui.training.device import resolve_device
-    from shakespeare_tui.training.torch_state import load_model
+    from shakespeare_tui.training.session import open_model
 
     checkpoint = find_checkpoint(reference, runs_root)
     weights = checkpoint.weights_path
@@ -197,7 +196,7 @@ def load_model_of(
         if loaded is None:
             while len(_models) >= _MOST_MODELS:
                 del _models[next(iter(_models))]
-            loaded = load_model(checkpoint, resolve_device("auto"), cancelled)
+            loaded = open_model(checkpoint, cancelled=cancelled)
     except FileNotFoundError:
         # Training keeps only a few, and may remove one while it is being read.
         raise UserError(f"{weights} is missing; choose another checkpoint") from None

@@ -1,0 +1,346 @@
+"""NumPy's backend: the model with gradients by hand and its optimisers, as the loop drives them."""
+
+import contextlib
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shakespeare_tui.config.schema import Config, TrainingConfig
+from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.decoding.decoder import Decoder
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.machine import CORES, free_memory, keep_freed_memory, usable_cores
+from shakespeare_tui.models.numpy_gpt import GPT
+from shakespeare_tui.runs.folder import Checkpoint, RunInfo
+from shakespeare_tui.training.checkpoints import (
+    check_room,
+    check_size,
+    check_weights,
+    optimizer_arrays,
+    reading_weights,
+)
+from shakespeare_tui.training.numpy_optimizers import make_optimizers
+from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays, StepResult
+
+_GENERATOR = "rng.numpy"
+
+
+class NumpyTrainState:
+    """A model in training: gradients, clipping, optimisers, averaged weights.
+
+    Args:
+        model: Its weights are changed in place.
+        training: The config's section.
+        generator: Draws dropout.
+        has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        training: TrainingConfig,
+        generator: np.random.Generator,
+        *,
+        has_coupled_decay: bool = False,
+    ) -> None:
+        self.model = model
+        self.optimizers = make_optimizers(
+            model.weights, model.config, training, has_coupled_decay=has_coupled_decay
+        )
+        self._generator = generator
+        self._seed = training.seed
+        # False while an update has changed some of the weights and not yet all.
+        self._is_whole = True
+        self._grad_clip = training.grad_clip or math.inf
+        self._ema_decay = training.ema_decay
+        self.ema = {n: w.copy() for n, w in model.weights.items()} if self._ema_decay else {}
+        self._ema_updates = 0
+
+    @property
+    def precision(self) -> str:
+        """Always float32; a run that was trained in bfloat16 goes on in it."""
+        return "float32"
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        pass
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+        """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``."""
+        drawn = self._generator.bit_generator.state
+        try:
+            # What overflows is found in the loss or the norm, and the step is not applied.
+            with np.errstate(all="ignore"):
+                return self._step(windows, rate_factor)
+        except BaseException:
+            # Should the weights be whole, the step can be made again with the same dropout.
+            self._generator.bit_generator.state = drawn
+            raise
+
+    def _step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+        gradients = self.model.gradients
+        for gradient in gradients.values():
+            gradient.fill(0)
+        loss = sum(
+            self.model.loss_and_gradient(
+                window[:, :-1], window[:, 1:], self._generator, share=1 / len(windows)
+            )
+            for window in windows
+        )
+        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        if applied:
+            if norm > self._grad_clip:
+                for gradient in gradients.values():
+                    gradient *= self._grad_clip / (norm + 1e-6)
+            self._is_whole = False
+            for optimizer in self.optimizers:
+                optimizer.step(gradients, optimizer.peak_rate * rate_factor)
+            self._average()
+            self._is_whole = True
+        return StepResult(loss, norm, applied)
+
+    def _average(self) -> None:
+        if not self.ema:
+            return
+        self._ema_updates += 1
+        # Early on a shorter memory, so that the random start does not linger.
+        decay = min(self._ema_decay, (1 + self._ema_updates) / (10 + self._ema_updates))
+        for name, average in self.ema.items():
+            average += (self.model.weights[name] - average) * (1 - decay)
+
+    def is_sound(self) -> bool:
+        """Whether no update was cut short half-way, and every weight is a number."""
+        return self._is_whole and all(np.isfinite(w).all() for w in self.model.weights.values())
+
+    # --- the model as others use it ----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def averaged(self, *, is_exact: bool = True) -> Iterator[GPT]:
+        """The model with its averaged weights in place; as it is where none are kept."""
+        own = dict(self.model.weights)
+        self.model.weights.update(self.ema)
+        try:
+            with np.errstate(all="ignore"):
+                yield self.model
+        finally:
+            self.model.weights.update(own)
+
+    @contextlib.contextmanager
+    def decoder(self, cancelled: Callable[[], bool] = never) -> Iterator[Decoder]:
+        """A decoder of one stream with the averaged weights, inside the block."""
+        with self.averaged() as model:
+            yield make_decoder(model, 1, cancelled=cancelled)
+
+    # --- to and from checkpoints -------------------------------------------------------------
+
+    def arrays(self) -> StateArrays:
+        """What a checkpoint saves; it shares memory with the state."""
+        weights = self.model.weights
+        rest: Arrays = {_GENERATOR: _generator_state(self._generator)}
+        for index, optimizer in enumerate(self.optimizers):
+            rest |= {f"optimizer.{index}.{key}": array for key, array in optimizer.state.items()}
+        if self.ema:
+            # What generates is the average; training goes on from these.
+            rest |= {f"raw.{name}": weight for name, weight in weights.items()}
+        return StateArrays(
+            weights=dict(self.ema or weights), rest=rest, ema_updates=self._ema_updates
+        )
+
+    def load(
+        self, arrays: StateArrays, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+    ) -> None:
+        """Go on where ``arrays``, from ``checkpoint``, were saved: exactly, if by this backend."""
+        origin, weights_origin = str(checkpoint.state_path), str(checkpoint.weights_path)
+        raw = {n.removeprefix("raw."): a for n, a in arrays.rest.items() if n.startswith("raw.")}
+        if bool(raw) != bool(self.ema):
+            raise UserError(f"{origin} does not fit training.ema_decay; it was changed since")
+        self.load_weights(raw or arrays.weights, weights_origin, cancelled)
+        if raw:
+            check_weights(arrays.weights, self._shapes(), weights_origin, cancelled)
+            for name, average in self.ema.items():
+                average[:] = arrays.weights[name]
+            self._ema_updates = arrays.ema_updates
+        for index, optimizer in enumerate(self.optimizers):
+            owned = [name for group in optimizer.groups for name in group.weights]
+            shapes = {name: self.model.weights[name].shape for name in owned}
+            found = optimizer_arrays(arrays.rest, index, shapes, optimizer.slots, origin)
+            # Copies: the state may be put back again.
+            optimizer.state = {key: array.copy() for key, array in found.items()}
+        if _GENERATOR in arrays.rest:
+            try:
+                _restore_generator(self._generator, arrays.rest[_GENERATOR])
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{origin} has no usable random state: {error}") from None
+        elif "rng.cpu" in arrays.rest:
+            # Of the other backend's, nothing can be made here: dropout is drawn anew.
+            again = np.random.default_rng([self._seed, checkpoint.info.step])
+            self._generator.bit_generator.state = again.bit_generator.state
+        else:
+            raise UserError(f"{origin} has no usable random state")
+
+    def load_weights(
+        self, weights: Arrays, origin: str, cancelled: Callable[[], bool] = never
+    ) -> None:
+        """Begin with other weights, which come from ``origin``."""
+        load_weights(self.model, weights, origin, cancelled)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: weight.shape for name, weight in self.model.weights.items()}
+
+
+_WORD = 2**64
+
+
+def _generator_state(generator: np.random.Generator) -> NDArray[np.uint64]:
+    """PCG64's state and increment, 128 bits each, and the half of a number that is left over."""
+    state = generator.bit_generator.state
+    numbers = [*divmod(state["state"]["state"], _WORD), *divmod(state["state"]["inc"], _WORD)]
+    return np.array([*numbers, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _restore_generator(generator: np.random.Generator, saved: NDArray[np.uint64]) -> None:
+    if saved.shape != (6,) or saved.dtype != np.uint64:
+        raise ValueError(f"{list(saved.shape)} {saved.dtype} is no state of PCG64")
+    high, low, inc_high, inc_low, has_half, half = (int(number) for number in saved)
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": high * _WORD + low, "inc": inc_high * _WORD + inc_low},
+        "has_uint32": has_half,
+        "uinteger": half,
+    }
+
+
+class NumpyBackend:
+    """NumPy on the CPU."""
+
+    def __init__(self) -> None:
+        keep_freed_memory()
+
+    def arithmetic(self) -> Arithmetic:
+        """What losses depend on up to rounding."""
+        return Arithmetic(
+            backend="numpy",
+            device="cpu",
+            threads=blas_threads(),
+            library=np.__version__,
+            processor=f"{platform.machine()} {_vector_instructions()}",
+        )
+
+    def device_name(self) -> str:
+        """The device for people: ``cpu (NumPy, 2 threads)``."""
+        return f"cpu (NumPy, {blas_threads()} threads)"
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free where weights live; None where the system does not tell."""
+        return free_memory()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that an allocation failed."""
+        return isinstance(error, MemoryError)
+
+    def training_threads(self) -> contextlib.AbstractContextManager[None]:
+        """Train with the threads of NumPy's matrix products, which cannot be shared out."""
+        return CORES.training(blas_threads())
+
+    def new_state(
+        self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
+    ) -> NumpyTrainState:
+        """A new run's state, everything in it drawn from the config's seed."""
+        generator = np.random.default_rng(config.training.seed)
+        return _state(config, info, generator, generator, cancelled)
+
+    def empty_state(
+        self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
+    ) -> NumpyTrainState:
+        """A state of the same shape, to be loaded."""
+        generator = np.random.default_rng(config.training.seed)
+        return _state(config, info, None, generator, cancelled)
+
+    def load_model(self, checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> GPT:
+        """A checkpoint's model, to be evaluated."""
+        return load_model(checkpoint, cancelled)[0]
+
+
+def load_model(
+    checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+) -> tuple[GPT, Tokenizer]:
+    """The model of a checkpoint with its tokenizer.
+
+    Raises:
+        UserError: The checkpoint is damaged, foreign, does not fit its config or not into memory.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
+    # As they are read, in the model, and rearranged for decoding.
+    check_room(checkpoint, 3, free_memory())
+    with reading_weights(checkpoint, cancelled) as weights:
+        check_size(checkpoint, weights, config.model, tokenizer.vocab_size)
+        model = GPT(
+            config.model,
+            tokenizer.vocab_size,
+            context=config.seq_len,
+            embedding_scale=checkpoint.run.info().embedding_scale,
+            cancelled=cancelled,
+        )
+        load_weights(model, weights, str(checkpoint.weights_path), cancelled)
+    return model, tokenizer
+
+
+def _state(
+    config: Config,
+    info: RunInfo,
+    of_weights: np.random.Generator | None,
+    of_dropout: np.random.Generator,
+    cancelled: Callable[[], bool],
+) -> NumpyTrainState:
+    model = GPT(
+        config.model,
+        info.vocab_size,
+        of_weights,
+        context=config.seq_len,
+        embedding_scale=info.embedding_scale,
+        cancelled=cancelled,
+    )
+    return NumpyTrainState(
+        model, config.training, of_dropout, has_coupled_decay=info.has_coupled_decay
+    )
+
+
+def load_weights(
+    model: GPT, weights: Arrays, origin: str, cancelled: Callable[[], bool] = never
+) -> None:
+    """Copy weights into a model by name.
+
+    Raises:
+        UserError: Names, shapes or types do not fit, or a weight is not finite; ``origin`` says
+            where they are from.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    shapes = {name: weight.shape for name, weight in model.weights.items()}
+    check_weights(weights, shapes, origin, cancelled)
+    for name, weight in model.weights.items():
+        check_cancelled(cancelled, "loading")
+        weight[:] = weights[name]
+
+
+def blas_threads() -> int:
+    """Threads of NumPy's matrix products, as OpenBLAS and its like find them out at start."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]) > 0:
+            return int(os.environ[name])
+    return usable_cores()
+
+
+def _vector_instructions() -> str:
+    """The widest that NumPy uses on this processor."""
+    build = np.show_config(mode="dicts")
+    found = (build or {}).get("SIMD Extensions", {})
+    return " ".join([*found.get("baseline", []), *found.get("found", [])][-1:]) or "baseline"
