@@ -32,7 +32,7 @@ from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import memory_settings
 
 RUN = "quick-1"
-# Where the picture of the Train place stands in the run.
+# Where the picture of the Train screen stands in the run.
 SHARE_DONE = 0.72
 Prepare = Callable[["Shot"], Awaitable[None]]
 
@@ -117,7 +117,7 @@ def last_step(run: RunFolder) -> int:
 
 
 async def train(shot: Shot) -> None:
-    """The Train place in the middle of the run."""
+    """The Train screen in the middle of the run."""
     goal = int(SHARE_DONE * last_step(shot.run))
     shot.training.start(resume=RUN)
     await shot.until(lambda: shot.training.history.last_step == goal)
@@ -125,12 +125,12 @@ async def train(shot: Shot) -> None:
 
 
 async def data(shot: Shot) -> None:
-    """The Data place with its figures."""
+    """The Data screen with its figures."""
     await asyncio.sleep(6)
 
 
 async def config(shot: Shot) -> None:
-    """The Config place."""
+    """The Config screen."""
     await asyncio.sleep(2)
 
 
@@ -154,7 +154,7 @@ async def surprise(shot: Shot) -> None:
 
 
 async def checkpoints(shot: Shot) -> None:
-    """The Checkpoints place."""
+    """The Checkpoints screen."""
     await asyncio.sleep(1)
 
 

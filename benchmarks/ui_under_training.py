@@ -1,7 +1,7 @@
 """The lab while it trains at full load: how fast keys are answered, and what the screen costs.
 
 Two measurements on a pseudo-terminal, with the preset `quick` on all cores: seconds from a key to
-its painted response, and the training speed with the Train place open over the speed without the
+its painted response, and the training speed with the Train screen open over the speed without the
 lab, in interleaved pairs.
 
 Run with: python benchmarks/ui_under_training.py [--keys 100] [--pairs 5] [--steps 250]

@@ -311,7 +311,7 @@ class LabApp(App[int]):
         )
 
     def start_training(self, request: TrainingRequest | None = None) -> bool:
-        """Start a run and go to the Train place; without a request, a new run of the draft.
+        """Start a run and go to the Train screen; without a request, a new run of the draft.
 
         Returns:
             Whether it was started; if not, the user has been told why.
@@ -349,7 +349,7 @@ class LabApp(App[int]):
         super().delay_update(delay)
 
     def open_run(self, reference: str, *, speed: float = 1.0) -> None:
-        """Show a run in the Train place: attached while another process trains it, else replayed.
+        """Show a run on the Train screen: attached while another process trains it, else replayed.
 
         Calls ``TrainScreen.open_run(run: RunFolder, speed=...)``.
         """
@@ -369,7 +369,7 @@ class LabApp(App[int]):
     def edit_config(
         self, config: "Config", *, stem: str = "run", start_from: str | None = None
     ) -> None:
-        """Go to the Config place with a config: ``ConfigScreen.open_config(config, ...)``.
+        """Go to the Config screen with a config: ``ConfigScreen.open_config(config, ...)``.
 
         Args:
             config: What to edit.

@@ -1,4 +1,4 @@
-"""What tests of the Config place share: past runs, rows on the screen, keys for an edit."""
+"""What tests of the Config screen share: past runs, rows on the screen, keys for an edit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from shakespeare_tui.ui.settings import Settings
 
 @dataclass
 class Place:
-    """The Config place's parts."""
+    """The Config screen's parts."""
 
     screen: ConfigScreen
     draft: ConfigDraft
@@ -35,7 +35,7 @@ class Place:
 
 
 def place(app: LabApp) -> Place:
-    """The parts of the Config place that is shown."""
+    """The parts of the Config screen that is shown."""
     screen = app.screen_stack[0]
     assert isinstance(screen, ConfigScreen)
     return Place(screen, screen.draft, screen.files, screen.query_one(ConfigCard))

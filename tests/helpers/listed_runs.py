@@ -1,4 +1,4 @@
-"""Runs as the Checkpoints place lists them, and when it has read them."""
+"""Runs as the Checkpoints screen lists them, and when it has read them."""
 
 import json
 import os

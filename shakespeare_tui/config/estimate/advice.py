@@ -51,7 +51,7 @@ class Advice:
 def advise(config: Config, figures: Preflight, machine: Machine) -> list[Advice]:
     """All advice that a config invites, the gravest first.
 
-    Texts name keys of the Config place: ``F`` loads the fast preset.
+    Texts name keys of the Config screen: ``F`` loads the fast preset.
     """
     return [
         *_memory(config, figures, machine),

@@ -1,4 +1,4 @@
-"""The Checkpoints place: what the runs reached, which is best, and where each leads."""
+"""The Checkpoints screen: what the runs reached, which is best, and where each leads."""
 
 from typing import ClassVar
 
@@ -374,7 +374,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
 
     @on(CheckpointTable.Chosen)
     def action_open_run(self) -> None:
-        """Show the run in the Train place."""
+        """Show the run on the Train screen."""
         run = self._chosen_run()
         if run is not None:
             self.lab.open_run(run.name)

@@ -143,7 +143,7 @@ def difference_note(text: str, other: str, *, is_whole: bool, than: str = "") ->
 
 
 class WritingScreen(LabScreen):
-    """Lies over the Checkpoints place and shows what checkpoints write.
+    """Lies over the Checkpoints screen and shows what checkpoints write.
 
     All checkpoints write beside each other; subclasses let fewer write, or show more than texts.
 

@@ -1,4 +1,4 @@
-"""What the Config place offers to choose from: presets, past runs, advice."""
+"""What the Config screen offers to choose from: presets, past runs, advice."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING

@@ -87,7 +87,7 @@ def _run(command: list[str]) -> str:
 
 
 class ConfigFiles:
-    """The file commands of the Config place.
+    """The file commands of the Config screen.
 
     Args:
         screen: The place, for dialogs and notices.

@@ -1,4 +1,4 @@
-"""The Config place: a form for every setting, and beside it what the config will cost."""
+"""The Config screen: a form for every setting, and beside it what the config will cost."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""The Data place: the corpora there are, and everything worth knowing about the chosen one."""
+"""The Data screen: the corpora there are, and everything worth knowing about the chosen one."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Playground place: its keys, and what they lead to: columns, the surprise view, files."""
+"""The Playground screen: its keys, and what they lead to: columns, the surprise view, files."""
 
 from typing import TYPE_CHECKING, ClassVar
 

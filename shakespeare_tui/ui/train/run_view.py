@@ -1,4 +1,4 @@
-"""The run that the Train place shows: trained here, trained elsewhere, or played back.
+"""The run that the Train screen shows: trained here, trained elsewhere, or played back.
 
 All three are the same stream of events applied to the same history; they differ in where the events
 come from and in whether anyone listens to commands.

@@ -1,4 +1,4 @@
-"""The Train place: a run as it learns, live, attached to another process's, or replayed."""
+"""The Train screen: a run as it learns, live, attached to another process's, or replayed."""
 
 import time
 from collections.abc import Callable

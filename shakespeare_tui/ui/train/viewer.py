@@ -1,4 +1,4 @@
-"""Decides which run the Train place shows, reads it off the UI thread, and what lies beside it."""
+"""Decides which run the Train screen shows, reads it off the UI thread, and what lies beside it."""
 
 from collections.abc import Callable
 from pathlib import Path

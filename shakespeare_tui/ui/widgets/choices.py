@@ -1,4 +1,4 @@
-"""The Config place's questions: which of several, and what to do about mistakes."""
+"""The Config screen's questions: which of several, and what to do about mistakes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

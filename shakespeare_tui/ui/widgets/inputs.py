@@ -1,4 +1,4 @@
-"""The text fields of the Config place."""
+"""The text fields of the Config screen."""
 
 from collections.abc import Callable
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What lies over the Checkpoints place: comparison, time-lapse and blind test."""
+"""What lies over the Checkpoints screen: comparison, time-lapse and blind test."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""Pictures of what lies over the Checkpoints place: comparison, time-lapse, blind test."""
+"""Pictures of what lies over the Checkpoints screen: comparison, time-lapse, blind test."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

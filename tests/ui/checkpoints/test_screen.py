@@ -1,4 +1,4 @@
-"""The Checkpoints place: what it lists, how it is narrowed, and where it leads."""
+"""The Checkpoints screen: what it lists, how it is narrowed, and where it leads."""
 
 import json
 import os

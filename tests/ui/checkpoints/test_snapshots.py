@@ -1,4 +1,4 @@
-"""Pictures of the Checkpoints place: empty, filled, narrowed, marked, damaged, asking."""
+"""Pictures of the Checkpoints screen: empty, filled, narrowed, marked, damaged, asking."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Config place, as somebody at the keyboard meets it."""
+"""The Config screen, as somebody at the keyboard meets it."""
 
 import random
 from collections.abc import Callable

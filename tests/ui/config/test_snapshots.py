@@ -1,4 +1,4 @@
-"""Pictures of the Config place: a preset as it is, edits with mistakes, a difference, ASCII."""
+"""Pictures of the Config screen: a preset as it is, edits with mistakes, a difference, ASCII."""
 
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_config_app(make_app: MakeApp) -> MakeApp:
-    """Makes an app on a machine of known size, in the Config place."""
+    """Makes an app on a machine of known size, on the Config screen."""
     memory = Memory(16_000_000_000, 9_000_000_000)
     return partial(make_app, "config", usable_cores=lambda: 2, memory=lambda: memory)
 

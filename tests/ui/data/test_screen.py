@@ -1,4 +1,4 @@
-"""The Data place: fetch, import, measure, choose, and look at a corpus from every side."""
+"""The Data screen: fetch, import, measure, choose, and look at a corpus from every side."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Pictures of the Data place: nothing fetched, measured, being read, and a file that is no text."""
+"""Pictures of the Data screen: nothing fetched, measured, being read, a file that is not text."""
 
 import shutil
 from pathlib import Path

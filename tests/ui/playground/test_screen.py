@@ -1,4 +1,4 @@
-"""The Playground place: a prompt, up to six strategies, and the texts that come of them."""
+"""The Playground screen: a prompt, up to six strategies, and the texts that come of them."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Pictures of the Playground place: its views, empty, at work, and with something wrong."""
+"""Pictures of the Playground screen: its views, empty, at work, and with something wrong."""
 
 import time
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The Train place as a person uses it: keys in, what the screen says out."""
+"""The Train screen as a person uses it: keys in, what the screen says out."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ WIDE, NARROW = (140, 45), (80, 24)
 
 
 class Lab:
-    """An app in the Train place with a scripted trainer."""
+    """An app on the Train screen with a scripted trainer."""
 
     def __init__(self, app: LabApp, pilot: Pilot[int], trainer: ScriptedTrainer) -> None:
         self.app, self.pilot, self.trainer = app, pilot, trainer
@@ -92,7 +92,7 @@ class Lab:
 
 @pytest.fixture
 def lab(make_app: MakeApp, scripted: Scripted):
-    """``async with lab(stream, size=…) as at:`` the Train place while ``stream`` is trained."""
+    """``async with lab(stream, size=…) as at:`` the Train screen while ``stream`` is trained."""
 
     @asynccontextmanager
     async def open_lab(

@@ -1,4 +1,4 @@
-"""Pictures of the Train place: empty, busy, finished and failed."""
+"""Pictures of the Train screen: empty, busy, finished and failed."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
