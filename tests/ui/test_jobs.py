@@ -52,6 +52,7 @@ def test_a_job_that_is_called_off() -> None:
             "it is missing; write data.corpus=x",
         ),
         (RunFailedError("the disk is full"), "the disk is full"),
+        (OSError("the disk is gone"), "the disk is gone"),
         (LookupError("x"), "search crashed; see the lab's log"),
     ],
 )

@@ -655,6 +655,20 @@ class TestUse:
             assert "nothing to learn; choose a text" in notice.message
             assert app.services.draft.text("data.corpus") == "tiny_shakespeare"
 
+    async def test_a_config_with_errors_takes_the_corpus_and_says_so(
+        self, make_app: MakeApp
+    ) -> None:
+        app = make_app()
+        draft = app.services.draft
+        draft.set_text("training.batch_size", "many")
+        async with app.run_test(size=WIDE, notifications=True) as pilot:
+            await measure(app, "sample")
+            await pilot.press("u")
+            await until(lambda: "the config takes" in shown(app))
+            assert draft.text("data.corpus") == "sample"
+            assert draft.runnable.config is not None
+            assert draft.runnable.config.data.corpus == "tiny_shakespeare"
+
     async def test_one_click_looks_and_two_take(self, make_app: MakeApp) -> None:
         app = make_app()
         async with app.run_test() as pilot:

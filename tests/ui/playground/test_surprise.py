@@ -438,13 +438,18 @@ async def test_a_search_counts_the_characters_that_it_writes(
             assert str(column.border_subtitle).startswith("25 · ")
 
 
-async def test_a_long_error_of_the_reading_is_shown_in_full(
-    surprise_app: LabApp, engine: ScriptedEngine
-) -> None:
-    words = " ".join(f"word{number}" for number in range(25))
+LONG = " ".join(f"word{number}" for number in range(25))
 
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(UserError(LONG), LONG), (LookupError("x"), "look crashed; see the lab's log")],
+)
+async def test_an_error_of_the_reading_is_shown_in_full(
+    surprise_app: LabApp, engine: ScriptedEngine, error: Exception, words: str
+) -> None:
     def fail(*arguments: object) -> None:
-        raise UserError(words)
+        raise error
 
     app = surprise_app
     async with app.run_test(size=(80, 24)) as pilot:
