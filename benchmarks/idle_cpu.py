@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from pseudo_terminal import PseudoTerminal
 
-PLACES = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
+SCREENS = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
 _SETTLE_SECONDS = 3.0
 _MOST_SETTLE_SECONDS = 60.0
 
@@ -49,7 +49,7 @@ def main() -> int:
         command = [sys.executable, "-m", "shakespeare_tui"]
         with PseudoTerminal(command, environment=environment, columns=120, rows=40) as terminal:
             terminal.wait_for("3 Train", 60)
-            for key, place in PLACES.items():
+            for key, place in SCREENS.items():
                 terminal.send(key)
                 settle(terminal.process.pid)
                 before, started = cpu_seconds(terminal.process.pid), time.perf_counter()

@@ -104,13 +104,6 @@ def per_second(count: float, seconds: float) -> float:
     return count / seconds if seconds > 0 else 0.0
 
 
-def perplexity(loss: float | None) -> float | None:
-    """Exponential of the ``loss`` in nats; None where there is none or it has no finite value."""
-    if loss is None or not math.isfinite(loss) or loss > 700:
-        return None
-    return math.exp(loss)
-
-
 def context_note(seq_len: float, max_seq_len: float) -> str:
     """What to say beside figures of a model that was trained on windows shorter than it can read.
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from shakespeare_tui.config.load import DEFAULT_PRESET, load_config, parse_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
-from shakespeare_tui.data.tokenizers import CharTokenizer, Tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
 from shakespeare_tui.data.windows import TextDataset
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.paths import runs_folder
@@ -138,7 +138,7 @@ class Model:
         """
         from shakespeare_tui.decoding.columns import Column, generate_columns
         from shakespeare_tui.decoding.factory import make_decoder
-        from shakespeare_tui.decoding.text import StopTexts, StreamedText
+        from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
 
         if isinstance(strategy, str):
             strategy = parse_strategy(strategy, self.tokenizer.sampling_defaults())

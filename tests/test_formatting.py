@@ -15,9 +15,9 @@ from shakespeare_tui.formatting import (
     format_loss,
     parse_duration,
     per_second,
-    perplexity,
     ungrouped,
 )
+from shakespeare_tui.runs.losses import perplexity
 
 
 @pytest.mark.parametrize(

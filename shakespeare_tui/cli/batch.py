@@ -21,7 +21,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import per_second
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
 

@@ -13,7 +13,7 @@ from shakespeare_tui.cli.writing import Limits, encode_prompt, open_model, refer
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
     from shakespeare_tui.measures import CorpusReference, Measures

@@ -16,12 +16,12 @@ from shakespeare_tui.cli.console import (
     whole_number,
     write_text,
 )
-from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.catalogue import CorpusEntry
     from shakespeare_tui.data.inspect.token_figures import TokenFigures
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 
 _TOKENS_SHOWN = 12
 
@@ -220,7 +220,7 @@ def run_tokens(arguments: argparse.Namespace) -> int:
 
 
 def _token_record(found: "TokenFigures", token: int) -> dict[str, Any]:
-    from shakespeare_tui.data.tokenizers import shown_token
+    from shakespeare_tui.data.tokenizers.tokenizer import shown_token
 
     return {
         "id": token,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.console import print_grid, print_json, print_result, say
 
 if TYPE_CHECKING:
-    from shakespeare_tui.cli.doctor_checks import Check
+    from shakespeare_tui.cli.machine_checks import Check
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,7 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Print all checks; 1 where training is impossible, else 0."""
-    from shakespeare_tui.cli.doctor_checks import all_checks
+    from shakespeare_tui.cli.machine_checks import all_checks
 
     if sys.stderr.isatty():
         say("measuring this machine ...")

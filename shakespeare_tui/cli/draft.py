@@ -10,7 +10,7 @@ from shakespeare_tui.cli.writing import Limits, Written
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.decoding.speculative import Acceptance, Proposer
     from shakespeare_tui.runs.folder import Checkpoint
@@ -85,7 +85,7 @@ def write_drafted(
         each_row: Told what each token adds to the text.
     """
     from shakespeare_tui.decoding.speculative import Acceptance, generate_speculatively
-    from shakespeare_tui.decoding.text import StreamedText
+    from shakespeare_tui.decoding.streaming_text import StreamedText
 
     acceptance, speed = Acceptance(), SteadySpeed()
     proposer = _proposer(model, strategy, seed, draft)

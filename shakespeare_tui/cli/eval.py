@@ -46,12 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
     from shakespeare_tui.data.source import open_corpus
-    from shakespeare_tui.data.tokenizers import text_size
+    from shakespeare_tui.data.tokenizers.tokenizer import text_size
     from shakespeare_tui.data.tokens import encode_split
-    from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.paths import cache_folder, runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
-    from shakespeare_tui.runs.losses import EXACT, bits_per_byte
+    from shakespeare_tui.runs.losses import EXACT, bits_per_byte, bits_per_character, perplexity
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         "context": model.context,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
-        "bits_per_character": result.bits_per_token * foretold / size.characters,
+        "bits_per_character": bits_per_character(result.loss, size.characters / foretold),
         "bits_per_byte": bits_per_byte(result.loss, size.bytes / foretold),
         "accuracy": result.accuracy,
     }

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from shakespeare_tui.models.pretrained.source import read_pretrained
     from shakespeare_tui.training.device import free_memory
-    from shakespeare_tui.training.importing import import_model
+    from shakespeare_tui.training.import_model import import_model
 
     with contextlib.ExitStack() as stack:
         pretrained = read_pretrained(

@@ -42,7 +42,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     # are felt. What a terminal sends as one sequence arrives within a few.
     os.environ.setdefault("ESCDELAY", "25")
     from shakespeare_tui.ui.app import LabApp
-    from shakespeare_tui.ui.leaving import ABANDONED
+    from shakespeare_tui.ui.quitting import ABANDONED
     from shakespeare_tui.ui.services import real_services
     from shakespeare_tui.ui.settings import Settings
     from shakespeare_tui.ui.terminal import TerminalGuard, log_path

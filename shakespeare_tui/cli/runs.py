@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.cli.console import fits, print_json, print_result, print_table, say
-from shakespeare_tui.formatting import format_count, format_duration, format_loss, perplexity
+from shakespeare_tui.formatting import format_count, format_duration, format_loss
+from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.runs.state import STATE_LOOKS
 from shakespeare_tui.visible_text import visible
 

@@ -11,8 +11,8 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
-    from shakespeare_tui.decoding.text import StopTexts
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
+    from shakespeare_tui.decoding.streaming_text import StopTexts
     from shakespeare_tui.sampling import StepKind, Strategy
 
 # What each plain flag is where it is not given.
@@ -169,7 +169,7 @@ def stop_texts(texts: Sequence[str], tokenizer: "Tokenizer") -> "StopTexts | Non
     Raises:
         UserError: One is empty, or the model can never write it.
     """
-    from shakespeare_tui.decoding.text import StopTexts
+    from shakespeare_tui.decoding.streaming_text import StopTexts
 
     if "" in texts:
         raise UserError("--stop is empty; give the text after which to end")

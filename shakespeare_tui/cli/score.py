@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("the text is too short to be scored; give at least two characters")
     from shakespeare_tui.cli.writing import reference_of
     from shakespeare_tui.decoding.score import score_tokens
-    from shakespeare_tui.formatting import perplexity
     from shakespeare_tui.measures import measure_text
+    from shakespeare_tui.runs.losses import perplexity
 
     if source := checkpoint.run.info().pretrained:
         say(f"note: {pretrained_note(source)}")

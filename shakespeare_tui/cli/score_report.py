@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from shakespeare_tui.data.tokenizers import Tokenizer, shown_token, token_starts
-from shakespeare_tui.formatting import perplexity
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, shown_token, token_starts
 from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
+from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:

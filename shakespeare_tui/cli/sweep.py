@@ -12,7 +12,7 @@ from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.sampling import Strategy
 
 _EXAMPLE = "temperature=0.3:1.5:0.2"

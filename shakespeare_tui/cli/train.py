@@ -204,7 +204,7 @@ def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
 def _summary(
     session: "Session", reason: str, val_loss: float | None, protocol: str
 ) -> dict[str, object]:
-    from shakespeare_tui.formatting import perplexity
+    from shakespeare_tui.runs.losses import perplexity
 
     return {
         "run": session.run.name,

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
 from shakespeare_tui.config.estimate.speed import SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.formatting import (
-    counted,
-    format_count,
-    format_duration,
-    format_loss,
-    perplexity,
-)
+from shakespeare_tui.formatting import counted, format_count, format_duration, format_loss
 from shakespeare_tui.runs.events import (
     CommandApplied,
     DiagnosisRaised,
@@ -30,7 +24,7 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.length import RunLength
-from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.runs.losses import EXACT, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
 from shakespeare_tui.runs.state import state_after
 from shakespeare_tui.visible_text import visible

@@ -16,11 +16,11 @@ from shakespeare_tui.formatting import per_second
 from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
     from shakespeare_tui.decoding.factory import Model
-    from shakespeare_tui.decoding.text import StopTexts
+    from shakespeare_tui.decoding.streaming_text import StopTexts
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
 
@@ -173,7 +173,7 @@ def write(
     """
     from shakespeare_tui.decoding.columns import generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
-    from shakespeare_tui.decoding.text import StreamedText
+    from shakespeare_tui.decoding.streaming_text import StreamedText
 
     streams: list[list[int]] = [[] for column in columns for _ in range(column.samples)]
     streamed = [StreamedText(tokenizer, limits.stop) for _ in streams]

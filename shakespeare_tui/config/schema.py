@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticKnownError, core_schema
 
-from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
 from shakespeare_tui.formatting import (
     DURATION_PATTERN,
     context_note,

@@ -30,8 +30,8 @@ import numpy.typing as npt
 from shakespeare_tui.data.inspect.line_index import ByteStream
 from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokenizer_kinds import tokenizer_kind
-from shakespeare_tui.data.tokenizers import (
+from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
+from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     Tokenizer,
     UnknownCharacterError,

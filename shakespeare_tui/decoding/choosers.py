@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
-from shakespeare_tui.decoding.text import Stop
+from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.sampling import Recording, Sampler, Strategy
 
 ENDED = -1

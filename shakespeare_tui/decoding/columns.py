@@ -8,11 +8,11 @@ import numpy as np
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser
 from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
-from shakespeare_tui.decoding.text import Stop
+from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.sampling import Recording, Strategy
-from shakespeare_tui.sampling.drawing import MOST_SEED
+from shakespeare_tui.sampling.random_draws import MOST_SEED
 
 # The model reads twelve tokens in the time of eight.
 _DRAFTED_TOKENS = 11

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers import Tokenizer, token_starts
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, token_starts
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never

@@ -9,7 +9,7 @@ import numpy as np
 
 from shakespeare_tui.decoding.choosers import ENDED, WAITING
 from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
-from shakespeare_tui.decoding.text import Stop
+from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.sampling import Draw, Recording, Sampler, Strategy
 
 

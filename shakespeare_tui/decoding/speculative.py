@@ -13,11 +13,11 @@ import numpy as np
 
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
 from shakespeare_tui.decoding.factory import Model, make_decoder
-from shakespeare_tui.decoding.text import Stop
+from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.sampling import Sampler, Strategy
-from shakespeare_tui.sampling.drawing import draw
+from shakespeare_tui.sampling.random_draws import draw
 
 # Streams of random numbers of their own, beside those of (seed, stream).
 _TO_ACCEPT, _TO_PROPOSE = 2**62, 2**62 + 1

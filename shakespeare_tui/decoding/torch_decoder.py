@@ -48,10 +48,10 @@ def make_torch_decoder(
     if precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")
-    return PlainDecoder(model, streams, torch.bfloat16 if precision == "bfloat16" else None)
+    return TorchDecoder(model, streams, torch.bfloat16 if precision == "bfloat16" else None)
 
 
-class PlainDecoder:
+class TorchDecoder:
     """The model with its own key-value cache.
 
     Args:

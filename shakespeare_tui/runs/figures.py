@@ -6,10 +6,9 @@ from typing import Any
 
 from shakespeare_tui.config.estimate.speed import SPEED_STEPS, evaluation_seconds, mean_speed
 from shakespeare_tui.files import as_number
-from shakespeare_tui.formatting import context_note, perplexity
-from shakespeare_tui.runs.events import RunStarted
+from shakespeare_tui.formatting import context_note
 from shakespeare_tui.runs.history import Best, RunHistory
-from shakespeare_tui.runs.losses import Loss
+from shakespeare_tui.runs.losses import Loss, bits_per_character, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS
 
 _PACE_STEPS = 200
@@ -84,7 +83,7 @@ def run_figures(history: RunHistory) -> RunFigures:
         accuracy=evaluation.accuracy if evaluation else None,
         best=history.best,
         perplexity=perplexity(val.value) if val else None,
-        bits_per_character=bits_per_character(val.value, history.started) if val else None,
+        bits_per_character=_bits_per_character(val, history),
         learning_rate=last.learning_rate if last else None,
         grad_norm=last.grad_norm if last else None,
         tokens_per_second=tokens_per_second(history),
@@ -94,9 +93,13 @@ def run_figures(history: RunHistory) -> RunFigures:
     )
 
 
-def bits_per_character(loss: float, started: RunStarted | None) -> float:
-    """A validation loss in nats per token as bits per character of the text."""
-    return loss / math.log(2) / ((started and started.characters_per_token) or 1.0)
+def _bits_per_character(val: Loss | None, history: RunHistory) -> float | None:
+    return None if val is None else bits_per_character(val.value, characters_per_token(history))
+
+
+def characters_per_token(history: RunHistory) -> float:
+    """Of the run's validation text; 1 where a token is a character, or the run does not say."""
+    return (history.started and history.started.characters_per_token) or 1.0
 
 
 def _section(history: RunHistory, name: str) -> dict[str, Any]:

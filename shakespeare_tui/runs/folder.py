@@ -17,7 +17,7 @@ from shakespeare_tui.config.load import parse_config, read_config_file
 from shakespeare_tui.config.problems import nearest
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
-from shakespeare_tui.data.tokenizers import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import (
     parse_json,

@@ -22,6 +22,18 @@ BITS_PER_BYTE = "bits per byte"
 T = TypeVar("T")
 
 
+def perplexity(loss: float | None) -> float | None:
+    """Exponential of the ``loss`` in nats; None where there is none or it has no finite value."""
+    if loss is None or not math.isfinite(loss) or loss > 700:
+        return None
+    return math.exp(loss)
+
+
+def bits_per_character(loss: float, characters_per_token: float) -> float:
+    """A loss in nats per token as bits per character of the text that it is about."""
+    return loss / math.log(2) / characters_per_token
+
+
 def bits_per_byte(loss: float, bytes_per_token: float) -> float:
     """A loss in nats per token by the bytes of text that it is about, in UTF-8.
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shakespeare_tui.sampling.arrays import IntArray
+from shakespeare_tui.sampling.logits import IntArray
 
 
 class StepState(Protocol):

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.sampling.arrays import FloatArray, IntArray
 from shakespeare_tui.sampling.context import SamplingContext, StepState
+from shakespeare_tui.sampling.logits import FloatArray, IntArray
 
 Method = Literal["sample", "greedy", "beam", "contrastive"]
 Value = int | float

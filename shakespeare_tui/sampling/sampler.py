@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from shakespeare_tui.sampling.arrays import FloatArray, IntArray, softmax, sound
 from shakespeare_tui.sampling.context import SamplingContext
-from shakespeare_tui.sampling.drawing import Uniforms, draw
+from shakespeare_tui.sampling.logits import FloatArray, IntArray, softmax, sound
+from shakespeare_tui.sampling.random_draws import Uniforms, draw
 from shakespeare_tui.sampling.strategy import Strategy
 
 _MOST_BYTES = 16 * 2**20

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from shakespeare_tui.config.schema import CheckpointConfig, Config, ModelConfig
-from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_folder, file_sha256, open_regular, write_json_atomically
 from shakespeare_tui.formatting import format_bytes

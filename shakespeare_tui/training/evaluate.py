@@ -1,6 +1,5 @@
 """Measure a model's loss by a named protocol; losses of different protocols do not compare."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers import TokenArray
+from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
@@ -33,16 +32,6 @@ class Evaluation:
     accuracy: float
     tokens: int
     protocol: str
-
-    @property
-    def perplexity(self) -> float:
-        """Exponential of the loss."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
-
-    @property
-    def bits_per_token(self) -> float:
-        """The loss in bits."""
-        return self.loss / math.log(2)
 
 
 class LossModel(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import Config, TrainingConfig
-from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError, check_cancelled, never

@@ -19,17 +19,17 @@ from textual.types import AnimationLevel
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.training.request import TrainingRequest
-from shakespeare_tui.ui.appearance import Looks, series_colors
+from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.compat import forgiving_while_leaving
 from shakespeare_tui.ui.engine.channel import Asked
 from shakespeare_tui.ui.jobs import Job
 from shakespeare_tui.ui.keys import load_keymap
-from shakespeare_tui.ui.lab_words import in_lab
-from shakespeare_tui.ui.leaving import Leaving
-from shakespeare_tui.ui.place import PLACES, LabScreen, status_content
+from shakespeare_tui.ui.lab_screen import SCREENS, LabScreen, status_content
+from shakespeare_tui.ui.quitting import Leaving
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import Settings
 from shakespeare_tui.ui.terminal import TerminalGuard
+from shakespeare_tui.ui.themes import Looks, series_colors
 from shakespeare_tui.visible_text import LINES, visible
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class LabApp(App[int]):
 
     TITLE = "shakespeare-tui"
     CSS_PATH = "lab.tcss"
-    MODES = {place: _place(place) for place in PLACES}
+    MODES = {place: _place(place) for place in SCREENS}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(
@@ -122,7 +122,7 @@ class LabApp(App[int]):
                 show=False,
                 id=f"app.{place}",
             )
-            for number, place in enumerate(PLACES, start=1)
+            for number, place in enumerate(SCREENS, start=1)
         ),
         Binding("question_mark,f1", "show_help", "Help", key_display="?", id="app.help"),
         Binding("q", "leave", "Quit", id="app.quit"),
@@ -189,7 +189,7 @@ class LabApp(App[int]):
         from shakespeare_tui.ui.engine.trainer_thread import preload
 
         # Not waited for: leaving meanwhile is possible at once.
-        Job("preload", lambda job: preload(PLACES))
+        Job("preload", lambda job: preload(SCREENS))
 
     def on_unmount(self) -> None:
         self.looks.save()
@@ -276,7 +276,7 @@ class LabApp(App[int]):
     @property
     def is_loading(self) -> bool:
         """Whether a place waits for a checkpoint to be loaded."""
-        screens = (screen for place in PLACES for screen in self._screens_of(place))
+        screens = (screen for place in SCREENS for screen in self._screens_of(place))
         return any(isinstance(screen, LabScreen) and screen.is_loading for screen in screens)
 
     def _screens_of(self, place: str) -> list[Screen[object]]:
@@ -408,7 +408,7 @@ class LabApp(App[int]):
     @property
     def shown_modes(self) -> set[str]:
         """The places that have been shown, whose screens exist."""
-        return {place for place in PLACES if self._screens_of(place)}
+        return {place for place in SCREENS if self._screens_of(place)}
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and after them our own: harmless characters, in ASCII mode ASCII."""
@@ -441,14 +441,14 @@ class LabApp(App[int]):
 
     def action_command_palette(self) -> None:
         """Open the palette."""
-        from shakespeare_tui.ui.palette import LabPalette
+        from shakespeare_tui.ui.command_palette import LabPalette
 
         if isinstance(self.screen, LabScreen):
             self.push_screen(LabPalette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action, for the palette."""
-        from shakespeare_tui.ui.palette import commands
+        from shakespeare_tui.ui.command_palette import commands
 
         yield from commands(self, screen)
 

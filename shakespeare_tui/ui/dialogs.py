@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
-from shakespeare_tui.ui.place import Dialog, LabScreen
+from shakespeare_tui.ui.lab_screen import Dialog, LabScreen
 
 
 class ConfirmDialog(Dialog[bool]):

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from textual.message_pump import MessagePump
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
-from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.ui.advice_in_keys import in_lab
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")

@@ -82,9 +82,9 @@ def is_key(name: str) -> bool:
 
 def known_bindings() -> dict[type[DOMNode], list[Binding]]:
     """The remappable bindings of the lab by the class that has them; loads all places."""
-    from shakespeare_tui.ui.place import PLACES
+    from shakespeare_tui.ui.lab_screen import SCREENS
 
-    for place in PLACES:
+    for place in SCREENS:
         importlib.import_module(f"shakespeare_tui.ui.{place}.screen")
     found = {}
     for node_type in _subclasses(DOMNode):

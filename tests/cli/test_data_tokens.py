@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from real_cli import CommandLine
 
-from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
+from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer
 
 PLAY = "ANNA:\nGood morrow, Ben.\n\nBEN:\nGood morrow, [b]Anna[/b]. It rains. 9 é 中\n\n" * 40
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shakespeare_tui.cli.doctor_checks import memory_check, terminal_checks, torch_checks
+from shakespeare_tui.cli.machine_checks import memory_check, terminal_checks, torch_checks
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.machine import Memory, Terminal, memory, terminal, usable_cores
 

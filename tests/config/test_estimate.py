@@ -22,7 +22,7 @@ from shakespeare_tui.config.fields import find_field
 from shakespeare_tui.config.guide import TUNING_GUIDE
 from shakespeare_tui.config.load import load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder, new_run_info
 from shakespeare_tui.runs.losses import Loss

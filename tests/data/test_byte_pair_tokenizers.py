@@ -10,11 +10,11 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer, Gpt2Tokenizer
 from shakespeare_tui.data.catalogue import CATALOGUE, GPT2_MERGES
 from shakespeare_tui.data.download import fetch, fetch_files
-from shakespeare_tui.data.hugging_face_tokenizer import whole_words
-from shakespeare_tui.data.tokenizers import load_tokenizer
+from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer, Gpt2Tokenizer
+from shakespeare_tui.data.tokenizers.hugging_face import whole_words
+from shakespeare_tui.data.tokenizers.tokenizer import load_tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.paths import shipped_folder
 

@@ -10,8 +10,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer, whole_words
-from shakespeare_tui.data.tokenizers import load_tokenizer
+from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer, whole_words
+from shakespeare_tui.data.tokenizers.tokenizer import load_tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.paths import shipped_folder
 

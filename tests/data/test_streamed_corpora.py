@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokenizers import CharTokenizer, UnknownCharacterError
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, UnknownCharacterError
 from shakespeare_tui.data.tokens import EncodedParts, encode_split, stream_split, tokenize_corpus
 from shakespeare_tui.data.windows import PARTS_AT_A_TIME, StreamedWindows, WindowSampler, permuted
 from shakespeare_tui.errors import CancelledError, UserError

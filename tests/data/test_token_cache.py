@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokenizers import CharTokenizer, TokenArray, UnknownCharacterError
+from shakespeare_tui.data.tokenizers.tokenizer import (
+    CharTokenizer,
+    TokenArray,
+    UnknownCharacterError,
+)
 from shakespeare_tui.data.tokens import fit_tokenizer, split_tokens, tokenize_corpus
 from shakespeare_tui.errors import CancelledError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.tokenizers import (
+from shakespeare_tui.data.tokenizers.tokenizer import (
     CharTokenizer,
     UnknownCharacterError,
     load_tokenizer,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.tokenizers import TokenArray
+from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
 from shakespeare_tui.data.tokens import check_length, fit_tokenizer, split_tokens
 from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError

@@ -8,7 +8,7 @@ import pytest
 from shakespeare_tui.config.estimate.figures import measure_corpus
 from shakespeare_tui.data.inspect.scan import inspect_corpus, scan_corpus
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.data.tokens import encode_split
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.measures.reference import open_reference

@@ -4,7 +4,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.word_tokenizer import WordTokenizer
+from shakespeare_tui.data.tokenizers.word import WordTokenizer
 
 # The form of the word-level release: a space before every word and before each line's end.
 WIKI = " \n = Homarus gammarus = \n \n The <unk> lobster , known as lobster . \n"

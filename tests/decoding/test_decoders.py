@@ -14,7 +14,7 @@ from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
 from shakespeare_tui.decoding.decoder import Decoder, RereadingDecoder
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.torch_decoder import PlainDecoder
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder
 from shakespeare_tui.decoding.torch_kernels import prepacked
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.numpy_gpt import GPT
@@ -116,7 +116,7 @@ def test_fast_equals_the_model_for_every_variant(variant: tuple[Any, ...], kind:
 
 DECODERS = {
     "float32": lambda model, streams: make_decoder(model, streams),
-    "plain": PlainDecoder,
+    "plain": TorchDecoder,
     "rereading": lambda model, streams: make_decoder(model, streams, use_cache=False),
     "bfloat16": lambda model, streams: make_decoder(model, streams, precision="bfloat16"),
     "int8": lambda model, streams: make_decoder(model, streams, precision="int8"),
@@ -214,7 +214,7 @@ def test_a_training_in_bfloat16_leaves_decoding_in_float32() -> None:
 
 def test_other_models_are_decoded_plainly() -> None:
     decoder = make_decoder(make_model().double(), 1)
-    assert isinstance(decoder, PlainDecoder)
+    assert isinstance(decoder, TorchDecoder)
     uncached = make_decoder(make_model().double(), 1, use_cache=False)
     assert isinstance(uncached, RereadingDecoder)
     with pytest.raises(UserError, match="int8 works on the CPU only"):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 
-from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
-from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer
 from shakespeare_tui.errors import UserError
 
 PAIRS = (b"th", b"e ", b"\n\n", b"ou", b"O:")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.runs.folder import RunFolder, RunInfo
 
 NOW = 1_760_000_000.0

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from shakespeare_tui.config.draft import ConfigDraft
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.runs.folder import RunFolder, new_run_info
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.config.card import ConfigCard

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
-from shakespeare_tui.data.tokenizers import shown_token, token_starts
+from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import shown_token, token_starts
 from shakespeare_tui.measures import Measures, Memorisation, Passage
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored

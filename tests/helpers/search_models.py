@@ -3,7 +3,7 @@
 import torch
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.text import Stop
+from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.models.transformer import Transformer
 
 

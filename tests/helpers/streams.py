@@ -201,7 +201,7 @@ def write_log(path: Path, events: Iterable[Event]) -> None:
 def make_run(root: Path, name: str, events: Iterable[Event], *, text: str = "a") -> RunFolder:
     """A run's folder with its log; ``text`` stands for the corpus."""
     from shakespeare_tui.config.schema import Config
-    from shakespeare_tui.data.tokenizers import CharTokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 
     run = RunFolder(root / name)
     run.path.mkdir(parents=True)

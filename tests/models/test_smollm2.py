@@ -11,7 +11,7 @@ pytest.importorskip("tokenizers")
 
 from shakespeare_tui.data.catalogue import MODELS  # noqa: E402
 from shakespeare_tui.data.download import fetch_files  # noqa: E402
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer  # noqa: E402
+from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.decoding.factory import make_decoder  # noqa: E402
 from shakespeare_tui.errors import UserError  # noqa: E402
 from shakespeare_tui.models.pretrained.layouts import Pretrained  # noqa: E402

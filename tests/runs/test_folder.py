@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shakespeare_tui.config.schema import CheckpointConfig, Config
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.runs.folder import (
     RunFolder,

@@ -2,7 +2,7 @@ from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.losses import Loss
-from shakespeare_tui.runs.rank import rank_of
+from shakespeare_tui.runs.run_rank import rank_of
 
 
 def make_run(root, name, loss, *, corpus="a", protocol="exact"):

@@ -12,7 +12,7 @@ from shakespeare_tui.runs.compare.items import items_of, sort_items
 from shakespeare_tui.runs.compare.recommendation import recommend
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.losses import bits_per_byte
-from shakespeare_tui.runs.rank import rank_of
+from shakespeare_tui.runs.run_rank import rank_of
 
 
 def make_run(root: Path, name: str, loss: float, bytes_per_token: float | None) -> RunFolder:

@@ -17,7 +17,7 @@ from training_runs import Trained, make_config, resume, train, what_was_learned
 
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.score import score_tokens
-from shakespeare_tui.decoding.torch_decoder import PlainDecoder
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import CommandInbox, Stop
 from shakespeare_tui.runs.events import Event, StepCompleted
@@ -90,7 +90,7 @@ def test_every_reader_of_a_checkpoint_computes_as_it_was_trained(old: Trained) -
     close = dict(rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(tokens), expected, **close)
     ids = tokens.numpy()
-    for decoder in (make_decoder(model, 1), PlainDecoder(model, 1)):
+    for decoder in (make_decoder(model, 1), TorchDecoder(model, 1)):
         np.testing.assert_allclose(decoder.read_all(ids), expected.numpy(), **close)
     surprise = score_tokens(model, ids[0])
     nats = -expected[0].log_softmax(-1)[torch.arange(len(ids[0]) - 1), tokens[0, 1:]]

@@ -14,7 +14,7 @@ from training_runs import Trained, make_config, train
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.score import attention_at, logits_at, score_tokens
-from shakespeare_tui.decoding.torch_decoder import PlainDecoder
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.events import EvalCompleted, SampleGenerated
 from shakespeare_tui.sampling import parse_strategy
@@ -77,7 +77,7 @@ def test_what_a_checkpoint_says_ends_where_training_ended(trained_short: Trained
             )
     for options in ({}, {"use_cache": False}, {"precision": "bfloat16"}):
         assert write(model, **options) == write(oracle, **options)
-    assert {make_decoder(model, 1).context, PlainDecoder(model, 1).context} == {TRAINED}
+    assert {make_decoder(model, 1).context, TorchDecoder(model, 1).context} == {TRAINED}
 
 
 def test_a_run_in_training_is_measured_and_sampled_there(trained_short: Trained) -> None:

@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.appearance import THEMES
 from shakespeare_tui.ui.data.corpus_list import CorpusList
+from shakespeare_tui.ui.themes import THEMES
 from shakespeare_tui.ui.train.screen import TrainScreen
 
 LEAST = 4.5

@@ -16,7 +16,7 @@ from shakespeare_tui.ui.checkpoints.table import CheckpointTable
 from shakespeare_tui.ui.config.form import ConfigForm
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusTabs
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.stream_text import StreamText

@@ -30,7 +30,7 @@ from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.trainer_thread import measure_throughput
 from shakespeare_tui.ui.engine.training import TrainingController
-from shakespeare_tui.ui.place import PLACES
+from shakespeare_tui.ui.lab_screen import SCREENS
 from shakespeare_tui.ui.services import Engine, Services
 from shakespeare_tui.ui.settings import Settings
 
@@ -126,7 +126,7 @@ def walk(world: Path, elsewhere: None, tmp_path: Path, runs_root: Path) -> Walk:
             services=Services(
                 runs_root=runs_root, training=training, engine=QuickMeasuring(), preload=False
             ),
-            start_mode=random.Random(seed).choice(PLACES),
+            start_mode=random.Random(seed).choice(SCREENS),
             opening=lambda app: app.start_training(
                 TrainingRequest(root=runs_root, config=Config())
             ),

@@ -21,13 +21,13 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.runs.commands import GenerateSample, Stop
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.appearance import THEMES, series_colors
 from shakespeare_tui.ui.engine.channel import Ended
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.keys import is_key, load_keymap
-from shakespeare_tui.ui.leaving import LeaveDialog
-from shakespeare_tui.ui.place import PLACES, KeyLine, LabScreen
+from shakespeare_tui.ui.lab_screen import SCREENS, KeyLine, LabScreen
+from shakespeare_tui.ui.quitting import LeaveDialog
 from shakespeare_tui.ui.settings import Settings
+from shakespeare_tui.ui.themes import THEMES, series_colors
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
@@ -66,7 +66,7 @@ class TestPlaces:
 
 
 class TestHelpAndPalette:
-    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("place", SCREENS)
     async def test_help_tells_what_a_place_is_for_and_every_key(
         self, make_app: MakeApp, place: str
     ) -> None:
@@ -139,7 +139,7 @@ class TestLooks:
             for one, other in itertools.combinations(seen, 2):
                 assert math.dist(one, other) > 0.12, (colours, one, other)
 
-    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("place", SCREENS)
     async def test_ascii_mode_draws_nothing_but_ascii(self, make_app: MakeApp, place: str) -> None:
         app = make_app(place, ascii=True)
         async with app.run_test() as pilot:
@@ -370,7 +370,7 @@ class TestTraining:
         app = make_app("playground", training=training)
         async with app.run_test():
             training.start(NEW_RUN)
-            for place in PLACES:
+            for place in SCREENS:
                 app.show_place(place)
                 await until(lambda: _status(app, "[red]x[/red]", "500/2,000", "val ~2.06"))
 
@@ -442,7 +442,7 @@ class TestLeaving:
             await pilot.pause()
         assert app.return_value == 0
 
-    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("place", SCREENS)
     async def test_ctrl_c_leaves_when_pressed_twice(self, make_app: MakeApp, place: str) -> None:
         app = make_app(place)
         async with app.run_test() as pilot:

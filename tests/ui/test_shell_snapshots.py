@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.training import TrainingController
-from shakespeare_tui.ui.leaving import LeaveDialog
+from shakespeare_tui.ui.quitting import LeaveDialog
 
 Scripted = Callable[..., tuple[TrainingController, ScriptedTrainer]]
 

@@ -9,7 +9,7 @@ from streams import finished_run, healthy_run, make_run
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.config.form import ConfigForm
-from shakespeare_tui.ui.place import PLACES
+from shakespeare_tui.ui.lab_screen import SCREENS
 from shakespeare_tui.ui.train.figures import RunNumbers
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
@@ -83,7 +83,7 @@ async def test_the_keys_of_a_replay_are_in_the_last_line(
             assert words in rows(app)[-1]
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", SCREENS)
 async def test_below_the_least_size_it_says_so_and_nothing_is_lost(
     make_app: MakeApp, place: str
 ) -> None:

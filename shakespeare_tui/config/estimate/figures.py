@@ -7,7 +7,7 @@ from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_sec
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokenizer_kinds import tokenizer_kind
+from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes

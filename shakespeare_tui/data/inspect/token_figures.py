@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS
-from shakespeare_tui.data.tokenizers import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.data.tokens import fit_tokenizer
 from shakespeare_tui.errors import CancelledError, UserError, never
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer
+from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.pretrained.hugging_face import LARGEST_CONTEXT
 from shakespeare_tui.models.pretrained.layouts import (

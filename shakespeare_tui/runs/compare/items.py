@@ -6,10 +6,15 @@ from functools import cache
 from typing import Literal
 
 from shakespeare_tui.config.fields import config_fields
-from shakespeare_tui.formatting import perplexity
 from shakespeare_tui.runs.catalog import CheckpointEntry, RunEntry
 from shakespeare_tui.runs.compare.blind_tests import Rating
-from shakespeare_tui.runs.losses import Loss, TokenUnit, bits_per_byte, differ_in_tokenizer
+from shakespeare_tui.runs.losses import (
+    Loss,
+    TokenUnit,
+    bits_per_byte,
+    differ_in_tokenizer,
+    perplexity,
+)
 from shakespeare_tui.runs.notes import RunNames
 
 FigureKind = Literal["text", "loss", "count", "bytes", "age", "points", "config"]

@@ -5,8 +5,8 @@ The searches need the model and are done by the engine; here are their names and
 
 from dataclasses import dataclass
 
-from shakespeare_tui.sampling.arrays import FloatArray, keep_likeliest
 from shakespeare_tui.sampling.context import SamplingContext
+from shakespeare_tui.sampling.logits import FloatArray, keep_likeliest
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shakespeare_tui.sampling.arrays import FloatArray, IntArray, keep, softmax
 from shakespeare_tui.sampling.context import SamplingContext
+from shakespeare_tui.sampling.logits import FloatArray, IntArray, keep, softmax
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 _UNIT = "nats per token"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shakespeare_tui.sampling.arrays import MINUS_INFINITY, FloatArray, IntArray
 from shakespeare_tui.sampling.context import SamplingContext
+from shakespeare_tui.sampling.logits import MINUS_INFINITY, FloatArray, IntArray
 from shakespeare_tui.sampling.registry import Step, real, register, whole
 
 _LEAST_CAPACITY = 256

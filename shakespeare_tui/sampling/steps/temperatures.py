@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shakespeare_tui.sampling.arrays import FloatArray, entropy, keep_likeliest, softmax
 from shakespeare_tui.sampling.context import SamplingContext
+from shakespeare_tui.sampling.logits import FloatArray, entropy, keep_likeliest, softmax
 from shakespeare_tui.sampling.registry import Step, real, register
 
 # Below, a quotient of float32 logits may overflow.

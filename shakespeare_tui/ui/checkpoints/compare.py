@@ -13,12 +13,13 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.formatting import format_bytes, format_loss, perplexity
+from shakespeare_tui.formatting import format_bytes, format_loss
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.recommendation import Copies
 from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.ui.checkpoints.table import fitted
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter

@@ -11,7 +11,7 @@ from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.checkpoints.browser import CheckpointBrowser
 from shakespeare_tui.ui.checkpoints.table import TableLine
 from shakespeare_tui.ui.dialogs import ConfirmDialog
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 

@@ -27,7 +27,7 @@ from shakespeare_tui.ui.checkpoints.timelapse import TimelapseScreen
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 MOST_COMPARED = 6

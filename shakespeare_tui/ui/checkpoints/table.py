@@ -19,13 +19,7 @@ from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.formatting import (
-    format_bytes,
-    format_count,
-    format_duration,
-    format_loss,
-    perplexity,
-)
+from shakespeare_tui.formatting import format_bytes, format_count, format_duration, format_loss
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.query import Query, parse_query
 from shakespeare_tui.runs.compare.recommendation import Recommendation
@@ -36,9 +30,9 @@ from shakespeare_tui.runs.compare.settings import (
     preset_texts,
 )
 from shakespeare_tui.runs.history import one_line
-from shakespeare_tui.runs.losses import differ_in_tokenizer
+from shakespeare_tui.runs.losses import differ_in_tokenizer, perplexity
 from shakespeare_tui.runs.state import STATE_LOOKS
-from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.widgets.plot import part_style
 from shakespeare_tui.visible_text import visible
 

@@ -16,7 +16,7 @@ from shakespeare_tui.measures.changes import changed_words, first_difference
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter, Written
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 from shakespeare_tui.visible_text import LINES, visible
 

@@ -9,10 +9,10 @@ from shakespeare_tui.config.estimate.nearest_run import PastRun
 from shakespeare_tui.config.load import preset_description, preset_names
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.ui.config.card import ConfigCard
-from shakespeare_tui.ui.widgets.choices import Choice, ChoiceDialog
+from shakespeare_tui.ui.widgets.choice_dialog import Choice, ChoiceDialog
 
 if TYPE_CHECKING:
-    from shakespeare_tui.ui.place import LabScreen
+    from shakespeare_tui.ui.lab_screen import LabScreen
 
 
 class ConfigChooser:

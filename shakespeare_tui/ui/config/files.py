@@ -18,11 +18,11 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import write_atomically, write_output_file
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.ui.widgets.choices import Answer, ProblemsDialog
+from shakespeare_tui.ui.widgets.choice_dialog import Answer, ProblemsDialog
 from shakespeare_tui.ui.widgets.path_dialog import PathDialog
 
 if TYPE_CHECKING:
-    from shakespeare_tui.ui.place import LabScreen
+    from shakespeare_tui.ui.lab_screen import LabScreen
 
 _USUAL = ("notepad",) if sys.platform == "win32" else ("nano", "vim", "vi")
 

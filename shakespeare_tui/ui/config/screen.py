@@ -31,7 +31,7 @@ from shakespeare_tui.ui.config.files import ConfigFiles
 from shakespeare_tui.ui.config.form import WRONG, ConfigForm, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines
 from shakespeare_tui.ui.jobs import Job
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 
 _MOST_MOMENTS = 100
 

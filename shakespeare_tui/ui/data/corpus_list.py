@@ -10,7 +10,7 @@ from textual.widgets.option_list import Option
 
 from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.ui.widgets.choices import Options
+from shakespeare_tui.ui.widgets.choice_dialog import Options
 
 _ONE_LINE_CELLS = 50
 _STATUS_WORDS = {

@@ -183,7 +183,7 @@ class CorpusTabs(Vertical):
             return None
         vocabulary = state.statistics.vocabulary
         if self._ids[0] != vocabulary:
-            from shakespeare_tui.data.tokenizers import CharTokenizer
+            from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 
             self._ids = (vocabulary, CharTokenizer.from_vocabulary(vocabulary).vocab)
         return self._ids[1]

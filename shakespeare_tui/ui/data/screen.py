@@ -19,7 +19,7 @@ from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusDetail
 from shakespeare_tui.ui.data.scans import KeptScans, Scan
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.text_page import bar
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
 
     def action_import_text(self) -> None:
         """Ask for a text of one's own and put it on the list."""
-        from shakespeare_tui.ui.data.importing import CorpusImport
+        from shakespeare_tui.ui.data.import_dialog import CorpusImport
 
         self.app.push_screen(CorpusImport(), self._import)
 

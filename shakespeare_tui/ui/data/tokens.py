@@ -275,13 +275,13 @@ class CorpusTokens(Vertical):
             )
 
     def _shown(self, found: Counted, token: int) -> str:
-        from shakespeare_tui.data.tokenizers import shown_token
+        from shakespeare_tui.data.tokenizers.tokenizer import shown_token
 
         return signs(shown_token(found.figures.tokenizer, token), self._is_ascii)
 
     def _merges(self, found: Counted) -> Iterator[Content]:
-        from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer
-        from shakespeare_tui.data.tokenizers import shown_bytes
+        from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
+        from shakespeare_tui.data.tokenizers.tokenizer import shown_bytes
 
         tokenizer = found.figures.tokenizer
         merges = tokenizer.merges if isinstance(tokenizer, HuggingFaceTokenizer) else []
@@ -297,7 +297,7 @@ class CorpusTokens(Vertical):
             yield muted(f"and {len(merges) - _MOST_LINES:,} more")
 
     def _vocabulary(self, found: Counted) -> Iterator[Content]:
-        from shakespeare_tui.data.tokenizers import shown_token
+        from shakespeare_tui.data.tokenizers.tokenizer import shown_token
 
         sought, tokenizer = self.query_one(Input).value, found.figures.tokenizer
         every = range(tokenizer.vocab_size)
@@ -313,7 +313,7 @@ class CorpusTokens(Vertical):
 
 def token_lines(found: Counted, width: int, is_ascii: bool, *, has_ids: bool) -> Iterator[Content]:
     """The beginning of the text, every other token set apart, with ids where they are wanted."""
-    from shakespeare_tui.data.tokenizers import shown_token
+    from shakespeare_tui.data.tokenizers.tokenizer import shown_token
 
     yield heading("The text's beginning, token by token")
     parts: list[tuple[str, str]] = []

@@ -14,7 +14,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input, Label, Static
 
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.data.tokens import check_length
 from shakespeare_tui.data.windows import WindowCut, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers import characters_begun, shown_token, token_starts
+from shakespeare_tui.data.tokenizers.tokenizer import characters_begun, shown_token, token_starts
 from shakespeare_tui.ui.engine.writing import load_model_of, reference_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import per_second
 from shakespeare_tui.machine import has_torch
 from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.engine.channel import Ended, Noticed, Opened, Progressed, TrainingChannel
-from shakespeare_tui.ui.lab_words import in_lab
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config

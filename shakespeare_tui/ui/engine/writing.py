@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.training.threads import SharedThreads
@@ -104,11 +104,11 @@ def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
 
 
 def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> None:
-    from shakespeare_tui.data.tokenizers import characters_begun
+    from shakespeare_tui.data.tokenizers.tokenizer import characters_begun
     from shakespeare_tui.decoding.choosers import WAITING
     from shakespeare_tui.decoding.columns import Column, generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
-    from shakespeare_tui.decoding.text import StreamedText
+    from shakespeare_tui.decoding.streaming_text import StreamedText
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.sampling import parse_strategy
 

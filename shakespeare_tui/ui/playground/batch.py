@@ -7,7 +7,7 @@ from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import read_bounded, reason
 from shakespeare_tui.formatting import counted
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.playground.files import WrittenText, export_texts, written_text
+from shakespeare_tui.ui.playground.export import WrittenText, export_texts, written_text
 
 _MOST_SPEAKERS = 1000
 _MOST_BYTES = 1 << 20

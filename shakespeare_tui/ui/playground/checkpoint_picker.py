@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shakespeare_tui.runs.catalog import CheckpointEntry, RunCatalog, RunEntry
-from shakespeare_tui.ui.widgets.choices import Choice
+from shakespeare_tui.ui.widgets.choice_dialog import Choice
 
 
 class CheckpointPicker:

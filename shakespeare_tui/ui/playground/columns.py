@@ -17,7 +17,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json
 from shakespeare_tui.machine import sharing_words
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
-from shakespeare_tui.ui.place import lab_of
+from shakespeare_tui.ui.lab_screen import lab_of
 from shakespeare_tui.ui.playground.batch import Batch, read_speakers
 from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns_strip import (
@@ -25,7 +25,7 @@ from shakespeare_tui.ui.playground.columns_strip import (
     ColumnState,
     StrategyField,
 )
-from shakespeare_tui.ui.playground.files import WrittenText, ask_path, written_text
+from shakespeare_tui.ui.playground.export import WrittenText, ask_path, written_text
 from shakespeare_tui.ui.playground.prompt import PromptField, PromptHistory
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
 

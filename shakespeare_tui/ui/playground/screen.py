@@ -9,12 +9,12 @@ from textual.widget import Widget
 
 from shakespeare_tui.runs.catalog import RunEntry
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns import ColumnsPanel
-from shakespeare_tui.ui.playground.files import OwnTextDialog, ask_and_export
+from shakespeare_tui.ui.playground.export import OwnTextDialog, ask_and_export
 from shakespeare_tui.ui.playground.surprise import SurprisePanel
-from shakespeare_tui.ui.widgets.choices import Choice, ChoiceDialog
+from shakespeare_tui.ui.widgets.choice_dialog import Choice, ChoiceDialog
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Recording

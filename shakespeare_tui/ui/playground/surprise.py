@@ -23,9 +23,9 @@ from textual.widgets import Static
 
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import lab_of
+from shakespeare_tui.ui.lab_screen import lab_of
 from shakespeare_tui.ui.playground.columns_strip import progress
-from shakespeare_tui.ui.playground.files import WrittenText, written_text
+from shakespeare_tui.ui.playground.export import WrittenText, written_text
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
 from shakespeare_tui.ui.widgets.stream_text import StreamText
 from shakespeare_tui.ui.widgets.text_glyphs import sign, signs

@@ -13,7 +13,7 @@ from shakespeare_tui.ui.widgets.text_glyphs import signs
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Strategy, TraceStage
-    from shakespeare_tui.sampling.arrays import FloatArray, IntArray
+    from shakespeare_tui.sampling.logits import FloatArray, IntArray
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEAST_STAGE_CELLS = 10

@@ -17,8 +17,8 @@ from textual.widgets.selection_list import Selection
 from shakespeare_tui.formatting import format_duration
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import Dialog, state_content
-from shakespeare_tui.ui.widgets.choices import Options, Selections
+from shakespeare_tui.ui.lab_screen import Dialog, state_content
+from shakespeare_tui.ui.widgets.choice_dialog import Options, Selections
 from shakespeare_tui.visible_text import visible
 
 _EMPTY = "There are no runs yet: press escape, then s, to train one."

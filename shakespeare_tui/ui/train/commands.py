@@ -22,7 +22,7 @@ from shakespeare_tui.runs.commands import (
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.dialogs import ConfirmDialog
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.train.run_view import LiveView
 from shakespeare_tui.ui.train.viewer import RunViewer
 from shakespeare_tui.ui.widgets.ask_bar import AskBar

@@ -9,7 +9,7 @@ from shakespeare_tui.diagnosis.findings import format_rate
 from shakespeare_tui.formatting import format_count, format_duration, format_loss
 from shakespeare_tui.runs.figures import RunFigures
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.ui.place import STATE_MARKS
+from shakespeare_tui.ui.lab_screen import STATE_MARKS
 from shakespeare_tui.visible_text import visible
 
 STATES: dict[str, tuple[str, str]] = {

@@ -13,13 +13,14 @@ from textual.widgets import Static
 
 from shakespeare_tui.diagnosis import Reading
 from shakespeare_tui.files import as_number
-from shakespeare_tui.formatting import counted, format_duration, format_loss, perplexity
+from shakespeare_tui.formatting import counted, format_duration, format_loss
 from shakespeare_tui.measures.changes import Changes, changed_words
 from shakespeare_tui.runs.events import SampleGenerated
-from shakespeare_tui.runs.figures import RunFigures, bits_per_character
+from shakespeare_tui.runs.figures import RunFigures, characters_per_token
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.rank import Rank
-from shakespeare_tui.ui.place import state_content
+from shakespeare_tui.runs.losses import bits_per_character, perplexity
+from shakespeare_tui.runs.run_rank import Rank
+from shakespeare_tui.ui.lab_screen import state_content
 from shakespeare_tui.visible_text import LINES, visible
 
 _MOST_SAMPLES = 8
@@ -335,7 +336,7 @@ def _result(history: RunHistory) -> list[Content]:
     figure = perplexity(loss)
     if loss is None or figure is None:
         return []
-    bits = bits_per_character(loss, history.started)
+    bits = bits_per_character(loss, characters_per_token(history))
     value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  {protocol}", "$text-muted"))
     also = Content.assemble(
         ("perplexity ", "$text-muted"),

@@ -19,7 +19,7 @@ from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.engine.channel import Progressed
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.train.commands import RunCommands
 from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, as_text, figures_of
 from shakespeare_tui.ui.train.panes import DoctorPane, ResultCard, SamplesPane

@@ -7,9 +7,9 @@ from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.runs.catalog import RunCatalog
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.rank import Rank, rank_of
+from shakespeare_tui.runs.run_rank import Rank, rank_of
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import LabScreen
+from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.train.choose_runs import ChooseRuns
 from shakespeare_tui.ui.train.run_view import (

@@ -18,8 +18,8 @@ from textual.widgets import Input, Static
 from shakespeare_tui.config.problems import join_words
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import check_output_file
-from shakespeare_tui.ui.place import Dialog
-from shakespeare_tui.ui.widgets.choices import FRAME
+from shakespeare_tui.ui.lab_screen import Dialog
+from shakespeare_tui.ui.widgets.choice_dialog import FRAME
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
 _MOST_SUGGESTIONS = 200

@@ -22,11 +22,11 @@ from textual.widgets import Input
 
 from shakespeare_tui.config.draft import Origin
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.data.byte_pair_tokenizers import BytePairTokenizer
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.data.inspect.scan import ScanState, inspect_corpus, scan_corpus
 from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.app import LabApp

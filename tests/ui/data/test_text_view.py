@@ -16,7 +16,7 @@ from textual.app import App, ComposeResult
 from shakespeare_tui.data.inspect.line_index import Row
 from shakespeare_tui.data.inspect.scan import ScanState, scan_corpus
 from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.tokenizers import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.ui.data.text_view import (
     ScreenLine,
     TextLayout,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.playground.files import WrittenText, export_texts
+from shakespeare_tui.ui.playground.export import WrittenText, export_texts
 
 ONE = WrittenText(
     checkpoint="quick-1@2000",

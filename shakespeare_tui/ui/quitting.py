@@ -10,7 +10,7 @@ from textual.widgets import Button, Static
 
 from shakespeare_tui.formatting import format_duration
 from shakespeare_tui.ui.engine.training import TrainingController
-from shakespeare_tui.ui.place import Dialog
+from shakespeare_tui.ui.lab_screen import Dialog
 
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp

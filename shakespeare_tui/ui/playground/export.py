@@ -15,8 +15,8 @@ from textual.widgets import Input, Static, TextArea
 
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import read_bounded, reason, write_output_file
-from shakespeare_tui.ui.place import Dialog
-from shakespeare_tui.ui.widgets.choices import FRAME
+from shakespeare_tui.ui.lab_screen import Dialog
+from shakespeare_tui.ui.widgets.choice_dialog import FRAME
 
 if TYPE_CHECKING:
     from shakespeare_tui.measures import Measures

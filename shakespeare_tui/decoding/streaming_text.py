@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from shakespeare_tui.data.tokenizers import Tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 
 Stop = Callable[[Sequence[int]], bool]
 """Whether the tokens that a stream has written end it; asked after each token."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import shakespeare_tui
-from shakespeare_tui.ui.lab_words import in_lab
+from shakespeare_tui.ui.advice_in_keys import in_lab
 
 PACKAGE = Path(shakespeare_tui.__file__).parent
 COMMAND_LINE = re.compile(r"(^|[\s(\"'])--[a-z]|shakespeare-tui [a-z]+ ")

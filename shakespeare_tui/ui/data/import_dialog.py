@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.jobs import Job, Jobs
-from shakespeare_tui.ui.place import Dialog
+from shakespeare_tui.ui.lab_screen import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 from shakespeare_tui.ui.widgets.path_dialog import (
     PathSuggestion,

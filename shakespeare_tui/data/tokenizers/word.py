@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer, whole_words
+from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer, whole_words
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json
 

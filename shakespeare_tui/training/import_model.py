@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shakespeare_tui.config.schema import Config, DataConfig, ModelConfig, TrainingConfig
-from shakespeare_tui.data.hugging_face_tokenizer import HuggingFaceTokenizer
-from shakespeare_tui.data.tokenizers import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.pretrained.layouts import Pretrained
 from shakespeare_tui.runs.folder import Checkpoint, create_run_folder, new_run_info

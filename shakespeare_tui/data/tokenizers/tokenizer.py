@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizer_kinds import TOKENIZERS, tokenizer_kind
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS, tokenizer_kind
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json, read_bounded, reason, write_json_atomically
 
@@ -40,7 +40,7 @@ class UnknownCharacterError(UserError):
 class Tokenizer(Protocol):
     """What the rest of the program needs of a tokenizer.
 
-    A new kind derives from this and is named in ``tokenizer_kinds``: what has a body here rests on
+    A new kind derives from this and is named in ``kinds``: what has a body here rests on
     ``token_bytes`` and need not be written again.
 
     Attributes:

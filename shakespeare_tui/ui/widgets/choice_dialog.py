@@ -14,7 +14,7 @@ from textual.widgets import Input, OptionList, SelectionList, Static
 from textual.widgets.option_list import Option
 from textual.widgets.selection_list import SelectionType
 
-from shakespeare_tui.ui.place import Dialog
+from shakespeare_tui.ui.lab_screen import Dialog
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
 

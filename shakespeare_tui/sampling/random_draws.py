@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.sampling.arrays import FloatArray, IntArray
+from shakespeare_tui.sampling.logits import FloatArray, IntArray
 
 MOST_SEED = 2**63 - 1
 

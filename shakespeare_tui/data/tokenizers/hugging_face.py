@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tokenizers
 
-from shakespeare_tui.data.tokenizers import TokenArray, Tokenizer, smallest_dtype
+from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer, smallest_dtype
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
 

@@ -7,14 +7,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shakespeare_tui.data.tokenizers import Tokenizer
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 
 TOKENIZERS: dict[str, str] = {
-    "char": "shakespeare_tui.data.tokenizers:CharTokenizer",
-    "bpe": "shakespeare_tui.data.byte_pair_tokenizers:BytePairTokenizer",
-    "gpt2": "shakespeare_tui.data.byte_pair_tokenizers:Gpt2Tokenizer",
-    "word": "shakespeare_tui.data.word_tokenizer:WordTokenizer",
-    "huggingface": "shakespeare_tui.data.hugging_face_tokenizer:HuggingFaceTokenizer",
+    "char": "shakespeare_tui.data.tokenizers.tokenizer:CharTokenizer",
+    "bpe": "shakespeare_tui.data.tokenizers.tokenizer.byte_pair:BytePairTokenizer",
+    "gpt2": "shakespeare_tui.data.tokenizers.tokenizer.byte_pair:Gpt2Tokenizer",
+    "word": "shakespeare_tui.data.tokenizers.tokenizer.word:WordTokenizer",
+    "huggingface": "shakespeare_tui.data.tokenizers.tokenizer.hugging_face:HuggingFaceTokenizer",
 }
 """``module:Class`` by the name that stands in ``data.tokenizer`` and in ``tokenizer.json``."""
 

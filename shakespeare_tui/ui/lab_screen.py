@@ -142,7 +142,7 @@ class StatusLine(Widget):
         return self._line
 
 
-PLACES = ("data", "config", "train", "playground", "checkpoints")
+SCREENS = ("data", "config", "train", "playground", "checkpoints")
 _NAME = "shakespeare-tui "
 
 
@@ -171,7 +171,7 @@ class PlaceBar(Widget):
         self._spans = []
         parts: list[Content] = []
         start = 0
-        for number, place in enumerate(PLACES, start=1):
+        for number, place in enumerate(SCREENS, start=1):
             is_here = place == self._place
             text = f" {number} {place.title()} "
             style = "bold $background on $accent" if is_here else "$text-muted"

@@ -15,8 +15,8 @@ from textual.widgets import Input
 
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import write_output_file
-from shakespeare_tui.ui.appearance import THEME_TITLES
-from shakespeare_tui.ui.place import PLACES, LabScreen, is_on_top, nothing_to_await
+from shakespeare_tui.ui.lab_screen import SCREENS, LabScreen, is_on_top, nothing_to_await
+from shakespeare_tui.ui.themes import THEME_TITLES
 
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp
@@ -47,7 +47,7 @@ def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
     """The palette's entries over ``screen``."""
     if isinstance(screen, LabScreen):
         yield from _actions(app, screen)
-    for number, place in enumerate(PLACES, start=1):
+    for number, place in enumerate(SCREENS, start=1):
         if place != app.current_mode:
             yield SystemCommand(
                 f"Go to {place.title()}", f"Key {number}", lambda place=place: app.show_place(place)

@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from shakespeare_tui.data.catalogue import GPT2_MERGES
-from shakespeare_tui.data.hugging_face_tokenizer import (
+from shakespeare_tui.data.tokenizers.hugging_face import (
     END_OF_TEXT,
     HuggingFaceTokenizer,
     byte_of_letter,
