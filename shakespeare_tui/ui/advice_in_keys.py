@@ -1,6 +1,6 @@
 """What a message advises, as one does it in the lab: its keys in place of commands and options.
 
-Messages of the core and the engine are written for the command line. Whatever the lab shows of them
+Messages from below the screens are written for the command line. Whatever the lab shows of them
 goes through ``in_lab``; a test reads all of them and fails where one still names an option.
 """
 
@@ -31,6 +31,7 @@ _WORDS = tuple(
         ),
         (r"\(--from \S+ keeps the weights\)", "(5, then f, keeps the weights)"),
         (r": --from (\S+)", r": 5, then f on \1"),
+        (r"start one from it with --from (\S+)", r"start one from \1 on Checkpoints (5, then f)"),
         (r": --config (\S+)", r": 2, then o and \1"),
         (r", or add --force to replace it", ""),
         (r"write --set (\S+)", r"write \1"),

@@ -326,7 +326,9 @@ def test_a_value_that_invites_advice_gets_it_and_following_it_ends_it(
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_invite_no_advice_but_about_time_and_memory(name: str) -> None:
-    assert set(symptoms(load_config(name))) <= {"too slow", "out of memory"}
+    # gpt2 is to be fine-tuned: the tokens that it has read are not those of this run.
+    fine_tuned = {"quality poor"} if name == "gpt2" else set()
+    assert set(symptoms(load_config(name))) <= {"too slow", "out of memory"} | fine_tuned
 
 
 def test_all_advice_is_in_the_guide_and_names_real_settings() -> None:

@@ -221,7 +221,7 @@ class TestQuestions:
     def test_a_finished_run_goes_on_beyond_its_length(self, history: RunHistory):
         more = questions.extension_overrides(history, ExtendRun(steps=500))
         assert more == ("training.max_steps=2500",)
-        history.set_config({"training": {"minutes": 1.5}})
+        history.set_config({"training": {"max_steps": 2000, "minutes": 1.5}})
         more = questions.extension_overrides(history, ExtendRun(minutes=0.5))
         assert more == ("training.minutes=2",)
 
