@@ -43,7 +43,9 @@ def literals(path: Path) -> Iterator[str]:
 def test_no_message_from_below_the_screens_names_a_command_in_the_lab() -> None:
     found = 0
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] in ("cli", "ui"):
+        inside = path.relative_to(PACKAGE)
+        # Models are imported by a command only.
+        if inside.parts[0] in ("cli", "ui") or "import_model" in inside.stem:
             continue
         for text in literals(path):
             # The options that a program is called with are no message.
