@@ -25,6 +25,7 @@ COMMANDS = (
     "runs",
     "data",
     "config",
+    "gradcheck",
     "doctor",
     "completion",
 )

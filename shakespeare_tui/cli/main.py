@@ -38,6 +38,7 @@ COMMANDS = (
     "data",
     "import_model",
     "config",
+    "gradcheck",
     "doctor",
     "completion",
 )
