@@ -182,6 +182,10 @@ class PrepackedWeights:
     kernels: Kernels
 
 
+SMALL_HEAD = 0.125
+"""Of the layers' weights; of characters it is a hundredth."""
+
+
 def prepack(
     model: ModelArrays,
     precision: Precision = "float32",
@@ -191,12 +195,12 @@ def prepack(
 ) -> PrepackedWeights:
     """Rearrange the weights of ``model``; later changes to them are not seen.
 
-    The last layer stays in float32 whatever the precision of the others: it is small beside them,
-    and its rounding would show in every probability.
+    A last layer that is small beside the others stays in float32 whatever their precision: its
+    rounding would show in every probability. That of a large vocabulary is most of what is read.
 
     Args:
         model: The model's arrays.
-        precision: Of the layers' products.
+        precision: Of the products.
         cancelled: Polled between layers.
         kernels: What will compute; None takes NumPy's.
 
@@ -219,6 +223,8 @@ def prepack(
     head_weight, head_bias = _after_norm(
         _Layer(weights, "norm"), weights.get("head.weight", tokens), None
     )
+    in_layers = sum(w.size for name, w in weights.items() if name.startswith("blocks."))
+    is_small = head_weight.size < SMALL_HEAD * in_layers
     shift = weights.get("norm.bias")
     return PrepackedWeights(
         config=config,
@@ -229,7 +235,7 @@ def prepack(
         positions=positions,
         rotation=_rotation(config) if config.positions == "rope" else None,
         layers=tuple(_prepacked_layers(weights, config, precision, kernels, cancelled)),
-        head=kernels.product(head_weight, head_bias, "float32"),
+        head=kernels.product(head_weight, head_bias, "float32" if is_small else precision),
         last_scale=weights["norm.weight"] * np.float32(math.sqrt(config.d_model)),
         last_shift=None if shift is None else shift.copy(),
         kernels=kernels,

@@ -29,8 +29,8 @@ def make_decoder(
         model: In evaluation mode; on the CPU its weights are copied.
         streams: B.
         precision: ``auto`` and ``float32`` compute what the model does. ``bfloat16`` and ``int8``
-            round the weights of the layers to 8 and about 7 significant bits: faster, and
-            approximate.
+            round the weights of the layers, and of a large last one, to 8 and about 7
+            significant bits: faster, and approximate.
         use_cache: Remember what was read; without, every read begins anew, with the same result.
         cancelled: Polled while weights are copied.
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
+from shakespeare_tui.decoding.cpu_decoder import SMALL_HEAD, CpuDecoder
 from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, Precision
 from shakespeare_tui.decoding.torch_kernels import can_prepack, prepacked
 from shakespeare_tui.errors import UserError
@@ -25,6 +25,8 @@ def is_worth_drafting(model: Transformer) -> bool:
     weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
     return (
         weights >= _LEAST_BYTES
+        # Of many tokens few are drafted right, and each draft's last layer is dear.
+        and model.embedding.weight.nbytes < SMALL_HEAD * weights
         and shape.d_model % _BLOCK == 0
         and shape.feedforward_width % _BLOCK == 0
         and torch.backends.cpu.get_cpu_capability() in _FAST_INSTRUCTIONS

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
+from shakespeare_tui.decoding.cpu_decoder import Buffer, CpuDecoder
 from shakespeare_tui.decoding.decoder import Decoder, RereadingDecoder
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.torch_decoder import TorchDecoder
-from shakespeare_tui.decoding.torch_kernels import prepacked
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder, is_worth_drafting
+from shakespeare_tui.decoding.torch_kernels import TorchKernels, prepacked
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.models.transformer import Transformer
@@ -262,3 +262,28 @@ def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
     close(follower.read(tokens[:, 6:9]), expected(model, tokens[:, :9])[:, -1])
     assert leader.length == 6
     close(leader.read(tokens[:, 6:]), expected(model, tokens)[:, -1])
+
+
+def test_int8_of_large_matrices_rounds_no_more_than_weights() -> None:
+    random = np.random.default_rng(3)
+    weight = random.integers(-127, 128, (30_000, 24)).astype(np.float32)
+    weight[:, 0] = 127
+    x, out = Buffer(3, 24), Buffer(3, 30_000)
+    x.array[:] = random.standard_normal((3, 24))
+    x.array[:, 5] *= 50  # as pretrained models have them
+    TorchKernels().product(weight / 100, None, "int8")(x, out)
+    exact = x.array @ (weight / 100).T
+    # An input in bfloat16 is off by up to 0.4 per cent.
+    np.testing.assert_allclose(out.array, exact, atol=5e-4 * abs(exact).max())
+    alone, first = Buffer(1, 24), Buffer(1, 30_000)
+    alone.array[:] = x.array[:1]
+    TorchKernels().product(weight / 100, None, "int8")(alone, first)
+    assert np.array_equal(first.array, out.array[:1])
+
+
+@pytest.mark.parametrize(("vocab_size", "drafts"), [(65, True), (20_000, False)])
+def test_texts_of_large_vocabularies_are_not_drafted(vocab_size: int, drafts: bool) -> None:
+    shape = ModelConfig(d_model=384, n_heads=6, n_layers=3, d_ff=1536, max_seq_len=8)
+    model = Transformer(shape, vocab_size, torch.Generator().manual_seed(3)).eval()
+    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+        assert is_worth_drafting(model) == drafts
