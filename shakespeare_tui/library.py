@@ -122,6 +122,7 @@ class Model:
         max_tokens: int = 200,
         seed: int = 42,
         stop: Sequence[str] = (),
+        past_end: bool = False,
     ) -> Iterator[str]:
         """Continue ``prompt``, piece by piece as it is written.
 
@@ -131,6 +132,7 @@ class Model:
             max_tokens: The most tokens to write.
             seed: The same seed gives the same text.
             stop: Texts after which to end; they are part of what is written.
+            past_end: Write on where the model ends its text by a token of its own.
 
         Raises:
             UserError: The prompt is empty or has a character that the model does not know, or the
@@ -144,13 +146,13 @@ class Model:
             strategy = parse_strategy(strategy, self.tokenizer.sampling_defaults())
         for text in stop:
             self.tokenizer.encode(text)  # what the model can never write is refused
-        stops = StopTexts(filter(None, stop), self.tokenizer) if any(stop) else None
+        stops = StopTexts(filter(None, stop), self.tokenizer, past_end=past_end)
         rows = generate_columns(
             make_decoder(self.network, 1),
             self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
-            stop=stops,
+            stop=stops if stops.texts or stops.end_tokens else None,
         )
 
         def pieces() -> Iterator[str]:
@@ -169,10 +171,18 @@ class Model:
         max_tokens: int = 200,
         seed: int = 42,
         stop: Sequence[str] = (),
+        past_end: bool = False,
     ) -> str:
         """All of what ``stream`` writes, in one text."""
         return "".join(
-            self.stream(prompt, strategy=strategy, max_tokens=max_tokens, seed=seed, stop=stop)
+            self.stream(
+                prompt,
+                strategy=strategy,
+                max_tokens=max_tokens,
+                seed=seed,
+                stop=stop,
+                past_end=past_end,
+            )
         )
 
     def logits(self, text: str) -> npt.NDArray[np.float32]:

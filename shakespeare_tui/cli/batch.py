@@ -49,7 +49,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     prompts = {line: _encode(arguments.batch, number, line, tokenizer) for number, line in lines}
     limits = Limits(
         arguments.max_tokens,
-        stop_texts(arguments.stop, tokenizer),
+        stop_texts(arguments.stop, tokenizer, past_end=arguments.past_end),
         arguments.precision,
         not arguments.no_cache,
     )

@@ -34,6 +34,7 @@ class Order:
         max_tokens: The most tokens of each text.
         seed: Of all columns.
         stop: Texts that end a text.
+        past_end: Write on where the model ends it.
         precision: Of the matrix products.
         use_cache: Remember what was read.
         device: As ``--device`` has it.
@@ -45,6 +46,7 @@ class Order:
     max_tokens: int
     seed: int
     stop: Sequence[str]
+    past_end: bool
     precision: "Precision"
     use_cache: bool
     device: str
@@ -118,7 +120,8 @@ def write_columns(order: Order) -> list[TextColumn]:
 def _encode(order: Order, checkpoint: "Checkpoint") -> tuple[list[int], Limits]:
     tokenizer = checkpoint.run.tokenizer()
     try:
-        tokens, stops = encode_prompt(order.prompt, tokenizer), stop_texts(order.stop, tokenizer)
+        tokens = encode_prompt(order.prompt, tokenizer)
+        stops = stop_texts(order.stop, tokenizer, past_end=order.past_end)
     except UserError as error:
         if len(order.checkpoints) == 1:
             raise

@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_tokens=arguments.max_tokens,
             seed=arguments.seed,
             stop=arguments.stop,
+            past_end=arguments.past_end,
             precision=arguments.precision,
             use_cache=True,
             device=arguments.device,

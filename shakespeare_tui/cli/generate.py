@@ -128,7 +128,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
     strategy = chosen_strategy(arguments, tokenizer)
     limits = Limits(
         arguments.max_tokens,
-        stop_texts(arguments.stop, tokenizer),
+        stop_texts(arguments.stop, tokenizer, past_end=arguments.past_end),
         arguments.precision,
         not arguments.no_cache,
     )

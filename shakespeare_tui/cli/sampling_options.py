@@ -99,7 +99,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_stop(parser: argparse.ArgumentParser) -> None:
-    """``--stop TEXT``, as often as wanted."""
+    """``--stop TEXT``, as often as wanted, and ``--past-end``."""
     parser.add_argument(
         "--stop",
         action="append",
@@ -107,6 +107,11 @@ def add_stop(parser: argparse.ArgumentParser) -> None:
         type=read_line,
         metavar="TEXT",
         help=r"end a text after TEXT, which is part of it; \n is a new line; repeatable",
+    )
+    parser.add_argument(
+        "--past-end",
+        action="store_true",
+        help="write on where the model ends its text by a token of its own, such as <|endoftext|>",
     )
 
 
@@ -163,8 +168,10 @@ def all_settings(arguments: argparse.Namespace, strategy: "Strategy") -> dict[st
     }
 
 
-def stop_texts(texts: Sequence[str], tokenizer: "Tokenizer") -> "StopTexts | None":
-    """What ``--stop`` ends a text after; None is nothing.
+def stop_texts(
+    texts: Sequence[str], tokenizer: "Tokenizer", *, past_end: bool
+) -> "StopTexts | None":
+    """What ``--stop``, and the model unless ``--past-end``, end a text after; None is nothing.
 
     Raises:
         UserError: One is empty, or the model can never write it.
@@ -178,4 +185,5 @@ def stop_texts(texts: Sequence[str], tokenizer: "Tokenizer") -> "StopTexts | Non
             tokenizer.encode(text)
         except UserError as error:
             raise UserError(f"--stop: {error}") from None
-    return StopTexts(texts, tokenizer) if texts else None
+    stops = StopTexts(texts, tokenizer, past_end=past_end)
+    return stops if stops.texts or stops.end_tokens else None

@@ -47,6 +47,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
             max_tokens=arguments.max_tokens,
             seed=arguments.seed,
             stop=arguments.stop,
+            past_end=arguments.past_end,
             precision=arguments.precision,
             use_cache=not arguments.no_cache,
             device=arguments.device,

@@ -11,19 +11,27 @@ Stop = Callable[[Sequence[int]], bool]
 class StopTexts:
     """Ends a stream when its text has one of some texts in it, wherever its tokens begin and end.
 
+    It also ends at a token by which the model says so; that is no part of the text.
+
     Args:
         texts: None of them empty.
         tokenizer: Whose tokens are written.
+        past_end: Write on where the model has ended its text, its tokens for that among it.
     """
 
-    def __init__(self, texts: Iterable[str], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, texts: Iterable[str], tokenizer: Tokenizer, *, past_end: bool = False
+    ) -> None:
         self.texts = tuple(texts)
+        self.end_tokens = frozenset() if past_end else tokenizer.end_tokens
         self._token_bytes = tokenizer.token_bytes
         self._contents = [text.encode("utf-8", "surrogatepass") for text in self.texts]
         self._longest = max(map(len, self._contents), default=0)
 
     def __call__(self, tokens: Sequence[int]) -> bool:
         """Whether the last token completes one of the texts."""
+        if tokens[-1] in self.end_tokens:
+            return True
         tail = self._token_bytes(tokens[-1])
         enough = self._longest - 1 + len(tail)
         for token in reversed(tokens[:-1]):
@@ -59,7 +67,9 @@ class StreamedText:
 
     def feed(self, token: int) -> str:
         """What a token adds; a negative one is none."""
-        return "" if token < 0 else self._cut(self._decoder.feed(token))
+        if token < 0 or (self._stops and token in self._stops.end_tokens):
+            return ""
+        return self._cut(self._decoder.feed(token))
 
     def flush(self) -> str:
         """What the end of the stream adds: U+FFFD for a character that was only begun."""

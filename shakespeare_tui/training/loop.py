@@ -9,6 +9,7 @@ from collections.abc import Callable
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import SamplingConfig
 from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
 from shakespeare_tui.diagnosis import Doctor
 from shakespeare_tui.diagnosis.findings import describe_refused
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
@@ -284,15 +285,18 @@ class StepEnd:
 
     def _continue(self, tokens: list[int]) -> str:
         session, sampling = self._session, self._config.sampling
+        stops = StopTexts((), session.tokenizer)
+        text = StreamedText(session.tokenizer, stops)
         with session.state.decoder(self._cancelled) as decoder:
             stream = generate_columns(
                 decoder,
                 tokens,
                 [sampling_column(sampling)],
                 max_tokens=sampling.max_tokens,
+                stop=stops if stops.end_tokens else None,
                 cancelled=self._cancelled,
             )
-            return session.tokenizer.decode(row[0] for row in stream)
+            return "".join([*(text.feed(row[0]) for row in stream), text.flush()])
 
     def _emit_sample(self, prompt: str, text: str) -> None:
         self._emit(SampleGenerated(step=self._session.progress.step, prompt=prompt, text=text))

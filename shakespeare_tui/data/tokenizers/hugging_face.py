@@ -21,6 +21,17 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
 
 END_OF_TEXT = "<|endoftext|>"
+# Of a document, or of a turn of a conversation, by the families of models that can be imported.
+_ENDS = {
+    END_OF_TEXT,
+    "<|im_end|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<eos>",
+    "</s>",
+}
 _PIECE_CHARACTERS = 1 << 16
 _PIECES_AT_ONCE = 16
 _MANY_TOKENS = 4096
@@ -183,6 +194,14 @@ class HuggingFaceTokenizer(Tokenizer):
         if not 0 <= token < self.vocab_size:
             raise UserError(f"token ids must be below the vocabulary size {self.vocab_size}")
         return self._bytes[token]
+
+    @functools.cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Those special tokens that end a text in the usual formats."""
+        added = self._record.get("added_tokens") or []
+        return frozenset(
+            entry["id"] for entry in added if entry.get("special") and entry["content"] in _ENDS
+        )
 
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:

@@ -109,6 +109,11 @@ class Tokenizer(Protocol):
             UserError: The id is outside the vocabulary.
         """
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids by which a model says that its text is over; none where the tokens are plain text."""
+        return frozenset()
+
     def decoder(self) -> "IncrementalDecoder":
         """Decodes one stream, token by token."""
         return IncrementalDecoder(self)

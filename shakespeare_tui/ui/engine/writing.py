@@ -108,7 +108,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     from shakespeare_tui.decoding.choosers import WAITING
     from shakespeare_tui.decoding.columns import Column, generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
-    from shakespeare_tui.decoding.streaming_text import StreamedText
+    from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.sampling import parse_strategy
 
@@ -119,7 +119,8 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
     strategies = [parse_strategy(text, suited.sampling_defaults()) for text in request.strategies]
     columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
     model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
-    texts = [StreamedText(tokenizer) for _ in columns]
+    stops = StopTexts((), tokenizer)
+    texts = [StreamedText(tokenizer, stops) for _ in columns]
     begun = characters_begun(tokenizer)
     started = time.perf_counter()
     is_whole = False
@@ -130,6 +131,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
             prompt,
             columns,
             max_tokens=request.max_tokens,
+            stop=stops if stops.end_tokens else None,
             cancelled=job.stop_requested,
             recordings=job.recordings,
         )
@@ -139,7 +141,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
             for recording, token in zip(job.recordings, tokens, strict=True):
                 # Negative ones are no tokens: a column has ended, or its next is not known yet.
                 if token >= 0:
-                    recording.place(int(begun[token]))
+                    recording.place(0 if token in stops.end_tokens else int(begun[token]))
             is_searching = [token == WAITING for token in tokens]
             job.add(pieces, time.perf_counter() - started, is_searching)
         is_whole = True
