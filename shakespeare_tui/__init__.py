@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from shakespeare_tui.library import (
         CharTokenizer,
         Config,
+        History,
         Model,
         Run,
         RunFailedError,
         Strategy,
         TextDataset,
+        TinyGPT,
         UserError,
         events,
         load,
@@ -25,16 +27,19 @@ if TYPE_CHECKING:
         parse_strategy,
         train,
         train_events,
+        train_model,
     )
 
 __all__ = [
     "CharTokenizer",
     "Config",
+    "History",
     "Model",
     "Run",
     "RunFailedError",
     "Strategy",
     "TextDataset",
+    "TinyGPT",
     "UserError",
     "__version__",
     "events",
@@ -44,6 +49,7 @@ __all__ = [
     "parse_strategy",
     "train",
     "train_events",
+    "train_model",
 ]
 
 

@@ -21,7 +21,7 @@ from shakespeare_tui.config.load import DEFAULT_PRESET, load_config, parse_confi
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
-from shakespeare_tui.data.windows import TextDataset
+from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.runs import events
@@ -38,11 +38,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CharTokenizer",
     "Config",
+    "History",
     "Model",
     "Run",
     "RunFailedError",
     "Strategy",
     "TextDataset",
+    "TinyGPT",
     "UserError",
     "events",
     "load",
@@ -51,6 +53,7 @@ __all__ = [
     "parse_strategy",
     "train",
     "train_events",
+    "train_model",
 ]
 
 
@@ -313,6 +316,173 @@ def train_events(
         finally:
             stop.request()
         return trained.result()
+
+
+class TinyGPT:
+    """A small GPT in NumPy, by itself: no run, no files, no PyTorch.
+
+    Args:
+        vocab_size: Number of token ids.
+        d_model: Width of the residual stream.
+        n_heads: Attention heads; must divide ``d_model``.
+        n_layers: Blocks.
+        max_seq_len: Context.
+        seed: Of the weights.
+        options: Other settings of the model section: ``norm="rmsnorm"``, ``dropout=0.1`` …
+
+    Attributes:
+        network: The model, whose ``weights`` and ``gradients`` are arrays by name.
+
+    Raises:
+        UserError: The shape makes no sense.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int = 128,
+        n_heads: int = 4,
+        n_layers: int = 4,
+        max_seq_len: int = 128,
+        *,
+        seed: int = 1337,
+        **options: object,
+    ) -> None:
+        from shakespeare_tui.models.numpy_gpt import GPT
+
+        shape = {
+            "d_model": d_model,
+            "n_heads": n_heads,
+            "n_layers": n_layers,
+            "max_seq_len": max_seq_len,
+            "d_ff": None,
+        }
+        config = load_config("tiny", _overrides(None, {"model": shape | options}))
+        self.network = GPT(config.model, vocab_size, np.random.default_rng(seed))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return sum(weight.size for weight in self.network.weights.values())
+
+    def forward(self, tokens: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Logits [B, T, V] of what comes after each of ``tokens`` [B, T]; [T, V] of [T].
+
+        Raises:
+            ValueError: There are more than fit into the context.
+        """
+        ids = np.asarray(tokens, np.int64)
+        logits, _ = self.network.forward(np.atleast_2d(ids), is_saving=False)
+        return logits if ids.ndim > 1 else logits[0]
+
+    def generate(
+        self,
+        tokens: npt.ArrayLike,
+        max_new_tokens: int = 200,
+        *,
+        strategy: str | Strategy = "temperature=0.8",
+        seed: int = 42,
+    ) -> list[int]:
+        """Ids that continue ``tokens`` [T], which are not given back.
+
+        Raises:
+            UserError: There are no tokens, or the strategy cannot be read.
+        """
+        from shakespeare_tui.decoding.columns import Column, generate_columns
+        from shakespeare_tui.decoding.factory import make_decoder
+
+        strategy = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        rows = generate_columns(
+            make_decoder(self.network, 1),
+            np.asarray(tokens, np.int64).tolist(),
+            [Column(strategy=strategy, seed=seed)],
+            max_tokens=max_new_tokens,
+        )
+        return [row[0] for row in rows]
+
+
+@dataclass(frozen=True)
+class History:
+    """How a training of ``train_model`` went; losses in nats per token.
+
+    Attributes:
+        step_losses: Of every step.
+        train_losses: Their mean over each epoch.
+        val_losses: On the validation tokens after each epoch; empty without such.
+        val_accuracies: The share of them that the model thought likeliest.
+    """
+
+    step_losses: list[float] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)
+    val_losses: list[float] = field(default_factory=list)
+    val_accuracies: list[float] = field(default_factory=list)
+
+
+def train_model(
+    model: TinyGPT,
+    train_data: npt.ArrayLike,
+    epochs: int = 1,
+    batch_size: int = 16,
+    seq_len: int | None = None,
+    lr: float = 1e-3,
+    *,
+    val_data: npt.ArrayLike | None = None,
+    seed: int = 1337,
+    **settings: object,
+) -> History:
+    """Train with AdamW, every window once an epoch, the learning rate by a cosine after warm-up.
+
+    Args:
+        model: Learns in place.
+        train_data: Token ids, shape [n].
+        epochs: Times that the data are seen.
+        batch_size: Windows in a step.
+        seq_len: Tokens in a window; None takes the context. The model is not used beyond it.
+        lr: Peak learning rate.
+        val_data: Token ids to measure on after each epoch.
+        seed: Of the windows' order and of dropout.
+        settings: Others of the training section: ``optimizer="muon"``, ``grad_clip=0.5`` …
+
+    Raises:
+        UserError: A setting makes no sense, or there are too few tokens for a window.
+        RunFailedError: The loss is no number any more.
+    """
+    from shakespeare_tui.training.evaluate import evaluate
+    from shakespeare_tui.training.numpy_state import NumpyTrainState
+    from shakespeare_tui.training.schedules import learning_rate_factor
+
+    network = model.network
+    tokens = np.asarray(train_data)
+    length = network.context if seq_len is None else seq_len
+    if not 1 <= length <= network.config.max_seq_len:
+        raise UserError(f"seq_len is from 1 to {network.config.max_seq_len}, got {length}")
+    if len(tokens) <= length:
+        raise UserError(f"{len(tokens):,} tokens are too few for windows of {length}")
+    given = {"learning_rate": lr, "min_lr": None, "batch_size": batch_size, "seed": seed}
+    chosen = {"training": given | {"backend": "numpy"} | settings}
+    training = load_config("tiny", _overrides(None, chosen)).training
+    network.context = length
+    state = NumpyTrainState(network, training, np.random.default_rng(seed))
+    sampler = WindowSampler(len(tokens), length, batch_size, seed, stride=length)
+    steps_an_epoch = max(1, sampler.windows_an_epoch() // batch_size)
+    steps = epochs * steps_an_epoch
+    warmup = min(training.warmup_steps, steps // 10)
+    training = training.model_copy(update={"warmup_steps": warmup})
+    history = History()
+    for epoch in range(epochs):
+        for step in range(epoch * steps_an_epoch, (epoch + 1) * steps_an_epoch):
+            factor = learning_rate_factor(training, step, step / steps, warmup / steps)
+            result = state.step([gather_windows(tokens, sampler.starts(step), length)], factor)
+            if not result.applied:
+                raise RunFailedError(f"the loss of step {step + 1} is no number; take a lower lr")
+            history.step_losses.append(result.loss)
+        history.train_losses.append(float(np.mean(history.step_losses[-steps_an_epoch:])))
+        if val_data is not None:
+            with state.averaged() as averaged:
+                evaluation = evaluate(averaged, np.asarray(val_data))
+            history.val_losses.append(evaluation.loss)
+            history.val_accuracies.append(evaluation.accuracy)
+    return history
 
 
 class _StopRequest:

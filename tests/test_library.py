@@ -166,3 +166,55 @@ def test_windows_are_made_for_pytorch() -> None:
     for wrong in ({"seq_len": 0}, {"seq_len": 3, "stride": 0}):
         with pytest.raises(st.UserError, match="must be at least 1, got 0"):
             st.TextDataset([1, 2, 3], **wrong)
+
+
+def test_a_tiny_gpt_learns_writes_and_repeats_itself() -> None:
+    text = "abcd" * 300
+    tokenizer = st.CharTokenizer(text)
+    tokens = tokenizer.encode(text)
+
+    def trained_model() -> tuple[st.TinyGPT, st.History]:
+        model = st.TinyGPT(4, d_model=16, n_heads=2, n_layers=1, max_seq_len=16, norm="rmsnorm")
+        history = st.train_model(
+            model, tokens[:1000], epochs=3, batch_size=4, seq_len=8, lr=0.02, val_data=tokens[1000:]
+        )
+        return model, history
+
+    model, history = trained_model()
+    assert len(history.step_losses) == 3 * 31
+    assert history.train_losses[2] < history.train_losses[0] < 1.5
+    assert history.val_losses[2] < 0.3 and history.val_accuracies[2] > 0.9
+    written = model.generate(tokenizer.encode("abc"), 13, strategy="greedy")
+    assert tokenizer.decode(written) == "dabcdabcdabcd"
+    logits = model.forward(tokens[:8])
+    assert logits.shape == (8, 4)
+    assert model.forward([tokens[:8]])[0] == pytest.approx(logits)
+    assert model.parameters == sum(weight.size for weight in model.network.weights.values())
+    # What was trained in windows of 8 is not used beyond them.
+    with pytest.raises(ValueError, match="9 tokens are more than the context of 8"):
+        model.forward(tokens[:9])
+    assert trained_model()[1] == history
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seq_len": 17}, "seq_len is from 1 to 16, got 17"),
+        ({"seq_len": 0}, "seq_len is from 1 to 16, got 0"),
+        ({"train_data": [1, 2, 3]}, "3 tokens are too few for windows of 16"),
+        ({"lr": -1.0}, "learning_rate"),
+        ({"optimiser": "sgd"}, "did you mean optimizer"),
+    ],
+)
+def test_a_training_that_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
+    model = st.TinyGPT(4, d_model=16, n_heads=2, n_layers=1, max_seq_len=16)
+    with pytest.raises(st.UserError, match=re.escape(message)):
+        st.train_model(model, **({"train_data": [0, 1, 2, 3] * 50} | arguments))
+    with pytest.raises(st.UserError, match="n_heads"):
+        st.TinyGPT(4, d_model=16, n_heads=3)
+
+
+def test_a_rate_that_is_far_too_high_fails_in_a_line() -> None:
+    model = st.TinyGPT(4, d_model=16, n_heads=2, n_layers=1, max_seq_len=16)
+    with pytest.raises(st.RunFailedError, match="take a lower lr"):
+        st.train_model(model, [0, 1, 2, 3] * 300, 9, lr=100.0, optimizer="sgd", grad_clip=0)

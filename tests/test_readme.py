@@ -43,7 +43,7 @@ def test_commands_are_understood(command: str) -> None:
 
 
 def test_presets_and_files_are_there() -> None:
-    named = {"quick", "tiny", "shakespeare", "base", "gpt2", "nanogpt-cpu", "nanogpt-gpu"}
+    named = {"quick", "tiny", "shakespeare", "base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "numpy"}
     assert named == set(preset_names())
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -22,7 +22,7 @@ from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.models.pretrained.hugging_face import folder_config
 from shakespeare_tui.training.schedules import learning_rate_factor
 
-PRESETS = ["base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "quick", "shakespeare", "tiny"]
+PRESETS = ["base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "numpy", "quick", "shakespeare", "tiny"]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
 
 
