@@ -20,14 +20,10 @@ from shakespeare_tui.runs.commands import CommandInbox, Stop
 from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.events import StepCompleted
 from shakespeare_tui.runs.folder import RunFolder, find_run
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.training import (
-    Ended,
-    Opened,
-    TrainingChannel,
-    TrainingController,
-    TrainingRequest,
-)
+from shakespeare_tui.ui.engine.channel import Ended, Opened, TrainingChannel
+from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import memory_settings
 
@@ -68,7 +64,7 @@ class Shot:
     def __init__(self, root: Path, place: str, theme: str, size: tuple[int, int]) -> None:
         self.run = find_run(RUN, root)
         self.size = size
-        self.training = TrainingController(root, run_thread=self._send)
+        self.training = TrainingController(run_thread=self._send)
         services = Services(
             runs_root=root, training=self.training, clock=lambda: time.time(), preload=False
         )
@@ -119,7 +115,7 @@ def last_step(run: RunFolder) -> int:
 async def train(shot: Shot) -> None:
     """The Train screen in the middle of the run."""
     goal = int(SHARE_DONE * last_step(shot.run))
-    shot.training.start(resume=RUN)
+    shot.training.start(TrainingRequest(root=shot.run.path.parent, resume=RUN))
     await shot.until(lambda: shot.training.history.last_step == goal)
     await asyncio.sleep(2)
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from shakespeare_tui.cli.main import let_threads_sleep_soon
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.runs.commands import Stop
+from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.training import TrainingController
+from shakespeare_tui.ui.services import Engine
 
 STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy", "top_p=0.9", "min_p=0.1")
 _FIRST_STEPS, _FIRST_TOKENS = 10, 50
@@ -31,9 +33,9 @@ def steps_done(training: TrainingController) -> int:
 
 def start_training(root: Path, name: str) -> TrainingController:
     """A run of `quick` that does nothing but steps, when it is under way."""
-    training = TrainingController(root)
+    training = TrainingController()
     changes = ["sampling.every=0", "training.eval_every=1000000", "training.minutes=60"]
-    training.start(load_config("quick", changes), name=name)
+    training.start(TrainingRequest(root=root, config=load_config("quick", changes), name=name))
     while steps_done(training) < _FIRST_STEPS:
         if not training.is_active:
             raise SystemExit(training.message)
@@ -57,8 +59,8 @@ def start_writing(root: Path, columns: int) -> GenerationJob:
         strategies=STRATEGIES[:columns],
         max_tokens=_MOST_TOKENS,
     )
-    job = GenerationJob(request)
-    while job.characters < _FIRST_TOKENS:
+    job = GenerationJob(request, Engine().write)
+    while sum(job.characters) < _FIRST_TOKENS:
         time.sleep(0.01)
     return job
 
@@ -68,11 +70,11 @@ def speeds(
 ) -> tuple[float, float]:
     """Steps and tokens a second over so many seconds."""
     first_step = steps_done(training) if training else 0
-    first_token = job.characters if job else 0
+    first_token = sum(job.characters) if job else 0
     began = time.perf_counter()
     time.sleep(seconds)
     steps = steps_done(training) - first_step if training else 0
-    tokens = job.characters - first_token if job else 0
+    tokens = sum(job.characters) - first_token if job else 0
     took = time.perf_counter() - began
     return steps / took, tokens / took
 
