@@ -243,8 +243,15 @@ def prepacked(
         checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
         kept = _kept.setdefault(model, {})
         if precision not in kept or kept[precision][0] != checksums:
+            # What is out of date goes first: large models would otherwise be there twice as often.
+            kept.pop(precision, None)
             kept[precision] = (
                 checksums,
                 prepack(arrays_of(model), precision, cancelled, kernels=TorchKernels()),
             )
         return kept[precision][1]
+
+
+def forget_prepacked(model: Transformer) -> None:
+    """Give up what is kept of a model whose weights are about to change."""
+    _kept.pop(model, None)

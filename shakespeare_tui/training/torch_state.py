@@ -16,6 +16,7 @@ from shakespeare_tui.config.schema import Config, TrainingConfig
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.torch_kernels import forget_prepacked
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.lora import (
@@ -249,6 +250,7 @@ class TorchTrainState:
             with self.averaged() as model:
                 yield make_decoder(model, 1, cancelled=cancelled)
         finally:
+            forget_prepacked(self.model)
             self.model.train()
 
     # --- to and from checkpoints -------------------------------------------------------------
