@@ -57,6 +57,12 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
+def backend_of(setting: str) -> Literal["torch", "numpy"]:
+    """What ``training.backend`` comes to on this machine."""
+    is_torch = setting == "torch" or (setting == "auto" and has_torch())
+    return "torch" if is_torch else "numpy"
+
+
 def processor_name() -> str:
     """The processor's name, or at least its architecture."""
     try:

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config, TrainingConfig, numpy_problem
+from shakespeare_tui.config.schema import Config, numpy_problem
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
@@ -35,7 +35,7 @@ from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
-from shakespeare_tui.machine import has_torch
+from shakespeare_tui.machine import backend_of, has_torch
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.event_log import truncate_after
@@ -70,13 +70,6 @@ from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
 
 
-def backend_name(training: TrainingConfig) -> Literal["torch", "numpy"]:
-    """What ``training.backend`` comes to on this machine."""
-    if training.backend == "auto":
-        return "torch" if has_torch() else "numpy"
-    return training.backend
-
-
 def choose_backend(config: Config) -> Backend:
     """The backend of a config on its device; this loads its library.
 
@@ -84,7 +77,7 @@ def choose_backend(config: Config) -> Backend:
         UserError: The device is not there, or the config needs PyTorch, which is not.
     """
     training = config.training
-    if backend_name(training) == "torch":
+    if backend_of(training.backend) == "torch":
         if not has_torch():
             raise UserError(_NO_TORCH.format("training.backend torch"))
         from shakespeare_tui.training.torch_state import TorchBackend

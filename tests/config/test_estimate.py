@@ -1,8 +1,10 @@
 import dataclasses
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_trees import weights
@@ -23,9 +25,11 @@ from shakespeare_tui.config.guide import TUNING_GUIDE
 from shakespeare_tui.config.load import load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
+from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder, new_run_info
 from shakespeare_tui.runs.losses import Loss
+from shakespeare_tui.training.numpy_state import NumpyTrainState
 from shakespeare_tui.training.torch_state import TorchTrainState
 
 VOCAB_SIZE = 65
@@ -286,6 +290,35 @@ def test_a_long_run_on_a_laptop_is_told_with_the_way_out() -> None:
         "10.65M parameters on 2 cores: about 5 hours; press F to load the quick preset"
     )
     assert advice.overrides == (("training.minutes", "10"),)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["model.dropout=0.1"],
+        ["model.activation=swiglu", "model.qk_norm=true", "model.norm=rmsnorm"],
+        ["model.max_seq_len=256", "training.batch_size=4"],
+        ["model.positions=learned", "model.activation=relu2", "training.optimizer=muon"],
+        ["model.n_kv_heads=1", "model.positions=sinusoidal", "training.ema_decay=0.9"],
+    ],
+    ids=",".join,
+)
+def test_memory_of_a_numpy_step_is_what_it_takes(options: list[str]) -> None:
+    config = load_config("nanogpt-cpu", ["training.backend=numpy", *options])
+    generator = np.random.default_rng(0)
+    window = generator.integers(0, VOCAB_SIZE, (config.training.batch_size, config.seq_len + 1))
+    tracemalloc.start()
+    try:
+        state = NumpyTrainState(
+            GPT(config.model, VOCAB_SIZE, generator), config.training, generator
+        )
+        state.step([window], 1.0)
+        tracemalloc.reset_peak()
+        state.step([window], 1.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert estimate_memory(config, VOCAB_SIZE).total == pytest.approx(peak, rel=0.05)
 
 
 def test_memory_that_does_not_suffice_is_told_with_settings_that_do() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from real_cli import TINY, CliProcess, Outcome, wait_until
-from training_runs import read_lines, what_was_learned
+from training_runs import on_both_backends, read_lines, what_was_learned
 
 from shakespeare_tui.runs.folder import RunFolder
 
@@ -60,14 +60,15 @@ def errors(outcome: Outcome) -> list[str]:
     return [line for line in outcome.err.splitlines() if line.startswith(("error: ", "failed: "))]
 
 
+@on_both_backends
 def test_kill_9_at_ten_random_moments_gives_the_losses_of_an_uninterrupted_run(
-    start: Start, runs_root: Path
+    backend: str, start: Start, runs_root: Path
 ) -> None:
-    steps = 300
-    reference = start(*train_arguments("reference", steps, *HARD))
+    steps, hard = 300, (*HARD, f"--backend={backend}")
+    reference = start(*train_arguments("reference", steps, *hard))
     run = RunFolder(runs_root / "killed")
     dice = random.Random(7)
-    process = start(*train_arguments("killed", steps, *HARD))
+    process = start(*train_arguments("killed", steps, *hard))
     wait_until(lambda: last_step(run) > 0, "the first step", process=process)
     for kill in range(10):
         if kill % 2:

@@ -11,6 +11,7 @@ from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.machine import backend_of
 from shakespeare_tui.models.parameters import (
     MOST_LOGITS,
     count_parameters,
@@ -195,11 +196,15 @@ def estimate_memory(
         is_fused: Attention and dropout have fused kernels, as on CUDA devices.
     """
     parameters = count_parameters(config.model, vocab_size)
+    if backend_of(config.training.backend) == "numpy":
+        activations = numpy_activation_bytes(config, vocab_size)
+    else:
+        activations = activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused)
     return MemoryEstimate(
         weights=parameters * _FULL_BYTES,
         gradients=_learning(config, vocab_size) * _FULL_BYTES,
         optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
-        activations=activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused),
+        activations=activations,
     )
 
 
@@ -268,6 +273,32 @@ def activation_bytes(
         given_up += feedforward + norm + mask
         transient = max(transient, _FULL_BYTES * heads * config.seq_len - given_up)
     return tokens * (kept + transient) + copies * half
+
+
+# Of the up-projection's width: what an activation keeps for its gradient, the result included, and
+# what that gradient makes on the way.
+_KEPT_BY_ACTIVATION = {"gelu": 3, "relu2": 2, "swiglu": 4}
+_MADE_BY_ACTIVATION = {"gelu": 4, "relu2": 3, "swiglu": 4}
+
+
+def numpy_activation_bytes(config: Config, vocab_size: int) -> int:
+    """Bytes of activations at the peak of a step of the NumPy backend, whose attention is whole."""
+    model, drops = config.model, config.model.dropout > 0
+    width, inner = model.d_model, model.feedforward_width
+    scores = model.n_heads * config.seq_len
+    queries_keys = (model.n_heads + model.key_heads) * model.head_width
+    # What is normed, and what is turned or else the result of the norm.
+    remade = queries_keys * (model.qk_norm + (model.positions == "rope" or model.qk_norm))
+    # Dropout keeps its result beside what went in, and a byte a number of what was dropped.
+    attention = model.qkv_width + remade + model.attention_width + scores * (2.25 if drops else 1)
+    block = 4 * width + attention + _KEPT_BY_ACTIVATION[model.activation] * inner
+    masks = width / 4 if drops else 0
+    kept = model.n_layers * (block + 2 * masks) + masks + 2 * width + vocab_size
+    made = 3 * width + max(
+        _MADE_BY_ACTIVATION[model.activation] * inner, scores * (3 if drops else 2)
+    )
+    tokens = config.training.batch_size * config.seq_len
+    return int(tokens * (kept + max(made, vocab_size)) * _FULL_BYTES)
 
 
 def _is_unfused(config: Config, is_fused: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import per_second
-from shakespeare_tui.machine import has_torch
+from shakespeare_tui.machine import backend_of, has_torch
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.engine.channel import Ended, Noticed, Opened, Progressed, TrainingChannel
@@ -197,9 +197,7 @@ def _throwaway_state(
     config: "Config", vocab_size: int
 ) -> "tuple[TrainState, Callable[[], object]]":
     """A state of the config's backend, and what waits for its device."""
-    from shakespeare_tui.training.session import backend_name
-
-    if backend_name(config.training) == "numpy":
+    if backend_of(config.training.backend) == "numpy":
         import numpy as np
 
         from shakespeare_tui.models.numpy_gpt import GPT
