@@ -296,10 +296,12 @@ def swiglu_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
 
 
 def sigmoid(x: Array) -> Array:
-    """σ(x) = 1 / (1 + e^−x), by e^−|x|, which cannot overflow."""
-    power = np.exp(-np.abs(x))
-    opening: Array = np.where(x >= 0, x.dtype.type(1), power)
-    opening /= 1 + power
+    """σ(x) = 1 / (1 + e^−x); where e^−x overflows, 1 / ∞ is the 0 that it should be."""
+    opening: Array = -x
+    with np.errstate(over="ignore"):
+        np.exp(opening, out=opening)
+    opening += 1
+    np.reciprocal(opening, out=opening)
     return opening
 
 

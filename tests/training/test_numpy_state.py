@@ -11,11 +11,17 @@ from training_runs import make_config, post_at, resume, train, what_was_learned
 
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config, ModelConfig, TrainingConfig
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.score import attention_at, score_tokens
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import Stop
 from shakespeare_tui.runs.events import StepCompleted
+from shakespeare_tui.sampling import parse_strategy
+from shakespeare_tui.training import numpy_state, torch_state
+from shakespeare_tui.training.evaluate import evaluate
 from shakespeare_tui.training.numpy_optimizers import orthogonalise
 from shakespeare_tui.training.numpy_state import NumpyTrainState
 from shakespeare_tui.training.optimizers import orthogonalise as orthogonalise_by_torch
@@ -192,6 +198,37 @@ def test_each_backend_goes_on_from_the_others_checkpoint_and_says_so(
     # And back again, from what the second has saved.
     longer = [f"training.backend={first}", "training.max_steps=28"]
     assert resume(tmp_path, overrides=longer).finished.step == 28
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_both_libraries_measure_write_and_score_alike(backend: str, tmp_path: Path) -> None:
+    shape = {"model__qk_norm": "true", "model__n_kv_heads": 1, "data__seq_len": 12}
+    trained = train(tmp_path, make_config(training__backend=backend, **shape))
+    checkpoint = trained.run.checkpoint(24)
+    ours, tokenizer = numpy_state.load_model(checkpoint)
+    theirs, _ = torch_state.load_model(checkpoint, torch.device("cpu"))
+    assert ours.context == theirs.context == 12
+    val = np.asarray(trained.session.val)
+    mine, other = evaluate(ours, val), evaluate(theirs, val)
+    assert mine.loss == pytest.approx(other.loss, rel=1e-5)
+    assert mine.accuracy == pytest.approx(other.accuracy, abs=1e-3)
+    text = tokenizer.encode("The king is here, and all the lords.")
+    ours_scored, theirs_scored = score_tokens(ours, text), score_tokens(theirs, text)
+    for kind in ("nats", "entropy"):
+        found, expected = getattr(ours_scored, kind)[1:], getattr(theirs_scored, kind)[1:]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    for position in (1, 5, 12, 20, len(text)):
+        expected = theirs_scored.logits_at(position)
+        np.testing.assert_allclose(ours_scored.logits_at(position), expected, atol=1e-4)
+        looked = attention_at(ours, text, position)
+        np.testing.assert_allclose(looked, attention_at(theirs, text, position), atol=1e-5)
+        np.testing.assert_allclose(looked.sum(-1), 1, atol=1e-5)
+    column = Column(strategy=parse_strategy("temperature=0.7"), seed=3)
+    written = [
+        [row[0] for row in generate_columns(make_decoder(model, 1), [1], [column], max_tokens=30)]
+        for model in (ours, theirs)
+    ]
+    assert written[0] == written[1]
 
 
 def test_a_run_that_was_trained_in_bfloat16_goes_on_in_float32(tmp_path: Path) -> None:
