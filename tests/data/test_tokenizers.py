@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS, tokenizer_kind
 from shakespeare_tui.data.tokenizers.tokenizer import (
     CharTokenizer,
     UnknownCharacterError,
@@ -198,3 +199,8 @@ def test_both_ends_of_unicode_make_a_vocabulary() -> None:
     assert tokenizer.decode([1, 0]) == ends[::-1]
     with pytest.raises(UnknownCharacterError):
         tokenizer.encode("a")
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_every_kind_is_where_it_is_said_to_be(name: str) -> None:
+    assert tokenizer_kind(name).name == name

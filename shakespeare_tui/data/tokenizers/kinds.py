@@ -1,6 +1,6 @@
 """The kinds of tokenizers by name; none is loaded before it is used.
 
-A new kind is a class that derives from ``tokenizers.Tokenizer``, and a line here.
+A new kind is a class that derives from ``tokenizer.Tokenizer``, and a line here.
 """
 
 import importlib
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 TOKENIZERS: dict[str, str] = {
     "char": "shakespeare_tui.data.tokenizers.tokenizer:CharTokenizer",
-    "bpe": "shakespeare_tui.data.tokenizers.tokenizer.byte_pair:BytePairTokenizer",
-    "gpt2": "shakespeare_tui.data.tokenizers.tokenizer.byte_pair:Gpt2Tokenizer",
-    "word": "shakespeare_tui.data.tokenizers.tokenizer.word:WordTokenizer",
-    "huggingface": "shakespeare_tui.data.tokenizers.tokenizer.hugging_face:HuggingFaceTokenizer",
+    "bpe": "shakespeare_tui.data.tokenizers.byte_pair:BytePairTokenizer",
+    "gpt2": "shakespeare_tui.data.tokenizers.byte_pair:Gpt2Tokenizer",
+    "word": "shakespeare_tui.data.tokenizers.word:WordTokenizer",
+    "huggingface": "shakespeare_tui.data.tokenizers.hugging_face:HuggingFaceTokenizer",
 }
 """``module:Class`` by the name that stands in ``data.tokenizer`` and in ``tokenizer.json``."""
 
