@@ -5,6 +5,9 @@ from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 MOST_LOGITS = 2**24
 """Logits in float32 that the model makes at once for a loss: 64 MiB."""
 
+EVALUATION_TOKENS = 2**13
+"""Tokens that an evaluation reads in one pass, or one window where that is longer."""
+
 
 def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
     """Trainable parameters by component; the sum is the model's count.

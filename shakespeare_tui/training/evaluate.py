@@ -10,9 +10,8 @@ import numpy.typing as npt
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.models.parameters import EVALUATION_TOKENS
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
-
-_TOKENS_A_PASS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ def evaluate(
     if windows is not None and windows < whole:
         chosen = np.arange(windows, dtype=np.int64) * whole // windows
         protocol, rest = f"subset-{windows}", 0
-    rows = max(1, _TOKENS_A_PASS // seq_len)
+    rows = max(1, EVALUATION_TOKENS // seq_len)
 
     def batches() -> Iterator[npt.NDArray[np.int64]]:
         # Made one at a time: a split may be larger than memory.

@@ -15,6 +15,7 @@ from shakespeare_tui.config.estimate.figures import (
     Preflight,
     activation_bytes,
     estimate_memory,
+    evaluation_bytes,
     measure_corpus,
     preflight,
 )
@@ -26,6 +27,7 @@ from shakespeare_tui.config.load import load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 from shakespeare_tui.models.numpy_gpt import GPT
+from shakespeare_tui.models.parameters import EVALUATION_TOKENS
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import RunFolder, new_run_info
 from shakespeare_tui.runs.losses import Loss
@@ -123,6 +125,43 @@ def test_activations_cover_what_autograd_keeps(shape: dict[str, Any], precision:
 def test_activations_are_the_peak_of_a_real_step_within_five_percent(shape: dict[str, Any]) -> None:
     config = small(**shape)
     assert activation_bytes(config, VOCAB_SIZE) == pytest.approx(peak_bytes(config), rel=0.05)
+
+
+def evaluation_peak(config: Config) -> int:
+    """The most that one evaluation's pass allocates."""
+    subject = train_state(config)
+    tokens = torch.zeros(EVALUATION_TOKENS // config.seq_len, config.seq_len + 1, dtype=torch.int64)
+    activity = torch.profiler.ProfilerActivity.CPU
+    with (
+        subject.averaged() as model,
+        torch.profiler.profile(activities=[activity], profile_memory=True) as profile,
+    ):
+        model.sum_losses([tokens.numpy()])
+    current = most = 0
+    events = profile.profiler.kineto_results.events()
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            current += event.nbytes()
+            most = max(most, current)
+    return most
+
+
+@pytest.mark.parametrize(
+    "shape", [{"d_ff": 256}, {"d_ff": 256, "activation": "swiglu", "norm": "rmsnorm"}], ids=str
+)
+def test_the_pass_of_an_evaluation_is_counted(shape: dict[str, Any]) -> None:
+    config = small(**shape)
+    peak = evaluation_peak(config)
+    assert 0.9 * peak <= evaluation_bytes(config, VOCAB_SIZE) <= 1.6 * peak
+    estimate = estimate_memory(config, VOCAB_SIZE)
+    assert estimate.total > estimate.evaluation + estimate.activations
+
+
+def test_an_evaluation_merges_low_rank_products_into_copies() -> None:
+    plain = evaluation_bytes(small(), VOCAB_SIZE)
+    for matrices in ("attention", "feedforward", "all"):
+        extra = ("training.lora_rank=4", f"training.lora_matrices={matrices}")
+        assert evaluation_bytes(small(*extra), VOCAB_SIZE) > plain
 
 
 @pytest.mark.parametrize(

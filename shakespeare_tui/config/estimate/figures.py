@@ -13,6 +13,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.machine import backend_of
 from shakespeare_tui.models.parameters import (
+    EVALUATION_TOKENS,
     MOST_LOGITS,
     count_parameters,
     learning_parameters,
@@ -163,11 +164,17 @@ class MemoryEstimate:
     optimizer: int
     """States of the optimiser, and averaged weights where ``ema_decay`` keeps them."""
     activations: int
+    evaluation: int
+    """A pass of an evaluation, and matrices with their low-rank products in them."""
 
     @property
     def total(self) -> int:
-        """All together: an upper bound, as gradients grow while activations are given up."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """All together: an upper bound, as gradients grow while activations are given up.
+
+        What evaluations give back is in other pieces than a step takes: it counts beside one.
+        """
+        beside = self.optimizer + self.evaluation
+        return self.weights + self.gradients + self.activations + beside
 
     def words(self, available: int) -> str:
         """What training takes, and what there is."""
@@ -180,14 +187,14 @@ class MemoryEstimate:
         return (
             f"weights {format_bytes(self.weights)}, gradients {format_bytes(self.gradients)}, "
             f"optimiser {format_bytes(self.optimizer)}, activations "
-            f"{format_bytes(self.activations)}"
+            f"{format_bytes(self.activations)}, evaluations {format_bytes(self.evaluation)}"
         )
 
 
 def estimate_memory(
     config: Config, vocab_size: int, *, is_half: bool = False, is_fused: bool = False
 ) -> MemoryEstimate:
-    """The memory of one training step at its peak.
+    """The memory of training at its peak.
 
     Args:
         config: What would be trained.
@@ -205,7 +212,24 @@ def estimate_memory(
         gradients=_learning(config, vocab_size) * _FULL_BYTES,
         optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
         activations=activations,
+        evaluation=evaluation_bytes(config, vocab_size),
     )
+
+
+def evaluation_bytes(config: Config, vocab_size: int) -> int:
+    """Bytes of an evaluation's pass beside the weights, always in float32."""
+    model = config.model
+    tokens = max(EVALUATION_TOKENS // config.seq_len, 1) * config.seq_len
+    # The stream, its norm, and of the widest layer what goes in, between and out.
+    numbers = tokens * (2 * model.d_model + 3 * model.feedforward_width)
+    # Logits and their logarithms.
+    numbers += 2 * min(tokens * vocab_size, MOST_LOGITS)
+    counts = parameter_counts(model, vocab_size)
+    if config.training.lora_rank:
+        adapted = config.training.lora_matrices
+        numbers += counts["attention"] if adapted != "feedforward" else 0
+        numbers += counts["feed-forward"] if adapted != "attention" else 0
+    return numbers * _FULL_BYTES
 
 
 def _optimizer_elements(config: Config, vocab_size: int) -> int:
