@@ -127,6 +127,12 @@ def test_activations_are_the_peak_of_a_real_step_within_five_percent(shape: dict
     assert activation_bytes(config, VOCAB_SIZE) == pytest.approx(peak_bytes(config), rel=0.05)
 
 
+def step_bytes(config: Config, vocab_size: int) -> int:
+    """The estimate without evaluations."""
+    estimate = estimate_memory(config, vocab_size)
+    return estimate.total - estimate.evaluation
+
+
 def evaluation_peak(config: Config) -> int:
     """The most that one evaluation's pass allocates."""
     subject = train_state(config)
@@ -357,7 +363,7 @@ def test_memory_of_a_numpy_step_is_what_it_takes(options: list[str]) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert estimate_memory(config, VOCAB_SIZE).total == pytest.approx(peak, rel=0.05)
+    assert step_bytes(config, VOCAB_SIZE) == pytest.approx(peak, rel=0.05)
 
 
 def test_memory_that_does_not_suffice_is_told_with_settings_that_do() -> None:
