@@ -124,6 +124,18 @@ def numpy_run(name: str, *more: str) -> str:
             running("eval", name),
             running("score", name, "--text=A man"),
             running("runs", "check", name),
+            # And as the lab does it: its preloading, its views, its measurement of speed.
+            f"""
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.paths import runs_folder
+from shakespeare_tui.ui.engine import scoring, trainer_thread
+root = runs_folder()
+scoring.score_text({name!r}, root, "A man", 0)
+scoring.expectation_at({name!r}, root, "A man", 2)
+scoring.attention_of({name!r}, root, "A man", 2)
+config = load_config("tiny", ["training.backend=numpy"])
+assert trainer_thread.measure_throughput(config, 0.01) > 0
+""",
         )
     )
 
@@ -134,13 +146,17 @@ def test_a_numpy_run_never_loads_torch(tmp_path: Path) -> None:
 
 def test_without_torch_numpy_does_it_all(tmp_path: Path) -> None:
     without = "import sys; sys.modules['torch'] = None\n"
-    loaded = modules_after(without + numpy_run("mine") + "\ndel sys.modules['torch']", tmp_path)
+    preloaded = "from shakespeare_tui.ui.engine.trainer_thread import preload; preload([])\n"
+    loaded = modules_after(
+        without + preloaded + numpy_run("mine") + "\ndel sys.modules['torch']", tmp_path
+    )
     assert "torch" not in loaded
     for arguments in (
         ("train", "--no-ui", *TINY, "--backend=torch"),
         ("train", "--no-ui", *TINY, "--set=training.lora_rank=2"),
         ("generate", "mine", "--prompt=A", "--precision=int8"),
         ("eval", "mine", "--device=cuda"),
+        ("import", str(tmp_path)),
     ):
         call = f"from shakespeare_tui.cli.main import main\nsys.exit(main({list(arguments)!r}))"
         done = subprocess.run(

@@ -147,6 +147,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        say("error: this needs PyTorch, which is not installed here; see shakespeare-tui doctor")
+        return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         say(f"failed: {place}{error.strerror or error}; check the path")

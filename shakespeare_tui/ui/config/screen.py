@@ -24,6 +24,7 @@ from shakespeare_tui.config.draft import (
 from shakespeare_tui.config.load import DEFAULT_PRESET
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.machine import has_torch
 from shakespeare_tui.ui.config.card import ConfigCard
 from shakespeare_tui.ui.config.choices import ConfigChooser, given_origin
 from shakespeare_tui.ui.config.diff import ConfigDiff
@@ -377,7 +378,7 @@ you type, errors included."""
         return (
             self.is_current
             and self.lab.services.preload
-            and "torch" in sys.modules
+            and (not has_torch() or "torch" in sys.modules)
             and not self.lab.services.training.is_active
         )
 
