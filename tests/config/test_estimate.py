@@ -264,6 +264,16 @@ def test_speed_is_remembered_for_all_that_is_as_fast() -> None:
         assert found.tokens_per_second == 1000.0
 
 
+def test_speed_of_one_backend_says_nothing_of_the_other() -> None:
+    speeds = Speeds()
+    speeds.add(small("training.backend=torch"), 1000.0)
+    assert speeds.find(small("training.backend=numpy"), VOCAB_SIZE) is None
+    speeds.add(small("training.backend=numpy"), 400.0)
+    for backend, expected in (("torch", 1000.0), ("numpy", 400.0)):
+        found = speeds.find(small(f"training.backend={backend}"), VOCAB_SIZE)
+        assert found is not None and found.tokens_per_second == expected
+
+
 def test_speed_of_another_shape_is_an_estimate_by_operations() -> None:
     speeds = Speeds()
     speeds.add(small(), 1000.0)

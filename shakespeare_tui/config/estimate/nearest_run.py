@@ -21,6 +21,7 @@ _PASSED_OVER = (
     "model.rope_factor",
     "model.rope_base_context",
     "training.seed",
+    "training.backend",
     "training.device",
     "training.precision",
     "training.eval_every",

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.machine import backend_of
 from shakespeare_tui.models.parameters import parameter_counts
 
 SPEED_STEPS = 20
@@ -68,6 +69,7 @@ _TIMED_TRAINING = (
     "optimizer",
     "muon_steps",
     "precision",
+    "backend",
     "device",
 )
 # A tenth of a second to a second of two cores; smaller batches would mostly time the optimiser.
@@ -104,6 +106,7 @@ class Speeds:
             (abs(math.log(operations / flops_per_token(other, vocab_size))), other, speed)
             for other, speed in self._by_key.values()
             if other.training.device == config.training.device
+            and backend_of(other.training.backend) == backend_of(config.training.backend)
         ]
         if not scaled:
             return None

@@ -21,6 +21,7 @@ from shakespeare_tui.config.estimate.nearest_run import NearestRun, PastRun, Pas
 from shakespeare_tui.config.estimate.speed import Speed, Speeds
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import format_bytes, format_count, format_duration
+from shakespeare_tui.machine import backend_of
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.services import Services
 
@@ -438,8 +439,11 @@ class ConfigCard(Vertical):
 
     def _machine(self, config: Config) -> Machine:
         wanted = config.training.device
-        is_cpu = wanted == "cpu" or (
-            wanted == "auto" and (not self._device or self._device.startswith("cpu"))
+        is_numpy = backend_of(config.training.backend) == "numpy"
+        is_cpu = (
+            is_numpy
+            or wanted == "cpu"
+            or (wanted == "auto" and (not self._device or self._device.startswith("cpu")))
         )
         if is_cpu:
             cores = self._services.usable_cores()
