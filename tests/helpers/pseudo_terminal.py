@@ -191,6 +191,8 @@ class PseudoTerminal:
 
 def _take_terminal() -> None:
     """Begin a session with the terminal on descriptor 0, as a shell's window does."""
+    # The tests themselves may run where hang-ups are ignored; a window's shell does not.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

@@ -162,7 +162,7 @@ async def test_escape_leads_from_the_fields_of_the_windows_to_the_list(
         corpora.highlight("sample")
         await until(lambda: app.screen.query("CorpusTabs"))
         app.screen.query_one(CorpusTabs).open_tab("windows")
-        await until(lambda: app.screen.query_one("#windows").region)
+        await until(lambda: any(pane.region for pane in app.screen.query("#windows")))
         app.screen.query_one(f"#{field}", Input).focus()
         await press(pilot, "5", "escape")
         await arrows_move_the_list(pilot)

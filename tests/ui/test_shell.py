@@ -538,11 +538,10 @@ class TestLeaving:
 
 async def test_copying_reaches_the_clipboard_and_says_so(make_app: MakeApp) -> None:
     app = make_app("playground")
-    async with app.run_test(notifications=True) as pilot:
+    async with app.run_test(notifications=True):
         app.copy("[b]to be[/b]", "the text")
-        await pilot.pause()
         assert app.clipboard == "[b]to be[/b]"
-        assert "copied the text" in shown(app)
+        await until(lambda: "copied the text" in shown(app))
 
 
 async def test_no_thread_is_left_behind(make_app: MakeApp, scripted: Scripted) -> None:

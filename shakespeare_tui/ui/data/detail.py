@@ -125,7 +125,13 @@ class CorpusTabs(Vertical):
             yield CorpusTokens(id="tokens")
 
     def on_mount(self) -> None:
-        """Show the tab that was asked for meanwhile."""
+        """Show the tab that was asked for meanwhile, once the panes are there."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self.query(CorpusTokens):  # the switcher mounts its panes in its own time
+            self.call_after_refresh(self._begin)
+            return
         self._is_composed = True
         if self.tab == TABS[0][0]:
             self._show_tab()
