@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args
 
 import filelock
 
-from shakespeare_tui.config.fields import ConfigField, config_fields, find_field, section_types
+from shakespeare_tui.config.fields import ConfigField, config_fields, find_field, nested
 from shakespeare_tui.config.load import load_config, parse_config, preset_names
 from shakespeare_tui.config.schema import RULES, Config
-from shakespeare_tui.config.write import config_to_yaml, read_text, write_text
+from shakespeare_tui.config.write import config_to_yaml, read_text, values_to_yaml, write_text
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
 from shakespeare_tui.formatting import counted
@@ -157,15 +157,6 @@ def effective_text(config: Config, path: str) -> str:
     return write_text(field, meaning[path]) if field is not None and path in meaning else ""
 
 
-def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """``section.key`` settings as sections of keys; every section is there."""
-    sections: dict[str, dict[str, Any]] = {name: {} for name in section_types()}
-    for path, value in values.items():
-        section, _, key = path.partition(".")
-        sections[section][key] = value
-    return sections
-
-
 _MOST_UNDO_STEPS = 500
 
 
@@ -244,12 +235,7 @@ class ConfigDraft:
 
     def to_yaml(self) -> str:
         """The draft as YAML with comments; what is invalid stands there as it was typed."""
-        values = {**self._present.texts, **self._present.values}
-        sections = {
-            name: section_types()[name].model_construct(**settings)
-            for name, settings in nested(values).items()
-        }
-        return config_to_yaml(Config.model_construct(**sections))  # type: ignore[arg-type]
+        return values_to_yaml({**self._present.texts, **self._present.values})
 
     # --- editing -------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The config's declaration as data: what a form, a comment or a message needs of each setting."""
 
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -118,6 +119,15 @@ def _fields_by_path() -> dict[str, ConfigField]:
 def find_field(path: str) -> ConfigField | None:
     """The setting at ``section.key``, or None."""
     return _fields_by_path().get(path)
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``section.key`` settings as sections of keys; every section is there."""
+    sections: dict[str, dict[str, Any]] = {name: {} for name in section_types()}
+    for path, value in values.items():
+        section, _, key = path.partition(".")
+        sections[section][key] = value
+    return sections
 
 
 def read_value(field: ConfigField, raw: Any) -> tuple[Any, list[FieldProblem]]:

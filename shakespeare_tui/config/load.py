@@ -12,6 +12,7 @@ from shakespeare_tui.config.fields import (
     FieldProblem,
     config_fields,
     find_field,
+    nested,
     read_value,
     section_types,
     unknown_key,
@@ -123,7 +124,7 @@ def parse_config(text: str, filename: str, overrides: Sequence[str] = ()) -> Con
     problems.extend(_rule_problems(values, given, refused))
     if problems:
         raise ConfigError(sorted(problems, key=_by_place))
-    return Config.model_validate(_nested({path: values[path] for path in given}))
+    return Config.model_validate(nested({path: values[path] for path in given}))
 
 
 @dataclass(frozen=True)
@@ -244,14 +245,6 @@ def _quoting_hint(node: Node, needs_list: bool) -> str:
 
 def _by_place(problem: Problem) -> tuple[bool, int]:
     return problem.line is None, problem.line or 0
-
-
-def _nested(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    sections: dict[str, dict[str, Any]] = {}
-    for path, value in values.items():
-        section, _, key = path.partition(".")
-        sections.setdefault(section, {})[key] = value
-    return sections
 
 
 def read_config_file(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +33,11 @@ def config_to_yaml(config: Config, comments: bool = True) -> str:
             see the same numbers and texts, and a time budget as the text ``1m 40s``.
         comments: Whether each setting is preceded by its help and range.
     """
-    values = config.by_path()
+    return values_to_yaml(config.by_path(), comments)
+
+
+def values_to_yaml(values: Mapping[str, Any], comments: bool = True) -> str:
+    """``config_to_yaml`` of settings by path; text that is no value is written as it was typed."""
     lines: list[str] = []
     section = ""
     for field in config_fields():
@@ -45,7 +50,7 @@ def config_to_yaml(config: Config, comments: bool = True) -> str:
             lines.append(f"{section}:")
         if comments:
             lines += _comment(_explanation(field), _INDENT)
-        if field.kind == "minutes" and value is not None:
+        if field.kind == "minutes" and isinstance(value, float):
             lines.append(f"{_INDENT}{field.key}: {write_minutes(value)}")
         else:
             lines += _assignment(field.key, value)

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +166,16 @@ def test_a_config_comes_out_just_where_the_command_line_would_take_the_file(
     else:
         assert draft.config == loaded
         assert not draft.problems
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_text_that_is_no_value_is_written_as_it_was_typed(path: str) -> None:
+    draft = mine()
+    draft.set_text(path, "so: [so")
+    section, _, key = path.partition(".")
+    written = yaml.safe_load(draft.to_yaml())[section][key]
+    # Without brackets it is the only item where a setting is a list of texts.
+    assert written in ("so: [so", ["so: [so"])
 
 
 @given(st.data())
