@@ -27,6 +27,7 @@ import torch
 
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.decoder import PRECISIONS, Precision
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.library import load
 from shakespeare_tui.models.transformer import Transformer
@@ -34,7 +35,6 @@ from shakespeare_tui.sampling import parse_strategy
 
 VOCAB_SIZE = 65
 TEMPERATURE = 0.8
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 
 
 @torch.inference_mode()
@@ -67,7 +67,7 @@ def make_theirs(model: Transformer) -> Any:
             eos_token_id=None,
             pad_token_id=model.vocab_size - 1,
         )
-        return transformers.LlamaForCausalLM(llama).eval()
+        return transformers.LlamaForCausalLM(llama).eval()  # type: ignore[no-untyped-call]
     config = transformers.GPT2Config(
         vocab_size=model.vocab_size,
         n_positions=shape.max_seq_len,
@@ -78,7 +78,7 @@ def make_theirs(model: Transformer) -> Any:
         eos_token_id=None,
         pad_token_id=model.vocab_size - 1,
     )
-    return transformers.GPT2LMHeadModel(config).eval()
+    return transformers.GPT2LMHeadModel(config).eval()  # type: ignore[no-untyped-call]
 
 
 @torch.inference_mode()
@@ -95,7 +95,9 @@ def by_transformers(theirs: Any, prompt: list[int], tokens: int, streams: int) -
     )
 
 
-def ours(model: Transformer, prompt: list[int], tokens: int, streams: int, precision: Any) -> None:
+def ours(
+    model: Transformer, prompt: list[int], tokens: int, streams: int, precision: Precision
+) -> None:
     """What ``generate`` does."""
     column = Column(strategy=parse_strategy(f"temperature={TEMPERATURE}"), samples=streams)
     decoder = make_decoder(model, 1, precision=precision)
@@ -200,13 +202,14 @@ def main() -> None:
             measure(name, model, ways, tokens, arguments.rounds, streams)
     if arguments.run:
         loaded = load(arguments.run, device="cpu")
+        network = loaded.network
+        if not isinstance(network, Transformer):
+            parser.error(f"{arguments.run} was trained by NumPy; name a run of PyTorch")
         prompt = loaded.tokenizer.encode("Once upon a time, in a small town by the sea,").tolist()
-        ways = contenders(loaded.network, prompt, arguments.tokens)
+        ways = contenders(network, prompt, arguments.tokens)
         del ways["plain"]
         for streams in arguments.streams:
-            measure(
-                arguments.run, loaded.network, ways, arguments.tokens, arguments.rounds, streams
-            )
+            measure(arguments.run, network, ways, arguments.tokens, arguments.rounds, streams)
 
 
 if __name__ == "__main__":

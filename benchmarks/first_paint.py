@@ -52,8 +52,8 @@ def main() -> int:
                 "lab": seconds_to_paint(lab, "3 Train", folder),
             }
             if index:
-                for name, seconds in pair.items():
-                    times[name].append(seconds)
+                for name, taken in pair.items():
+                    times[name].append(taken)
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     ratio = medians["lab"] / medians["minimal"]
     for name, seconds in times.items():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-COMMANDS = ([], ["train"], ["generate"], ["compare"], ["data"], ["runs"])
+COMMANDS: tuple[list[str], ...] = ([], ["train"], ["generate"], ["compare"], ["data"], ["runs"])
 
 
 def measure(command: list[str]) -> tuple[float, float]:

@@ -44,7 +44,7 @@ def torch_step(config: Config, window: np.ndarray) -> Step:
     def step() -> float:
         optimizer.zero_grad()
         loss = model.loss(tokens[:, :-1], tokens[:, 1:])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip or float("inf"))
         optimizer.step()
         return loss.item()

@@ -52,7 +52,8 @@ class PlainBlock(nn.Module):
         )
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).contiguous().view(batch, tokens, width))
-        return x + self.down(self.activation(self.up(self.second_norm(x))))
+        x = x + self.down(self.activation(self.up(self.second_norm(x))))
+        return x
 
 
 class PlainModel(nn.Module):
@@ -70,7 +71,8 @@ class PlainModel(nn.Module):
         x = self.tokens(tokens) + self.positions(torch.arange(tokens.size(1)))
         for block in self.blocks:
             x = block(x)
-        return F.linear(self.norm(x), self.tokens.weight)
+        logits: Tensor = F.linear(self.norm(x), self.tokens.weight)
+        return logits
 
 
 class PlainLoop:
@@ -89,7 +91,7 @@ class PlainLoop:
         y = torch.stack([self.text[s + 1 : s + 1 + self.length] for s in starts])
         loss = F.cross_entropy(self.model(x).view(-1, VOCAB_SIZE), y.view(-1))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
 
@@ -121,7 +123,7 @@ def main() -> None:
     config = load_config(arguments.config, ["model.dropout=0"])
     keep_freed_memory()
     text = torch.randint(VOCAB_SIZE, (100_000,))
-    loops = {
+    loops: dict[str, PlainLoop | OwnLoop] = {
         "plain": PlainLoop(config, text),
         "own, float32": OwnLoop(config, text, "float32"),
         "own, bfloat16": OwnLoop(config, text, "bfloat16"),

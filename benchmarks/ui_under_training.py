@@ -8,7 +8,6 @@ Run with: python benchmarks/ui_under_training.py [--keys 100] [--pairs 5] [--ste
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -20,6 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from pseudo_terminal import PseudoTerminal
+
+from shakespeare_tui.runs.event_log import read_events
+from shakespeare_tui.runs.events import StepCompleted
 
 # Keys whose response has words that nothing else draws: the places, and help.
 RESPONSES = (
@@ -133,10 +135,10 @@ def wait_for_end(run: Path) -> None:
 
 def steps_a_second(run: Path, warm_up: int = _WARM_UP_STEPS) -> float:
     """The speed between the warm-up and the last step, by the run's own clock."""
-    records = map(json.loads, (run / "events.jsonl").read_text().splitlines())
-    steps = [record for record in records if record["type"] == "StepCompleted"]
+    events = read_events(run / "events.jsonl")
+    steps = [event for event in events if isinstance(event, StepCompleted)]
     first, last = steps[warm_up], steps[-1]
-    return (last["step"] - first["step"]) / (last["time"] - first["time"])
+    return (last.step - first.step) / (last.time - first.time)
 
 
 if __name__ == "__main__":
