@@ -3,32 +3,15 @@
 Also a library: ``import shakespeare_tui as st``; what it gives is in ``library``, loaded on demand.
 """
 
+# ruff: noqa: F403, F405
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from shakespeare_tui.library import (
-        CharTokenizer,
-        Config,
-        History,
-        Model,
-        Run,
-        RunFailedError,
-        Strategy,
-        TextDataset,
-        TinyGPT,
-        UserError,
-        events,
-        load,
-        load_config,
-        open_run,
-        parse_strategy,
-        train,
-        train_events,
-        train_model,
-    )
+    from shakespeare_tui.library import *
 
 __all__ = [
     "CharTokenizer",

@@ -12,6 +12,7 @@ from real_cli import TINY, CommandLine
 from trained_run import trained
 
 import shakespeare_tui as st
+from shakespeare_tui import library
 from shakespeare_tui.runs.folder import RunFolder
 
 __all__ = ["trained"]
@@ -40,6 +41,10 @@ def test_what_is_loaded_when(tmp_path: Path) -> None:
     assert modules_after("import shakespeare_tui as st; st.__version__", tmp_path) & heavy == set()
     program = "import shakespeare_tui as st; [getattr(st, name) for name in dir(st)]"
     assert modules_after(program, tmp_path) & heavy == {"numpy", "pydantic"}
+
+
+def test_all_that_the_library_names_is_there() -> None:
+    assert set(st.__all__) == {"__version__", *library.__all__}
 
 
 def test_names_that_are_not_there() -> None:
