@@ -10,7 +10,7 @@ from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntAr
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.sampling import Recording, Strategy
 from shakespeare_tui.sampling.random_draws import MOST_SEED
 
@@ -53,7 +53,7 @@ def generate_columns(
     *,
     max_tokens: int,
     stop: Stop | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     recordings: Sequence[Recording] = (),
 ) -> Iterator[list[int]]:
     """Yield rows with one token of every stream, column by column and sample by sample.

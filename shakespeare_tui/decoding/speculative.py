@@ -15,7 +15,7 @@ from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
 from shakespeare_tui.decoding.factory import Model, make_decoder
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.sampling import Sampler, Strategy
 from shakespeare_tui.sampling.random_draws import draw
 
@@ -129,7 +129,7 @@ def generate_speculatively(
     proposed_tokens: int = 6,
     seed: int = 42,
     stop: Stop | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     precision: Precision = "float32",
     acceptance: Acceptance | None = None,
 ) -> Iterator[list[int]]:

@@ -43,10 +43,13 @@ def make_torch_decoder(
         CancelledError: ``cancelled``, polled while weights are copied, became true.
     """
     if can_prepack(model):
-        make_drafter: Callable[[], Drafter] | None = None
-        if precision == "auto" and streams == 1 and is_worth_drafting(model):
-            make_drafter = lambda: CpuDecoder(prepacked(model, "int8"), 1)  # noqa: E731
-        return CpuDecoder(prepacked(model, precision, cancelled), streams, make_drafter)
+
+        def make_drafter() -> Drafter:
+            return CpuDecoder(prepacked(model, "int8"), 1)
+
+        drafts = precision == "auto" and streams == 1 and is_worth_drafting(model)
+        weights = prepacked(model, precision, cancelled)
+        return CpuDecoder(weights, streams, make_drafter if drafts else None)
     if precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")

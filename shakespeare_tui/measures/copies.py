@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.errors import CancelledError
+from shakespeare_tui.errors import CancelledError, never
 
 _PARTS = 32
 _LEAST_PART = 1 << 18
@@ -26,7 +26,7 @@ _Places = npt.NDArray[np.uint32]
 def suffix_array(
     ids: _Ids,
     report: Callable[[int, int | None], None] = lambda done, total: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     least_part: int = _LEAST_PART,
 ) -> _Places:
     """The starts of all suffixes of ``ids`` in the order of the suffixes.

@@ -20,7 +20,7 @@ from shakespeare_tui.data.inspect.speeches import speaker_names
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokens import split_point
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import atomic_folder, parse_json, read_bounded
 from shakespeare_tui.measures.copies import Encoded, suffix_array
 from shakespeare_tui.paths import cache_folder
@@ -151,7 +151,7 @@ def write_reference(
     corpus: str,
     characters: int,
     report: Callable[[int, int | None], None] = lambda done, total: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> None:
     """Index a training split and write what ``CorpusReference`` opens.
 
@@ -229,7 +229,7 @@ def open_reference(
     val_fraction: float,
     cache: Path,
     report: Report = lambda done, total: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     *,
     max_characters: int = MAX_CHARACTERS,
 ) -> CorpusReference:
@@ -276,7 +276,7 @@ def open_reference(
 def reference_for_run(
     run: RunFolder,
     report: Report = lambda done, total: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     notice: Callable[[str], None] = lambda reason: None,
 ) -> CorpusReference | None:
     """The reference of the text that a run was trained on; nothing is fetched.

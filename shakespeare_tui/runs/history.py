@@ -489,7 +489,7 @@ class RunHistory:
         return self._curves.protocol or ""
 
     def series(self, name: str) -> StepSeries:
-        """A series by its name in ``run_curves``."""
+        """As ``RunCurves.series``."""
         return self._curves.series(name)
 
     def smoothed_loss(self, smoothing_steps: int) -> StepSeries:

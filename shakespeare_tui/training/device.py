@@ -234,8 +234,7 @@ def measure_bf16_speedup(
 
     Args:
         device: Where to measure; the CPU where None.
-        rounds: Timed forward and backward passes of each type, in turn; their medians count.
-
+        rounds: Timed forward and backward passes of each type, in turn; the fastest are compared.
         cancelled: Polled between passes.
 
     Returns:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
 from shakespeare_tui.data.windows import gather_windows
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.parameters import EVALUATION_TOKENS
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
 
@@ -57,7 +57,7 @@ def evaluate(
     tokens: TokenArray,
     *,
     windows: int | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     progressed: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Evaluate on non-overlapping windows of the model's context.
@@ -115,7 +115,7 @@ def evaluate_nanogpt(
         gather_windows(tokens, generator.integers(0, len(tokens) - seq_len, batch_size), seq_len)
         for _ in range(batches)
     )
-    return _measure(model, drawn, NANOGPT, lambda: False, lambda done: None)
+    return _measure(model, drawn, NANOGPT, never, lambda done: None)
 
 
 def affordable_windows(

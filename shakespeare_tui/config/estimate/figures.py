@@ -9,7 +9,7 @@ from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.machine import backend_of
 from shakespeare_tui.models.parameters import (
@@ -73,7 +73,7 @@ def measure_corpus(
     tokenizer: str = "char",
     validation: str = "",
     vocab_size: int | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     most_bytes: int = _MOST_BYTES,
 ) -> CorpusFigures:
     """Read up to ``most_bytes`` of a corpus; nothing is fetched, and no problem is an error.

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from shakespeare_tui.models.pretrained.layouts import (
     model_config,
     read_weights,
 )
-
-if TYPE_CHECKING:
-    pass
 
 GGUF_MAGIC = b"GGUF"
 # What the package's reader makes of a file that is cut short or damaged.

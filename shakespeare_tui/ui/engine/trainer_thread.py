@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.errors import CancelledError, RunFailedError, UserError, never
 from shakespeare_tui.formatting import per_second
 from shakespeare_tui.machine import backend_of, has_torch
 from shakespeare_tui.training.request import TrainingRequest
@@ -151,7 +151,7 @@ def measure_speed(
 def measure_throughput(
     config: "Config",
     seconds: float = 1.0,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
     vocab_size: int = 65,
 ) -> float:
     """Training speed of a config on this machine, in tokens per second.
