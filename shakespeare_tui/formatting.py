@@ -94,6 +94,14 @@ def format_loss(loss: float | None) -> str:
     return "-" if loss is None or not math.isfinite(loss) else f"{loss:.4f}"
 
 
+def format_rate(rate: float, digits: int = 1) -> str:
+    """A learning rate as configs write it: ``3e-4``, ``2.5e-4``, ``0.03``, ``1``."""
+    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
+    if -2 <= int(exponent) <= 2:
+        return f"{float(f'{mantissa}e{exponent}'):g}"
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def counted(count: int, noun: str) -> str:
     """``1 file``, ``2 files``, ``1,200 files``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

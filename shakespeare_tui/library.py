@@ -155,7 +155,7 @@ class Model:
             self.tokenizer.encode(prompt).tolist(),
             [Column(strategy=strategy, seed=seed)],
             max_tokens=max_tokens,
-            stop=stops if stops.texts or stops.end_tokens else None,
+            stop=stops or None,
         )
 
         def pieces() -> Iterator[str]:

@@ -185,5 +185,4 @@ def stop_texts(
             tokenizer.encode(text)
         except UserError as error:
             raise UserError(f"--stop: {error}") from None
-    stops = StopTexts(texts, tokenizer, past_end=past_end)
-    return stops if stops.texts or stops.end_tokens else None
+    return StopTexts(texts, tokenizer, past_end=past_end) or None

@@ -28,6 +28,10 @@ class StopTexts:
         self._contents = [text.encode("utf-8", "surrogatepass") for text in self.texts]
         self._longest = max(map(len, self._contents), default=0)
 
+    def __bool__(self) -> bool:
+        """Whether anything ends a stream."""
+        return bool(self.texts or self.end_tokens)
+
     def __call__(self, tokens: Sequence[int]) -> bool:
         """Whether the last token completes one of the texts."""
         if tokens[-1] in self.end_tokens:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from shakespeare_tui.diagnosis.rules import baseline_not_reached, long_improvement
 from shakespeare_tui.diagnosis.statistics import Evaluation, Signs
+from shakespeare_tui.formatting import format_rate
 
 _GRADIENT, _LOSS = "the gradient", "the loss"
 _LOSS_NOT_FINITE = "The loss is not a number"
@@ -19,14 +20,6 @@ class Finding:
     headline: str
     evidence: str
     advice: str
-
-
-def format_rate(rate: float, digits: int = 1) -> str:
-    """A learning rate as configs write it: ``3e-4``, ``2.5e-4``, ``0.03``, ``1``."""
-    mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")
-    if -2 <= int(exponent) <= 2:
-        return f"{float(f'{mantissa}e{exponent}'):g}"
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 # --- failures ------------------------------------------------------------------------------------

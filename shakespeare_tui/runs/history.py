@@ -11,9 +11,8 @@ import numpy as np
 
 from shakespeare_tui.chart_axes import Axis
 from shakespeare_tui.diagnosis import Doctor, Reading
-from shakespeare_tui.diagnosis.findings import format_rate
 from shakespeare_tui.files import as_number
-from shakespeare_tui.formatting import format_duration
+from shakespeare_tui.formatting import format_duration, format_rate
 from shakespeare_tui.runs.events import (
     ROLL_BACK,
     CheckpointEvaluated,

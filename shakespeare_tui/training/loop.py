@@ -293,7 +293,7 @@ class StepEnd:
                 tokens,
                 [sampling_column(sampling)],
                 max_tokens=sampling.max_tokens,
-                stop=stops if stops.end_tokens else None,
+                stop=stops or None,
                 cancelled=self._cancelled,
             )
             return "".join([*(text.feed(row[0]) for row in stream), text.flush()])

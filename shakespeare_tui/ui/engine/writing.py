@@ -131,7 +131,7 @@ def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedT
             prompt,
             columns,
             max_tokens=request.max_tokens,
-            stop=stops if stops.end_tokens else None,
+            stop=stops or None,
             cancelled=job.stop_requested,
             recordings=job.recordings,
         )

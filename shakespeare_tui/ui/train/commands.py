@@ -4,10 +4,9 @@ import contextlib
 import re
 from typing import Any
 
-from shakespeare_tui.diagnosis.findings import format_rate
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import as_number
-from shakespeare_tui.formatting import format_duration
+from shakespeare_tui.formatting import format_duration, format_rate
 from shakespeare_tui.runs.commands import (
     AddNote,
     Command,

@@ -5,8 +5,7 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widget import Widget
 
-from shakespeare_tui.diagnosis.findings import format_rate
-from shakespeare_tui.formatting import format_count, format_duration, format_loss
+from shakespeare_tui.formatting import format_count, format_duration, format_loss, format_rate
 from shakespeare_tui.runs.figures import RunFigures
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.lab_screen import STATE_MARKS

@@ -10,8 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from shakespeare_tui.chart_axes import Axis
-from shakespeare_tui.diagnosis.findings import format_rate
-from shakespeare_tui.formatting import format_count
+from shakespeare_tui.formatting import format_count, format_rate
 from shakespeare_tui.runs.figures import tokens_per_second
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style

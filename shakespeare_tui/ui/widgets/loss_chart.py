@@ -14,8 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from shakespeare_tui.chart_axes import Axis, tick_labels
-from shakespeare_tui.diagnosis.findings import format_rate
-from shakespeare_tui.formatting import format_loss
+from shakespeare_tui.formatting import format_loss, format_rate
 from shakespeare_tui.runs.history import MarkerKind, RunHistory
 from shakespeare_tui.runs.losses import (
     BITS_PER_BYTE,
