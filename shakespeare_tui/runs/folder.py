@@ -290,8 +290,15 @@ class RunFolder:
         Raises:
             UserError: What names or holds it is damaged.
         """
-        index = self.index()
-        step = index.get("best", index.get("last"))
+        return self.named("best") or self.named("last")
+
+    def named(self, name: str) -> Checkpoint | None:
+        """The ``best`` or the ``last`` checkpoint; None where none has the name.
+
+        Raises:
+            UserError: What names or holds it is damaged.
+        """
+        step = self.index().get(name)
         return None if step is None else self.checkpoint(step)
 
     def write_index(self, best: int | None, last: int) -> None:
@@ -660,16 +667,15 @@ def find_checkpoint(reference: str, root: Path) -> Checkpoint:
         near = nearest(where, ("best", "last"))
         hint = f"; did you mean {name}@{near}?" if near else ""
         raise UserError(f"{shown}: after @ comes best, last or a step, not {_shown(where)}{hint}")
-    index = run.index()
-    step = index.get(where or "best", index.get("last") if not where else None)
-    if step is None:
+    checkpoint = run.named(where) if where else run.best()
+    if checkpoint is None:
         if not run.steps():
             raise UserError(
                 f"run {run.name} has no checkpoint yet, so there are no weights; wait for its "
                 f"first, or train it with: shakespeare-tui train --no-ui --resume {run.name}"
             )
         raise UserError(f"run {run.name} has no {where or 'usable'} checkpoint yet")
-    return run.checkpoint(step)
+    return checkpoint
 
 
 def new_run_info(**values: Any) -> RunInfo:
