@@ -145,7 +145,8 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""By the names of ``train_state.PRECISIONS``."""
 
 
 def remembered_precision(device: torch.device, shape: object, choose: Callable[[], str]) -> str:
@@ -159,7 +160,7 @@ def remembered_precision(device: torch.device, shape: object, choose: Callable[[
     path = cache_folder() / "precisions.json"
     known, key = _read(path), _key(device, shape)
     name = str(known.get(key))
-    if name in PRECISIONS:
+    if name in DTYPES:
         return name
     chosen = choose()
     known[key] = chosen

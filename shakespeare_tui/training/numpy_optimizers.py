@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 
 Array = NDArray[Any]
-# Quintic coefficients of Muon's source, chosen there to inflate small singular values fastest.
-_A, _B, _C = 3.4445, -4.7750, 2.0315
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Quintic coefficients of Muon's source, chosen there to inflate small singular values fastest."""
 
 
 @dataclass
@@ -149,8 +149,7 @@ class Muon:
 
     Args:
         group: Matrices.
-        parts: Into how many of equal height a matrix is cut before it is orthogonalised, by name;
-            1 where it is not named.
+        parts: Into how many of equal height a matrix is cut before it is orthogonalised, by name.
         rate: Peak learning rate.
         momentum: μ.
         steps: Newton–Schulz iterations.
@@ -167,7 +166,7 @@ class Muon:
         self._by_shape: dict[tuple[int, int], list[str]] = defaultdict(list)
         for name, weight in group.weights.items():
             rows, columns = weight.shape
-            self._by_shape[rows // parts.get(name, 1), columns].append(name)
+            self._by_shape[rows // parts[name], columns].append(name)
 
     def step(self, gradients: Mapping[str, Array], rate: float) -> None:
         """Apply one update from the gradients."""
@@ -204,14 +203,31 @@ def orthogonalise(matrices: Array, steps: int) -> Array:
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.swapaxes(1, 2) if is_tall else matrices
     x = x / (np.sqrt((x * x).sum((1, 2), keepdims=True)) + x.dtype.type(1e-7))
+    a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         gram = x @ x.swapaxes(1, 2)
         polynomial = gram @ gram
-        polynomial *= _C
-        polynomial += _B * gram
-        x = _A * x + polynomial @ x
+        polynomial *= c
+        polynomial += b * gram
+        x = a * x + polynomial @ x
     updates: Array = x.swapaxes(1, 2) if is_tall else x
     return updates
+
+
+def muon_parts(weights: Mapping[str, int], model: ModelConfig) -> dict[str, int]:
+    """The weights that Muon takes, the blocks' matrices, and how many each stacks on its rows.
+
+    Args:
+        weights: The number of dimensions of each.
+        model: The shape.
+    """
+    # As high as keys and as values are; three where all have as many heads.
+    stacked = model.n_heads // model.key_heads + 2
+    return {
+        name: stacked if name.endswith("qkv.weight") else 1
+        for name, dimensions in weights.items()
+        if dimensions == 2 and name.startswith("blocks.")
+    }
 
 
 def make_optimizers(
@@ -226,10 +242,10 @@ def make_optimizers(
     Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
     embeddings, output layer and vectors to AdamW.
     """
-    is_muon = training.optimizer == "muon"
-    hidden = {n: w for n, w in weights.items() if w.ndim == 2 and n.startswith("blocks.")}
-    by_muon = hidden if is_muon else {}
-    rest = {name: weight for name, weight in weights.items() if name not in by_muon}
+    parts: dict[str, int] = {}
+    if training.optimizer == "muon":
+        parts = muon_parts({name: weight.ndim for name, weight in weights.items()}, model)
+    rest = {name: weight for name, weight in weights.items() if name not in parts}
     is_coupled = has_coupled_decay and training.optimizer in ("adam", "sgd")
     matrices = {name: weight for name, weight in rest.items() if weight.ndim >= 2}
     vectors = {name: weight for name, weight in rest.items() if weight.ndim < 2}
@@ -240,11 +256,8 @@ def make_optimizers(
         optimizers.append(SGD(groups, rate, training.momentum))
     else:
         optimizers.append(Adam(groups, rate, training.beta1, training.beta2))
-    if by_muon:
-        # As high as keys and as values are; three where all have as many heads.
-        stacked = model.n_heads // model.key_heads + 2
-        parts = {name: stacked for name in by_muon if name.endswith("qkv.weight")}
-        group = Group(by_muon, training.weight_decay)
+    if parts:
+        group = Group({name: weights[name] for name in parts}, training.weight_decay)
         momentum, steps = training.muon_momentum, training.muon_steps
         optimizers.append(Muon(group, parts, training.muon_learning_rate, momentum, steps))
     return optimizers

@@ -25,7 +25,13 @@ from shakespeare_tui.training.checkpoints import (
     reading_weights,
 )
 from shakespeare_tui.training.numpy_optimizers import make_optimizers
-from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays, StepResult
+from shakespeare_tui.training.train_state import (
+    Arithmetic,
+    Arrays,
+    StateArrays,
+    StepResult,
+    averaging_decay,
+)
 
 _GENERATOR = "rng.numpy"
 
@@ -111,8 +117,7 @@ class NumpyTrainState:
         if not self.ema:
             return
         self._ema_updates += 1
-        # Early on a shorter memory, so that the random start does not linger.
-        decay = min(self._ema_decay, (1 + self._ema_updates) / (10 + self._ema_updates))
+        decay = averaging_decay(self._ema_decay, self._ema_updates)
         for name, average in self.ema.items():
             average += (self.model.weights[name] - average) * (1 - decay)
 

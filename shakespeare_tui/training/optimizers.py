@@ -9,9 +9,7 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
-
-# Quintic coefficients of the source, chosen there to inflate small singular values fastest.
-_A, _B, _C = 3.4445, -4.7750, 2.0315
+from shakespeare_tui.training.numpy_optimizers import NEWTON_SCHULZ, muon_parts
 
 
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
@@ -27,9 +25,10 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
     is_tall = matrices.size(1) > matrices.size(2)
     x = matrices.mT if is_tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
 
 
@@ -131,8 +130,9 @@ def make_optimizers(
     embeddings, output layer and vectors to AdamW.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    hidden = {n: p for n, p in named.items() if p.dim() == 2 and n.startswith("blocks.")}
-    by_muon = hidden if training.optimizer == "muon" else {}
+    by_muon: dict[str, int] = {}
+    if training.optimizer == "muon":
+        by_muon = muon_parts({name: p.dim() for name, p in named.items()}, model.config)
     rest = {name: p for name, p in named.items() if name not in by_muon}
     groups = [
         {
@@ -144,14 +144,11 @@ def make_optimizers(
     groups = [group for group in groups if group["params"]]
     optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]
     if by_muon:
-        for name, parameter in by_muon.items():
-            if name.endswith("qkv.weight"):
-                # As high as keys and as values are; three where all have as many heads.
-                parts = model.config.n_heads // model.config.key_heads + 2
-                parameter.muon_parts = parts  # type: ignore[attr-defined]
+        for name, parts in by_muon.items():
+            named[name].muon_parts = parts  # type: ignore[attr-defined]
         optimizers.append(
             Muon(
-                by_muon.values(),
+                [named[name] for name in by_muon],
                 lr=training.muon_learning_rate,
                 momentum=training.muon_momentum,
                 steps=training.muon_steps,

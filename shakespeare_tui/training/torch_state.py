@@ -35,8 +35,8 @@ from shakespeare_tui.training.checkpoints import (
     reading_weights,
 )
 from shakespeare_tui.training.device import (
+    DTYPES,
     LEAST_GAIN,
-    PRECISIONS,
     allow_tf32,
     cuda_has_bf16,
     describe_device,
@@ -49,7 +49,13 @@ from shakespeare_tui.training.device import (
 )
 from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
 from shakespeare_tui.training.threads import training_threads
-from shakespeare_tui.training.train_state import Arithmetic, Arrays, StateArrays, StepResult
+from shakespeare_tui.training.train_state import (
+    Arithmetic,
+    Arrays,
+    StateArrays,
+    StepResult,
+    averaging_decay,
+)
 
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
 _MOST_MEASURED = 4e9
@@ -110,7 +116,7 @@ class TorchTrainState:
         model: On its device, in training mode.
         training: The config's section.
         device: The model's device.
-        precision: Type of matrix products under autocast, of ``PRECISIONS``.
+        precision: Type of matrix products under autocast, one of ``PRECISIONS``.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
     """
 
@@ -158,7 +164,7 @@ class TorchTrainState:
         self._precision = precision
         for optimizer in self.optimizers:
             if isinstance(optimizer, Muon):
-                optimizer.dtype = PRECISIONS[precision]
+                optimizer.dtype = DTYPES[precision]
 
     def autocast(self) -> torch.autocast:
         """The context of forward passes in the chosen precision."""
@@ -208,8 +214,7 @@ class TorchTrainState:
         if not self.ema:
             return
         self._ema_updates += 1
-        # Early on a shorter memory, so that the random start does not linger.
-        decay = min(self._ema_decay, (1 + self._ema_updates) / (10 + self._ema_updates))
+        decay = averaging_decay(self._ema_decay, self._ema_updates)
         torch._foreach_lerp_(self.ema, self._parameters, 1 - decay)
 
     def gradient_pass(self, window: Tensor, precision: str) -> None:
@@ -340,7 +345,7 @@ class TorchTrainState:
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, dtype=PRECISIONS[precision], enabled=precision != "float32")
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:

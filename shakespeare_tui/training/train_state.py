@@ -70,6 +70,14 @@ class Arithmetic:
     processor: str
 
 
+def averaging_decay(decay: float, updates: int) -> float:
+    """How much of the averaged weights an update leaves, ``updates`` counted with it.
+
+    Early on it is less than ``decay``, so that the random start does not linger.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 class TrainState(Protocol):
     """A model in training: weights, optimisers, averaged weights and random generators.
 
