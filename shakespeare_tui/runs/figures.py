@@ -73,10 +73,14 @@ def run_figures(history: RunHistory) -> RunFigures:
     val = None
     if evaluation is not None and evaluation.val_loss is not None:
         val = Loss(evaluation.val_loss, evaluation.protocol)
+    if share is not None:
+        share = min(max(share, 0.0), 1.0)
+    if history.finished is not None and history.finished.reason == "completed":
+        share = 1.0  # a time budget may leave some of what was kept for the end
     return RunFigures(
         step=history.last_step,
         total_steps=total_steps,
-        share=None if share is None else min(max(share, 0.0), 1.0),
+        share=share,
         epoch=_epoch(history),
         train_loss=history.smoothed_loss(TRAIN_LOSS_STEPS).last(),
         val=val,

@@ -246,6 +246,8 @@ def test_figures_of_a_run_by_the_clock():
     figures = run_figures(history)
     assert figures.total_steps is None
     assert figures.share == pytest.approx(0.25)
+    history.apply(RunFinished(step=30, reason="completed", val_loss=2.0, protocol="exact"))
+    assert run_figures(history).share == 1.0
     assert figures.seconds_left == pytest.approx(90)
 
 

@@ -22,7 +22,7 @@ from shakespeare_tui.ui.data.report import (
 )
 from shakespeare_tui.ui.data.text_view import TextView
 from shakespeare_tui.ui.data.tokens import CorpusTokens
-from shakespeare_tui.ui.data.windows import CorpusWindows
+from shakespeare_tui.ui.data.windows import CorpusWindows, WindowSettings
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
@@ -98,11 +98,11 @@ class CorpusTabs(Vertical):
     CorpusTabs TextView { padding: 0 0 0 1; }
     """
 
-    def __init__(self, item: AvailableCorpus, state: "ScanState", cut: WindowCut) -> None:
+    def __init__(self, item: AvailableCorpus, state: "ScanState", windows: WindowSettings) -> None:
         super().__init__()
         self._item = item
         self.state = state
-        self._cut = cut
+        self._windows = windows
         self.tab = TABS[0][0]
         """The tab that is seen."""
         self._is_composed = False
@@ -121,7 +121,7 @@ class CorpusTabs(Vertical):
             with Vertical(id="text"):
                 yield Static("", id="text-place", markup=False)
                 yield TextView()
-            yield CorpusWindows(self._cut, id="windows")
+            yield CorpusWindows(self._windows, id="windows")
             yield CorpusTokens(id="tokens")
 
     def on_mount(self) -> None:
@@ -148,10 +148,12 @@ class CorpusTabs(Vertical):
             self._item, self.state = item, state
             self.refresh_tab()
 
-    def set_cut(self, cut: WindowCut) -> None:
+    def set_windows(self, windows: WindowSettings) -> None:
         """Take over how the config cuts windows."""
+        self._windows = windows
         if self._is_composed:
-            self.query_one(CorpusWindows).set_config(cut)
+            self.query_one(CorpusWindows).set_config(windows)
+            self.refresh_tab()
 
     def refresh_tab(self) -> None:
         """Bring the tab that is seen up to date."""
@@ -184,8 +186,8 @@ class CorpusTabs(Vertical):
         )
 
     def _token_ids(self, state: "ScanState") -> "Mapping[str, int] | None":
-        """The id of every character; None until the whole text was read."""
-        if not state.is_read:
+        """The id of every character, where these are the tokens and the whole text was read."""
+        if not state.is_read or self._windows.tokenizer != "char":
             return None
         vocabulary = state.statistics.vocabulary
         if self._ids[0] != vocabulary:
@@ -204,6 +206,8 @@ class CorpusTabs(Vertical):
         text = "so far, without ids" if event.view.shows_ids else "so far"
         if state.split is not None:
             text = _part(first.start, last.stop, state.split.train)
+            if event.view.shows_ids and self._windows.tokenizer != "char":
+                text += f" · the ids of {self._windows.tokenizer} are on the Tokens tab"
         lines = "line" if first.line == last.line else f"lines {first.line + 1:,} to"
         text += f" · {lines} {last.line + 1:,} of {index.n_lines:,}"
         text += f" · characters {first.start:,} to {max(first.start, last.stop - 1):,}"
@@ -275,7 +279,9 @@ class CorpusDetail(Vertical):
         super().__init__(id=id)
         self._tabs: CorpusTabs | None = None
         self._waiting: tuple[AvailableCorpus, str] | None = None
-        self._cut = WindowCut(_USUAL_SEQ_LEN, None, "random", batch_size=1, seed=0)
+        self._windows = WindowSettings(
+            WindowCut(_USUAL_SEQ_LEN, None, "random", batch_size=1, seed=0)
+        )
 
     def compose(self) -> ComposeResult:
         """The page alone: the tabs would make the first paint wait."""
@@ -295,11 +301,11 @@ class CorpusDetail(Vertical):
         """What was measured about the corpus that is shown; None while the page is seen."""
         return self._tabs.state if self._tabs is not None and self._tabs.display else None
 
-    def set_cut(self, cut: WindowCut) -> None:
+    def set_windows(self, windows: WindowSettings) -> None:
         """Take over how the config cuts windows."""
-        self._cut = cut
+        self._windows = windows
         if self._tabs is not None:
-            self._tabs.set_cut(cut)
+            self._tabs.set_windows(windows)
 
     def show(self, item: AvailableCorpus, scan: "Scan | None", fetched: str | None) -> None:
         """Show a corpus as far as it is known.
@@ -339,7 +345,7 @@ class CorpusDetail(Vertical):
     def show_state(self, item: AvailableCorpus, state: "ScanState") -> None:
         """Show what was measured, or what is known so far."""
         if self._tabs is None:
-            self._tabs = CorpusTabs(item, state, self._cut)
+            self._tabs = CorpusTabs(item, state, self._windows)
             self.mount(self._tabs)
         self._show_tabs(True)
         self._tabs.show_state(item, state)

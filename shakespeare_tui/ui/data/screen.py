@@ -18,6 +18,7 @@ from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusDetail
 from shakespeare_tui.ui.data.scans import KeptScans, Scan
+from shakespeare_tui.ui.data.windows import WindowSettings
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.text_page import bar
@@ -251,7 +252,7 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
             self.query_one(CorpusList).highlight(self._wanted or "")
             self._wanted = None
         data = config.data
-        self.query_one(CorpusDetail).set_cut(config.window_cut)
+        self.query_one(CorpusDetail).set_windows(WindowSettings.of(config))
         unchanged = {spec for spec, item in self._items.items() if before.get(spec) == item}
         self._scans.drop_stale(unchanged, data.val_fraction)
         self._show_highlighted()

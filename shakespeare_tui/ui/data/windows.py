@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,25 +14,117 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input, Label, Static
 
-from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, TokenArray, shown_token
 from shakespeare_tui.data.tokens import check_length
 from shakespeare_tui.data.windows import WindowCut, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.ui.widgets.text_glyphs import sign
+from shakespeare_tui.ui.jobs import Job, Jobs
+from shakespeare_tui.ui.widgets.text_glyphs import signs
 from shakespeare_tui.ui.widgets.text_page import TextPage, heading, muted, paragraph, sections
 
 if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
     from shakespeare_tui.data.inspect.scan import ScanState
+    from shakespeare_tui.data.source import TextSource
 
 _WINDOWS_DRAWN = 5
 _MOST_RANDOM = 1_000_000_000
 _LABEL_CELLS = 9
 _MOST_PLACES = 2048
-_GRID_NOTE = (
-    "The target is the input one character later: at every position the model reads the input "
-    "up to there and is asked for the character below it."
-)
+_MOST_CELLS = 12  # of a token's text
+_MOST_ENCODED_BYTES = 64_000_000
+"""Larger corpora are not encoded to be looked at."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """What a config says of windows.
+
+    Attributes:
+        cut: How the split is cut.
+        tokenizer: As ``data.tokenizer``.
+        vocab_size: As ``data.vocab_size``.
+        val_fraction: As ``data.val_fraction``.
+    """
+
+    cut: WindowCut
+    tokenizer: str = "char"
+    vocab_size: int | None = None
+    val_fraction: float = 0.1
+
+    @classmethod
+    def of(cls, config: "Config") -> "WindowSettings":
+        """Those of a config."""
+        data = config.data
+        return cls(config.window_cut, data.tokenizer, data.vocab_size, data.val_fraction)
+
+
+@dataclass(frozen=True)
+class TrainingTokens:
+    """The training part of a corpus as windows are cut out of it.
+
+    Attributes:
+        n_train: Its tokens.
+        unit: What they are to people: ``character`` or ``token``.
+        vocab_size: Of the tokenizer.
+        read: Ids from a place to another, shape [stop - start].
+        shown: The text of an id.
+    """
+
+    n_train: int
+    unit: str
+    vocab_size: int
+    read: Callable[[int, int], TokenArray]
+    shown: Callable[[int], str]
+
+    @classmethod
+    def of_characters(cls, state: "ScanState") -> "TrainingTokens":
+        """Of a corpus that was scanned, by characters: nothing has to be encoded."""
+        assert state.split is not None
+        tokenizer = CharTokenizer.from_vocabulary(state.statistics.vocabulary)
+        return cls(
+            state.split.train,
+            "character",
+            tokenizer.vocab_size,
+            lambda start, stop: tokenizer.encode(state.index.text(start, stop)),
+            functools.partial(shown_token, tokenizer),
+        )
+
+
+def encode_training_part(
+    source: "TextSource", settings: WindowSettings, job: Job[TrainingTokens]
+) -> TrainingTokens:
+    """Encode a corpus as training does, in the same cache.
+
+    Raises:
+        UserError: It is too large or too short, or the tokenizer cannot be had.
+        CancelledError: The job was called off.
+    """
+    from shakespeare_tui.data.inspect.token_figures import open_tokenizer
+    from shakespeare_tui.data.tokens import encode_split
+    from shakespeare_tui.paths import cache_folder
+
+    kind, cancelled = settings.tokenizer, job.cancelled.is_set
+    if source.size_bytes > _MOST_ENCODED_BYTES:
+        raise UserError(f"this corpus is too large to be encoded by {kind} for a look")
+    tokenizer = open_tokenizer(kind, source.whole, settings.vocab_size, job.report, cancelled)
+    train, _ = encode_split(
+        source,
+        tokenizer,
+        settings.val_fraction,
+        settings.cut.seq_len,
+        cache_folder() / "tokens",
+        job.report,
+        cancelled,
+    )
+    return TrainingTokens(
+        len(train),
+        "token",
+        tokenizer.vocab_size,
+        lambda start, stop: train[start:stop],
+        functools.partial(shown_token, tokenizer),
+    )
 
 
 @dataclass(frozen=True)
@@ -41,23 +133,21 @@ class ShownWindow:
 
     Attributes:
         cut: How the split is cut.
-        n_train: Characters of the training part.
+        tokens: The training part.
         n_windows: Of shuffled windows, how many an epoch has; None of random ones.
         number: The window that is looked at, from 0, in the order of training.
         drawn: Numbers of the windows in the picture, and where each starts.
         inputs: Token ids, shape [seq_len].
         targets: The same one token later.
-        vocabulary: Characters by token id.
     """
 
     cut: WindowCut
-    n_train: int
+    tokens: TrainingTokens
     n_windows: int | None
     number: int
     drawn: dict[int, int]
     inputs: Sequence[int]
     targets: Sequence[int]
-    vocabulary: str
 
     @property
     def stride(self) -> int:
@@ -71,46 +161,41 @@ def _sampler(cut: WindowCut, length: int) -> WindowSampler:
     return cut.sampler(length)
 
 
-def show_window(state: "ScanState", cut: WindowCut, number: int) -> ShownWindow:
+def show_window(tokens: TrainingTokens, cut: WindowCut, number: int) -> ShownWindow:
     """A window as training takes it; ``number`` is brought into the range there is.
 
     Raises:
-        UserError: The text is too short for this ``seq_len``, or cannot be read any more.
+        UserError: The text cannot be read any more.
     """
-    assert state.split is not None
-    split = state.split
-    check_length(split.train, split.validation, cut.seq_len)
-    sampler = _sampler(cut, split.train)
+    sampler = _sampler(cut, tokens.n_train)
     n_windows = sampler.windows_an_epoch() if cut.order != "random" else None
     most = _MOST_RANDOM if n_windows is None else n_windows
     number = min(max(number, 0), most - 1)
     first = min(max(0, number - 1), max(0, most - _WINDOWS_DRAWN))
     drawn = {n: sampler.start(n) for n in range(first, min(first + _WINDOWS_DRAWN, most))}
-    start, vocabulary = drawn[number], state.statistics.vocabulary
-    tokens = CharTokenizer.from_vocabulary(vocabulary).encode(
-        state.index.text(start, start + cut.seq_len + 1)
-    )
-    (window,) = gather_windows(tokens, np.zeros(1, np.int64), cut.seq_len)
+    start = drawn[number]
+    ids = tokens.read(start, start + cut.seq_len + 1)
+    (window,) = gather_windows(ids, np.zeros(1, np.int64), cut.seq_len)
     return ShownWindow(
         cut=cut,
-        n_train=split.train,
+        tokens=tokens,
         n_windows=n_windows,
         number=number,
         drawn=drawn,
         inputs=window[:-1].tolist(),
         targets=window[1:].tolist(),
-        vocabulary=vocabulary,
     )
 
 
 def summary_line(shown: ShownWindow) -> Content:
     """The window that is looked at, which batch takes it, and how many there are."""
     start, batch = shown.drawn[shown.number], shown.number // shown.cut.batch_size + 1
+    last = start + shown.cut.seq_len - 1
     of = f" of {shown.n_windows:,} an epoch" if shown.n_windows is not None else ""
     return Content.assemble(
         f"window {shown.number + 1:,}{of}",
         (
-            f" · batch {batch:,} · characters {start:,}–{start + shown.cut.seq_len - 1:,}",
+            f" · batch {batch:,} · {shown.tokens.unit}s {start:,}–{last:,}",
             "$text-muted",
         ),
     )
@@ -133,25 +218,25 @@ def window_lines(shown: ShownWindow, width: int, is_ascii: bool) -> list[Content
 
 def _facts(shown: ShownWindow, width: int) -> Iterable[Content]:
     yield heading("What that means")
-    seq_len, stride = shown.cut.seq_len, shown.stride
+    seq_len, stride, unit = shown.cut.seq_len, shown.stride, shown.tokens.unit
     if shown.n_windows is None:
-        a_pass = max(1, shown.n_train // seq_len)
+        a_pass = max(1, shown.tokens.n_train // seq_len)
         yield from paragraph(
             "data.windows is random: training starts windows anywhere, some places often and some "
             f"not for long, and does not use the stride. {counted(a_pass, 'window')} read as many "
-            "characters as the split has.",
+            f"{unit}s as the split has.",
             width,
         )
         return
     if stride < seq_len:
         text = (
-            f"Neighbours share {seq_len - stride:,} of {seq_len:,} characters; away from the ends "
-            f"every character lies in about {seq_len / stride:.3g} windows."
+            f"Neighbours share {seq_len - stride:,} of {seq_len:,} {unit}s; away from the ends "
+            f"every {unit} lies in about {seq_len / stride:.3g} windows."
         )
     elif stride == seq_len:
-        text = "Windows follow one another without overlap: every character is read once an epoch."
+        text = f"Windows follow one another without overlap: every {unit} is read once an epoch."
     else:
-        text = f"{stride - seq_len:,} characters between neighbours are in no window."
+        text = f"{stride - seq_len:,} {unit}s between neighbours are in no window."
     yield from paragraph(text, width)
     how = (
         "data.windows is shuffled: training takes each of these once an epoch, in an order and at "
@@ -166,8 +251,8 @@ def _facts(shown: ShownWindow, width: int) -> Iterable[Content]:
 def _picture(shown: ShownWindow, width: int, is_ascii: bool) -> Iterable[Content]:
     """Where in the training split each window lies."""
     label_cells = max(_LABEL_CELLS, len(f"{max(shown.drawn) + 1:,}") + 3)
-    scale = math.ceil(shown.n_train / max(8, width - label_cells))
-    yield heading(f"Where training takes its windows, {counted(scale, 'character')} a column")
+    scale = math.ceil(shown.tokens.n_train / max(8, width - label_cells))
+    yield heading(f"Where training takes its windows, {counted(scale, shown.tokens.unit)} a column")
     for number, start in shown.drawn.items():
         first, last = start // scale, (start + shown.cut.seq_len - 1) // scale
         is_chosen = number == shown.number
@@ -178,29 +263,38 @@ def _picture(shown: ShownWindow, width: int, is_ascii: bool) -> Iterable[Content
 
 
 def _grid(shown: ShownWindow, width: int, is_ascii: bool) -> Iterable[Content]:
-    n_places = min(shown.cut.seq_len, _MOST_PLACES)
-    cells = 1 + max(len(str(n_places - 1)), len(str(len(shown.vocabulary) - 1)), 2)
+    n_places, unit = min(shown.cut.seq_len, _MOST_PLACES), shown.tokens.unit
+    ids = (shown.inputs[:n_places], shown.targets[:n_places])
+    texts = [[signs(shown.tokens.shown(token), is_ascii) for token in row] for row in ids]
+    numbers = (n_places - 1, shown.tokens.vocab_size - 1)
+    widest = max(Content(text).cell_length for row in texts for text in row)
+    cells = 1 + max(*(len(str(number)) for number in numbers), min(widest, _MOST_CELLS), 2)
     per_line = max(1, (width - _LABEL_CELLS) // cells)
     yield heading("Input and target")
-    yield from paragraph(_GRID_NOTE, width, "$text-muted")
+    yield from paragraph(
+        f"The target is the input one {unit} later: at every position the model reads the input "
+        f"up to there and is asked for the {unit} below it.",
+        width,
+        "$text-muted",
+    )
     for start in range(0, n_places, per_line):
-        places = range(start, min(start + per_line, n_places))
+        stop = min(start + per_line, n_places)
         if start:
             yield Content("")
-        yield _row("position", (str(place) for place in places), cells, "$text-muted")
-        for label, ids, style in (
-            ("input", shown.inputs, "$accent"),
-            ("target", shown.targets, "$warning"),
+        yield _row("position", map(str, range(start, stop)), cells, "$text-muted")
+        for label, row, tokens, style in (
+            ("input", texts[0], ids[0], "$accent"),
+            ("target", texts[1], ids[1], "$warning"),
         ):
-            signs = (sign(shown.vocabulary[ids[place]], is_ascii) for place in places)
-            yield _row(label, signs, cells, f"bold {style}")
-            yield _row("  id", (str(ids[place]) for place in places), cells, "$text-muted")
+            yield _row(label, row[start:stop], cells, f"bold {style}")
+            yield _row("  id", map(str, tokens[start:stop]), cells, "$text-muted")
     if n_places < shown.cut.seq_len:
         yield muted(f"and {counted(shown.cut.seq_len - n_places, 'position')} more")
 
 
 def _row(label: str, items: Iterable[str], cells: int, style: str) -> Content:
-    parts = [Content(" " * max(0, cells - Content(item).cell_length) + item) for item in items]
+    shown = (Content(item).truncate(cells - 1, ellipsis=True) for item in items)
+    parts = [Content(" " * (cells - item.cell_length)) + item for item in shown]
     return Content.assemble(
         (label.ljust(_LABEL_CELLS), "$text-muted"), Content("").join(parts).stylize(style)
     )
@@ -254,7 +348,7 @@ class CorpusWindows(Vertical):
     """Shows how a corpus is cut into windows.
 
     Args:
-        cut: The config's.
+        settings: The config's.
         id: Of the widget.
     """
 
@@ -272,13 +366,15 @@ class CorpusWindows(Vertical):
 
     def __init__(
         self,
-        cut: WindowCut,
+        settings: WindowSettings,
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
         super().__init__(id=id)
-        self._cut = cut
+        self._settings = settings
         self._state: ScanState | None = None
+        self._tokens: TrainingTokens | None = None
+        self._jobs = Jobs(self)
         self._number = 0
         self._is_set = False
 
@@ -287,7 +383,7 @@ class CorpusWindows(Vertical):
         with Horizontal():
             yield Label("seq_len", markup=False)
             yield Input(
-                str(self._cut.seq_len),
+                str(self._settings.cut.seq_len),
                 type="integer",
                 id="seq-len",
                 compact=True,
@@ -295,7 +391,7 @@ class CorpusWindows(Vertical):
             )
             yield Label("stride", markup=False)
             yield Input(
-                str(self._cut.stride or self._cut.seq_len),
+                str(self._settings.cut.stride or self._settings.cut.seq_len),
                 type="integer",
                 id="stride",
                 compact=True,
@@ -304,9 +400,14 @@ class CorpusWindows(Vertical):
             yield Static("", id="window-figures", markup=False)
         yield WindowPage(id="window-page")
 
-    def set_config(self, cut: WindowCut) -> None:
+    def on_unmount(self) -> None:
+        self._jobs.close()
+
+    def set_config(self, settings: WindowSettings) -> None:
         """Take over what the config says, until the user sets something else here."""
-        self._cut = cut
+        if replace(settings, cut=self._settings.cut) != self._settings:
+            self._tokens = None
+        self._settings, cut = settings, settings.cut
         if not self._is_set:
             with self.prevent(Input.Changed):
                 self.query_one("#seq-len", Input).value = str(cut.seq_len)
@@ -316,7 +417,7 @@ class CorpusWindows(Vertical):
     def show(self, state: "ScanState | None") -> None:
         """Show the windows of a corpus that was read to its end; None shows nothing."""
         if state is None or self._state is None or state.index is not self._state.index:
-            self._number = 0
+            self._number, self._tokens = 0, None
         self._state = state
         self._refresh()
 
@@ -333,8 +434,8 @@ class CorpusWindows(Vertical):
     def skip(self, direction: int) -> None:
         """A tenth of all windows on or back."""
         stride = self._read("stride", _LARGEST_STRIDE)
-        if self._state is not None and self._state.split is not None and stride:
-            self.move(direction * max(1, self._state.split.train // stride // _TENTHS))
+        if self._tokens is not None and stride:
+            self.move(direction * max(1, self._tokens.n_train // stride // _TENTHS))
 
     def scale(self, field: str, factor: int) -> None:
         """Multiply a field by ``factor``, or divide it by a negative one's size."""
@@ -378,9 +479,16 @@ class CorpusWindows(Vertical):
             self._show_window(state, seq_len, stride)
 
     def _show_window(self, state: "ScanState", seq_len: int, stride: int) -> None:
-        cut = replace(self._cut, seq_len=seq_len, stride=stride)
+        assert state.split is not None
+        cut = replace(self._settings.cut, seq_len=seq_len, stride=stride)
         try:
-            shown = show_window(state, cut, self._number)
+            if self._tokens is None and self._settings.tokenizer == "char":
+                self._tokens = TrainingTokens.of_characters(state)
+            if self._tokens is None:
+                self._encode(state)
+                return
+            check_length(self._tokens.n_train, state.split.validation, cut.seq_len)
+            shown = show_window(self._tokens, cut, self._number)
         except UserError as error:
             self._say(str(error), is_error=True)
             return
@@ -388,6 +496,22 @@ class CorpusWindows(Vertical):
         self.query_one("#window-figures", Static).update(summary_line(shown))
         is_ascii = bool(getattr(self.app, "ascii", False))
         self.page.show(lambda width: window_lines(shown, width, is_ascii))
+
+    def _encode(self, state: "ScanState") -> None:
+        """Have the corpus encoded by the config's tokenizer, as training will."""
+        settings = self._settings
+
+        def take(job: Job[TrainingTokens]) -> None:
+            if job.error:
+                self._say(job.error, is_error=True)
+            elif job.result is not None:
+                self._tokens = job.result
+                self._refresh()
+
+        self._say(f"Encoding the corpus by {settings.tokenizer}, as training does …")
+        self._jobs.start(
+            "encode", lambda job: encode_training_part(state.source, settings, job), take
+        )
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
         """Show words in the window's place."""

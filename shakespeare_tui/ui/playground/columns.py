@@ -57,7 +57,7 @@ class ColumnsPanel(Vertical):
 
     Attributes:
         seed: Of all columns.
-        n_characters: How long texts become.
+        n_tokens: How long texts become.
         written: What the texts that are shown were asked for with.
     """
 
@@ -65,7 +65,7 @@ class ColumnsPanel(Vertical):
         super().__init__(id="columns-view")
         self._picker = picker
         self.seed = 42
-        self.n_characters = 400
+        self.n_tokens = 400
         self._job: GenerationJob | None = None
         self.written: GenerationRequest | None = None
         self._undo: list[_Shown] = []
@@ -78,7 +78,7 @@ class ColumnsPanel(Vertical):
         """Head, prompt, columns, and a line for hints and mistakes."""
         get = self.lab.settings.get
         self.seed = max(0, get("playground.seed", 42))
-        self.n_characters = max(1, get("playground.characters", 400))
+        self.n_tokens = max(1, get("playground.tokens", 400))
         strategies = _remembered(get("playground.strategies", ""))
         history = PromptHistory.from_json(get("playground.history", ""))
         yield Static("", id="head", markup=False)
@@ -140,11 +140,11 @@ class ColumnsPanel(Vertical):
     def show_head(self) -> None:
         """Checkpoint, seed and length; what the texts were not written with is dimmed."""
         strip, training, written = self.strip, self.lab.services.training, self.written
-        chosen, length = self._picker.chosen, f"{self.n_characters:,} characters"
+        chosen, length = self._picker.chosen, f"{self.n_tokens:,} tokens"
         parts = [
             (chosen or "no checkpoint", "bold ", written and written.reference == chosen),
             (f"seed {self.seed}", "", written and written.seed == self.seed),
-            (length, "", written and written.max_tokens == self.n_characters),
+            (length, "", written and written.max_tokens == self.n_tokens),
         ]
         head = Content(" · ").join(
             Content.styled(text, weight + ("$foreground" if is_true else "$text-muted"))
@@ -217,7 +217,7 @@ class ColumnsPanel(Vertical):
             reference=self._picker.chosen or "",
             prompt=prompt,
             strategies=strategies,
-            max_tokens=self.n_characters,
+            max_tokens=self.n_tokens,
             seed=self.seed,
         )
 
@@ -228,7 +228,7 @@ class ColumnsPanel(Vertical):
         remember("playground.history", self.prompt.history.to_json())
         remember("playground.strategies", json.dumps(self.strip.strategies))
         remember("playground.seed", self.seed)
-        remember("playground.characters", self.n_characters)
+        remember("playground.tokens", self.n_tokens)
 
     def stop(self) -> None:
         """Give up the texts that are being written; what is there stays."""
@@ -319,8 +319,8 @@ class ColumnsPanel(Vertical):
         self.strip.current.field.write(strategy)
 
     def ask_length(self) -> None:
-        """Ask how many characters to write."""
-        self._ask("Characters", 1, 1_000_000, self.n_characters, "n_characters")
+        """Ask how many tokens to write."""
+        self._ask("Tokens", 1, 1_000_000, self.n_tokens, "n_tokens")
 
     def ask_seed(self) -> None:
         self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")

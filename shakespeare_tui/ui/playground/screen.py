@@ -216,7 +216,7 @@ class PlaygroundScreen(LabScreen):
         await self.columns.undo()
 
     def action_ask_length(self) -> None:
-        """Ask how many characters to write."""
+        """Ask how many tokens to write."""
         self.columns.ask_length()
 
     def action_ask_seed(self) -> None:

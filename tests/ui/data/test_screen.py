@@ -9,6 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from shakespeare_tui.data.inspect.scan import ScanState, inspect_corpus, scan_co
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
+from shakespeare_tui.data.tokens import fit_tokenizer, split_tokens
 from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.ui.app import LabApp
@@ -690,6 +692,12 @@ class TestUse:
             assert app.screen.query_one(CorpusList).highlighted_spec == "sample"
 
 
+def shown_ids(app: LabApp) -> list[int]:
+    """Of the window's inputs and targets, line by line."""
+    rows = [line.split() for line in page(app, "window-page").splitlines()]
+    return [int(word) for row in rows if row[:1] == ["id"] for word in row[1:]]
+
+
 class TestWindows:
     async def open_windows(self, app: LabApp, pilot: object) -> None:
         await measure(app, "sample")
@@ -727,6 +735,29 @@ class TestWindows:
                 n = f"{sampler.windows_an_epoch():,}"
                 await pilot.press(*["greater_than_sign"] * 11)
                 await until(lambda: f"window {n} of {n} an epoch" in shown(app))
+
+    async def test_windows_of_byte_pairs_are_those_of_training(self, make_app: MakeApp) -> None:
+        config = parse_config("", "-", ["data.tokenizer=bpe", "data.vocab_size=300"])
+        source = locate_corpus("sample")
+        assert source is not None
+        tokenizer, _ = fit_tokenizer("bpe", "sample", source.iter_text(), vocab_size=300)
+        text = (shipped_folder("data") / "sample.txt").read_text("utf-8")
+        tokens, _ = split_tokens(tokenizer.encode(text), 0.1, 20, tokenizer)
+        app = make_app()
+        app.services.draft.load(Origin("config", "a test's", config))
+        async with app.run_test(size=WIDE) as pilot:
+            await self.open_windows(app, pilot)
+            app.screen.query_one("#seq-len", Input).value = "20"
+            app.screen.query_one("#window-page").focus()
+            await until(lambda: "tokens " in shown(app) and len(shown_ids(app)) == 40)
+            sampler = replace(config.window_cut, seq_len=20).sampler(len(tokens))
+            (window,) = gather_windows(tokens, sampler.starts(0)[:1], 20)
+            assert sorted(shown_ids(app)) == sorted([*window[:-1].tolist(), *window[1:].tolist()])
+            assert "asked for the token below it" in " ".join(shown(app).split())
+            # The Text tab's ids are those of characters: it says where these are.
+            app.screen.query_one(CorpusTabs).open_tab("text")
+            await pilot.press("t")
+            await until(lambda: "the ids of bpe are on the Tokens tab" in shown(app))
 
     async def test_overlap_and_gaps_are_explained(self, make_app: MakeApp) -> None:
         app = make_app()

@@ -61,7 +61,7 @@ async def test_the_same_text_comes_as_on_the_command_line(
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         await pilot.press("p", "end", *"AB", "escape")
-        place(app).columns.n_characters, place(app).columns.seed = 40, 7
+        place(app).columns.n_tokens, place(app).columns.seed = 40, 7
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
         first, _, greedy = texts(app)
@@ -461,14 +461,14 @@ async def test_the_head_dims_what_the_texts_were_not_written_with(
 
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        assert dimmed()[-2:] == ["seed 42", "400 characters"]
+        assert dimmed()[-2:] == ["seed 42", "400 tokens"]
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         assert dimmed() == []
         await pilot.press("number_sign", *"7", "enter")
         await until(lambda: dimmed() == ["seed 7"])
         await pilot.press("l", *"99", "enter")
-        await until(lambda: dimmed() == ["seed 7", "99 characters"])
+        await until(lambda: dimmed() == ["seed 7", "99 tokens"])
         await pilot.press("g")
         await until(lambda: dimmed() == [])
-        assert "seed 7 · 99 characters" in shown(app)
+        assert "seed 7 · 99 tokens" in shown(app)

@@ -275,7 +275,7 @@ async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) ->
     app = make_app("playground")
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        place(app).columns.n_characters = 20
+        place(app).columns.n_tokens = 20
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
         await pilot.press("s", "right", "a")
@@ -369,7 +369,7 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
     async with app.run_test(size=(200, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
         await place(app).columns.strip.set_strategies(CHAINS)
-        place(app).columns.n_characters = 40
+        place(app).columns.n_tokens = 40
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         for chain in CHAINS:
@@ -404,7 +404,7 @@ async def test_a_changed_strategy_or_a_branch_is_not_called_drawn(
     app = make_app("playground")
     async with app.run_test(size=(200, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        place(app).columns.n_characters = 30
+        place(app).columns.n_tokens = 30
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         await pilot.press("s", "right")
@@ -430,7 +430,7 @@ async def test_a_search_counts_the_characters_that_it_writes(
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
         await place(app).columns.strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
-        place(app).columns.n_characters = 25
+        place(app).columns.n_tokens = 25
         await pilot.press("g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         for column in place(app).columns.strip.columns:
