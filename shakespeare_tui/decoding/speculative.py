@@ -21,6 +21,8 @@ from shakespeare_tui.sampling.random_draws import draw
 
 # Streams of random numbers of their own, beside those of (seed, stream).
 _TO_ACCEPT, _TO_PROPOSE = 2**62, 2**62 + 1
+# For one pass.
+_PROPOSED_TOKENS = 6
 
 
 @dataclass
@@ -47,24 +49,16 @@ class Proposer(Protocol):
 
 
 class ModelProposer:
-    """A smaller model, or one of lower precision, with the same strategy.
+    """A smaller model, with the same strategy.
 
     Args:
         model: Has the same vocabulary.
         strategy: What its tokens are drawn by.
         seed: Of its draws.
-        precision: As ``make_decoder`` has it.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        strategy: Strategy,
-        *,
-        seed: int = 42,
-        precision: Precision = "auto",
-    ) -> None:
-        self._reader = WindowReader(make_decoder(model, 1, precision=precision))
+    def __init__(self, model: Model, strategy: Strategy, *, seed: int = 42) -> None:
+        self._reader = WindowReader(make_decoder(model, 1))
         self._sampler = Sampler(strategy, 1, seed)
         self._chance = np.random.Generator(np.random.Philox(key=[seed, _TO_PROPOSE]))
         self._read: IntArray = np.empty(0, np.int64)
@@ -126,7 +120,6 @@ def generate_speculatively(
     proposer: Proposer,
     *,
     max_tokens: int,
-    proposed_tokens: int = 6,
     seed: int = 42,
     stop: Stop | None = None,
     cancelled: Callable[[], bool] = never,
@@ -141,7 +134,6 @@ def generate_speculatively(
         strategy: What the tokens are drawn by.
         proposer: Where proposals come from.
         max_tokens: The most tokens.
-        proposed_tokens: How many tokens are proposed for a pass.
         seed: Of what is accepted and drawn; the text is not that of another method's seed.
         stop: What ends the text, as ``StopTexts`` does; the last token is part of it.
         cancelled: Polled before each pass.
@@ -167,7 +159,7 @@ def generate_speculatively(
         if cancelled():
             raise CancelledError("generation was stopped")
         length = text.shape[1]
-        count = max(0, min(proposed_tokens, reader.room(length), last - length - 1))
+        count = max(0, min(_PROPOSED_TOKENS, reader.room(length), last - length - 1))
         proposed, drawn_from = proposer.propose(text, count)
         whole = np.concatenate((text, proposed[None]), axis=1)
         logits = reader.read_all(whole, len(proposed) + 1)

@@ -59,10 +59,10 @@ class StreamedText:
 
     Args:
         tokenizer: Whose tokens are written.
-        stops: What ends the text, the tokens' last characters behind it left out.
+        stops: What ends the text; characters of a token behind it are left out. None is nothing.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: StopTexts | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: StopTexts | None) -> None:
         self._decoder = tokenizer.decoder()
         self._stops = stops
         self._is_over = False

@@ -142,11 +142,6 @@ class PseudoTerminal:
                     raise AssertionError(f"{wanted!r} was not drawn; drawn: {drawn[-3000:]!r}")
                 self._condition.wait(left)
 
-    def output_times(self, after: float) -> list[float]:
-        """When output arrived after a time."""
-        with self._condition:
-            return [moment for _, moment in self._arrivals if moment >= after]
-
     def resize(self, columns: int, rows: int, *, tell: bool = True) -> None:
         """Change the terminal's size."""
         size = struct.pack("HHHH", rows, columns, 0, 0)

@@ -42,10 +42,6 @@ def torch_gradients(model: GPT, window: NDArray[np.int64]) -> tuple[float, dict[
     return loss.item(), gradients
 
 
-def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
 shapes = st.builds(
     lambda key_heads, group, width, head_dim, **rest: ModelConfig(
         n_heads=key_heads * group,
