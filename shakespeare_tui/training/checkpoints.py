@@ -383,16 +383,40 @@ def _verified(
 
 @contextlib.contextmanager
 def reading_weights(
-    checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    vocab_size: int,
+    *,
+    copies: int,
+    available: int | None,
+    cancelled: Callable[[], bool] = never,
 ) -> Iterator[Arrays]:
-    """A checkpoint's weights by name, as they were saved; their digest is compared meanwhile.
+    """A checkpoint's weights by name, to be put into a model; their digest is compared meanwhile.
+
+    Args:
+        checkpoint: Whose.
+        model: The shape that they are for.
+        vocab_size: Number of token ids.
+        copies: How often they will be in memory at once.
+        available: Bytes that are free there, where that is known.
+        cancelled: Polled between arrays.
 
     Raises:
-        UserError: They are missing or damaged; that comes before what the block says of them.
-        CancelledError: ``cancelled``, polled between arrays, became true.
+        UserError: They are missing or damaged, which comes before what the block says of them, are
+            more or fewer than the model has, or do not fit into memory.
+        CancelledError: ``cancelled`` became true.
     """
+    check_room(checkpoint, copies, available)
     arrays, _ = read_arrays(checkpoint.weights_path, cancelled)
     with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
+        # By arithmetic: a hostile config must not make us allocate.
+        stored = sum(array.size for array in arrays.values())
+        expected = count_parameters(model, vocab_size)
+        if stored != expected:
+            raise UserError(
+                f"{checkpoint.weights_path} holds {stored:,} parameters, but its run's config and "
+                f"tokenizer need {expected:,}; the run folder mixes files of different runs"
+            )
         yield arrays
 
 
@@ -403,25 +427,9 @@ def read_weights(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) 
         UserError: They are missing or damaged.
         CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    with reading_weights(checkpoint, cancelled) as weights:
-        return weights
-
-
-def check_size(
-    checkpoint: Checkpoint, weights: Arrays, model: ModelConfig, vocab_size: int
-) -> None:
-    """Compare weights with a config by arithmetic: a hostile config must not make us allocate.
-
-    Raises:
-        UserError: There are more or fewer parameters than the config asks for.
-    """
-    stored = sum(array.size for array in weights.values())
-    expected = count_parameters(model, vocab_size)
-    if stored != expected:
-        raise UserError(
-            f"{checkpoint.weights_path} holds {stored:,} parameters, but its run's config and "
-            f"tokenizer need {expected:,}; the run folder mixes files of different runs"
-        )
+    arrays, _ = read_arrays(checkpoint.weights_path, cancelled)
+    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
+        return arrays
 
 
 def check_weights(

@@ -386,9 +386,7 @@ def run_training(
         RunFailedError: Training diverged, the disk is full, memory ran out or the program has an
             error; what was sound is saved.
     """
-    with contextlib.closing(
-        EventLog(session.run.events_path, every=session.config.logging.every)
-    ) as log:
+    with EventLog(session.run.events_path, every=session.config.logging.every) as log:
 
         def emit(event: Event) -> None:
             log(event)

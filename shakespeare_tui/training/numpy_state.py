@@ -18,8 +18,6 @@ from shakespeare_tui.machine import CORES, free_memory, keep_freed_memory, usabl
 from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
-    check_room,
-    check_size,
     check_weights,
     optimizer_arrays,
     reading_weights,
@@ -284,10 +282,15 @@ def load_model(
         CancelledError: ``cancelled``, polled between arrays, became true.
     """
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
-    # As they are read, in the model, and rearranged for decoding.
-    check_room(checkpoint, 3, free_memory())
-    with reading_weights(checkpoint, cancelled) as weights:
-        check_size(checkpoint, weights, config.model, tokenizer.vocab_size)
+    with reading_weights(
+        checkpoint,
+        config.model,
+        tokenizer.vocab_size,
+        # As they are read, in the model, and rearranged for decoding.
+        copies=3,
+        available=free_memory(),
+        cancelled=cancelled,
+    ) as weights:
         model = GPT(
             config.model,
             tokenizer.vocab_size,

@@ -28,8 +28,6 @@ from shakespeare_tui.models.lora import (
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
-    check_room,
-    check_size,
     check_weights,
     optimizer_arrays,
     reading_weights,
@@ -483,10 +481,15 @@ def load_model(
         CancelledError: ``cancelled``, polled between tensors, became true.
     """
     config, tokenizer = checkpoint.run.config(), checkpoint.run.tokenizer()
-    # As they are read, in the model, and on the CPU rearranged for decoding.
-    check_room(checkpoint, 3 if device.type == "cpu" else 1, free_memory(device))
-    with reading_weights(checkpoint, cancelled) as weights:
-        check_size(checkpoint, weights, config.model, tokenizer.vocab_size)
+    with reading_weights(
+        checkpoint,
+        config.model,
+        tokenizer.vocab_size,
+        # As they are read, in the model, and on the CPU rearranged for decoding.
+        copies=3 if device.type == "cpu" else 1,
+        available=free_memory(device),
+        cancelled=cancelled,
+    ) as weights:
         model = Transformer(
             config.model,
             tokenizer.vocab_size,
