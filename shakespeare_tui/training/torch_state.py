@@ -19,12 +19,6 @@ from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.torch_kernels import forget_prepacked
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.machine import keep_freed_memory
-from shakespeare_tui.models.lora import (
-    LoraLinear,
-    add_lora,
-    freeze_all_but_last,
-    published_parameters,
-)
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
@@ -105,6 +99,86 @@ def restore_generators(state: Mapping[str, Tensor], generators: Sequence[GlobalG
     for generator in generators:
         if generator.name in state or generator.name == "rng.cpu":
             generator.set(state[generator.name])
+
+
+# --- learning less than the whole model -----------------------------------------------------------
+
+_LORA_MATRICES: dict[str, tuple[str, ...]] = {
+    "attention": ("attention.qkv", "attention.out"),
+    "feedforward": ("feedforward.gate", "feedforward.up", "feedforward.down"),
+}
+_LORA_MATRICES["all"] = _LORA_MATRICES["attention"] + _LORA_MATRICES["feedforward"]
+"""The modules of a block by the words of ``training.lora_matrices``."""
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer W x + (α / r) B A x, of which only A [r, in] and B [out, r] learn.
+
+    Low-rank adaptation (LoRA, arXiv:2106.09685).
+
+    Args:
+        linear: The layer whose weights it takes over.
+        rank: r.
+        alpha: α.
+        generator: Source of A; B is zero, so that nothing changes at first.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, rank: int, alpha: float, generator: torch.Generator
+    ) -> None:
+        super().__init__(linear.in_features, linear.out_features, device="meta", bias=False)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.scale = alpha / rank
+        self.is_merged = False
+        drawn = torch.randn(rank, self.in_features, generator=generator) / self.in_features**0.5
+        self.lora_a = nn.Parameter(drawn.to(self.weight.device))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` [..., in] to [..., out]."""
+        y = nn.functional.linear(x, self.weight, self.bias)
+        if self.is_merged:
+            return y
+        return (
+            y + nn.functional.linear(nn.functional.linear(x, self.lora_a), self.lora_b) * self.scale
+        )
+
+    @torch.no_grad()
+    def merged(self) -> Tensor:
+        """The matrix that does the same by itself, [out, in]."""
+        return torch.addmm(self.weight, self.lora_b, self.lora_a, alpha=self.scale)
+
+
+def add_lora(
+    model: Transformer, rank: int, alpha: float, matrices: str, generator: torch.Generator
+) -> dict[str, LoraLinear]:
+    """Freeze a model and put layers that learn in the place of some; by their names."""
+    model.requires_grad_(False)
+    added = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and name.endswith(_LORA_MATRICES[matrices]):
+            parent, _, own = name.rpartition(".")
+            added[name] = LoraLinear(module, rank, alpha, generator)
+            setattr(model.get_submodule(parent), own, added[name])
+    return added
+
+
+def freeze_all_but_last(model: Transformer, blocks: int) -> None:
+    """Let only the last blocks and the norm after them learn."""
+    model.requires_grad_(False)
+    for block in list(model.blocks)[-blocks:]:
+        block.requires_grad_(True)
+    model.norm.requires_grad_(True)
+
+
+def published_parameters(model: Transformer) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that any model of this shape has, by name."""
+    for name, parameter in model.named_parameters():
+        if not name.endswith(("lora_a", "lora_b")):
+            yield name, parameter
+
+
+# --- training -------------------------------------------------------------------------------------
 
 
 class TorchTrainState:

@@ -11,10 +11,9 @@ from shakespeare_tui.config.estimate.figures import estimate_memory
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.problems import ConfigError
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.models.lora import published_parameters
 from shakespeare_tui.models.parameters import learning_parameters
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.torch_state import TorchTrainState
+from shakespeare_tui.training.torch_state import TorchTrainState, published_parameters
 
 VOCAB = 11
 WINDOW = np.random.default_rng(1).integers(0, VOCAB, (4, 9))
