@@ -1,4 +1,4 @@
-"""The error that a user can mend: one line that says what is wrong and what to do."""
+"""What goes wrong: by the user's input, at work, or because the user cancelled it."""
 
 from collections.abc import Callable
 

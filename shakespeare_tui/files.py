@@ -247,8 +247,7 @@ def check_output_file(path: Path, *, may_replace: bool) -> None:
         _check_folder(path, name)
         return
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} cannot be written: {reason}; name another file") from None
+        raise UserError(f"{name} cannot be written: {reason(error)}; name another file") from None
     if stat.S_ISDIR(found.st_mode):
         raise UserError(f"{name} is a folder; name a file in it")
     if not found.st_mode & 0o222 or not os.access(path, os.W_OK):
@@ -277,8 +276,7 @@ def write_output_file(path: Path, text: str) -> None:
     try:
         _write(Path(os.path.realpath(path)), path, content)
     except OSError as error:
-        reason = error.strerror or error
-        raise RunFailedError(f"{visible(str(path))} cannot be written: {reason}") from None
+        raise RunFailedError(f"{visible(str(path))} cannot be written: {reason(error)}") from None
 
 
 def _write(target: Path, path: Path, content: bytes) -> None:

@@ -10,7 +10,6 @@ from shakespeare_tui.cli.writing import (
     STDIN,
     Limits,
     check_amount,
-    count_of,
     deliver,
     encode_prompt,
     open_model,
@@ -18,7 +17,7 @@ from shakespeare_tui.cli.writing import (
     write,
 )
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.formatting import per_second
+from shakespeare_tui.formatting import counted, per_second
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
@@ -61,7 +60,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
         "samples": [{"prompt": prompt, "text": text} for prompt, text in samples],
         "tokens_per_second": speed,
     }
-    deliver(result, lambda: _pages(samples), count_of(len(samples), "sample"), arguments)
+    deliver(result, lambda: _pages(samples), counted(len(samples), "sample"), arguments)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``doctor``: check everything that training needs; each line is ok or says how to mend it."""
+"""``doctor``: check everything that training needs; each line is ok or names the fix."""
 
 import argparse
 import io

@@ -23,13 +23,13 @@ from shakespeare_tui.cli.writing import (
     check_amount,
     check_output,
     chosen_prompt,
-    count_of,
     deliver,
     encode_prompt,
     open_model,
     write,
 )
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import counted
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.folder import Checkpoint
@@ -179,7 +179,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
         "tokens_per_second": written.tokens_per_second,
         **figures,
     }
-    deliver(result, lambda: _pages(prompt, texts), count_of(len(texts), "sample"), arguments)
+    deliver(result, lambda: _pages(prompt, texts), counted(len(texts), "sample"), arguments)
     return 0
 
 

@@ -67,7 +67,7 @@ def torch_checks(report: dict[str, Any] | None, problem: str, cores: int) -> lis
     """Judge torch and its devices.
 
     Args:
-        report: ``training.machine.TorchReport`` as a dictionary; None where torch does not work.
+        report: ``training.device.TorchReport`` as a dictionary; None where torch does not work.
         problem: Why it does not.
         cores: Processor cores that may be used.
     """

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
 from shakespeare_tui.cli.console import terminal_width
 from shakespeare_tui.cli.sampling_options import chosen_strategy
-from shakespeare_tui.cli.writing import check_amount, chosen_prompt, count_of, deliver
+from shakespeare_tui.cli.writing import check_amount, chosen_prompt, deliver
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import counted
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
@@ -61,7 +62,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         return "".join(f"{line}\n" for line in lines)
 
     result = {"prompt": prompt, "columns": [column.as_json() for column in columns]}
-    deliver(result, pages, count_of(len(columns), "text"), arguments)
+    deliver(result, pages, counted(len(columns), "text"), arguments)
     return 0
 
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import Hooks, Session
 
-DEFAULT_CONFIG = "quick"
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
-LORA_RATE = "1e-3"
+_LORA_RATE = "1e-3"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,7 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--config",
         metavar="NAME|FILE",
         help="a preset (see `config list`) or a YAML file; default: that of the run of --from, "
-        f"else {DEFAULT_CONFIG}",
+        "else quick",
     )
     completes(config, config_names)
     add_overrides(parser)
@@ -74,7 +73,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     less.add_argument(
         "--lora",
         metavar="RANK",
-        help=f"learn products of this rank beside frozen matrices, at a rate of {LORA_RATE} where "
+        help=f"learn products of this rank beside frozen matrices, at a rate of {_LORA_RATE} where "
         "none is set; short for --set training.lora_rank=RANK",
     )
     less.add_argument(
@@ -98,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--resume keeps the run's own config and name; use --set to change")
     overrides = list(arguments.overrides)
     if arguments.lora is not None:
-        overrides.insert(0, f"training.learning_rate={LORA_RATE}")
+        overrides.insert(0, f"training.learning_rate={_LORA_RATE}")
         overrides.append(f"training.lora_rank={arguments.lora}")
     if arguments.freeze is not None:
         overrides.append(f"training.train_blocks={arguments.freeze}")
@@ -133,14 +132,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
     from pathlib import Path
 
-    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
     from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.training.request import TrainingRequest
 
     if arguments.resume is not None:
         return TrainingRequest(root=runs_folder(), resume=arguments.resume, overrides=overrides)
-    spec: str | Path = DEFAULT_CONFIG if arguments.config is None else arguments.config
+    spec: str | Path = DEFAULT_PRESET if arguments.config is None else arguments.config
     stem = Path(spec).stem
     if arguments.start_from is not None and arguments.config is None:
         parent = find_checkpoint(arguments.start_from, runs_folder()).run

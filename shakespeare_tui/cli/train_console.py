@@ -24,7 +24,7 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.length import RunLength
-from shakespeare_tui.runs.losses import EXACT, perplexity
+from shakespeare_tui.runs.losses import EXACT, bits_per_character, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
 from shakespeare_tui.runs.state import state_after
 from shakespeare_tui.visible_text import visible
@@ -236,7 +236,7 @@ class TrainConsole:
     def _figures(self, loss: float, protocol: str) -> str:
         value = perplexity(loss)
         shown = f"{value:.2f}" if value is not None else "-"
-        bits = loss / math.log(2) / self._characters_per_token
+        bits = bits_per_character(loss, self._characters_per_token)
         return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
 
 

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from shakespeare_tui.cli.console import json_text, print_json, progress, say, write_text
 from shakespeare_tui.cli.speed import SteadySpeed
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.files import reason
 from shakespeare_tui.formatting import per_second
 from shakespeare_tui.visible_text import read_line
 
@@ -78,8 +79,7 @@ def read_text(file: str) -> str:
     except FileNotFoundError:
         raise UserError(f"there is no file {name!r}; check the path") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {name!r}: {reason}; name a text file") from None
+        raise UserError(f"cannot read {name!r}: {reason(error)}; name a text file") from None
     if not content:
         raise UserError(f"{name} is empty; name a file with text in it")
     try:
@@ -316,8 +316,3 @@ def deliver(
     content = json_text(result) + "\n" if arguments.json else text()
     write_output_file(arguments.output, content)
     say(f"wrote {what} to {arguments.output}")
-
-
-def count_of(number: int, noun: str) -> str:
-    """``1 sample``, ``2 samples``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shakespeare_tui.diagnosis.rules import baseline_not_reached, long_improvement
 from shakespeare_tui.diagnosis.statistics import Evaluation, Signs
-from shakespeare_tui.formatting import format_rate
+from shakespeare_tui.formatting import counted, format_rate
 
 _GRADIENT, _LOSS = "the gradient", "the loss"
 _LOSS_NOT_FINITE = "The loss is not a number"
@@ -201,7 +201,7 @@ def starting(signs: Signs) -> Finding:
     """Too early to say."""
     train = signs.train
     if signs.is_over:
-        steps = f"{train.last_step:,} step{'s' * (train.last_step != 1)}"
+        steps = counted(train.last_step, "step")
         return Finding("Too short to judge", f"{steps}, warm-up included", _at_the_end(signs))
     if train.first is None:
         return Finding("Waiting for the first step", "no step yet", "Nothing to do yet.")
