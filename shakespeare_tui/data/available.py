@@ -4,7 +4,7 @@ Nothing here looks into a text; files are opened only to check the hash of a nam
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -89,20 +89,17 @@ def files_in_data() -> list[Path]:
         return []
 
 
-def _entry_item(entry: CorpusEntry, status: Status, **known: object) -> AvailableCorpus:
+def _entry_item(entry: CorpusEntry, status: Status) -> AvailableCorpus:
     return AvailableCorpus(
         spec=entry.name,
         title=entry.title,
         licence=entry.licence,
         origin=_origin(entry),
         status=status,
+        size_bytes=entry.size_bytes or entry.about_bytes,
+        is_size_rough=entry.size_bytes is None,
         sha256=entry.sha256,
         can_fetch=bool(entry.sources),
-        **{  # type: ignore[arg-type]
-            "size_bytes": entry.size_bytes or entry.about_bytes,
-            "is_size_rough": entry.size_bytes is None,
-            **known,
-        },
     )
 
 
@@ -122,12 +119,11 @@ def _check_entry(entry: CorpusEntry) -> AvailableCorpus:
     try:
         source = locate_corpus(entry.name)
     except UserError as error:
-        return _entry_item(entry, "damaged", problem=str(error))
+        return replace(_entry_item(entry, "damaged"), problem=str(error))
     if source is None:
         return _entry_item(entry, "absent")
-    return _entry_item(
-        entry,
-        _status(entry, source.paths[0]),
+    return replace(
+        _entry_item(entry, _status(entry, source.paths[0])),
         size_bytes=source.size_bytes,
         is_size_rough=False,
         path=source.paths[0],

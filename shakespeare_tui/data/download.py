@@ -41,9 +41,12 @@ from shakespeare_tui.data.catalogue import (
     UrlSource,
 )
 from shakespeare_tui.data.digests import quick_sha256
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import CancelledError, UserError, check_cancelled
 from shakespeare_tui.files import fsync_folder, read_head, write_atomically
 from shakespeare_tui.paths import cache_folder
+
+Report = Callable[[int, int | None], None]
+"""Called with what is done and what there is in all, in bytes; None where that is unknown."""
 
 
 class SourceError(Exception):
@@ -129,7 +132,7 @@ def download(
     url: str,
     partial: Path,
     size_bytes: int | None,
-    report: Callable[[int, int | None], None],
+    report: Report,
     cancelled: threading.Event,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> None:
@@ -198,8 +201,7 @@ def _received(
     """Yield what the reader puts, up to the end of the body."""
     began = heard = time.monotonic()
     while True:
-        if cancelled.is_set():
-            raise CancelledError("the download was cancelled")
+        check_cancelled(cancelled.is_set, "the download")
         now = time.monotonic()
         if now - heard > timeout_seconds:
             raise SourceError(f"nothing received for {timeout_seconds:g} seconds")
@@ -384,10 +386,6 @@ def _append_parquet(path: Path, source: ParquetSource, file: IO[bytes]) -> None:
 
 
 _LOCK_POLL_SECONDS = 0.1
-
-Report = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in total (None where the total is unknown)."""
-
 
 # A download this long is kept when it is called off, so that it can go on later.
 _KEPT_BYTES = 1 << 26
@@ -673,8 +671,7 @@ def _turn(target: Path, cancelled: threading.Event) -> Iterator[threading.Event]
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
         while True:
-            if cancelled.is_set():
-                raise CancelledError("the download was cancelled")
+            check_cancelled(cancelled.is_set, "the download")
             with contextlib.suppress(filelock.Timeout):
                 lock.acquire(timeout=_LOCK_POLL_SECONDS)
                 break

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, CorpusFile, nearest_hint
 from shakespeare_tui.data.digests import quick_sha256, remembered
-from shakespeare_tui.data.download import FetchFailedError, cached_file, fetch
+from shakespeare_tui.data.download import FetchFailedError, Report, cached_file, fetch
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.paths import shipped_folder
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = "\ufeff"
-
-Report = Callable[[int, int | None], None]
-"""Called with bytes done and bytes in total (None where the total is unknown)."""
 
 
 @dataclass(frozen=True)

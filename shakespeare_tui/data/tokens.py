@@ -27,6 +27,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.inspect.line_index import ByteStream
 from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource
@@ -46,7 +47,6 @@ from shakespeare_tui.machine import usable_cores
 PART_BYTES = 1 << 22
 """Text that is encoded at a time: enough to be quick, little enough to be held."""
 
-Report = Callable[[int, int | None], None]
 Cancelled = Callable[[], bool]
 
 
@@ -96,8 +96,7 @@ def fit_tokenizer(
 
     def read() -> Iterator[str]:
         for text in pieces:
-            if cancelled():
-                raise CancelledError("reading the corpus was cancelled")
+            check_cancelled(cancelled, "reading the corpus")
             if text:
                 found.beginning = found.beginning or text
                 is_same = not text.strip(found.beginning[0])

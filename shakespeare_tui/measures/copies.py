@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.errors import CancelledError, never
+from shakespeare_tui.errors import check_cancelled, never
 
 _PARTS = 32
 _LEAST_PART = 1 << 18
@@ -51,8 +51,7 @@ def suffix_array(
     tied = []
     begin = 0
     for starts in _buckets(ids, least_part):
-        if cancelled():
-            raise CancelledError("indexing the corpus was stopped")
+        check_cancelled(cancelled, "indexing the corpus")
         places = np.arange(begin, begin + len(starts), dtype=np.uint32)
         keys = _prefix_keys(ids, starts, depth, bits)
         tied.append(_place(order, ranks, places, starts, keys))
@@ -63,8 +62,7 @@ def suffix_array(
         tied = []
         remaining = len(unsettled)
         for places in _parts(order, ranks, unsettled, least_part):
-            if cancelled():
-                raise CancelledError("indexing the corpus was stopped")
+            check_cancelled(cancelled, "indexing the corpus")
             members = order[places]
             keys = ranks[members].astype(np.uint64) << np.uint64(32)
             # 0 is the text's end, which comes before every suffix.

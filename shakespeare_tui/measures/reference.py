@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.download import Report
+from shakespeare_tui.data.inspect.characters import code_points
 from shakespeare_tui.data.inspect.speeches import speaker_names
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokens import split_point
-from shakespeare_tui.errors import CancelledError, UserError, never
+from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_folder, parse_json, read_bounded
 from shakespeare_tui.measures.copies import Encoded, suffix_array
 from shakespeare_tui.paths import cache_folder
@@ -150,7 +152,7 @@ def write_reference(
     *,
     corpus: str,
     characters: int,
-    report: Callable[[int, int | None], None] = lambda done, total: None,
+    report: Report = lambda done, total: None,
     cancelled: Callable[[], bool] = never,
 ) -> None:
     """Index a training split and write what ``CorpusReference`` opens.
@@ -195,10 +197,6 @@ def write_reference(
     (folder / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
 
 
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
 def _id_type(width: int) -> np.dtype[np.unsignedinteger]:
     """Big-endian, so that the order of ids is the order of their bytes."""
     return np.dtype(f">u{width}")
@@ -206,7 +204,7 @@ def _id_type(width: int) -> np.dtype[np.unsignedinteger]:
 
 def _ids(text: str, codes: npt.NDArray[np.uint32], width: int) -> npt.NDArray[np.unsignedinteger]:
     """Ids from 1 of the characters in ``codes``; 0 for every other."""
-    points = _code_points(text)
+    points = code_points(text)
     at = np.minimum(np.searchsorted(codes, points), len(codes) - 1)
     return np.where(codes[at] == points, at + 1, 0).astype(_id_type(width))
 
@@ -215,8 +213,6 @@ MAX_CHARACTERS = 20_000_000
 """Of a longer training split only the beginning is indexed; this takes a minute and 500 MB."""
 
 _FORMAT = 1
-
-Report = Callable[[int, int | None], None]
 
 
 def reference_folder() -> Path:
@@ -318,8 +314,7 @@ def _training_split(
     pieces: list[str] = []
     kept = characters = 0
     for text in source.iter_text():
-        if cancelled():
-            raise CancelledError("indexing the corpus was stopped")
+        check_cancelled(cancelled, "indexing the corpus")
         characters += len(text)
         if kept < max_characters:
             pieces.append(text[: max_characters - kept])

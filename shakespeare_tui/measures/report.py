@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.inspect.characters import code_points
 from shakespeare_tui.data.inspect.speeches import heading_name, text_blocks
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.measures.copies import Memorisation, find_copies
@@ -82,8 +83,7 @@ def _names(text: str) -> list[_Ids]:
 
     Level k has shape [n − 2^k + 1].
     """
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-    levels = [np.unique(points, return_inverse=True)[1].astype(np.int64)]
+    levels = [np.unique(code_points(text), return_inverse=True)[1].astype(np.int64)]
     width = 1
     while 2 * width <= len(text):
         first, second = levels[-1][:-width], levels[-1][width:]

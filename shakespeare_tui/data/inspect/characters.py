@@ -172,10 +172,10 @@ class CorpusScanner:
 
 
 def code_points(text: str) -> npt.NDArray[np.unsignedinteger]:
-    """The code points of a text without surrogates, shape (len(text),), uint8 where it is ASCII."""
+    """The code points of a text, shape (len(text),), uint8 where it is ASCII."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def _shares(vocabulary: str, counts: _Counts) -> CharacterShares:

@@ -19,7 +19,10 @@ ADDITIVE_COUNT = 0.01
 MAX_TOKENS = 2_000_000
 """Tokens that reference losses are taken from at most, which bounds their memory to 250 MB."""
 
-HIGHEST_BASELINE_ORDER = 5
+BASELINE_ORDERS = {"unigram": 1, "bigram": 2, "5-gram": 5}
+"""The n-gram models whose losses are given, simplest first."""
+
+HIGHEST_BASELINE_ORDER = max(BASELINE_ORDERS.values())
 """Training tokens that reference losses need at least."""
 
 _FALLBACK_DISCOUNTS = (0.0, 0.5, 1.0, 1.5)
@@ -46,9 +49,9 @@ def baselines(
     """
     n_train, n_val = capped_split(len(train), len(val), max_tokens)
     nearest = train[len(train) - n_train :], val[:n_val]
-    orders = {"unigram": 1, "bigram": 2, "5-gram": HIGHEST_BASELINE_ORDER}
     losses = {
-        name: ngram_loss(*nearest, vocab_size, order, cancelled) for name, order in orders.items()
+        name: ngram_loss(*nearest, vocab_size, order, cancelled)
+        for name, order in BASELINE_ORDERS.items()
     }
     return {"uniform": math.log(vocab_size), **losses}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from shakespeare_tui.data.inspect.characters import TextStatistics
+from shakespeare_tui.data.inspect.ngrams import BASELINE_ORDERS
 from shakespeare_tui.data.inspect.speeches import MAX_NAMES, PlayStatistics
 from shakespeare_tui.data.inspect.verdict import character_name
 from shakespeare_tui.formatting import format_bytes
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from shakespeare_tui.data.inspect.scan import Baselines, Split
     from shakespeare_tui.data.source import TextSource
 
-_MODELS = ("uniform", "unigram", "bigram", "5-gram")
 _SHOWN_VOCABULARY = 400
 
 
@@ -108,7 +108,7 @@ def baselines_table(baselines: "Baselines", is_done: bool = True) -> Table:
         Row((name, f"{losses[name]:.4f}", f"{math.exp(losses[name]):.2f}"), losses[name] / largest)
         if name in losses
         else Row((name, "…", ""), None)
-        for name in _MODELS
+        for name in ("uniform", *BASELINE_ORDERS)
     )
     remark = (
         f"nats per character on {baselines.validation:,} characters after the split, "

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.inspect.characters import (
     N_CODE_POINTS,
     CorpusScanner,
@@ -18,9 +19,16 @@ from shakespeare_tui.data.inspect.characters import (
     code_points,
 )
 from shakespeare_tui.data.inspect.line_index import ByteStream, LineIndex, LineIndexBuilder
-from shakespeare_tui.data.inspect.ngrams import MAX_TOKENS, baselines, capped_split, ngram_loss
+from shakespeare_tui.data.inspect.ngrams import (
+    BASELINE_ORDERS,
+    HIGHEST_BASELINE_ORDER,
+    MAX_TOKENS,
+    baselines,
+    capped_split,
+    ngram_loss,
+)
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
-from shakespeare_tui.data.source import Report, TextSource
+from shakespeare_tui.data.source import TextSource
 from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.errors import UserError, check_cancelled
 
@@ -28,7 +36,6 @@ N_MOST_COMMON = 20
 N_RAREST = 20
 # Scanning takes most of the time; the second pass only has to find the text around the split.
 _SCAN_SHARE = 0.8
-_FEWEST_TRAINING_CHARACTERS = 5
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ def _measure_baselines(
     max_tokens: int,
 ) -> Baselines:
     n_train, n_val = capped_split(split.train, split.validation, max_tokens)
-    if n_train < _FEWEST_TRAINING_CHARACTERS or n_val == 0:
+    if n_train < HIGHEST_BASELINE_ORDER or n_val == 0:
         return Baselines({}, 0, 0)
     ids_of_codes = np.zeros(N_CODE_POINTS, np.int32)
     codes = code_points(statistics.vocabulary)
@@ -212,7 +219,6 @@ def _part_of(report: Report, size_bytes: int, begun: float, share: float) -> Rep
 # Pieces are small, so that a thread that draws never waits long for this one.
 _CHUNK_BYTES = 1 << 18
 _PUBLISH_SECONDS = 0.2
-_MODEL_ORDERS = {"unigram": 1, "bigram": 2, "5-gram": 5}
 
 
 @dataclass(frozen=True)
@@ -334,7 +340,7 @@ def _predict(state: ScanState) -> Iterator[Baselines]:
     """Yield the reference losses, one model more each time."""
     assert state.split is not None
     n_train, n_val = capped_split(state.split.train, state.split.validation, MAX_TOKENS)
-    if n_train < max(_MODEL_ORDERS.values()) or n_val == 0:
+    if n_train < HIGHEST_BASELINE_ORDER or n_val == 0:
         return
     vocabulary = state.statistics.vocabulary
     losses = {"uniform": math.log(len(vocabulary))}
@@ -343,7 +349,7 @@ def _predict(state: ScanState) -> Iterator[Baselines]:
     tokens = _token_ids(state.index.text(start, state.split.train + n_val), vocabulary)
     if len(tokens) < n_train + n_val:
         raise UserError(f"{state.source.title} became shorter while it was read; try again")
-    for name, order in _MODEL_ORDERS.items():
+    for name, order in BASELINE_ORDERS.items():
         losses[name] = ngram_loss(tokens[:n_train], tokens[n_train:], len(vocabulary), order)
         yield Baselines(dict(losses), n_train, n_val)
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.source import TextSource
 from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.data.tokens import fit_tokenizer
-from shakespeare_tui.errors import CancelledError, UserError, never
-
-Report = Callable[[int, int | None], None]
+from shakespeare_tui.errors import UserError, check_cancelled, never
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def count_tokens(
     def read() -> Iterator[str]:
         nonlocal text_bytes
         for piece in pieces:
-            if cancelled():
-                raise CancelledError("counting tokens was cancelled")
+            check_cancelled(cancelled, "counting tokens")
             text_bytes += len(piece.encode("utf-8", "surrogatepass"))
             yield piece
 

@@ -1,4 +1,7 @@
-"""Summaries of the text that steps keep up as it grows, instead of reading it again each token."""
+"""Steps that penalise what the text has said before.
+
+They keep summaries of the text as it grows, instead of reading it again for each token.
+"""
 
 import math
 from abc import ABC, abstractmethod
