@@ -147,14 +147,8 @@ def preset_origin(name: str) -> Origin:
 
 def effective_text(config: Config, path: str) -> str:
     """What an empty setting stands for, as text; empty where it simply is not used."""
-    meaning: dict[str, float] = {
-        "model.d_ff": config.model.feedforward_width,
-        "training.min_lr": config.training.final_learning_rate,
-        "data.seq_len": config.seq_len,
-        "data.stride": config.data.stride or config.seq_len,
-    }
-    field = find_field(path)
-    return write_text(field, meaning[path]) if field is not None and path in meaning else ""
+    field, values = find_field(path), config.effective_values()
+    return write_text(field, values[path]) if field is not None and path in values else ""
 
 
 _MOST_UNDO_STEPS = 500

@@ -578,6 +578,15 @@ class Config(BaseModel):
         """Every value by its ``section.key``."""
         return {f"{section}.{key}": value for section, settings in self for key, value in settings}
 
+    def effective_values(self) -> dict[str, int | float]:
+        """What settings that may be left empty come to, by their ``section.key``."""
+        return {
+            "model.d_ff": self.model.feedforward_width,
+            "training.min_lr": self.training.final_learning_rate,
+            "data.seq_len": self.seq_len,
+            "data.stride": self.data.stride or self.seq_len,
+        }
+
     @property
     def seq_len(self) -> int:
         """Tokens in a training window, and the context that the model is used with afterwards.

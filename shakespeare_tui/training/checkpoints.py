@@ -120,12 +120,7 @@ def exact_settings(config: Config) -> dict[str, Any]:
     values = {f"model.{key}": value for key, value in config.model}
     values |= {f"training.{k}": v for k, v in config.training if k not in _FREE_TRAINING}
     values |= {f"data.{key}": value for key, value in config.data if key not in _TEXTS}
-    return values | {
-        "model.d_ff": config.model.feedforward_width,
-        "training.min_lr": config.training.final_learning_rate,
-        "data.seq_len": config.seq_len,
-        "data.stride": config.data.stride or config.seq_len,
-    }
+    return values | config.effective_values()
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:

@@ -265,7 +265,30 @@ def _matrix_elements(model: ModelConfig) -> int:
 def activation_bytes(
     config: Config, vocab_size: int, *, is_half: bool = False, is_fused: bool = False
 ) -> int:
-    """Bytes of activations at the peak of a step; the module says what is counted."""
+    """Bytes of activations at the peak of a step of PyTorch.
+
+    Letters: T seq_len, C d_model, F feed-forward width, H heads, V vocabulary. Counts are of
+    elements a token; a "full" element has 4 bytes, a "half" one 2 under bfloat16 and 4 under
+    float32. What a block keeps of each token until its backward pass:
+
+    - two norms: C full each (LayerNorm its input, RMSNorm the normed values), and C half, the
+      result as the next matrix product reads it (SwiGLU reads its own copy once more under
+      bfloat16); LayerNorm 2 and RMSNorm 1 full of statistics;
+    - queries, keys, values: their width; with rotary positions or QK-norm queries and keys once
+      more under float32, since they are made anew while the values hold the projection;
+    - QK-norm: full normed queries and keys, and a full scale for each of their heads;
+    - attention: its result, and H full of log-sums; with dropout on a CPU there is no fused kernel:
+      then H·T full for each of probabilities, mask and product;
+    - feed-forward: F half before and after the non-linearity; SwiGLU twice that;
+    - dropout: a mask of C for each of the two residual additions, of bytes where the kernel is
+      fused.
+
+    Beside the blocks: the last norm, the log-probabilities (V full), the token ids, and the
+    weights' half copies under bfloat16. The peak is at the start of the backward pass, where two
+    more V are alive, or in the last block, where gradients of F (or of H·T) are, while what lies
+    behind has been given up. Under bfloat16 on a CPU attention computes in float32, and is counted
+    full there.
+    """
     model = config.model
     tokens = config.training.batch_size * config.seq_len
     half = 2 if is_half else _FULL_BYTES

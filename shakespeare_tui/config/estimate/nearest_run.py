@@ -120,9 +120,4 @@ def _apart(field: ConfigField, a: object, b: object) -> float:
 
 
 def _resolved(config: Config) -> dict[str, Any]:
-    return {
-        **config.by_path(),
-        "model.d_ff": config.model.feedforward_width,
-        "training.min_lr": config.training.final_learning_rate,
-        "data.seq_len": config.seq_len,
-    }
+    return config.by_path() | config.effective_values()
