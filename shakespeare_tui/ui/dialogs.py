@@ -1,4 +1,4 @@
-"""``?``: what one can do in a place, and the keys that work there now."""
+"""The dialogs of any screen: a question before something is lost, and ``?``, its help and keys."""
 
 from collections.abc import Iterable
 from typing import ClassVar

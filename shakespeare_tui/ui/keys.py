@@ -1,4 +1,4 @@
-"""Check a key map against the bindings there are, and write a template with all of them."""
+"""The user's key map: read, checked against the bindings there are, and a template of them all."""
 
 import importlib
 import os

@@ -18,8 +18,6 @@ from shakespeare_tui.runs.state import STATE_LOOKS, RunState
 from shakespeare_tui.ui.engine.training import TrainingController
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
-
     from shakespeare_tui.ui.app import LabApp
 
 

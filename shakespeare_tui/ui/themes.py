@@ -1,4 +1,4 @@
-"""The lab's colours: four themes, and series colours that colour-blind eyes tell apart."""
+"""How the lab looks: themes, series colours that colour-blind eyes tell apart, ASCII only."""
 
 import unicodedata
 from functools import lru_cache
@@ -15,8 +15,6 @@ from shakespeare_tui.ui.widgets.text_glyphs import glyph
 from shakespeare_tui.visible_text import is_harmless
 
 if TYPE_CHECKING:
-    from textual.filter import LineFilter
-
     from shakespeare_tui.ui.app import LabApp
 
 DARK, LIGHT, CONTRAST, CONTRAST_LIGHT = (

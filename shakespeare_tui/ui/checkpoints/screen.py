@@ -132,9 +132,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer what is done with checkpoints where there are some."""
-        if action in _DONE_WITH_CHECKPOINTS and not self.browser.items:
-            return False
-        return super().check_action(action, parameters)
+        return action not in _DONE_WITH_CHECKPOINTS or bool(self.browser.items)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -279,7 +277,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
         self.show_items()
 
     @on(FilterBar.Left)
-    def action_to_table(self) -> None:
+    def _to_table(self) -> None:
         """Go to the table."""
         self.table.focus()
 

@@ -8,9 +8,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
-from textual.app import App, SuspendNotSupported
+from textual.app import App, ComposeResult, SuspendNotSupported
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
 
 from shakespeare_tui.config.draft import ConfigDraft, Origin
 from shakespeare_tui.config.load import ConfigError, load_config
@@ -18,11 +22,9 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import write_atomically, write_output_file
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.ui.widgets.choice_dialog import Answer, ProblemsDialog
+from shakespeare_tui.ui.lab_screen import Dialog, LabScreen
+from shakespeare_tui.ui.widgets.choice_dialog import FRAME
 from shakespeare_tui.ui.widgets.path_dialog import PathDialog
-
-if TYPE_CHECKING:
-    from shakespeare_tui.ui.lab_screen import LabScreen
 
 _USUAL = ("notepad",) if sys.platform == "win32" else ("nano", "vim", "vi")
 
@@ -86,6 +88,47 @@ def _run(command: list[str]) -> str:
     return f"ended with code {code}" if code else ""
 
 
+Answer = Literal["again", "discard", "leave"]
+
+
+class ProblemsDialog(Dialog[Answer]):
+    """All that is wrong with a file, and what to do with it.
+
+    Args:
+        title: The file.
+        text: A line a problem.
+        can_edit: Offer to edit it again, or to discard it.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = (
+        FRAME.format(name="ProblemsDialog", width=84)
+        + "ProblemsDialog VerticalScroll { height: auto; max-height: 16; }"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e,enter", "answer('again')", "Edit again", id="config.edit_again"),
+        Binding("x", "answer('discard')", "Discard it", id="config.edit_discard"),
+        Binding("escape,q", "answer('leave')", "Keep for later", id="config.problems_close"),
+    ]
+
+    def __init__(self, title: str, text: str, *, can_edit: bool) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._can_edit = can_edit
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as frame:
+            frame.border_title = Content(self._title)
+            keys = "e edits it again · x discards it · esc keeps it for later"
+            frame.border_subtitle = Content(keys if self._can_edit else "esc closes")
+            with VerticalScroll():
+                yield Static(Content.styled(self._text, "$error"), markup=False)
+
+    def action_answer(self, answer: Answer) -> None:
+        """Close."""
+        self.dismiss(answer if self._can_edit else "leave")
+
+
 class ConfigFiles:
     """The file commands of the Config screen.
 
@@ -98,7 +141,7 @@ class ConfigFiles:
 
     def __init__(
         self,
-        screen: "LabScreen",
+        screen: LabScreen,
         draft: ConfigDraft,
         changed: Callable[[], None],
         edit_path: Path | None,

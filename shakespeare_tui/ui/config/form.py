@@ -1,7 +1,7 @@
 """The form: every setting as a row, edited in place, with a filter above and help below."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import ClassVar
@@ -26,7 +26,7 @@ from shakespeare_tui.config.fields import (
 )
 from shakespeare_tui.config.write import write_text
 from shakespeare_tui.ui.config.line_list import ConfigLines, Line, Part
-from shakespeare_tui.ui.widgets.inputs import FilterInput, ValueInput
+from shakespeare_tui.ui.widgets.inputs import OrderedInput
 from shakespeare_tui.visible_text import visible
 
 NAME_START = 3
@@ -300,6 +300,65 @@ class ConfigRows(ConfigLines):
         else:
             place = next((place for place in reversed(places) if place < here), places[-1])
         self.move_to(self.keys[place])
+
+
+class ValueInput(OrderedInput):
+    """The field in which a value is typed, laid over its row; not displayed when nothing is.
+
+    Args:
+        leave: Called when typing is over, with whether to keep what was typed and by how many rows
+            to move on.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave(False, 0)", "Cancel", id="config.cancel"),
+        Binding("enter", "leave(True, 0)", "Done", id="config.done"),
+        Binding("down,tab", "leave(True, 1)", "Done, next", show=False, id="config.done_down"),
+        Binding(
+            "up,shift+tab", "leave(True, -1)", "Done, previous", show=False, id="config.done_up"
+        ),
+    ]
+
+    def __init__(self, leave: Callable[[bool, int], None], *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id, compact=True)
+        self._leave = leave
+
+    async def on_key(self, event: events.Key) -> None:
+        """Pass on what was typed before the focus had moved to the rows."""
+        if not self.display:
+            event.stop()
+            event.prevent_default()
+            self.app.post_message(events.Key(event.key, event.character))
+
+    def action_leave(self, keep: bool, then: int) -> None:
+        """End typing."""
+        self._leave(keep, then)
+
+    def on_blur(self) -> None:
+        """A click elsewhere keeps what was typed."""
+        if self.display:
+            self._leave(True, 0)
+
+
+class FilterInput(OrderedInput):
+    """The field in which a filter is typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "clear", "Show all", id="config.show_all"),
+        Binding("enter,down,tab", "done", "To the rows", id="config.to_rows"),
+    ]
+
+    class Done(Message):
+        """The focus goes to the rows."""
+
+    def action_clear(self) -> None:
+        """Show all rows."""
+        self.value = ""
+        self.post_message(self.Done())
+
+    def action_done(self) -> None:
+        """Keep the filter."""
+        self.post_message(self.Done())
 
 
 _SHORTEST_EDITOR = 8

@@ -1,4 +1,4 @@
-"""The rank–frequency plot of a corpus's words and characters, both axes logarithmic."""
+"""The characters of a corpus as a bar chart, and the rank–frequency plot beside its words."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,18 @@ import numpy as np
 from rich.style import Style
 from textual.content import Content
 
+from shakespeare_tui.chart_axes import Axis
 from shakespeare_tui.data.inspect.verdict import RARE_OCCURRENCES, character_name
 from shakespeare_tui.formatting import counted
-from shakespeare_tui.ui.widgets.plot import Chart
+from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs
 from shakespeare_tui.ui.widgets.text_page import bar, heading, muted
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from shakespeare_tui.chart_axes import Axis
     from shakespeare_tui.data.inspect.characters import TextStatistics
     from shakespeare_tui.data.inspect.scan import ScanState
-    from shakespeare_tui.ui.widgets.plot import Canvas, Curve
 
 _NAME_CELLS = 8
 _LONGEST_BAR_CELLS = 100
@@ -58,7 +56,6 @@ class CharacterLines(Sequence[Content]):
         self._cells = max(9, len(f"{self._largest:,}") + 1)
         room = width - _NAME_CELLS - 8 - 5 - self._cells - 9 - 7
         self._bar_cells = max(0, min(_LONGEST_BAR_CELLS, room))
-        self._is_narrow = width < _NAME_CELLS + 8 + 5 + self._cells + 9 + 7
         order = "code point" if by_code_point else "frequency"
         rare = int((counts <= RARE_OCCURRENCES).sum())
         self._head = (
@@ -156,11 +153,8 @@ class CorpusZipf(Chart, can_focus=True):
     def _style(self, part: str) -> Style:
         return self.get_component_rich_style(f"corpus-zipf--{part}")
 
-    def draw(self) -> "Canvas":
+    def draw(self) -> Canvas:
         """Frequencies over ranks of words and characters, and Zipf's law beside them."""
-        from shakespeare_tui.chart_axes import Axis
-        from shakespeare_tui.ui.widgets.plot import Canvas, draw_curves
-
         width, height = self.size
         canvas = Canvas(width, height)
         rows = height - _ROWS_ABOVE - _ROWS_BELOW
@@ -181,17 +175,12 @@ class CorpusZipf(Chart, can_focus=True):
         return canvas
 
     def _marks(self) -> tuple[str, str, str]:
-        from shakespeare_tui.ui.widgets.plot import BRAILLE
-
         return ("*", "o", ".") if getattr(self.app, "ascii", False) else (BRAILLE, "●", "·")
 
     def _curves(
-        self, words: "NDArray[np.int64]", characters: "NDArray[np.int64]", x: "Axis", y: "Axis"
-    ) -> "list[Curve]":
-        import numpy as np
-
+        self, words: "NDArray[np.int64]", characters: "NDArray[np.int64]", x: Axis, y: Axis
+    ) -> list[Curve]:
         from shakespeare_tui.data.inspect.words import thin_ranks
-        from shakespeare_tui.ui.widgets.plot import Curve
 
         word_mark, character_mark, law_mark = self._marks()
         curves = []
@@ -213,7 +202,7 @@ class CorpusZipf(Chart, can_focus=True):
                 )
         return curves
 
-    def _draw_axes(self, canvas: "Canvas", x: "Axis", y: "Axis") -> None:
+    def _draw_axes(self, canvas: Canvas, x: Axis, y: Axis) -> None:
         axis = self._style("axis")
         is_ascii = getattr(self.app, "ascii", False)
         bottom = canvas.height - _ROWS_BELOW
@@ -234,7 +223,7 @@ class CorpusZipf(Chart, can_focus=True):
             canvas.write(canvas.width - len(title), bottom + 1, title, axis)
 
     def _draw_legend(
-        self, canvas: "Canvas", words: "NDArray[np.int64]", characters: "NDArray[np.int64]"
+        self, canvas: Canvas, words: "NDArray[np.int64]", characters: "NDArray[np.int64]"
     ) -> None:
         from shakespeare_tui.data.inspect.words import zipf_slope
 
@@ -264,8 +253,6 @@ def _named(what: str, counts: "NDArray[np.int64]", slope: float | None) -> str:
 
 
 def _descending(state: "ScanState") -> "NDArray[np.int64]":
-    import numpy as np
-
     return np.sort(state.statistics.counts)[::-1]
 
 

@@ -13,7 +13,7 @@ from textual.widgets import ContentSwitcher, Static
 from shakespeare_tui.data.available import AvailableCorpus
 from shakespeare_tui.data.windows import WindowCut
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.ui.data.characters import CorpusZipf, word_lines
+from shakespeare_tui.ui.data.characters import CharacterLines, CorpusZipf, word_lines
 from shakespeare_tui.ui.data.report import (
     overview_lines,
     refused_lines,
@@ -56,8 +56,6 @@ class CharactersPage(TextPage):
 
     def show_state(self, state: "ScanState", is_ascii: bool) -> None:
         """Show the characters of a corpus."""
-        from shakespeare_tui.ui.data.characters import CharacterLines
-
         self.show(
             lambda width: CharacterLines(
                 state.statistics,

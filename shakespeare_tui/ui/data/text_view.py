@@ -17,8 +17,6 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.widgets.text_glyphs import glyphs, sign, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shakespeare_tui.data.inspect.line_index import LineIndex, Row
 
 Kind = Literal["text", "characters", "ids", "split"]

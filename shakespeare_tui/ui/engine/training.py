@@ -77,7 +77,7 @@ class TrainingController:
 
     @property
     def shown_state(self) -> str:
-        """A key of ``status.STATE_MARKS``: what the trainer does, or how its run ended."""
+        """A key of ``lab_screen.STATE_MARKS``: what the trainer does, or how its run ended."""
         if self.state == "running":
             return "training"
         if self.state == "finished" and self._history is not None:

@@ -652,8 +652,8 @@ class SurprisePanel(Horizontal):
         self.attention: Reals | None = None
         self._heads = AttentionChoice()
         self._looked: str | None = None
-        self._found: Expectation | None = None
         """The text before the place that was looked at last."""
+        self._found: Expectation | None = None
         self._is_looking = False
         self._error = ""
         self._job: GenerationJob | None = None

@@ -35,9 +35,7 @@ class RunLine(Widget):
         super().__init__()
         self._state: tuple[str, str, RunFigures | None, str] = ("", "idle", None, "")
 
-    def show_run(
-        self, history: RunHistory, figures: RunFigures, name: str, state: str, hint: str = ""
-    ) -> None:
+    def show_run(self, history: RunHistory, figures: RunFigures, name: str, state: str) -> None:
         """Show where a run stands.
 
         Args:
@@ -45,14 +43,13 @@ class RunLine(Widget):
             figures: Its figures.
             name: What it is called, also before its first event.
             state: A key of ``STATES``.
-            hint: What to say where there is no run.
         """
         about = ""
         started = history.started
         if started is not None:
             parts = [f"{format_count(started.parameters)} parameters", started.corpus]
             about = " · ".join([part for part in [*parts, started.device] if part])
-        shown = (visible(name), state, figures if started else None, visible(about or hint))
+        shown = (visible(name), state, figures if started else None, visible(about))
         if shown != self._state:
             self._state = shown
             self.refresh()

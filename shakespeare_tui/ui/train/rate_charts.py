@@ -34,7 +34,6 @@ class RateChart(Chart):
         "rate-chart--title",
         "rate-chart--value",
         "rate-chart--curve",
-        "rate-chart--limit",
     }
     DEFAULT_CSS: ClassVar[str] = """
     RateChart {
@@ -46,7 +45,6 @@ class RateChart(Chart):
     RateChart > .rate-chart--title { color: $text-muted; }
     RateChart > .rate-chart--value { color: $foreground; text-style: bold; }
     RateChart > .rate-chart--curve { color: $accent 75%; }
-    RateChart > .rate-chart--limit { color: $text-muted 70%; }
     """
 
     def __init__(

@@ -1,16 +1,16 @@
-"""The Config screen's questions: which of several, and what to do about mistakes."""
+"""A question with a list of answers, which typing narrows, and what dialogs share."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, OptionList, SelectionList, Static
+from textual.widgets import Input, OptionList, SelectionList
 from textual.widgets.option_list import Option
 from textual.widgets.selection_list import SelectionType
 
@@ -59,8 +59,6 @@ FRAME = """
 
 
 _HEADINGS = {"preset": "presets", "run": "runs, newest first"}
-
-Answer = Literal["again", "discard", "leave"]
 
 
 @dataclass(frozen=True)
@@ -194,41 +192,3 @@ class ChoiceDialog(Dialog[Choice | None]):
     def action_dismiss_empty(self) -> None:
         """Choose nothing."""
         self.dismiss(None)
-
-
-class ProblemsDialog(Dialog[Answer]):
-    """All that is wrong with a file, and what to do with it.
-
-    Args:
-        title: The file.
-        text: A line a problem.
-        can_edit: Offer to edit it again, or to discard it.
-    """
-
-    DEFAULT_CSS: ClassVar[str] = (
-        FRAME.format(name="ProblemsDialog", width=84)
-        + "ProblemsDialog VerticalScroll { height: auto; max-height: 16; }"
-    )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("e,enter", "answer('again')", "Edit again", id="config.edit_again"),
-        Binding("x", "answer('discard')", "Discard it", id="config.edit_discard"),
-        Binding("escape,q", "answer('leave')", "Keep for later", id="config.problems_close"),
-    ]
-
-    def __init__(self, title: str, text: str, *, can_edit: bool) -> None:
-        super().__init__()
-        self._title = title
-        self._text = text
-        self._can_edit = can_edit
-
-    def compose(self) -> ComposeResult:
-        with Vertical() as frame:
-            frame.border_title = Content(self._title)
-            keys = "e edits it again · x discards it · esc keeps it for later"
-            frame.border_subtitle = Content(keys if self._can_edit else "esc closes")
-            with VerticalScroll():
-                yield Static(Content.styled(self._text, "$error"), markup=False)
-
-    def action_answer(self, answer: Answer) -> None:
-        """Close."""
-        self.dismiss(answer if self._can_edit else "leave")

@@ -93,7 +93,6 @@ class StreamText(ScrollView, can_focus=True):
         "stream-text--prompt",
         "stream-text--copy",
         "stream-text--advice",
-        "stream-text--error",
     }
     DEFAULT_CSS: ClassVar[str] = """
     StreamText {
@@ -106,7 +105,6 @@ class StreamText(ScrollView, can_focus=True):
     StreamText > .stream-text--prompt { color: $accent; text-style: bold; }
     StreamText > .stream-text--copy { text-style: underline; }
     StreamText > .stream-text--advice { color: $text-muted; }
-    StreamText > .stream-text--error { color: $error; }
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
@@ -115,7 +113,7 @@ class StreamText(ScrollView, can_focus=True):
         self.prompt_length = 0
         self._is_at_end = True
         self._copies: Sequence[Span] = ()
-        self._notice, self._notice_part = "", "advice"
+        self._notice = ""
         self._styles: dict[tuple[str, ...], Style] = {}
 
     @property
@@ -125,9 +123,9 @@ class StreamText(ScrollView, can_focus=True):
 
     # --- what is shown -------------------------------------------------------------------------
 
-    def advise(self, advice: str, *, is_error: bool = False) -> None:
+    def advise(self, advice: str) -> None:
         """Say something below the text, in place of it where there is none; empty says nothing."""
-        self._notice, self._notice_part = advice, "error" if is_error else "advice"
+        self._notice = advice
         self._fit()
 
     def begin(self, text: str, prompt_length: int) -> None:
@@ -236,7 +234,7 @@ class StreamText(ScrollView, can_focus=True):
             strip = Strip(self.segments(*self.lines.span(number)))
         else:
             notice = self._notice_lines()[number - n_text : number - n_text + 1]
-            strip = Strip([Segment(line, self.look((self._notice_part,))) for line in notice])
+            strip = Strip([Segment(line, self.look(("advice",))) for line in notice])
         return strip.adjust_cell_length(width, self.rich_style)
 
     def segments(self, start: int, stop: int) -> list[Segment]:
