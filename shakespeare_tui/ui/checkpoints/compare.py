@@ -20,12 +20,12 @@ from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.losses import perplexity
-from shakespeare_tui.ui.checkpoints.table import fitted
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+from shakespeare_tui.ui.widgets.text_glyphs import fitted
 
 PANES = (("texts", "Texts"), ("measures", "Measures"), ("curves", "Curves"), ("config", "Config"))
 _NARROWEST = 24

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events, on
@@ -34,6 +34,7 @@ from shakespeare_tui.runs.losses import differ_in_tokenizer, perplexity
 from shakespeare_tui.runs.state import STATE_LOOKS
 from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.widgets.plot import part_style
+from shakespeare_tui.ui.widgets.text_glyphs import fitted
 from shakespeare_tui.visible_text import visible
 
 Part = tuple[str, str]
@@ -193,17 +194,6 @@ def cut(parts: Sequence[Part], width: int) -> list[Part]:
         cut_off.append((fits, style))
         left -= cell_len(fits)
     return [*cut_off, (" " * left, "")]
-
-
-def fitted(text: str, width: int, *, is_right: bool = False) -> str:
-    """``text`` in exactly ``width`` cells, with a sign where it was cut off."""
-    if width <= 0:
-        return ""
-    text = visible(text)
-    size = cell_len(text)
-    if size > width:
-        return set_cell_size(text, width - 1) + "…"
-    return " " * (width - size) + text if is_right else text + " " * (width - size)
 
 
 def _name(item: CheckpointItem, is_grouped: bool) -> str:

@@ -1,7 +1,6 @@
 """What the screens that let checkpoints write share: prompt and seed, the poll, a text's pane."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,12 +11,13 @@ from textual.widgets import Static
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import sharing_words
-from shakespeare_tui.measures.changes import changed_words, first_difference
+from shakespeare_tui.measures.changes import first_difference
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter, Written
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
+from shakespeare_tui.ui.widgets.changed_text import compared, marked
 from shakespeare_tui.visible_text import LINES, visible
 
 DEFAULT_PROMPT = "ROMEO:"
@@ -93,12 +93,6 @@ def _state_note(written: Written) -> str:
             return ""
 
 
-_MOSTLY_NEW = 0.85
-"""Above this share, marking what is new would mark everything."""
-
-_compared = lru_cache(256)(changed_words)
-
-
 def compared_text(prompt: str, text: str, other: str | None) -> Content:
     """Prompt and text; words that ``other`` has not stand out, the first difference is reversed.
 
@@ -113,8 +107,7 @@ def compared_text(prompt: str, text: str, other: str | None) -> Content:
         return shown + Content(text)
     other = visible(other, keep=LINES)
     at = first_difference(text, other)
-    pieces = _pieces(text, other)
-    body = Content.assemble(*pieces)
+    body = marked(compared(other, text))
     if at is None:
         return shown + body
     mark = Content.styled("↵" if text[at] == "\n" else text[at], "reverse bold")
@@ -122,21 +115,12 @@ def compared_text(prompt: str, text: str, other: str | None) -> Content:
     return shown + body[:at] + mark + body[rest:]
 
 
-def _pieces(text: str, other: str) -> list[tuple[str, str]]:
-    changes = _compared(other, text)
-    if changes.share > _MOSTLY_NEW:
-        return [(text, "$foreground")]
-    return [
-        (piece, "bold $success" if is_new else "$foreground") for piece, is_new in changes.pieces
-    ]
-
-
 def difference_note(text: str, other: str, *, is_whole: bool, than: str = "") -> str:
     """Where two texts part, and how much of ``text`` is not in the other; ``than`` names that."""
     at = first_difference(text, other)
     if at is None:
         return "the same text" if is_whole and text == other else "no difference yet"
-    share = f"{_compared(other, text).share:.0%}"
+    share = f"{compared(other, text).share:.0%}"
     if than:
         return f"{share} differs from {than}, starting at character {at + 1:,}"
     return f"{share} differs, starting at character {at + 1:,}"

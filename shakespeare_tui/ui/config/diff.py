@@ -9,8 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from shakespeare_tui.config.draft import ConfigDraft, Difference, Origin
-from shakespeare_tui.ui.config.form import NAME_START, NAME_WIDTH, fit, shown
+from shakespeare_tui.ui.config.form import NAME_START, NAME_WIDTH, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines, Line
+from shakespeare_tui.ui.widgets.text_glyphs import fitted
 
 _ARROW = " ← "
 
@@ -66,15 +67,15 @@ class ConfigDiff(ConfigLines):
         differences = self.differences
         if not differences:
             text = f" no setting differs from {shown(self._other.name)}; c compares with another"
-            return [Line(((fit(text, width), "muted"),))]
+            return [Line(((fitted(text, width), "muted"),))]
         room = max(8, width - NAME_START - NAME_WIDTH - 2 - cell_len(_ARROW) - 1)
         longest = max(cell_len(shown(difference.ours)) for difference in differences)
         ours_width = max(cell_len("this config"), min(longest, room // 2))
         theirs_width = room - ours_width
         lead = " " * NAME_START + " " * (NAME_WIDTH + 2)
         heading = (
-            (lead + fit("this config", ours_width) + _ARROW, "muted"),
-            (fit(shown(self._other.name), theirs_width), "muted"),
+            (lead + fitted("this config", ours_width) + _ARROW, "muted"),
+            (fitted(shown(self._other.name), theirs_width), "muted"),
         )
         lines = [Line(heading)]
         section = ""
@@ -91,11 +92,11 @@ class ConfigDiff(ConfigLines):
                     (
                         (f"{'':<{NAME_START}}{field.key:<{NAME_WIDTH}}  ", ""),
                         (
-                            fit(shown(difference.ours), ours_width),
+                            fitted(shown(difference.ours), ours_width),
                             "error" if is_wrong else "changed",
                         ),
                         (_ARROW, "muted"),
-                        (fit(shown(difference.theirs), theirs_width), "value"),
+                        (fitted(shown(difference.theirs), theirs_width), "value"),
                     ),
                     field.path,
                 )

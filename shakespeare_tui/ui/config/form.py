@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -27,6 +27,7 @@ from shakespeare_tui.config.fields import (
 from shakespeare_tui.config.write import write_text
 from shakespeare_tui.ui.config.line_list import ConfigLines, Line, Part
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
+from shakespeare_tui.ui.widgets.text_glyphs import fitted
 from shakespeare_tui.visible_text import visible
 
 NAME_START = 3
@@ -134,7 +135,7 @@ def _row(field: ConfigField, state: DraftState, width: int) -> Line:
         del cells[1]
     parts: list[Part] = [(f" {mark} ", mark_style), (f"{field.key:<{NAME_WIDTH}}  ", "")]
     for (text, style), cell_width in zip(cells, widths, strict=True):
-        parts.append((fit(text, cell_width) + " ", style))
+        parts.append((fitted(text, cell_width) + " ", style))
     return Line(tuple(parts), field.path)
 
 
@@ -174,14 +175,6 @@ def explanation(path: str, state: DraftState) -> Content:
     if origin != default:
         facts.append(f"{state.origin.name} {origin}")
     return Content.assemble(field.help, "\n", ("   ".join(facts), "$text-muted"))
-
-
-def fit(text: str, width: int) -> str:
-    """``text`` in exactly ``width`` cells; what is cut off is told by an ellipsis."""
-    text = visible(text)
-    if cell_len(text) <= width or width < 1:
-        return set_cell_size(text, width)
-    return set_cell_size(text, width - 1) + "…"
 
 
 class ConfigRows(ConfigLines):

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual.content import Content
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.ui.widgets.text_glyphs import signs
+from shakespeare_tui.ui.widgets.text_glyphs import fitted, signs
 
 if TYPE_CHECKING:
     from shakespeare_tui.sampling import Draw, Strategy, TraceStage
@@ -123,7 +123,7 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
         look = "bold $success" if character == xray.chosen else "$foreground"
         parts: list[Content] = [
             Content.styled(mark, "bold $accent" if is_here else "$text-muted"),
-            Content.styled(_fitted(f" {signs(character, ascii)}", label_cells - 3) + " ", look),
+            Content.styled(fitted(f" {signs(character, ascii)}", label_cells - 3) + " ", look),
         ]
         for number in shown:
             stage = stages[number]
@@ -134,13 +134,6 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
                 parts.append(_bar(float(stage.probabilities[token]), cells, is_selected))
         lines.append(Content("").join(parts))
     return Content("\n").join(lines)
-
-
-def _fitted(text: str, cells: int) -> str:
-    """The text in so many cells; the end of one that is longer is cut off."""
-    if cell_len(text) > cells:
-        return set_cell_size(text, cells - 1) + "…"
-    return set_cell_size(text, cells)
 
 
 def _fitting(n_stages: int, selected: int, n_fit: int) -> Sequence[int]:

@@ -1,7 +1,6 @@
 """The panes beside the chart: samples by step, the doctor's verdict, and how a run ended."""
 
 import time
-from functools import lru_cache
 from typing import ClassVar
 
 from textual import events
@@ -14,20 +13,16 @@ from textual.widgets import Static
 from shakespeare_tui.diagnosis import Reading
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import counted, format_duration, format_loss
-from shakespeare_tui.measures.changes import Changes, changed_words
 from shakespeare_tui.runs.events import SampleGenerated
 from shakespeare_tui.runs.figures import RunFigures, characters_per_token
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.losses import bits_per_character, perplexity
 from shakespeare_tui.runs.run_rank import Rank
 from shakespeare_tui.ui.lab_screen import state_content
+from shakespeare_tui.ui.widgets.changed_text import compared, marked
 from shakespeare_tui.visible_text import LINES, visible
 
 _MOST_SAMPLES = 8
-_MOSTLY_NEW = 0.85
-"""Above this share, marking what is new would mark everything."""
-
-_compared = lru_cache(256)(changed_words)
 
 
 class SamplesPane(VerticalScroll):
@@ -158,7 +153,7 @@ class SamplesPane(VerticalScroll):
         sample = samples[index]
         before = next((s for s in reversed(samples[:index]) if s.prompt == sample.prompt), None)
         written, prompt_text = visible(sample.text, keep=LINES), visible(sample.prompt, keep=LINES)
-        changes = _compared(visible(before.text, keep=LINES), written) if before else None
+        changes = compared(visible(before.text, keep=LINES), written) if before else None
         head = [Content.styled(f"step {sample.step:,}", "bold" if is_top else "$text-muted")]
         if is_top:
             steps = sorted({s.step for s in samples})
@@ -169,18 +164,9 @@ class SamplesPane(VerticalScroll):
                 share = f"{changes.share:.0%} differs from" if changes.share else "same as"
                 notes.append(f"{share} step {before.step:,}")
             head.append(Content.styled(" · ".join(notes), "$text-muted"))
-        text = _marked(changes) if changes else Content(written)
+        text = marked(changes) if changes else Content(written)
         prompt = Content.styled(prompt_text, "$accent")
         return Content("\n").join([Content("  ").join(head), prompt + text])
-
-
-def _marked(changes: Changes) -> Content:
-    text = "".join(piece for piece, _ in changes.pieces)
-    if changes.share > _MOSTLY_NEW:
-        return Content(text)
-    return Content.assemble(
-        *((piece, "bold $success" if is_new else "$foreground") for piece, is_new in changes.pieces)
-    )
 
 
 _MOST_DIAGNOSES = 20

@@ -3,7 +3,9 @@
 from bisect import bisect_right
 from itertools import accumulate
 
-from rich.cells import get_character_cell_size
+from rich.cells import cell_len, get_character_cell_size, set_cell_size
+
+from shakespeare_tui.visible_text import visible
 
 _CONTROL_PICTURES = 0x2400
 _FIRST_PRINTABLE = 0x20
@@ -50,6 +52,17 @@ def glyphs(text: str) -> str:
     if plain.isascii() and plain.isprintable():
         return plain
     return "".join(map(glyph, plain.replace("\n", "")))
+
+
+def fitted(text: str, width: int, *, is_right: bool = False) -> str:
+    """``text`` in exactly ``width`` cells, with a sign where it was cut off."""
+    if width <= 0:
+        return ""
+    text = visible(text)
+    size = cell_len(text)
+    if size > width:
+        return set_cell_size(text, width - 1) + "…"
+    return " " * (width - size) + text if is_right else text + " " * (width - size)
 
 
 def cell_widths(text: str) -> list[int]:
