@@ -1,4 +1,4 @@
-"""The README promises commands, presets and files: all of them are there."""
+"""The README and the documents promise commands, presets and files: all of them are there."""
 
 import re
 import runpy
@@ -17,9 +17,23 @@ SHELL_LINES = [
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
 ]
-COMMANDS = [line for line in SHELL_LINES if line.startswith("shakespeare-tui")] + [
-    cell.replace("\\|", "|") for cell in re.findall(r"^\| `(shakespeare-tui[^`]*)`", README, re.M)
+DOCUMENTS = "".join(
+    path.read_text(encoding="utf-8")
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    )
+)
+COMMANDS = [
+    command.replace("\\|", "|")
+    for command in dict.fromkeys(
+        re.findall(r"^shakespeare-tui.*", DOCUMENTS, re.M)
+        + re.findall(r"`(shakespeare-tui[^`\n]*)`", DOCUMENTS)
+    )
+    if not command.endswith("--help")
 ]
+MEASUREMENTS = sorted(set(re.findall(r"python (benchmarks/\w+\.py)([^`\n]*)", DOCUMENTS)))
 
 
 def test_there_are_exactly_two_commands_to_begin_with() -> None:
@@ -37,9 +51,16 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command: str) -> None:
     # What a line of the shell does with the output is its own affair.
-    words = shlex.split(command.partition(" | ")[0], comments=True)[1:]
+    words = shlex.split(re.split(r" [|>] ", command)[0], comments=True)[1:]
     arguments = build_parser().parse_args([word.replace("NAME|FILE", "quick") for word in words])
     assert arguments.command in (words[0] if words else None, None)
+
+
+@pytest.mark.parametrize(("script", "options"), MEASUREMENTS)
+def test_measurements_can_be_made_again(script: str, options: str) -> None:
+    source = (ROOT / script).read_text(encoding="utf-8")
+    for option in re.findall(r"--[a-z-]+", options):
+        assert f'"{option}"' in source
 
 
 def test_presets_and_files_are_there() -> None:
