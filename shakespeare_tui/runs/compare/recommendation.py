@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, Memorisation
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.losses import Loss, best_of, difference, in_one_unit, rank_by_loss
 
@@ -17,21 +18,7 @@ LONGEST_COPY = 100
 _OVERFITTING_GAP = 0.2
 """A share of the training loss."""
 _SMALLEST_GAP = 0.05
-_COPY_BEGINS_AT = 20
 _MOST_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Copies:
-    """What a sample of a checkpoint has copied: its longest copy and the share inside copies."""
-
-    longest: int
-    share: float
-
-    @property
-    def is_recital(self) -> bool:
-        """Whether so much is copied that the losses flatter."""
-        return self.share > COPIED_SHARE or self.longest >= LONGEST_COPY
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Recommendation:
 
 
 def recommend(
-    items: Iterable[CheckpointItem], copies: Mapping[str, Copies] | None = None
+    items: Iterable[CheckpointItem], copies: Mapping[str, Memorisation] | None = None
 ) -> Recommendation | None:
     """The best checkpoint by validation loss among those that compare.
 
@@ -176,11 +163,11 @@ def _step(item: CheckpointItem) -> int:
     return item.checkpoint.step if item.checkpoint else -1
 
 
-def _copy_warnings(item: CheckpointItem, copies: Mapping[str, Copies]) -> list[str]:
+def _copy_warnings(item: CheckpointItem, copies: Mapping[str, Memorisation]) -> list[str]:
     found = copies.get(item.key)
-    if found is None or not found.is_recital:
+    if found is None or not (found.share > COPIED_SHARE or found.longest >= LONGEST_COPY):
         return []
     return [
-        f"memorised: {found.share:.0%} of a sample lies in copies of {_COPY_BEGINS_AT} characters "
-        f"or more, the longest of {found.longest:,}"
+        f"memorised: {found.share:.0%} of a sample lies in copies of {LEAST_COPY_CHARACTERS} "
+        f"characters or more, the longest of {found.longest:,}"
     ]

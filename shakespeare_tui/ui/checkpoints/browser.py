@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shakespeare_tui.formatting import counted
+from shakespeare_tui.measures import Memorisation
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
 from shakespeare_tui.runs.compare.blind_tests import Rating, games_now, ratings_of, read_verdicts
 from shakespeare_tui.runs.compare.items import GREATEST_FIRST, CheckpointItem, items_of, sort_items
 from shakespeare_tui.runs.compare.query import Query, parse_query, without_begun_name
-from shakespeare_tui.runs.compare.recommendation import Copies, Recommendation, recommend
+from shakespeare_tui.runs.compare.recommendation import Recommendation, recommend
 from shakespeare_tui.runs.compare.settings import Texts
 from shakespeare_tui.runs.notes import RunNames
 from shakespeare_tui.ui.checkpoints.table import TableLine
@@ -54,7 +55,7 @@ class CheckpointBrowser:
         self.items: list[CheckpointItem] = []
         self.shown: list[CheckpointItem] = []
         self.marked: list[str] = []
-        self.copies: dict[str, Copies] = {}
+        self.copies: dict[str, Memorisation] = {}
         self.recommendation: Recommendation | None = None
 
     # --- reading -------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ class CopyCheck:
         copies: Takes what was copied, by ``RUN@STEP``.
     """
 
-    def __init__(self, writer: TextWriter, copies: MutableMapping[str, Copies]) -> None:
+    def __init__(self, writer: TextWriter, copies: MutableMapping[str, Memorisation]) -> None:
         self._writer = writer
         self._copies = copies
         self._request: GenerationRequest | None = None
@@ -246,7 +247,7 @@ class CopyCheck:
         self._request = None
         found = written.measures.memorisation if written.measures else None
         if found is not None:
-            self._copies[request.reference] = Copies(found.longest, found.share)
+            self._copies[request.reference] = found
             self.note = (
                 f"a sample of {request.reference}: {found.share:.0%} lies in copies, the longest "
                 f"of {found.longest} characters"

@@ -14,8 +14,8 @@ from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes, format_loss
+from shakespeare_tui.measures import Memorisation
 from shakespeare_tui.runs.compare.items import CheckpointItem
-from shakespeare_tui.runs.compare.recommendation import Copies
 from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
@@ -67,7 +67,7 @@ back."""
         self,
         writer: TextWriter,
         items: Sequence[CheckpointItem],
-        copies: MutableMapping[str, Copies],
+        copies: MutableMapping[str, Memorisation],
     ) -> None:
         super().__init__(writer, items)
         self._copies = copies
@@ -173,8 +173,7 @@ back."""
         for item in self.items:
             measures = self.written(item).measures
             if measures is not None and measures.memorisation is not None:
-                found = measures.memorisation
-                self._copies[item.key] = Copies(found.longest, found.share)
+                self._copies[item.key] = measures.memorisation
 
     # --- curves --------------------------------------------------------------------------------
 

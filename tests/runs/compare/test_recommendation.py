@@ -3,16 +3,21 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 
+from shakespeare_tui.measures import Memorisation
 from shakespeare_tui.runs.catalog import RunCatalog
 from shakespeare_tui.runs.compare.items import items_of
-from shakespeare_tui.runs.compare.recommendation import Copies, Recommendation, recommend
+from shakespeare_tui.runs.compare.recommendation import Recommendation, recommend
 
 
-def advised(root: Path, copies: dict[str, Copies] | None = None) -> Recommendation | None:
+def copied(longest: int, share: float) -> Memorisation:
+    return Memorisation(longest, share, passages=(), longest_passage=None, is_whole=True)
+
+
+def advised(root: Path, copies: dict[str, Memorisation] | None = None) -> Recommendation | None:
     return recommend(items_of(RunCatalog(root).entries()), copies)
 
 
-def advice(root: Path, copies: dict[str, Copies] | None = None) -> Recommendation:
+def advice(root: Path, copies: dict[str, Memorisation] | None = None) -> Recommendation:
     found = advised(root, copies)
     assert found is not None
     return found
@@ -118,11 +123,11 @@ def test_a_small_gap_does_not_warn(tmp_path: Path, val: float, train: float, war
 
 def test_recitals_warn(tmp_path: Path) -> None:
     add_run_with_losses(tmp_path, "a", {10: 1.6, 20: 1.5})
-    found = advice(tmp_path, {"a@20": Copies(131, 0.62), "a@10": Copies(20, 0.02)})
+    found = advice(tmp_path, {"a@20": copied(131, 0.62), "a@10": copied(20, 0.02)})
     assert found.item.key == "a@20"
     assert found.warnings == (
         "memorised: 62% of a sample lies in copies of 20 characters or more, the longest of 131",
     )
     assert found.alternative is not None
     assert found.alternative.key == "a@10"
-    assert advice(tmp_path, {"a@20": Copies(40, 0.2)}).warnings == ()
+    assert advice(tmp_path, {"a@20": copied(40, 0.2)}).warnings == ()
