@@ -390,6 +390,16 @@ class ModelConfig(Section):
         return (self.n_heads + 2 * self.key_heads) * self.head_width
 
     @property
+    def has_qkv_bias(self) -> bool:
+        """Whether the projections to queries, keys and values add a bias."""
+        return self.bias or self.attention_bias != "none"
+
+    @property
+    def has_out_bias(self) -> bool:
+        """Whether attention's output projection adds a bias."""
+        return self.bias or self.attention_bias == "all"
+
+    @property
     def feedforward_width(self) -> int:
         """``d_ff`` or its default of 4 × ``d_model``."""
         return self.d_ff or 4 * self.d_model

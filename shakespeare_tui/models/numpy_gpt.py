@@ -546,8 +546,6 @@ def block_backward(d_y: Array, saved: Saved, part: Part, config: ModelConfig) ->
 def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """The shape of every weight by its name, in the order in which a token meets them."""
     width, inner = config.d_model, config.feedforward_width
-    has_qkv_bias = config.bias or config.attention_bias != "none"
-    has_out_bias = config.bias or config.attention_bias == "all"
     shapes: dict[str, tuple[int, ...]] = {}
 
     def add_linear(name: str, rows: int, columns: int, bias: bool) -> None:
@@ -566,8 +564,8 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
     for layer in range(config.n_layers):
         name = f"blocks.{layer}"
         add_norm(f"{name}.attention_norm")
-        add_linear(f"{name}.attention.qkv", config.qkv_width, width, has_qkv_bias)
-        add_linear(f"{name}.attention.out", width, config.attention_width, has_out_bias)
+        add_linear(f"{name}.attention.qkv", config.qkv_width, width, config.has_qkv_bias)
+        add_linear(f"{name}.attention.out", width, config.attention_width, config.has_out_bias)
         if config.qk_norm:
             shapes[f"{name}.attention.q_norm.weight"] = (config.head_width,)
             shapes[f"{name}.attention.k_norm.weight"] = (config.head_width,)

@@ -18,8 +18,8 @@ def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
     bias = int(model.bias)
     norm = width * (1 + (bias if model.norm == "layernorm" else 0))
     attention = width * (model.qkv_width + model.attention_width)
-    attention += model.qkv_width * (model.bias or model.attention_bias != "none")
-    attention += width * (model.bias or model.attention_bias == "all")
+    attention += model.qkv_width * model.has_qkv_bias
+    attention += width * model.has_out_bias
     if model.qk_norm:
         attention += 2 * model.head_width
     matrices = 3 if model.activation == "swiglu" else 2

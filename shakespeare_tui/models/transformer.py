@@ -230,10 +230,8 @@ class Attention(nn.Module):
         # Of queries, keys and values.
         self.heads = (config.n_heads, config.key_heads, config.key_heads)
         self.dropout = config.dropout
-        has_bias = config.bias or config.attention_bias != "none"
-        self.qkv = nn.Linear(config.d_model, config.qkv_width, bias=has_bias)
-        has_bias = config.bias or config.attention_bias == "all"
-        self.out = nn.Linear(config.attention_width, config.d_model, bias=has_bias)
+        self.qkv = nn.Linear(config.d_model, config.qkv_width, bias=config.has_qkv_bias)
+        self.out = nn.Linear(config.attention_width, config.d_model, bias=config.has_out_bias)
         self.q_norm = self.k_norm = None
         if config.qk_norm:
             self.q_norm = Norm(config.head_width, "rmsnorm", config.norm_eps, bias=False)
