@@ -473,8 +473,6 @@ def fetch_files(
     files: Sequence[CorpusFile],
     report: Report | None = None,
     cancelled: threading.Event | None = None,
-    *,
-    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Path:
     """Put the files of a pretrained model into a folder of the cache as ``fetch`` does; returns it.
 
@@ -488,7 +486,7 @@ def fetch_files(
     with _turn(folder / "model", cancelled or threading.Event()) as called_off:
         for file in files:
             if cached_file(file, folder) is None:
-                _Attempt(file, folder, advice, set(), report, called_off, timeout_seconds).run_all()
+                _Attempt(file, folder, advice, set(), report, called_off, TIMEOUT_SECONDS).run_all()
     return folder
 
 

@@ -13,8 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.errors import check_cancelled, never
-
 _PARTS = 32
 _LEAST_PART = 1 << 18
 _KEY_BITS = 63
@@ -26,7 +24,6 @@ _Places = npt.NDArray[np.uint32]
 def suffix_array(
     ids: _Ids,
     report: Callable[[int, int | None], None] = lambda done, total: None,
-    cancelled: Callable[[], bool] = never,
     least_part: int = _LEAST_PART,
 ) -> _Places:
     """The starts of all suffixes of ``ids`` in the order of the suffixes.
@@ -35,14 +32,10 @@ def suffix_array(
         ids: Shape [n], values of at least 1, n below 2^32. A suffix that is the beginning of
             another comes before it.
         report: Told (suffixes in their final place, n).
-        cancelled: Polled between parts.
         least_part: How many suffixes are sorted at a time, at least.
 
     Returns:
         A permutation of range(n), shape [n].
-
-    Raises:
-        CancelledError: ``cancelled`` became true.
     """
     n = len(ids)
     order, ranks = np.empty(n, np.uint32), np.empty(n, np.uint32)
@@ -51,7 +44,6 @@ def suffix_array(
     tied = []
     begin = 0
     for starts in _buckets(ids, least_part):
-        check_cancelled(cancelled, "indexing the corpus")
         places = np.arange(begin, begin + len(starts), dtype=np.uint32)
         keys = _prefix_keys(ids, starts, depth, bits)
         tied.append(_place(order, ranks, places, starts, keys))
@@ -62,7 +54,6 @@ def suffix_array(
         tied = []
         remaining = len(unsettled)
         for places in _parts(order, ranks, unsettled, least_part):
-            check_cancelled(cancelled, "indexing the corpus")
             members = order[places]
             keys = ranks[members].astype(np.uint64) << np.uint64(32)
             # 0 is the text's end, which comes before every suffix.

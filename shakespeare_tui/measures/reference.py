@@ -22,7 +22,7 @@ from shakespeare_tui.data.inspect.speeches import speaker_names
 from shakespeare_tui.data.inspect.words import words_of
 from shakespeare_tui.data.source import TextSource, locate_corpus
 from shakespeare_tui.data.tokens import split_point
-from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import atomic_folder, parse_json, read_bounded
 from shakespeare_tui.measures.copies import Encoded, suffix_array
 from shakespeare_tui.paths import cache_folder
@@ -153,7 +153,6 @@ def write_reference(
     corpus: str,
     characters: int,
     report: Report = lambda done, total: None,
-    cancelled: Callable[[], bool] = never,
 ) -> None:
     """Index a training split and write what ``CorpusReference`` opens.
 
@@ -163,10 +162,8 @@ def write_reference(
         corpus: The corpus' name.
         characters: Characters of the whole training split.
         report: Told (characters indexed, characters of ``text``).
-        cancelled: Polled a few dozen times.
 
     Raises:
-        CancelledError: ``cancelled`` became true.
         OSError: The files cannot be written.
     """
     codes = np.array(sorted(map(ord, set(text))), dtype=np.uint32)
@@ -184,7 +181,7 @@ def write_reference(
     newlines = np.flatnonzero(ids == _ids("\n", codes, width))
     np.append(0, newlines + 1).astype(_PLACES).tofile(folder / _LINES)
     (folder / _WORDS).write_text("\n".join(sorted(words)), encoding="utf-8", newline="\n")
-    suffix_array(ids, report, cancelled).astype(_PLACES, copy=False).tofile(folder / _SUFFIXES)
+    suffix_array(ids, report).astype(_PLACES, copy=False).tofile(folder / _SUFFIXES)
     facts = _Facts(
         corpus=corpus,
         alphabet="".join(map(chr, codes.tolist())),
@@ -225,7 +222,6 @@ def open_reference(
     val_fraction: float,
     cache: Path,
     report: Report = lambda done, total: None,
-    cancelled: Callable[[], bool] = never,
     *,
     max_characters: int = MAX_CHARACTERS,
 ) -> CorpusReference:
@@ -236,12 +232,10 @@ def open_reference(
         val_fraction: Share of its end that is the validation split.
         cache: Folder of all references.
         report: Told (characters indexed, characters to index) while it is built.
-        cancelled: Polled while it is built.
         max_characters: How much of a longer training split is indexed.
 
     Raises:
         UserError: The corpus cannot be read or its training split is empty.
-        CancelledError: ``cancelled`` became true.
         OSError: The cache cannot be written.
     """
     identity = json.dumps([_FORMAT, source.sha256(), val_fraction, max_characters])
@@ -251,7 +245,7 @@ def open_reference(
     except (OSError, ValueError, TypeError):
         # Missing or damaged: what is in the cache can be made again.
         shutil.rmtree(folder, ignore_errors=True)
-    text, characters = _training_split(source, val_fraction, max_characters, cancelled)
+    text, characters = _training_split(source, val_fraction, max_characters)
     try:
         with atomic_folder(folder) as unnamed:
             write_reference(
@@ -260,7 +254,6 @@ def open_reference(
                 corpus=source.name,
                 characters=characters,
                 report=report,
-                cancelled=cancelled,
             )
     except OSError:
         # Another process may have built the same meanwhile.
@@ -272,7 +265,6 @@ def open_reference(
 def reference_for_run(
     run: RunFolder,
     report: Report = lambda done, total: None,
-    cancelled: Callable[[], bool] = never,
     notice: Callable[[str], None] = lambda reason: None,
 ) -> CorpusReference | None:
     """The reference of the text that a run was trained on; nothing is fetched.
@@ -280,7 +272,6 @@ def reference_for_run(
     Args:
         run: The run.
         report: Told (characters indexed, characters to index) where it has to be built.
-        cancelled: Polled while it is built.
         notice: Told, in one line, why there is none.
 
     Returns:
@@ -288,7 +279,6 @@ def reference_for_run(
 
     Raises:
         UserError: The run is damaged.
-        CancelledError: ``cancelled`` became true.
         OSError: The cache cannot be written.
     """
     info, config = run.info(), run.config()
@@ -304,17 +294,16 @@ def reference_for_run(
     except UserError as error:
         notice(str(error))
         return None
-    return open_reference(source, config.data.val_fraction, reference_folder(), report, cancelled)
+    return open_reference(source, config.data.val_fraction, reference_folder(), report)
 
 
 def _training_split(
-    source: TextSource, val_fraction: float, max_characters: int, cancelled: Callable[[], bool]
+    source: TextSource, val_fraction: float, max_characters: int
 ) -> tuple[str, int]:
     """The beginning of the training split and how many characters all of it has."""
     pieces: list[str] = []
     kept = characters = 0
     for text in source.iter_text():
-        check_cancelled(cancelled, "indexing the corpus")
         characters += len(text)
         if kept < max_characters:
             pieces.append(text[: max_characters - kept])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.errors import CancelledError, UserError
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.measures import CorpusReference, Passage, open_reference
 from shakespeare_tui.measures.copies import Memorisation, find_copies, suffix_array
 from shakespeare_tui.measures.reference import write_reference
@@ -200,11 +200,13 @@ class TestStore:
         found = find_copies(text[:250], reference)
         assert (found.longest, found.is_whole) == (200, False)
 
-    def test_called_off(self, tmp_path: Path) -> None:
+    def test_an_interrupt_leaves_nothing(self, tmp_path: Path) -> None:
+        def interrupt(done: int, total: int | None) -> None:
+            raise KeyboardInterrupt
+
         source = source_of(tmp_path / "play.txt", "To be, or not to be.\n" * 30)
-        polls = iter([False, False, True])
-        with pytest.raises(CancelledError):
-            open_reference(source, 0.1, tmp_path / "refs", cancelled=lambda: next(polls))
+        with pytest.raises(KeyboardInterrupt):
+            open_reference(source, 0.1, tmp_path / "refs", interrupt)
         assert list((tmp_path / "refs").iterdir()) == []
 
     def test_two_at_the_same_time(self, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ MAX_CHARACTERS = 16_000_000
 
 _LONGEST_WORD_CHARACTERS = 100
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_POINTS_OF_A_SLOPE = 200
 _FEWEST_POINTS_OF_A_SLOPE = 3
 
 _Counts = npt.NDArray[np.int64]
@@ -86,12 +87,12 @@ def thin_ranks(counts: _Counts, n_points: int) -> tuple[_Counts, _Counts]:
     return ranks, counts[ranks - 1]
 
 
-def zipf_slope(counts: _Counts, n_points: int = 200) -> float | None:
+def zipf_slope(counts: _Counts) -> float | None:
     """Slope of log count over log rank, by least squares on points evenly spaced in log rank.
 
     None where there are too few different ranks. Zipf's law says about -1 for words.
     """
-    ranks, heights = thin_ranks(counts, n_points)
+    ranks, heights = thin_ranks(counts, _POINTS_OF_A_SLOPE)
     if len(ranks) < _FEWEST_POINTS_OF_A_SLOPE:
         return None
     x, y = np.log(ranks), np.log(heights)
