@@ -33,7 +33,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     """Run the lab in this terminal and return the exit code.
 
     Args:
-        start_mode: The place to open.
+        start_mode: The screen to open.
         opening: Called once, after the first paint.
     """
     import asyncio

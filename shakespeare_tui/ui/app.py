@@ -1,4 +1,4 @@
-"""The lab: five places, the keys that lead to them, and one trainer that outlives them all."""
+"""The lab: five screens, the keys that lead to them, and one trainer that outlives them all."""
 
 import contextlib
 import gc
@@ -82,14 +82,14 @@ _PRELOAD_AFTER_SECONDS = 0.2
 _SECONDS_BETWEEN_COLLECTIONS = 2.0
 
 
-def _place(place: str) -> Callable[[], Screen[None]]:
-    """Loads a place's module when it is first shown: the first paint waits for one place only."""
+def _maker(mode: str) -> Callable[[], Screen[None]]:
+    """Loads a screen's module when it is first shown: the first paint waits for one screen only."""
 
     def make() -> Screen[None]:
         import importlib
 
-        module = importlib.import_module(f"shakespeare_tui.ui.{place}.screen")
-        return cast(Screen[None], getattr(module, f"{place.title()}Screen")())
+        module = importlib.import_module(f"shakespeare_tui.ui.{mode}.screen")
+        return cast(Screen[None], getattr(module, f"{mode.title()}Screen")())
 
     return make
 
@@ -98,31 +98,31 @@ def _place(place: str) -> Callable[[], Screen[None]]:
 class LabApp(App[int]):
     """The interactive program; its result is the exit code.
 
-    What places may use: ``services``, ``settings.get``, ``remember``, ``series_colors``, ``ascii``,
-    ``show_place``, ``start_training``, ``open_run``, ``open_playground``, ``edit_config``, ``copy``
-    and ``say``.
+    What screens may use: ``services``, ``settings.get``, ``remember``, ``series_colors``,
+    ``ascii``, ``show_screen``, ``start_training``, ``open_run``, ``open_playground``,
+    ``edit_config``, ``copy`` and ``say``.
 
     Args:
         settings: Remembered choices.
         services: The trainer, the draft, the clock and the folders.
-        start_mode: The place to open.
+        start_mode: Of the screen to open.
         opening: Called once, after the first paint: start a run, open one.
         guard: Keeps other output off the terminal; None where there is no terminal.
     """
 
     TITLE = "shakespeare-tui"
     CSS_PATH = "lab.tcss"
-    MODES = {place: _place(place) for place in SCREENS}
+    MODES = {mode: _maker(mode) for mode in SCREENS}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(
                 str(number),
-                f"show_place({place!r})",
-                place.title(),
+                f"show_screen({mode!r})",
+                mode.title(),
                 show=False,
-                id=f"app.{place}",
+                id=f"app.{mode}",
             )
-            for number, place in enumerate(SCREENS, start=1)
+            for number, mode in enumerate(SCREENS, start=1)
         ),
         Binding("question_mark,f1", "show_help", "Help", key_display="?", id="app.help"),
         Binding("q", "leave", "Quit", id="app.quit"),
@@ -235,13 +235,13 @@ class LabApp(App[int]):
     # --- training ------------------------------------------------------------------------------
 
     def follow_training(self) -> None:
-        """The lab's one clock: take what the trainer sent, and let the place shown follow."""
+        """The lab's one clock: take what the trainer sent, and let the screen shown follow."""
         training = self.services.training
         taken = training.drain()
         is_changed = training.changes != self._seen_changes
         self._ticks += 1
         self._is_status_stale |= bool(taken)
-        screen = self._shown_place()
+        screen = self._shown_screen()
         is_status_due = self._is_status_stale and self._ticks % _TICKS_A_STATUS == 0
         if screen and (is_changed or is_status_due):
             screen.refresh_frame()
@@ -275,23 +275,23 @@ class LabApp(App[int]):
 
     @property
     def is_loading(self) -> bool:
-        """Whether a place waits for a checkpoint to be loaded."""
-        screens = (screen for place in SCREENS for screen in self._screens_of(place))
+        """Whether a screen waits for a checkpoint to be loaded."""
+        screens = (screen for mode in SCREENS for screen in self._screens_of(mode))
         return any(isinstance(screen, LabScreen) and screen.is_loading for screen in screens)
 
-    def _screens_of(self, place: str) -> list[Screen[object]]:
-        """A place's screens, the lowest first; none where it was not shown yet."""
+    def _screens_of(self, mode: str) -> list[Screen[object]]:
+        """The screens of a mode, the lowest first; none before it was shown."""
         try:
-            return self.get_screen_stack(place)
+            return self.get_screen_stack(mode)
         except KeyError:
             return []
 
-    def _shown_place(self) -> LabScreen | None:
-        """The place in view; None under a dialog, while it is being mounted, and while leaving."""
+    def _shown_screen(self) -> LabScreen | None:
+        """The screen in view; None under a dialog, while it is being mounted, and while leaving."""
         # While leaving, the screens are being taken apart.
         if self.return_code is not None or not self._screens_of(self.current_mode):
             return None
-        # A place that is not mounted yet asks for the news itself when it is.
+        # A screen that is not mounted yet asks for the news itself when it is.
         screen = self.screen
         return screen if isinstance(screen, LabScreen) and screen.is_mounted else None
 
@@ -334,18 +334,18 @@ class LabApp(App[int]):
             )
         is_started = self.services.training.start(request)
         if is_started:
-            self.show_place("train")
+            self.show_screen("train")
         self.follow_training()
         return is_started
 
-    # --- places --------------------------------------------------------------------------------
+    # --- screens -------------------------------------------------------------------------------
 
-    def show_place(self, place: str) -> None:
-        """Go to a place by its mode's name."""
-        self.switch_mode(place)
+    def show_screen(self, mode: str) -> None:
+        """Go to a screen by its mode's name."""
+        self.switch_mode(mode)
 
     def delay_update(self, delay: float = 0.001) -> None:
-        """Textual would draw nothing for 50 ms after each change of place; no place needs that."""
+        """Textual would draw nothing for 50 ms after each change of screen; none needs that."""
         super().delay_update(delay)
 
     def open_run(self, reference: str, *, speed: float = 1.0) -> None:
@@ -381,9 +381,9 @@ class LabApp(App[int]):
             lambda screen: screen.open_config(config, stem=stem, start_from=start_from),
         )
 
-    def _show_and(self, place: str, act: Callable[..., object]) -> None:
+    def _show_and(self, mode: str, act: Callable[..., object]) -> None:
         async def show() -> None:
-            await self.switch_mode(place)
+            await self.switch_mode(mode)
             act(self.screen_stack[0])
 
         self.call_next(show)
@@ -407,8 +407,8 @@ class LabApp(App[int]):
 
     @property
     def shown_modes(self) -> set[str]:
-        """The places that have been shown, whose screens exist."""
-        return {place for place in SCREENS if self._screens_of(place)}
+        """The modes that have been shown, whose screens exist."""
+        return {mode for mode in SCREENS if self._screens_of(mode)}
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and after them our own: harmless characters, in ASCII mode ASCII."""
@@ -428,12 +428,12 @@ class LabApp(App[int]):
 
     # --- actions -------------------------------------------------------------------------------
 
-    def action_show_place(self, place: str) -> None:
-        """Go to a place."""
-        self.show_place(place)
+    def action_show_screen(self, mode: str) -> None:
+        """Go to a screen."""
+        self.show_screen(mode)
 
     def action_show_help(self) -> None:
-        """Explain the place one is in."""
+        """Explain the screen one is in."""
         from shakespeare_tui.ui.dialogs import HelpDialog
 
         if isinstance(self.screen, LabScreen):

@@ -1,4 +1,4 @@
-"""The command palette: every place, every action of the present one, themes and the rest."""
+"""The command palette: every screen, every action of the present one, themes and the rest."""
 
 import time
 from collections.abc import Iterable
@@ -47,10 +47,10 @@ def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
     """The palette's entries over ``screen``."""
     if isinstance(screen, LabScreen):
         yield from _actions(app, screen)
-    for number, place in enumerate(SCREENS, start=1):
-        if place != app.current_mode:
+    for number, mode in enumerate(SCREENS, start=1):
+        if mode != app.current_mode:
             yield SystemCommand(
-                f"Go to {place.title()}", f"Key {number}", lambda place=place: app.show_place(place)
+                f"Go to {mode.title()}", f"Key {number}", lambda mode=mode: app.show_screen(mode)
             )
     for name, title in THEME_TITLES.items():
         if name != app.theme:
@@ -80,7 +80,7 @@ def commands(app: "LabApp", screen: Screen[object]) -> Iterable[SystemCommand]:
 
 
 def _actions(app: "LabApp", screen: LabScreen) -> Iterable[SystemCommand]:
-    """Every live binding of the place and of the widget that has the focus."""
+    """Every live binding of the screen and of the widget that has the focus."""
     seen = set()
     for active in screen.active_bindings.values():
         binding = active.binding

@@ -72,10 +72,10 @@ class ConfirmDialog(Dialog[bool]):
 
 
 class HelpDialog(Dialog[None]):
-    """The help of a place: its text and its live keys.
+    """The help of a screen: its text and its live keys.
 
     Args:
-        place: The place that was shown.
+        screen: The screen that was shown.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
@@ -99,10 +99,10 @@ class HelpDialog(Dialog[None]):
         Binding("escape,question_mark,f1,q,enter", "dismiss", "Close", id="help.close"),
     ]
 
-    def __init__(self, place: LabScreen) -> None:
+    def __init__(self, screen: LabScreen) -> None:
         super().__init__()
-        self._content = help_content(place)
-        self._title = f"{place.PLACE.title()}"
+        self._content = help_content(screen)
+        self._title = f"{screen.MODE.title()}"
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as frame:
@@ -115,38 +115,38 @@ class HelpDialog(Dialog[None]):
         self.dismiss(None)
 
 
-def help_content(place: LabScreen) -> Content:
-    """The place's text, its keys, those of the part in focus, and those that work everywhere."""
+def help_content(screen: LabScreen) -> Content:
+    """The screen's text, its keys, those of the part in focus, and those that work everywhere."""
     groups: dict[str, list[tuple[str, str]]] = {
         "Keys here": [],
         "Keys of the focused pane": [],
         "Keys everywhere": [],
     }
-    for keys, active in _live_bindings(place):
-        if active.node is place.app:
+    for keys, active in _live_bindings(screen):
+        if active.node is screen.app:
             title = "Keys everywhere"
-        elif active.node is place and active.binding.id:
+        elif active.node is screen and active.binding.id:
             title = "Keys here"
         else:
             title = "Keys of the focused pane"
         groups[title].append((keys, active.binding.description))
     # The source's line ends are not the dialog's: a paragraph flows to the width there is.
-    paragraphs = [" ".join(text.split()) for text in place.HELP.split("\n\n")]
+    paragraphs = [" ".join(text.split()) for text in screen.HELP.split("\n\n")]
     parts = [Content(text) for text in paragraphs if text]
     parts += [_table(title, rows) for title, rows in groups.items() if rows]
     return Content("\n\n").join(parts)
 
 
-def _live_bindings(place: LabScreen) -> Iterable[tuple[str, ActiveBinding]]:
+def _live_bindings(screen: LabScreen) -> Iterable[tuple[str, ActiveBinding]]:
     """Each action once, with all its keys, in the order of the bindings."""
     keys: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], ActiveBinding] = {}
-    for active in place.active_bindings.values():
+    for active in screen.active_bindings.values():
         binding = active.binding
         if binding.system or not binding.description:
             continue
         action = (binding.action, binding.description)
-        display = place.app.get_key_display(binding)
+        display = screen.app.get_key_display(binding)
         if display not in keys.setdefault(action, []):
             keys[action].append(display)
         first.setdefault(action, active)

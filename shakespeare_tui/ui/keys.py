@@ -81,11 +81,11 @@ def is_key(name: str) -> bool:
 
 
 def known_bindings() -> dict[type[DOMNode], list[Binding]]:
-    """The remappable bindings of the lab by the class that has them; loads all places."""
+    """The remappable bindings of the lab by the class that has them; loads all screens."""
     from shakespeare_tui.ui.lab_screen import SCREENS
 
-    for place in SCREENS:
-        importlib.import_module(f"shakespeare_tui.ui.{place}.screen")
+    for mode in SCREENS:
+        importlib.import_module(f"shakespeare_tui.ui.{mode}.screen")
     found = {}
     for node_type in _subclasses(DOMNode):
         if node_type.__module__.startswith("shakespeare_tui."):

@@ -1,4 +1,4 @@
-"""The frame that the five places share: place bar above, status line and keys below."""
+"""The frame that the five screens share: their names above, status line and keys below."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
@@ -144,37 +144,37 @@ SCREENS = ("data", "config", "train", "playground", "checkpoints")
 _NAME = "shakespeare-tui "
 
 
-class PlaceBar(Widget):
+class ScreenBar(Widget):
     """One line: ``1 Data  2 Config …``; a click goes there.
 
     Args:
-        place: The present place.
+        mode: That of the present screen.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
-    PlaceBar {
+    ScreenBar {
         height: 1;
         dock: top;
         background: $panel;
     }
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, mode: str) -> None:
         super().__init__()
-        self._place = place
+        self._mode = mode
         self._spans: list[tuple[int, int, str]] = []
 
     def render(self) -> Content:
-        """All places, the present one marked; the program's name where there is room."""
+        """All screens, the present one marked; the program's name where there is room."""
         self._spans = []
         parts: list[Content] = []
         start = 0
-        for number, place in enumerate(SCREENS, start=1):
-            is_here = place == self._place
-            text = f" {number} {place.title()} "
+        for number, mode in enumerate(SCREENS, start=1):
+            is_here = mode == self._mode
+            text = f" {number} {mode.title()} "
             style = "bold $background on $accent" if is_here else "$text-muted"
             parts.append(Content.styled(text, style))
-            self._spans.append((start, start + len(text), place))
+            self._spans.append((start, start + len(text), mode))
             start += len(text)
         room = self.size.width - start
         if room > len(_NAME):
@@ -182,9 +182,9 @@ class PlaceBar(Widget):
         return Content("").join(parts)
 
     async def on_click(self, event: events.Click) -> None:
-        for start, end, place in self._spans:
+        for start, end, mode in self._spans:
             if start <= event.x < end:
-                await self.run_action(f"app.show_place({place!r})")
+                await self.run_action(f"app.show_screen({mode!r})")
 
 
 _GAP = 2
@@ -204,11 +204,11 @@ class _Key(NamedTuple):
 
 
 class KeyLine(Widget):
-    """One line of keys: those of the place on the left, those of the app on the right.
+    """One line of keys: those of the screen on the left, those of the app on the right.
 
-    Keys that find no room are left out from the end of the place's own; help lists them all. One
+    Keys that find no room are left out from the end of the screen's own; help lists them all. One
     widget that draws text, where Textual's footer mounts a widget a key each time the focus moves:
-    that would be a third of the time a change of place takes.
+    that would be a third of the time a change of screen takes.
     """
 
     DEFAULT_CSS: ClassVar[str] = """
@@ -292,7 +292,7 @@ LEAST_COLUMNS, LEAST_ROWS = 40, 12
 
 
 class TooSmall(Widget):
-    """Lies over the whole place while the terminal is smaller than the least size."""
+    """Lies over the whole screen while the terminal is smaller than the least size."""
 
     DEFAULT_CSS: ClassVar[str] = """
     TooSmall {
@@ -311,7 +311,7 @@ class TooSmall(Widget):
         self._terminal = Size()
 
     def fit(self, size: Size) -> None:
-        """Lie over the place, or give it free, for a size of the terminal."""
+        """Lie over the screen, or give it free, for a size of the terminal."""
         self._terminal = size
         self.display = size.width < LEAST_COLUMNS or size.height < LEAST_ROWS
         self.refresh()
@@ -330,13 +330,13 @@ def lab_of(node: DOMNode) -> "LabApp":
 
 
 class LabScreen(Screen[None]):
-    """Base of the places.
+    """Base of the lab's screens.
 
-    Subclasses set ``PLACE`` and ``HELP``, override ``compose_body``, and may override
-    ``on_training_changed``, ``on_tick`` and ``on_place_shown``.
+    Subclasses set ``MODE`` and ``HELP``, override ``compose_body``, and may override
+    ``on_training_changed``, ``on_tick`` and ``on_screen_shown``.
     """
 
-    PLACE: ClassVar[str] = ""
+    MODE: ClassVar[str] = ""
     """The mode's name: data, config, train, playground or checkpoints."""
     HELP: ClassVar[str] = ""
     """What one can do here, as plain text for ``?``; the keys are listed below it by themselves."""
@@ -352,16 +352,16 @@ class LabScreen(Screen[None]):
     ]
 
     def compose(self) -> ComposeResult:
-        """The frame around the place's own widgets."""
+        """The frame around the screen's own widgets."""
         yield TooSmall()
-        yield PlaceBar(self.PLACE)
+        yield ScreenBar(self.MODE)
         yield from self.compose_body()
         with Vertical(id="frame-foot"):
             yield StatusLine()
             yield KeyLine()
 
     def compose_body(self) -> ComposeResult:
-        """The place's own widgets; they share the rows between place bar and status line."""
+        """The screen's own widgets, between the names above and the status line."""
         yield from ()
 
     @property
@@ -371,7 +371,7 @@ class LabScreen(Screen[None]):
 
     @property
     def is_loading(self) -> bool:
-        """Whether the place waits for a checkpoint to be loaded."""
+        """Whether the screen waits for a checkpoint to be loaded."""
         return False
 
     def key_rank(self, action: str) -> int:
@@ -379,32 +379,32 @@ class LabScreen(Screen[None]):
         return 0
 
     def on_training_changed(self) -> None:
-        """News from training; called on the place that is shown, before ``on_tick``."""
+        """News from training; called on the screen that is shown, before ``on_tick``."""
 
     def on_tick(self) -> None:
-        """The lab's one clock, five times a second, on the place that is shown."""
+        """The lab's one clock, five times a second, on the screen that is shown."""
 
-    def on_place_shown(self) -> None:
-        """The place came into view, also the first time."""
+    def on_screen_shown(self) -> None:
+        """The screen came into view, also the first time."""
 
     def on_resize(self) -> None:
-        """Say so where the terminal has no room for the place."""
+        """Say so where the terminal has no room for the screen."""
         for note in self.query(TooSmall):
             note.fit(self.app.size)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
-        """Bring the frame up to date before the place itself."""
-        # Textual would match every rule with every widget again. What changed them while the place
+        """Bring the frame up to date before the screen itself."""
+        # Textual would match every rule with every widget again. What changed them while the screen
         # was away, a theme for example, has done so already.
         event.refresh_styles = False
-        # What a place then begins, reading files for example, is not to delay the first paint.
+        # What a screen then begins, reading files for example, is not to delay the first paint.
         if self.lab.is_painted:
             self.arrive()
 
     def arrive(self) -> None:
         """Bring everything up to date."""
         self.refresh_frame()
-        self.on_place_shown()
+        self.on_screen_shown()
         self.on_training_changed()
 
     def refresh_frame(self) -> None:
@@ -413,7 +413,7 @@ class LabScreen(Screen[None]):
             line.update_status()
 
     def dismiss(self, result: None = None) -> AwaitComplete:
-        """Close a screen that lies over a place; nothing happens where it is closed already."""
+        """Close a screen that lies over another; nothing happens where it is closed already."""
         return super().dismiss(result) if is_on_top(self) else nothing_to_await()
 
     @property

@@ -1,4 +1,4 @@
-"""What the places share: the training controller, the config draft, the clock and the folders."""
+"""What the screens share: the training controller, the config draft, the clock and the folders."""
 
 import time
 from collections.abc import Callable
@@ -72,7 +72,7 @@ class Engine:
 
 @dataclass
 class Services:
-    """Shared by all places; everything that a test must hold still is here.
+    """Shared by all screens; everything that a test must hold still is here.
 
     Attributes:
         runs_root: The folder of all runs.
@@ -100,7 +100,7 @@ class Services:
 
     @property
     def draft(self) -> "ConfigDraft":
-        """What the next run will be: the one config that all places read and change.
+        """What the next run will be: the one config that all screens read and change.
 
         It begins, when it is first asked for, as the default preset.
 

@@ -1,4 +1,4 @@
-"""What the lab remembers between sessions: theme, glyphs, and each place's own choices."""
+"""What the lab remembers between sessions: theme, glyphs, and each screen's own choices."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ class Settings:
         path: The YAML file; None remembers nothing beyond the process (tests).
         theme: Name of the theme.
         ascii: Draw with ASCII characters only.
-        places: What places remember, scalars by dotted names such as ``train.smoothing``.
+        places: What screens remember, scalars by dotted names such as ``train.smoothing``.
         problem: Why the file could not be read, one line for the user; empty when all is well.
     """
 
@@ -67,7 +67,7 @@ class Settings:
             }
 
     def get(self, name: str, default: Any) -> Any:
-        """What a place remembered under a dotted name, if it has the type of ``default``."""
+        """What a screen remembered under a dotted name, if it has the type of ``default``."""
         value = self.places.get(name, default)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             return float(value)

@@ -1,4 +1,4 @@
-"""Wherever one types, escape brings the keys of the place back."""
+"""Wherever one types, escape brings the keys of the screen back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -129,7 +129,7 @@ async def test_escape_leads_from_a_field_to_what_the_arrows_move(
         await until(lambda: hasattr(app.focused, "cursor_blink"))
         await press(pilot, "x", "1", "escape", "escape")
         screen = place_of(app)
-        assert place == screen.PLACE
+        assert place == screen.MODE
         await check(pilot)  # type: ignore[misc]
         await press(pilot, "1" if place != "data" else "2")
         await until(lambda: app.current_mode == ("data" if place != "data" else "config"))

@@ -1,4 +1,4 @@
-"""The shell around the places: keys, palette, help, themes, ASCII, settings, key maps, leaving."""
+"""The shell around the screens: keys, palette, help, themes, ASCII, settings, key maps, leaving."""
 
 import itertools
 import math
@@ -371,7 +371,7 @@ class TestTraining:
         async with app.run_test():
             training.start(NEW_RUN)
             for place in SCREENS:
-                app.show_place(place)
+                app.show_screen(place)
                 await until(lambda: _status(app, "[red]x[/red]", "500/2,000", "val ~2.06"))
 
     async def test_a_second_run_is_refused_while_one_is_trained(
@@ -691,7 +691,7 @@ async def test_help_flows_to_the_width_of_the_dialog(make_app: MakeApp) -> None:
 async def test_what_changed_while_a_place_was_away_shows_in_it(
     make_app: MakeApp, place: str
 ) -> None:
-    """Theme and size: a place that is shown again looks as one that was never left."""
+    """Theme and size: a screen that is shown again looks as one that was never left."""
 
     async def picture(is_before: bool) -> str:
         app = make_app()
@@ -769,7 +769,7 @@ async def test_news_of_training_while_leaving_reach_no_screen(
 async def test_what_fails_while_leaving_does_not_change_how_the_lab_ends(
     make_app: MakeApp,
 ) -> None:
-    """A place that opens at that moment finds its widgets gone."""
+    """A screen that opens at that moment finds its widgets gone."""
 
     class Late(LabScreen):
         def on_mount(self) -> None:

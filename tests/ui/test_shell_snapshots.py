@@ -1,4 +1,4 @@
-"""Pictures of what lies over the places: help, the palette, the question before leaving; ASCII."""
+"""Pictures of what lies over the screens: help, the palette, the question before leaving; ASCII."""
 
 from collections.abc import Callable
 

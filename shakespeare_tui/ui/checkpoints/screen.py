@@ -44,9 +44,9 @@ _DONE_WITH_CHECKPOINTS = frozenset(
 
 
 class CheckpointsScreen(LabScreen):
-    """All checkpoints of all runs; keys lead from each to the other places."""
+    """All checkpoints of all runs; keys lead from each to the other screens."""
 
-    PLACE: ClassVar[str] = "checkpoints"
+    MODE: ClassVar[str] = "checkpoints"
     AUTO_FOCUS = ""
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = """\
@@ -136,7 +136,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
 
     # --- reading -------------------------------------------------------------------------------
 
-    def on_place_shown(self) -> None:
+    def on_screen_shown(self) -> None:
         """Read the folders: runs may have come meanwhile."""
         self.read_runs()
 

@@ -136,7 +136,7 @@ class WritingScreen(LabScreen):
         items: The checkpoints.
     """
 
-    PLACE: ClassVar[str] = "checkpoints"
+    MODE: ClassVar[str] = "checkpoints"
     AUTO_FOCUS = ""
     DEFAULT_CSS: ClassVar[str] = """
     WritingScreen #head { height: auto; max-height: 3; padding: 0 1; background: $panel; }

@@ -289,7 +289,7 @@ class ConfigCard(Vertical):
         self._measure_later()
 
     def look_again(self) -> None:
-        """Read anew what may have changed while another place was shown."""
+        """Read anew what may have changed while another screen was shown."""
         self._available_bytes = self._services.memory().available
         self._jobs.start("runs", lambda job: self._past_runs.read(), self._runs_read)
         if self._config is not None:
@@ -297,7 +297,7 @@ class ConfigCard(Vertical):
         self._measure_later()
 
     def pause(self) -> None:
-        """Measure nothing while another place is shown."""
+        """Measure nothing while another screen is shown."""
         self._stop_measuring()
         if self._speed_timer is not None:
             self._speed_timer.stop()

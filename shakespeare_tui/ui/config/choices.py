@@ -19,7 +19,7 @@ class ConfigChooser:
     """The commands that ask what to take.
 
     Args:
-        screen: The place, for dialogs and notices.
+        screen: The screen, for dialogs and notices.
         draft: What they change.
         card: Knows the past runs and the advice.
         changed: Called after they changed the draft, with the one setting that it was, or None.
@@ -102,7 +102,7 @@ def chosen_origin(choice: Choice, runs: Sequence[PastRun]) -> Origin:
 
 
 def given_origin(config: Config, stem: str, start_from: str | None) -> Origin:
-    """A config that another place hands over; a preset that it equals gives it its name."""
+    """A config that another screen hands over; a preset that it equals gives it its name."""
     if stem in preset_names() and start_from is None:
         preset = preset_origin(stem)
         if preset.config == config:

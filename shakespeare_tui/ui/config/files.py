@@ -133,7 +133,7 @@ class ConfigFiles:
     """The file commands of the Config screen.
 
     Args:
-        screen: The place, for dialogs and notices.
+        screen: The screen, for dialogs and notices.
         draft: What they read and change.
         changed: Called after they changed it.
         edit_path: Where the text for the editor is kept; None takes a temporary folder.

@@ -132,7 +132,7 @@ _KEEP_AFTER_SECONDS = 0.5
 class ConfigScreen(LabScreen):
     """Edit what the next run will be."""
 
-    PLACE: ClassVar[str] = "config"
+    MODE: ClassVar[str] = "config"
     HELP: ClassVar[str] = """\
 Every setting of the next run, with its range, default and preset value. A dot marks what you
 changed, a cross what is invalid. Enter edits a row; space selects the next choice.
@@ -202,7 +202,7 @@ you type, errors included."""
             yield self._card
 
     def _first_draft(self) -> ConfigDraft:
-        """What was left last time, with what other places have changed meanwhile."""
+        """What was left last time, with what other screens have changed meanwhile."""
         kept, draft = self._keeper.restore(), self.lab.services.draft
         if kept is not None:
             draft.restore(kept)
@@ -221,14 +221,14 @@ you type, errors included."""
         if self._keeper.problem:
             self.lab.say(self._keeper.problem, is_error=True)
 
-    def on_place_shown(self) -> None:
+    def on_screen_shown(self) -> None:
         """Show the corpus that was chosen meanwhile, and look again at runs and memory."""
         if self.draft.state is not self._shown:
             self.show_draft("data.corpus")
         self._card.look_again()
 
     def on_screen_suspend(self) -> None:
-        """Measure nothing, and lose nothing, while another place is shown."""
+        """Measure nothing, and lose nothing, while another screen is shown."""
         self._card.pause()
         self._form.finish_typing()
 
@@ -246,12 +246,12 @@ you type, errors included."""
         elif state in ("finished", "failed"):
             self._card.look_again()
 
-    # --- what other places ask -----------------------------------------------------------------
+    # --- what other screens ask -----------------------------------------------------------------
 
     def open_config(
         self, config: Config, *, stem: str = "run", start_from: str | None = None
     ) -> None:
-        """Edit a config that another place hands over; undo brings the draft before it back.
+        """Edit a config that another screen hands over; undo brings the draft before it back.
 
         Args:
             config: The config.

@@ -149,7 +149,7 @@ _SCAN_AFTER_SECONDS = 0.12
 class DataScreen(LabScreen):
     """A list of corpora, and tabs about the one under the highlight."""
 
-    PLACE: ClassVar[str] = "data"
+    MODE: ClassVar[str] = "data"
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = """\
 Corpora to train on: named ones, text files in data/, and files you import. The selected one is
@@ -207,7 +207,7 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
         corpora.highlight(self._chosen or next(iter(self._items)))
         corpora.focus()
 
-    def on_place_shown(self) -> None:
+    def on_screen_shown(self) -> None:
         """Look again: files and the draft may have changed meanwhile."""
         self.call_after_refresh(self._list_corpora)
         self._show_highlighted()

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def preload(places: Sequence[str]) -> None:
-    """Import what a person will ask for next: configs, the places, and torch with the engine."""
-    for module in ("config.load", *(f"ui.{place}.screen" for place in places)):
+def preload(screens: Sequence[str]) -> None:
+    """Import what a person will ask for next: configs, the screens, and torch with the engine."""
+    for module in ("config.load", *(f"ui.{mode}.screen" for mode in screens)):
         importlib.import_module(f"shakespeare_tui.{module}")
     preload_torch()
 

@@ -47,7 +47,7 @@ class TrainingController:
         asked: The question that the trainer waits with, if any.
         changes: Grows with every change of state or message.
         checkpoints_saved: Grows with every checkpoint that the trainer has written.
-        elsewhere: The run that another process trains, as far as a place knows of one.
+        elsewhere: The run that another process trains, as far as a screen knows of one.
         stopped_at: The step at which the run was stopped and saved before its end.
     """
 

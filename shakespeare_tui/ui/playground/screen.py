@@ -125,7 +125,7 @@ _OF_COLUMNS = frozenset(
 class PlaygroundScreen(LabScreen):
     """Continue a prompt with any checkpoint by several strategies; all texts stream together."""
 
-    PLACE: ClassVar[str] = "playground"
+    MODE: ClassVar[str] = "playground"
     AUTO_FOCUS: ClassVar[str] = "StreamText"
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = HELP
@@ -169,7 +169,7 @@ class PlaygroundScreen(LabScreen):
     def on_unmount(self) -> None:
         self._jobs.close()
 
-    def on_place_shown(self) -> None:
+    def on_screen_shown(self) -> None:
         """Look for checkpoints that came meanwhile."""
         self.list_checkpoints()
 

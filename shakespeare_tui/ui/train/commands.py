@@ -31,16 +31,16 @@ class RunCommands:
     """The commands by name: which of them make sense now, and what each does.
 
     Args:
-        place: The screen with the bar that asks.
+        screen: The screen with the bar that asks.
         viewer: The run that is shown.
     """
 
-    def __init__(self, place: LabScreen, viewer: RunViewer) -> None:
-        self._place, self._viewer = place, viewer
+    def __init__(self, screen: LabScreen, viewer: RunViewer) -> None:
+        self._screen, self._viewer = screen, viewer
 
     def offered(self) -> set[str]:
         """The commands that make sense now."""
-        view, training = self._viewer.view, self._place.lab.services.training
+        view, training = self._viewer.view, self._screen.lab.services.training
         if view.takes_commands:
             hold = "go_on" if view.history.phase == "paused" else "pause"
             return {"stop", hold, "save", "sample", "prompt", "rate", "extend", "note"}
@@ -60,7 +60,7 @@ class RunCommands:
         match name:
             case "start" | "start_another":
                 self._viewer.show_live()
-                self._place.lab.start_training()
+                self._screen.lab.start_training()
             case "stop":
                 self._stop()
             case "resume":
@@ -87,7 +87,7 @@ class RunCommands:
                 self._fork()
 
     def _post(self, command: Command, told: str = "") -> None:
-        lab = self._place.lab
+        lab = self._screen.lab
         try:
             is_heard = self._viewer.view.post(command)
         except OSError as error:
@@ -117,16 +117,16 @@ class RunCommands:
             if is_yes and self._viewer.view is view:
                 self._post(Stop(), "saving and stopping after this step")
 
-        self._place.lab.push_screen(ConfirmDialog(f"Stop {view.name}?", text, "Stop"), answer)
+        self._screen.lab.push_screen(ConfirmDialog(f"Stop {view.name}?", text, "Stop"), answer)
 
     # --- questions -----------------------------------------------------------------------------
 
     @property
     def _ask_bar(self) -> AskBar:
-        return self._place.query_one(AskBar)
+        return self._screen.query_one(AskBar)
 
     def _ask_prompt(self) -> None:
-        lab = self._place.lab
+        lab = self._screen.lab
 
         def answer(text: str) -> None:
             lab.remember("train.prompt", text)
@@ -173,13 +173,13 @@ class RunCommands:
 
     def _resume(self, name: str, overrides: tuple[str, ...]) -> None:
         self._viewer.show_live()
-        self._place.lab.resume_training(name, overrides)
+        self._screen.lab.resume_training(name, overrides)
 
     def _generate(self) -> None:
         """Write text with the run's best checkpoint in the Playground."""
         reference = self._checkpoint_reference()
         if reference is not None:
-            self._place.lab.open_playground(reference)
+            self._screen.lab.open_playground(reference)
 
     def _fork(self) -> None:
         """Edit the run's config for a new run that starts from its best checkpoint."""
@@ -189,9 +189,9 @@ class RunCommands:
         try:
             config = folder.config()
         except UserError as error:
-            self._place.lab.say(str(error), is_error=True)
+            self._screen.lab.say(str(error), is_error=True)
             return
-        self._place.lab.edit_config(config, stem=f"{folder.name}-fork", start_from=reference)
+        self._screen.lab.edit_config(config, stem=f"{folder.name}-fork", start_from=reference)
 
     def _checkpoint_reference(self) -> str | None:
         """The best checkpoint, or the last, as ``RUN@STEP``."""
@@ -199,11 +199,11 @@ class RunCommands:
         try:
             index = folder.index() if folder is not None else {}
         except UserError as error:
-            self._place.lab.say(str(error), is_error=True)
+            self._screen.lab.say(str(error), is_error=True)
             return None
         step = index.get("best", index.get("last"))
         if folder is None or step is None:
-            self._place.lab.say("this run has no checkpoint", is_error=True)
+            self._screen.lab.say("this run has no checkpoint", is_error=True)
             return None
         return f"{folder.name}@{step}"
 

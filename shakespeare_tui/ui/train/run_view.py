@@ -102,7 +102,7 @@ class LiveView:
         return self._training.state in ("running", "paused")
 
     def poll(self, now: float) -> None:
-        """Nothing to do: the app drains the queue whatever place is shown."""
+        """Nothing to do: the app drains the queue whatever screen is shown."""
 
     def post(self, command: Command) -> bool:
         """Give a command to the trainer."""

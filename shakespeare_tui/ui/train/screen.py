@@ -44,7 +44,7 @@ _PROMISE = (
 
 
 class TrainAdvice(Static):
-    """Plain text in the middle of an empty place."""
+    """Plain text in the middle of an empty screen."""
 
     DEFAULT_CSS: ClassVar[str] = """
     TrainAdvice { width: 1fr; height: 1fr; padding: 1 2; }
@@ -222,7 +222,7 @@ def _clock(seconds: float) -> str:
 class TrainScreen(LabScreen):
     """Chart, samples, doctor and figures of one run."""
 
-    PLACE: ClassVar[str] = "train"
+    MODE: ClassVar[str] = "train"
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = """\
 The chart shows the training loss of each step and its running mean, validation losses as dots,
@@ -344,13 +344,13 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         """As ``RunViewer.open_run``."""
         self._viewer.open_run(run, speed=speed)
 
-    def on_place_shown(self) -> None:
+    def on_screen_shown(self) -> None:
         self._viewer.poll()
         self._viewer.show_newest()
         self._show_everything()
 
     def on_resize(self) -> None:
-        """A narrow place has a part more to choose from than a wide one."""
+        """A narrow screen has a part more to choose from than a wide one."""
         self.call_after_refresh(lambda: self._show_pane(self._pane))
 
     def on_tick(self) -> None:
@@ -596,7 +596,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         self._go_to(message.pane)
 
     def action_enlarge(self) -> None:
-        """Give the whole place to the part that has the focus, or share it again."""
+        """Give the whole screen to the part that has the focus, or share it again."""
         if self.has_class("-only-curves") or self.has_class("-only-side"):
             self.remove_class("-only-curves", "-only-side")
         else:

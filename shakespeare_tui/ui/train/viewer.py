@@ -25,7 +25,7 @@ class RunViewer:
     """Owns the view: the live run, one that another process trains, or a replay.
 
     Args:
-        place: The screen that shows it.
+        screen: The screen that shows it.
         changed: Called when another run is shown, or something else about it.
 
     Attributes:
@@ -36,8 +36,8 @@ class RunViewer:
         rank: Where the run, if it has ended, stands among the others; None until that is known.
     """
 
-    def __init__(self, place: LabScreen, changed: Callable[[], None]) -> None:
-        self._place, self._changed, self._jobs = place, changed, Jobs(place)
+    def __init__(self, screen: LabScreen, changed: Callable[[], None]) -> None:
+        self._screen, self._changed, self._jobs = screen, changed, Jobs(screen)
         self._view: RunView | None = None
         self._started: RunHistory | None = None
         self._ranked: str | None = None
@@ -49,7 +49,7 @@ class RunViewer:
 
     @property
     def _services(self) -> Services:
-        return self._place.lab.services
+        return self._screen.lab.services
 
     @property
     def view(self) -> RunView:
@@ -152,7 +152,7 @@ class RunViewer:
             for name in names or ():
                 self.open_run(RunFolder(root / name))
 
-        self._place.app.push_screen(ChooseRuns("Show a run", root), chosen)
+        self._screen.app.push_screen(ChooseRuns("Show a run", root), chosen)
 
     def _read(self, run: RunFolder, speed: float | None) -> None:
         self.reading = run.name
@@ -178,7 +178,7 @@ class RunViewer:
             else:
                 self._show(job.result)
         elif job.error:
-            self._place.lab.say(job.error, is_error=True)
+            self._screen.lab.say(job.error, is_error=True)
             if not job.cancelled.is_set():
                 self.reading = None
                 self._changed()
@@ -217,15 +217,15 @@ class RunViewer:
             chosen=self.overlays,
             left_out=[self.view.name],
         )
-        self._place.app.push_screen(dialog, chosen)
+        self._screen.app.push_screen(dialog, chosen)
 
     def _show_overlays(self, job: Job[tuple[dict[str, RunHistory], list[str]]]) -> None:
         if job.result is None:
-            self._place.lab.say(job.error, is_error=True)
+            self._screen.lab.say(job.error, is_error=True)
             return
         self.overlays, problems = job.result
         for problem in problems:
-            self._place.lab.say(problem, is_error=True)
+            self._screen.lab.say(problem, is_error=True)
         self._changed()
 
     def find_rank(self) -> None:

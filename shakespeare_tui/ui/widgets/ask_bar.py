@@ -87,7 +87,7 @@ class AskBar(Horizontal):
         """Hide the line."""
         self.display = False
         before = self._focus_before
-        place = self.screen
-        assert isinstance(place, LabScreen)
+        screen = self.screen
+        assert isinstance(screen, LabScreen)
         # What had the focus may be hidden by now, or gone.
-        place.set_focus(before if before in place.focus_chain else place.home)
+        screen.set_focus(before if before in screen.focus_chain else screen.home)

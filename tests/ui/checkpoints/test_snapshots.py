@@ -16,7 +16,7 @@ Taking = Callable[..., Awaitable[None]]
 def take(
     pictured: Pictured, make_app: MakeApp, runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Taking:
-    """``await take(*keys, is_empty=False)``: the place looks as it did."""
+    """``await take(*keys, is_empty=False)``: the screen looks as it did."""
     monkeypatch.chdir(runs_root.parent)
 
     async def pictures(*keys: str, is_empty: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""How often a place updates: by what the thread that draws has spent."""
+"""How often a screen updates: by what the thread that draws has spent."""
 
 import gc
 

@@ -23,7 +23,7 @@ def take(
     make_app: MakeApp,
     scripted: Callable[..., tuple[TrainingController, ScriptedTrainer]],
 ) -> Taking:
-    """``await take(stream, *keys, is_over=…, error=…)``: the place looks as it did."""
+    """``await take(stream, *keys, is_over=…, error=…)``: the screen looks as it did."""
 
     async def pictures(
         stream: Iterable[Event] | None = None,
