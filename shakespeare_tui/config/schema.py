@@ -564,6 +564,8 @@ class LoggingConfig(Section):
 
     every: Integer = Field(default=1, ge=1, le=_MOST_STEPS)
     """Write every so many steps to events.jsonl."""
+    layers_every: Integer = Field(default=20, ge=0, le=_MOST_STEPS)
+    """Steps between gradient norms and update ratios of each layer; 0 measures none."""
 
 
 class Config(BaseModel):

@@ -9,6 +9,18 @@ EVALUATION_TOKENS = 2**13
 """Tokens that an evaluation reads in one pass, or one window where that is longer."""
 
 
+def layer_of(parameter: str) -> str:
+    """The layer of a parameter, by its name: a norm belongs to what reads it.
+
+    ``embedding`` with learned positions, ``blocks.N.attention``, ``blocks.N.feedforward``, and
+    ``head`` with the last norm.
+    """
+    first, *rest = parameter.split(".")
+    if first == "blocks":
+        return f"blocks.{rest[0]}.{rest[1].removesuffix('_norm')}"
+    return "embedding" if first in ("embedding", "positions") else "head"
+
+
 def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
     """Trainable parameters by component; the sum is the model's count.
 

@@ -80,6 +80,24 @@ class StepCompleted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerStatistics(Event):
+    """How strongly a step taught each layer, and how far it moved it; frozen layers are left out.
+
+    The lists run alike, in the order of the forward pass: ``embedding`` (positions too),
+    ``blocks.0.attention``, ``blocks.0.feedforward``, …, ``head`` (the last norm, and the output
+    matrix where it is not the embedding's). Norms are Euclidean over all of a layer's parameters
+    that learn.
+    """
+
+    step: int
+    layers: list[str]
+    grad_norms: list[float | None]
+    """‖g‖₂ of the whole batch, before clipping."""
+    update_ratios: list[float | None]
+    """‖Δw‖₂ / ‖w‖₂ of what the optimiser did, weight decay included; None where w was zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalCompleted(Event):
     """Losses in nats per token under the named ``protocol``; accuracy is of the next token.
 
@@ -240,6 +258,13 @@ def is_sound(event: Event) -> bool:
             return False
     if isinstance(event, RunStarted):
         return all(map(_is_finite, event.baselines.values()))
+    if isinstance(event, LayerStatistics):
+        return (
+            len(event.layers) == len(event.grad_norms) == len(event.update_ratios)
+            and all(type(layer) is str for layer in event.layers)
+            and all(map(_is_number, event.grad_norms))
+            and all(map(_is_number, event.update_ratios))
+        )
     return True
 
 

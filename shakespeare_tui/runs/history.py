@@ -22,6 +22,7 @@ from shakespeare_tui.runs.events import (
     EvalCompleted,
     EvalProgressed,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -259,6 +260,7 @@ class RunHistory:
         self.diagnoses: BoundedList[DiagnosisRaised] = BoundedList(_MOST_ITEMS)
         self.commands: BoundedList[CommandApplied] = BoundedList(_MOST_ITEMS)
         self.markers: BoundedList[Marker] = BoundedList(4 * _MOST_ITEMS)
+        self.layers: BoundedList[LayerStatistics] = BoundedList(_MOST_ITEMS)
         self._curves = RunCurves()
         self._doctor: Doctor | None = None
         self.evaluating: EvalProgressed | None = None
@@ -294,6 +296,8 @@ class RunHistory:
             self._on_step(event)
         elif isinstance(event, EvalCompleted):
             self._on_evaluation(event)
+        elif isinstance(event, LayerStatistics):
+            self._on_layers(event)
         elif isinstance(event, CheckpointEvaluated):
             self._note_loss(event.step, event.val_loss, event.protocol)
         elif isinstance(event, SampleGenerated):
@@ -342,6 +346,15 @@ class RunHistory:
             self.drop_after(event.step - 1)
         self.last, self.finished, self.failed, self.phase = event, None, None, "running"
         self._curves.add_step(event)
+
+    def _on_layers(self, event: LayerStatistics) -> None:
+        before = self.layers[-1].layers if len(self.layers) else []
+        if before == event.layers:
+            # The names of a deep model are longer than its figures: kept once.
+            event = dataclasses.replace(event, layers=before)
+        if len(self.layers) and self.layers[-1].step >= event.step:
+            self.layers.keep_only(lambda item: item.step < event.step)
+        self.layers.append(event)
 
     def _on_evaluation(self, event: EvalCompleted) -> None:
         self.last_evaluation = event
@@ -393,6 +406,7 @@ class RunHistory:
                 self._extend_run(command, -1)
         self.commands.keep_only(lambda item: item.step <= step)
         self.markers.keep_only(lambda item: item.step <= step)
+        self.layers.keep_only(lambda item: item.step <= step)
         self._evaluated = {s: found for s, found in self._evaluated.items() if s <= step}
         if self.last_evaluation is not None and self.last_evaluation.step > step:
             self.last_evaluation = self._curves.evaluation_before(step, self.last_time)

@@ -36,6 +36,7 @@ from shakespeare_tui.runs.events import (
     EvalCompleted,
     EvalProgressed,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -627,9 +628,11 @@ class Trainer:
         windows = []
         for micro in range(self._training.grad_accumulation):
             windows.append(session.windows(progress.batches + micro))
-        result = session.state.step(windows, factor)
+        every, step = session.config.logging.layers_every, progress.step + 1
+        is_measured = every > 0 and (step == 1 or step % every == 0)
+        result = session.state.step(windows, factor, measures_layers=is_measured)
         if not result.applied:
-            evidence = describe_refused(progress.step + 1, result.loss, result.grad_norm)
+            evidence = describe_refused(step, result.loss, result.grad_norm)
             self._handle_divergence(f"{evidence}; the step was not applied")
             return
         progress.step += 1
@@ -650,6 +653,15 @@ class Trainer:
                 elapsed_seconds=progress.elapsed_seconds,
             )
         )
+        if (layers := result.layers) is not None:
+            self._emit(
+                LayerStatistics(
+                    step=progress.step,
+                    layers=layers.layers,
+                    grad_norms=layers.grad_norms,
+                    update_ratios=layers.update_ratios,
+                )
+            )
 
     def _rate_factor(self) -> float:
         progress, training = self._session.progress, self._training

@@ -15,7 +15,7 @@ from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.machine import CORES, free_memory, keep_freed_memory, usable_cores
-from shakespeare_tui.models.numpy_gpt import GPT
+from shakespeare_tui.models.numpy_gpt import GPT, Array, Weights
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
     check_weights,
@@ -26,9 +26,11 @@ from shakespeare_tui.training.numpy_optimizers import make_optimizers
 from shakespeare_tui.training.train_state import (
     Arithmetic,
     Arrays,
+    LayerNorms,
     StateArrays,
     StepResult,
     averaging_decay,
+    layer_norms,
 )
 
 _GENERATOR = "rng.numpy"
@@ -62,7 +64,7 @@ class NumpyTrainState:
         self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
         self._ema_decay = training.ema_decay
-        self.ema = {n: w.copy() for n, w in model.weights.items()} if self._ema_decay else {}
+        self.ema = self._copies() if self._ema_decay else {}
         self._ema_updates = 0
 
     @property
@@ -76,19 +78,27 @@ class NumpyTrainState:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+    def step(
+        self,
+        windows: Sequence[NDArray[np.int64]],
+        rate_factor: float,
+        *,
+        measures_layers: bool = False,
+    ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``."""
         drawn = self._generator.bit_generator.state
         try:
             # What overflows is found in the loss or the norm, and the step is not applied.
             with np.errstate(all="ignore"):
-                return self._step(windows, rate_factor)
+                return self._step(windows, rate_factor, measures_layers)
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
             self._generator.bit_generator.state = drawn
             raise
 
-    def _step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+    def _step(
+        self, windows: Sequence[NDArray[np.int64]], rate_factor: float, measures_layers: bool
+    ) -> StepResult:
         gradients = self.model.gradients
         for gradient in gradients.values():
             gradient.fill(0)
@@ -98,18 +108,34 @@ class NumpyTrainState:
             )
             for window in windows
         )
-        norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
+        squares = [float(np.vdot(g, g)) for g in gradients.values()]
+        norm = math.sqrt(sum(squares))
         applied = math.isfinite(loss) and math.isfinite(norm)
+        layers = None
         if applied:
+            before = self._copies() if measures_layers else {}
             if norm > self._grad_clip:
                 for gradient in gradients.values():
                     gradient *= self._grad_clip / (norm + 1e-6)
             self._is_whole = False
             for optimizer in self.optimizers:
                 optimizer.step(gradients, optimizer.peak_rate * rate_factor)
+            if before:
+                layers = self._layer_norms([math.sqrt(square) for square in squares], before)
             self._average()
             self._is_whole = True
-        return StepResult(loss, norm, applied)
+        return StepResult(loss, norm, applied, layers)
+
+    def _copies(self) -> Weights:
+        return {name: weight.copy() for name, weight in self.model.weights.items()}
+
+    def _layer_norms(self, gradients: Sequence[float], before: Weights) -> LayerNorms:
+        """What an update did, whose gradients had those norms; ``before`` is used up."""
+        weights = [_norm(weight) for weight in before.values()]
+        for name, weight in self.model.weights.items():
+            before[name] -= weight
+        updates = [_norm(update) for update in before.values()]
+        return layer_norms([*before], gradients, updates, weights)
 
     def _average(self) -> None:
         if not self.ema:
@@ -197,6 +223,10 @@ class NumpyTrainState:
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: weight.shape for name, weight in self.model.weights.items()}
+
+
+def _norm(x: Array) -> float:
+    return math.sqrt(np.vdot(x, x))
 
 
 _WORD = 2**64

@@ -44,9 +44,11 @@ from shakespeare_tui.training.threads import training_threads
 from shakespeare_tui.training.train_state import (
     Arithmetic,
     Arrays,
+    LayerNorms,
     StateArrays,
     StepResult,
     averaging_decay,
+    layer_norms,
 )
 
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
@@ -221,7 +223,9 @@ class TorchTrainState:
         self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
         # Those that learn.
-        self._parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+        learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names = [*learning]
+        self._parameters: list[Tensor] = [*learning.values()]
         self._ema_decay = training.ema_decay
         self.ema = [p.detach().clone() for p in self._parameters] if self._ema_decay else []
         self._ema_updates = 0
@@ -244,42 +248,53 @@ class TorchTrainState:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+    def step(
+        self,
+        windows: Sequence[NDArray[np.int64]],
+        rate_factor: float,
+        *,
+        measures_layers: bool = False,
+    ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``.
 
         Reading loss and norm is the step's only synchronisation, and deciding whether it is
-        applied is what needs it.
+        applied is what needs it; reading what was measured of layers is another.
         """
         batches = [torch.from_numpy(window).to(self.device) for window in windows]
         drawn = generator_states(self._generators)
         try:
-            return self._step(batches, rate_factor)
+            return self._step(batches, rate_factor, measures_layers)
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
             restore_generators(drawn, self._generators)
             raise
 
-    def _step(self, batches: Sequence[Tensor], rate_factor: float) -> StepResult:
+    def _step(
+        self, batches: Sequence[Tensor], rate_factor: float, measures_layers: bool
+    ) -> StepResult:
         total = torch.zeros((), device=self.device)
         for batch in batches:
             with self.autocast():
                 loss = self.model.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
         norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
         loss_value, norm_value = torch.stack((total, norm)).tolist()
         applied = math.isfinite(loss_value) and math.isfinite(norm_value)
+        layers = None
         if applied:
             self._is_whole = False
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * rate_factor
                 optimizer.step()
+            layers = probe.read() if probe is not None else None
             self._average()
             self._is_whole = True
         for parameter in self._parameters:
             parameter.grad = None
-        return StepResult(loss_value, norm_value, applied)
+        return StepResult(loss_value, norm_value, applied, layers)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -414,6 +429,30 @@ class TorchTrainState:
                 name, _, slot = key.rpartition(".")
                 parameter = named[name]
                 optimizer.state[parameter][slot] = torch.tensor(array, device=parameter.device)
+
+
+class _LayerProbe:
+    """Measures an update, from after its gradients are there until it is made.
+
+    Args:
+        names: Of the parameters that learn.
+        parameters: These, with their gradients, not clipped yet.
+    """
+
+    @torch.no_grad()
+    def __init__(self, names: Sequence[str], parameters: list[Tensor]) -> None:
+        self._names, self._parameters = names, parameters
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self._norms = [torch._foreach_norm(gradients), torch._foreach_norm(parameters)]
+        self._before = [parameter.clone() for parameter in parameters]
+
+    @torch.no_grad()
+    def read(self) -> LayerNorms:
+        """What the update did; waits for it on a GPU."""
+        torch._foreach_sub_(self._before, self._parameters)
+        norms = [*self._norms, torch._foreach_norm(self._before)]
+        gradients, weights, updates = torch.stack([torch.stack(each) for each in norms]).tolist()
+        return layer_norms(self._names, gradients, updates, weights)
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:

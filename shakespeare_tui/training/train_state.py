@@ -5,6 +5,8 @@ only through a ``TrainState``, whose windows and weights are NumPy arrays. PyTor
 ``torch_state``, NumPy in ``numpy_state``. Shapes: B batch, T tokens of a window.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import never
+from shakespeare_tui.models.parameters import layer_of
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.evaluate import LossModel
 
@@ -27,12 +30,53 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
+class LayerNorms:
+    """What a step did to each layer; the lists are those of ``LayerStatistics``."""
+
+    layers: list[str]
+    grad_norms: list[float | None]
+    update_ratios: list[float | None]
+
+
+def layer_norms(
+    parameters: Sequence[str],
+    gradients: Sequence[float],
+    updates: Sequence[float],
+    weights: Sequence[float],
+) -> LayerNorms:
+    """Put the norms of parameters together to those of their layers.
+
+    Args:
+        parameters: The names of those that learn, in the order of the forward pass.
+        gradients: ‖g‖₂ of each.
+        updates: ‖Δw‖₂ of each.
+        weights: ‖w‖₂ of each, before the update.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(parameters):
+        places[layer_of(name)].append(place)
+
+    def norms(parts: Sequence[float]) -> list[float]:
+        return [math.hypot(*(parts[place] for place in of_layer)) for of_layer in places.values()]
+
+    ratios = [
+        update / weight if weight else None
+        for update, weight in zip(norms(updates), norms(weights), strict=True)
+    ]
+    return LayerNorms([*places], [*norms(gradients)], ratios)
+
+
+@dataclass(frozen=True)
 class StepResult:
-    """Loss in nats per token, gradient norm before clipping, and whether weights were changed."""
+    """Loss in nats per token, gradient norm before clipping, and whether weights were changed.
+
+    ``layers`` is there where it was asked for and they were.
+    """
 
     loss: float
     grad_norm: float
     applied: bool
+    layers: LayerNorms | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +131,13 @@ class TrainState(Protocol):
 
     precision: str
 
-    def step(self, windows: Sequence[NDArray[np.int64]], rate_factor: float) -> StepResult:
+    def step(
+        self,
+        windows: Sequence[NDArray[np.int64]],
+        rate_factor: float,
+        *,
+        measures_layers: bool = False,
+    ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch.
 
         A step whose loss or gradient is not finite is not applied. After an error the random
@@ -96,6 +146,8 @@ class TrainState(Protocol):
         Args:
             windows: Inputs and targets in one.
             rate_factor: Multiplier of every peak learning rate.
+            measures_layers: Whether to tell what it did to each layer, which changes nothing of
+                it and takes memory for one more copy of the weights that learn.
         """
 
     def averaged(self, *, is_exact: bool = True) -> AbstractContextManager[LossModel]:

@@ -144,6 +144,20 @@ def series_colors(theme: Theme) -> tuple[str, ...]:
     return _SERIES_ON_DARK if theme.dark else _SERIES_ON_LIGHT
 
 
+HEAT_LEVELS = 13
+"""Colours of a heat strip, from far too little by what is usual to far too much."""
+
+
+def heat_colors(theme: Theme) -> tuple[str, ...]:
+    """Colours of the levels: the middle is calm, and both ends differ also to colour-blind eyes."""
+    low, high = (Color.parse(colour) for colour in series_colors(theme)[:2])
+    foreground = Color.parse(theme.foreground or "white")
+    middle = Color.parse(theme.panel or "black").blend(foreground, 0.1)
+    half = HEAT_LEVELS // 2
+    shades = [(low if n < 0 else high, abs(n) / half) for n in range(-half, half + 1)]
+    return tuple(middle.blend(end, share).hex for end, share in shades)
+
+
 class SafeFilter(LineFilter):
     """Shows control characters, and those that turn the direction of writing, as pictures.
 

@@ -12,6 +12,7 @@ from shakespeare_tui.runs.events import (
     DiagnosisRaised,
     EvalCompleted,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -131,6 +132,50 @@ def busy_run(steps: int = 1100) -> Iterator[Event]:
             )
         if isinstance(event, StepCompleted) and event.step == 900:
             yield command(900, "AddNote", text="the [bold]rate[/bold] was halved at 400")
+
+
+def layer_names(blocks: int) -> list[str]:
+    """The layers of a model, as ``LayerStatistics`` names them."""
+    parts = ("attention", "feedforward")
+    return ["embedding", *(f"blocks.{n}.{part}" for n in range(blocks) for part in parts), "head"]
+
+
+def layers_event(
+    step: int,
+    grad_norms: dict[str, float] | None = None,
+    update_ratios: dict[str, float] | None = None,
+    *,
+    blocks: int = 4,
+) -> LayerStatistics:
+    """What was measured of healthy layers, but for those that are given."""
+    layers, noise = layer_names(blocks), random.Random(step)
+    usual = {layer: 0.2 * 10 ** noise.gauss(0, 0.1) for layer in layers}
+    moved = {layer: 2e-3 * 10 ** noise.gauss(0, 0.1) for layer in layers}
+    return LayerStatistics(
+        time=START + 0.05 * step,
+        step=step,
+        layers=layers,
+        grad_norms=[(usual | (grad_norms or {}))[layer] for layer in layers],
+        update_ratios=[(moved | (update_ratios or {}))[layer] for layer in layers],
+    )
+
+
+def ill_layers(step: int, blocks: int = 4) -> LayerStatistics:
+    """The first block falls silent from step 300 on; the third one's network blows up after 600."""
+    silence = 0.2 * 10 ** -min(4.0, max(0.0, (step - 300) / 100))
+    noise = 0.2 * 10 ** min(3.0, max(0.0, (step - 600) / 100))
+    ill = {"blocks.0.attention": silence, "blocks.0.feedforward": 3 * silence}
+    ill["blocks.2.feedforward"] = noise
+    moved = {"blocks.0.attention": silence / 1e3, "blocks.2.feedforward": min(0.1, noise / 1e3)}
+    return layers_event(step, ill, moved, blocks=blocks)
+
+
+def run_with_ill_layers(steps: int = 1100, blocks: int = 4) -> Iterator[Event]:
+    """A healthy loss over layers of which two are not; measured every twenty steps."""
+    for event in healthy_run(steps):
+        yield event
+        if isinstance(event, StepCompleted) and (event.step % 20 == 0 or event.step == 1):
+            yield ill_layers(event.step, blocks)
 
 
 def finished_run(steps: int = 2000, *, run: str = "quick-1", reason: str = "completed"):

@@ -37,6 +37,7 @@ _BASE = {
     "sampling.every": 8,
     "sampling.max_tokens": 12,
     "sampling.prompts": '["A", "the "]',
+    "logging.layers_every": 6,
 }
 
 
@@ -131,6 +132,7 @@ def what_was_learned(run: RunFolder) -> list[tuple[Any, ...]]:
     """All that must not differ between two runs of one config: no times, no speeds."""
     fields = {
         "StepCompleted": ("step", "loss", "learning_rate", "grad_norm"),
+        "LayerStatistics": ("step", "layers", "grad_norms", "update_ratios"),
         "EvalCompleted": ("step", "train_loss", "val_loss", "protocol", "accuracy"),
         "SampleGenerated": ("step", "prompt", "text"),
     }

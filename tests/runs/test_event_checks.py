@@ -8,6 +8,7 @@ from shakespeare_tui.runs.events import (
     CommandApplied,
     DiagnosisRaised,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -21,6 +22,7 @@ SOUND: list[Event] = [
     step_event(1, 2.0),
     step_event(2, None, grad_norm=None),
     eval_event(1, None, 2.0),
+    LayerStatistics(step=1, layers=["head"], grad_norms=[0.5], update_ratios=[None]),
     SampleGenerated(step=1, prompt="A", text="b"),
     CheckpointSaved(step=1, path="x", val_loss=None, best=True),
     DiagnosisRaised(step=1, kind="nan", evidence="e", advice="a"),
@@ -54,6 +56,9 @@ def test_a_value_of_another_kind_is_not(event):
         dataclasses.replace(SOUND[0], baselines={"uniform": "much"}),
         dataclasses.replace(SOUND[0], baselines={"uniform": float("inf")}),
         dataclasses.replace(SOUND[0], vocab_size=10**20),
+        LayerStatistics(step=1, layers=["head"], grad_norms=[0.5], update_ratios=[]),
+        LayerStatistics(step=1, layers=["head"], grad_norms=["big"], update_ratios=[1e-3]),
+        LayerStatistics(step=1, layers=[3], grad_norms=[0.5], update_ratios=[1e-3]),
     ],
 )
 def test_numbers_out_of_range_are_not(event):

@@ -16,6 +16,7 @@ from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.training.torch_state import TorchTrainState, published_parameters
 
 VOCAB = 11
+PARTS = ("attention", "feedforward")
 WINDOW = np.random.default_rng(1).integers(0, VOCAB, (4, 9))
 
 
@@ -99,6 +100,22 @@ def test_what_learns_is_counted(override: str) -> None:
     )
     estimate = estimate_memory(config, VOCAB)
     assert (estimate.gradients, estimate.optimizer) == (4 * count, held)
+
+
+def test_what_is_frozen_is_not_measured() -> None:
+    last = ["blocks.2.attention", "blocks.2.feedforward"]
+    for override, layers in (
+        ("training.lora_rank=2", [f"blocks.{n}.{part}" for n in range(3) for part in PARTS]),
+        ("training.lora_matrices=feedforward", [f"blocks.{n}.feedforward" for n in range(3)]),
+        ("training.train_blocks=1", [*last, "head"]),
+    ):
+        rank = [] if "train_blocks" in override else ["training.lora_rank=2"]
+        measured = make_state(config_with(*rank, override)).step(
+            [WINDOW], 1.0, measures_layers=True
+        )
+        assert measured.layers is not None and measured.layers.layers == layers
+        # The products begin as zero, through which nothing is taught to their first factors.
+        assert all(norm is not None and norm > 0 for norm in measured.layers.grad_norms)
 
 
 @pytest.mark.parametrize("override", ["training.lora_rank=2", "training.train_blocks=1"])

@@ -42,6 +42,7 @@ from shakespeare_tui.runs.events import (
     DiagnosisRaised,
     EvalCompleted,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -215,6 +216,24 @@ def test_logging_every_thins_the_steps_of_the_file_only(tmp_path: Path) -> None:
     lines = read_lines(trained.run)
     assert [line["step"] for line in lines if line["type"] == "StepCompleted"] == [5, 10]
     assert sum(line["type"] == "SampleGenerated" for line in lines) == 6
+
+
+@on_both_backends
+def test_layers_are_measured_as_often_as_asked_and_change_nothing(
+    backend: str, tmp_path: Path
+) -> None:
+    settings = {"training__backend": backend, "model__dropout": 0.3, "training__max_steps": 10}
+    never = train(tmp_path, make_config(**settings, logging__layers_every=0), name="never")
+    often = train(tmp_path, make_config(**settings, logging__layers_every=4), name="often")
+    assert never.of(LayerStatistics) == []
+    measured = often.of(LayerStatistics)
+    assert [event.step for event in measured] == [1, 4, 8]
+    assert losses(never.of(StepCompleted)) == losses(often.of(StepCompleted))
+    grad_norms = {event.step: event.grad_norm for event in often.of(StepCompleted)}
+    for event in measured:
+        # Together they are the whole gradient.
+        assert math.hypot(*event.grad_norms) == pytest.approx(grad_norms[event.step], rel=1e-5)
+        assert all(0 < ratio < 1 for ratio in event.update_ratios)
 
 
 @on_both_backends

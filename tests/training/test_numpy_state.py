@@ -109,6 +109,53 @@ def test_steps_are_those_of_pytorch(shape: str, optimizer: str) -> None:
     assert all(mine.rest[key].shape == other.rest[key].shape for key in remembered)
 
 
+def parameters_by_layer(weights: dict[str, Any], n_layers: int) -> dict[str, list[str]]:
+    """Which parameters make up a layer, spelled out."""
+    starts = {"embedding": ("embedding.", "positions.")}
+    for block in range(n_layers):
+        for part in ("attention", "feedforward"):
+            name = f"blocks.{block}.{part}"
+            starts[name] = (f"{name}.", f"{name}_norm.")
+    starts["head"] = ("norm.", "head.")
+    return {
+        layer: [name for name in weights if name.startswith(beginnings)]
+        for layer, beginnings in starts.items()
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon-ema-three-steps"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_measure_layers_alike_and_as_autograd_does(shape: str, optimizer: str) -> None:
+    # Norms are those before clipping: here everything is clipped.
+    states = make_states(SHAPES[shape], OPTIMIZERS[optimizer] | {"grad_clip": 0.01})
+    model = states[1].model
+    for windows in drawn_windows(3):
+        parameters = dict(model.named_parameters())
+        batches = [torch.from_numpy(window) for window in windows]
+        loss = sum(model.loss(batch[:, :-1], batch[:, 1:]) for batch in batches) / len(batches)
+        found = torch.autograd.grad(loss, [*parameters.values()])
+        gradients = dict(zip(parameters, found, strict=True))
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        mine, theirs = (state.step(windows, 0.5, measures_layers=True).layers for state in states)
+        assert mine is not None and theirs is not None
+        layers = parameters_by_layer(before, 2)
+        assert mine.layers == theirs.layers == [*layers]
+
+        def norms(tensors: dict[str, torch.Tensor], layers: dict[str, list[str]] = layers):
+            return [
+                torch.cat([tensors[name].flatten() for name in parts]).double().norm().item()
+                for parts in layers.values()
+            ]
+
+        changes = {name: p.detach() - before[name] for name, p in parameters.items()}
+        ratios = np.divide(norms(changes), norms(before))
+        for measured in (mine, theirs):
+            assert measured.grad_norms == pytest.approx(norms(gradients), rel=1e-4)
+            assert measured.update_ratios == pytest.approx(ratios, rel=1e-3)
+        assert mine.update_ratios == pytest.approx(theirs.update_ratios, rel=1e-3)
+    assert not any(state.step(windows, 0.5).layers for state in states)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_two_hundred_steps_are_those_of_pytorch(optimizer: str) -> None:

@@ -22,6 +22,7 @@ from shakespeare_tui.ui.engine.channel import Progressed
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.train.commands import RunCommands
 from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, as_text, figures_of
+from shakespeare_tui.ui.train.layers import LayersPane
 from shakespeare_tui.ui.train.panes import DoctorPane, ResultCard, SamplesPane
 from shakespeare_tui.ui.train.rate_charts import RateCharts
 from shakespeare_tui.ui.train.run_view import Playback, ReplayView
@@ -130,7 +131,14 @@ class Pace:
         self._updated_at, self._spent_before = self._now(), self._spent()
 
 
-_PANES = {"samples": "Samples", "doctor": "Doctor", "rates": "Metrics", "result": "Result"}
+_PANES = {
+    "samples": "Samples",
+    "doctor": "Doctor",
+    "rates": "Metrics",
+    "layers": "Layers",
+    "result": "Result",
+}
+_ENLARGED = ("-only-curves", "-only-layers", "-only-side")
 _KEYS_AFTER = (
     ("g", "generate"),
     ("5", "compare"),
@@ -139,7 +147,13 @@ _KEYS_AFTER = (
     ("S", "new run"),
 )
 _KEYS_OF_NEWEST = (("g", "generate"), ("5", "compare"), ("f", "fork"), ("s", "new run"))
-_WIDGETS = {"samples": "#samples", "doctor": "#doctor", "rates": "#rates-tab", "result": "#result"}
+_WIDGETS = {
+    "samples": "#samples",
+    "doctor": "#doctor",
+    "rates": "#rates-tab",
+    "layers": "#layers-tab",
+    "result": "#result",
+}
 
 
 class ReplayBar(Widget, can_focus=True):
@@ -271,6 +285,8 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         Binding("minus", "smooth(-1)", "Less smoothing", show=False, id="chart.rougher"),
         Binding("x", "log_steps", "Log/linear steps", show=False, id="chart.log_steps"),
         Binding("v", "log_loss", "Log/linear loss", show=False, id="chart.log_loss"),
+        Binding("h", "layers", "Layers", show=False, id="train.layers"),
+        Binding("u", "switch_layers", "Gradients/updates", show=False, id="layers.switch"),
         Binding("z", "zoom(0.5)", "Zoom in", show=False, id="train.zoom_in"),
         Binding("Z", "zoom(2.0)", "Zoom out", show=False, id="train.zoom_out"),
         Binding("0", "show_all", "Show all steps", show=False, id="train.show_all"),
@@ -293,6 +309,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         self._viewer = RunViewer(self, self._show_everything)
         self._commands = RunCommands(self, self._viewer)
         self._pane = "samples"
+        self._shows_updates = False
         self._pace = Pace()
         self._drawn: object = None
 
@@ -304,6 +321,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         with Horizontal(id="main"):
             with Vertical(id="curves"):
                 yield LossChart(id="chart")
+                yield LayersPane(id="layers", classes="pane")
                 yield RateCharts(id="rates")
             with Vertical(id="side"):
                 yield PaneTabs()
@@ -311,6 +329,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
                 yield SamplesPane(id="samples", classes="pane")
                 yield DoctorPane(id="doctor", classes="pane")
                 yield RateCharts(id="rates-tab", classes="pane")
+                yield LayersPane(id="layers-tab", classes="pane")
         yield ReplayBar()
         yield AskBar()
 
@@ -321,6 +340,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             ("#samples", "Samples"),
             ("#doctor", "Doctor"),
             ("#result", "Result"),
+            ("#layers", "Layers"),
         ):
             self.query_one(selector).border_title = title
         chart, settings = self.query_one(LossChart), self.lab.settings
@@ -329,6 +349,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             chart.smoothing_steps = smoothing
         chart.is_log_steps = settings.get("train.log_steps", False)
         chart.is_log_loss = settings.get("train.log_loss", False)
+        self._shows_updates = settings.get("train.layer_updates", False)
 
     def on_unmount(self) -> None:
         self._viewer.close()
@@ -420,6 +441,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         # The hidden ones too: a wider terminal or a key may show them before there is more news.
         for rates in self.query(RateCharts):
             rates.show_run(history, chart.span, chart.is_log_steps)
+        self._show_layers()
         self.query_one(SamplesPane).show_run(history, can_ask=view.takes_commands)
         self.query_one(DoctorPane).show_run(history)
         if self.has_class("-ended"):
@@ -429,6 +451,15 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             self.query_one(ResultCard).show_run(history, figures, viewer.rank, keys)
         if (replay := viewer.replay) is not None:
             self.query_one(ReplayBar).show(replay.playback)
+
+    def _show_layers(self) -> None:
+        history, chart = self._viewer.view.history, self.query_one(LossChart)
+        had_layers = self.has_class("-layers")
+        self.set_class(len(history.layers) > 0, "-layers")
+        if self.has_class("-layers") != had_layers:
+            self._show_pane(self._pane)
+        for pane in self.query(LayersPane):
+            pane.show_run(history, chart.span, chart.is_log_steps, self._shows_updates)
 
     def _show_advice(self) -> None:
         training, advice = self.lab.services.training, self.query_one(TrainAdvice)
@@ -516,6 +547,19 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         """Show the whole run."""
         self.query_one(LossChart).action_show_all()
 
+    def action_layers(self) -> None:
+        """Go to the heat strip of the layers."""
+        if self.has_class("-layers"):
+            self._go_to("layers")
+        else:
+            self.lab.say("no layer was measured yet; logging.layers_every says how often")
+
+    def action_switch_layers(self) -> None:
+        """Show update ratios in the heat strip instead of gradient norms, or these again."""
+        self._shows_updates = not self._shows_updates
+        self.lab.remember("train.layer_updates", self._shows_updates)
+        self._show_layers()
+
     # --- samples -------------------------------------------------------------------------------
 
     def action_scrub(self, direction: int) -> None:
@@ -551,9 +595,12 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     @property
     def _panes(self) -> list[str]:
         """The parts beside the chart that can be shown now, in order."""
-        panes = ["samples", "doctor"]
-        if self.has_class("-narrow"):
-            panes.append("rates")
+        is_narrow, layers = self.has_class("-narrow"), ["layers"] * self.has_class("-layers")
+        if is_narrow:
+            panes = ["samples", "doctor", "rates", *layers]
+        else:
+            # The strip is below the chart.
+            panes = [*layers, "samples", "doctor"]
         return [*panes, "result"] if self.has_class("-ended") else panes
 
     def _show_pane(self, pane: str) -> None:
@@ -582,30 +629,40 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         """Show a part and bring the keyboard to it."""
         if part in _PANES:
             self._show_pane(part)
-        if self.has_class("-only-curves") or self.has_class("-only-side"):
-            self._enlarge(is_side=part in _PANES)
+        if self._is_enlarged:
+            self._enlarge(self._part(part))
         self._part(part).focus()
 
     def _part(self, name: str) -> Widget:
         if name == "replay":
             return self.query_one(ReplayBar)
+        if name == "layers" and not self.has_class("-narrow"):
+            return self.query_one("#layers")
         return self.query_one(_WIDGETS.get(name, "#chart"))
 
     @on(PaneTabs.Chosen)
     def _choose_pane(self, message: PaneTabs.Chosen) -> None:
         self._go_to(message.pane)
 
+    @property
+    def _is_enlarged(self) -> bool:
+        return any(map(self.has_class, _ENLARGED))
+
     def action_enlarge(self) -> None:
         """Give the whole screen to the part that has the focus, or share it again."""
-        if self.has_class("-only-curves") or self.has_class("-only-side"):
-            self.remove_class("-only-curves", "-only-side")
+        if self._is_enlarged:
+            self.remove_class(*_ENLARGED)
         else:
-            focused = self.focused
-            self._enlarge(is_side=focused is not None and "pane" in focused.classes)
+            self._enlarge(self.focused)
 
-    def _enlarge(self, *, is_side: bool) -> None:
-        self.set_class(is_side, "-only-side")
-        self.set_class(not is_side, "-only-curves")
+    def _enlarge(self, part: Widget | None) -> None:
+        self.remove_class(*_ENLARGED)
+        if part is not None and part.id == "layers":
+            self.add_class("-only-layers")
+        elif part is not None and "pane" in part.classes:
+            self.add_class("-only-side")
+        else:
+            self.add_class("-only-curves")
 
     @on(LossChart.SpanChanged)
     def _follow_span(self) -> None:

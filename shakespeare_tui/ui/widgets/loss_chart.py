@@ -83,7 +83,8 @@ class Viewport:
 Role = Literal["raw", "smoothed", "validation", "reference", "axis", "label", "cursor", MarkerKind]
 ROLES: tuple[Role, ...] = get_args(Role)
 
-_GUTTER = 6
+GUTTER = 6
+"""Columns left of the first step."""
 GRAVEST_FIRST: tuple[MarkerKind, ...] = ("diagnosis", "command", "best", "sample", "checkpoint")
 _ROWS_BELOW = 2
 _SPIKES_LEFT_OUT = 0.5
@@ -181,7 +182,7 @@ class LossPicture:
 
     canvas: Canvas
     steps: Axis
-    left: int = _GUTTER
+    left: int = GUTTER
 
     def step_at(self, column: int) -> int:
         """The step in the middle of a column of the picture."""
@@ -198,14 +199,14 @@ class LossPicture:
 
 def draw_loss(spec: LossSpec, width: int, height: int) -> LossPicture:
     """Draw the chart; ``width`` by ``height`` cells with its axes."""
-    columns, rows = max(2, width - _GUTTER), max(2, height - _ROWS_BELOW)
+    columns, rows = max(2, width - GUTTER), max(2, height - _ROWS_BELOW)
     start, end = spec.span
     steps = Axis(start, max(end, start + 1), columns, spec.is_log_steps)
     windows = _windows(spec, columns)
     losses = _loss_axis(spec, windows, rows)
     canvas = Canvas(width, rows + _ROWS_BELOW)
     plot = draw_curves(_curves(spec, windows, steps, losses), columns, rows)
-    canvas.paste(plot, _GUTTER, 0)
+    canvas.paste(plot, GUTTER, 0)
     _draw_references(spec, canvas, losses)
     _draw_loss_axis(spec, canvas, losses)
     _draw_step_axis(spec, canvas, steps, rows)
@@ -327,7 +328,7 @@ def _loss_axis(spec: LossSpec, windows: dict[str, Window], rows: int) -> Axis:
 def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
     style = spec.styles.get("reference")
     label_style = spec.styles.get("label")
-    width = canvas.width - _GUTTER
+    width = canvas.width - GUTTER
     taken: set[int] = set()
     scale = spec.scale(spec.history)
     for name, nats in sorted(spec.history.baselines.items(), key=lambda item: item[1]):
@@ -339,9 +340,9 @@ def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
         if row in taken:
             continue
         taken.add(row)
-        places = (canvas.width - len(label) - 1, _GUTTER + width // 3, _GUTTER + 1)
+        places = (canvas.width - len(label) - 1, GUTTER + width // 3, GUTTER + 1)
         free = [column for column in places if canvas.is_blank(column, row, len(label))]
-        canvas.write_behind(_GUTTER, row, spec.marks.reference * width, style)
+        canvas.write_behind(GUTTER, row, spec.marks.reference * width, style)
         if free:
             canvas.write(free[0], row, label, label_style)
 
@@ -349,31 +350,39 @@ def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
 def _draw_loss_axis(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
     axis, label = spec.styles.get("axis"), spec.styles.get("label")
     for row in range(losses.size):
-        canvas.write(_GUTTER - 1, row, "│", axis)
+        canvas.write(GUTTER - 1, row, "│", axis)
     ticks = losses.ticks(max(2, losses.size // 2 if losses.size < 12 else losses.size // 3))
-    texts = tick_labels(ticks, _GUTTER - 1)
-    right = max(_GUTTER - 2, *map(len, texts))
+    texts = tick_labels(ticks, GUTTER - 1)
+    right = max(GUTTER - 2, *map(len, texts))
     for tick, text, below in zip(ticks, texts, ["", *texts], strict=False):
         row = losses.size - 1 - losses.cell(tick)
         if text != below:
             canvas.write(right - len(text), row, text, label)
-        canvas.write(_GUTTER - 1, row, "┤", axis)
+        canvas.write(GUTTER - 1, row, "┤", axis)
 
 
 def _draw_step_axis(spec: LossSpec, canvas: Canvas, steps: Axis, rows: int) -> None:
     axis, label = spec.styles.get("axis"), spec.styles.get("label")
-    canvas.write(_GUTTER - 1, rows, "└" + "─" * steps.size, axis)
+    canvas.write(GUTTER - 1, rows, "└" + "─" * steps.size, axis)
+    for column in write_steps(canvas, steps, rows + 1, label):
+        canvas.write(column, rows, "┬", axis)
+    for cell, kind in _gravest_in_cells(spec, steps).items():
+        canvas.write(GUTTER + cell, rows, spec.marks.kinds[kind], spec.styles.get(kind))
+
+
+def write_steps(canvas: Canvas, steps: Axis, row: int, style: Style | None) -> list[int]:
+    """Write round steps into a row, as far as there is room; the columns where they lie."""
+    columns = []
     for tick in steps.ticks(max(2, steps.size // 14)):
         # A chart that begins at step 1 has its first tick there, not at an imagined step 0.
         step = max(round(tick), 1)
-        column = _GUTTER + steps.cell(step)
-        canvas.write(column, rows, "┬", axis)
+        column = GUTTER + steps.cell(step)
+        columns.append(column)
         text = f"{step:,}"
         left = min(max(column - len(text) // 2, 0), canvas.width - len(text))
-        if canvas.is_blank(max(0, left - 1), rows + 1, len(text)):
-            canvas.write(left, rows + 1, text, label)
-    for cell, kind in _gravest_in_cells(spec, steps).items():
-        canvas.write(_GUTTER + cell, rows, spec.marks.kinds[kind], spec.styles.get(kind))
+        if canvas.is_blank(max(0, left - 1), row, len(text)):
+            canvas.write(left, row, text, style)
+    return columns
 
 
 def _gravest_in_cells(spec: LossSpec, steps: Axis) -> dict[int, MarkerKind]:

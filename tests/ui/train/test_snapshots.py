@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import pytest
 from lab_harness import MakeApp, ScriptedTrainer, press, until
 from pictures import Pictured
-from streams import busy_run, failed_run, finished_run
+from streams import busy_run, failed_run, finished_run, run_with_ill_layers
 from textual.pilot import Pilot
 
 from shakespeare_tui.runs.events import Event
@@ -60,6 +60,14 @@ async def test_empty(take: Taking) -> None:
 
 async def test_busy(take: Taking) -> None:
     await take(busy_run(1100), "left", "left", "left", "left")
+
+
+async def test_layers(take: Taking) -> None:
+    await take(run_with_ill_layers(1100), "h", "left", "down", "down", "left")
+
+
+async def test_layers_of_a_deep_model(take: Taking) -> None:
+    await take(run_with_ill_layers(1100, blocks=12), "h", "u")
 
 
 async def test_finished(take: Taking) -> None:
