@@ -181,7 +181,7 @@ def test_device_is_checked_by_form() -> None:
         ),
         (
             "logging:\n  zzz: 3",
-            "2: logging.zzz: unknown key; logging has every",
+            "2: logging.zzz: unknown key; logging has every and layers_every",
         ),
     ],
 )

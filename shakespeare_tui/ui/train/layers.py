@@ -67,7 +67,8 @@ def rows_of(layers: Sequence[str], most: int) -> tuple[list[Row], str]:
     first = next(place for place, layer in enumerate(layers) if _BLOCK.fullmatch(layer))
     rows[:0] = [_row_of(layer) for layer in layers[:first]]
     rows += [_row_of(layer) for layer in layers[first:] if not _BLOCK.fullmatch(layer)]
-    return rows, "a block a row" if size == 1 else f"{size} blocks a row"
+    count = "a block" if size == 1 else f"{size} blocks"
+    return rows, f"{count} a row: the oddest layer"
 
 
 def _row_of(layer: str) -> Row:
@@ -151,8 +152,9 @@ class HeatStrip:
         rows: From top to bottom.
         merged: What a row stands for, where that is not one layer.
         scale: Of the colours.
-        cells: Decimal logarithms, geometric means of all that a cell covers; NaN where nothing
-            was measured. Shape [rows, columns].
+        cells: Decimal logarithms: geometric means over the steps of a column, and of a row's
+            layers the one that is farthest from the scale's middle; NaN where nothing was
+            measured. Shape [rows, columns].
         is_updates: Whether they are update ratios, not gradient norms.
     """
 
@@ -207,8 +209,9 @@ def make_strip(
     until = max([*at[-1:], steps.cell(min(max(last_step, start), end))])
     cells = np.full((len(rows), columns), np.nan)
     for number, row in enumerate(rows) if at else ():
-        part = logarithms[:, [layers.index(layer) for layer in row.layers]]
-        cells[number, at[0] : until + 1] = _means(part, np.array([*at, until + 1]))
+        places = [layers.index(layer) for layer in row.layers]
+        means = [_means(logarithms[:, place], np.array([*at, until + 1])) for place in places]
+        cells[number, at[0] : until + 1] = _farthest(np.stack(means), scale.middle)
     return HeatStrip(shown, steps, rows, merged, scale, cells, is_updates)
 
 
@@ -227,7 +230,7 @@ def _means(logarithms: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np
     """The mean of each column's measurements, which stands until the next one.
 
     Args:
-        logarithms: Of several layers, NaN where there is none, shape [measurements, layers].
+        logarithms: NaN where there is none, shape [measurements].
         at: Their columns, and one past the last column, shape [measurements + 1].
 
     Returns:
@@ -235,10 +238,17 @@ def _means(logarithms: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np
     """
     starts = np.flatnonzero(np.diff(at[:-1], prepend=-1))
     is_known = ~np.isnan(logarithms)
-    totals = np.add.reduceat(np.where(is_known, logarithms, 0.0).sum(1), starts)
-    counts = np.add.reduceat(is_known.sum(1), starts)
+    totals = np.add.reduceat(np.where(is_known, logarithms, 0.0), starts)
+    counts = np.add.reduceat(is_known.astype(np.int64), starts)
     means = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
     return np.repeat(means, np.diff(at[:-1][starts], append=at[-1]))
+
+
+def _farthest(layers: NDArray[np.float64], middle: float) -> NDArray[np.float64]:
+    """Of the layers' values [layers, columns] those farthest from ``middle``: what is ill shows."""
+    distances = np.nan_to_num(np.abs(layers - middle), nan=-1.0)
+    farthest: NDArray[np.float64] = np.take_along_axis(layers, distances.argmax(0)[None], 0)[0]
+    return farthest
 
 
 def draw_strip(
@@ -326,6 +336,7 @@ class LayersPane(Chart, can_focus=True):
         Binding("pagedown", "read(10)", "Read ten on", show=False, id="layers.page_right"),
         Binding("home", "read_end(False)", "Read the first", show=False, id="layers.first"),
         Binding("end", "read_end(True)", "Read the last", show=False, id="layers.last"),
+        Binding("u", "screen.switch_layers", "Gradients/updates", id="layers.switch"),
         Binding("escape", "stop_reading", "Stop reading", show=False, id="layers.escape"),
     ]
 

@@ -372,7 +372,14 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
 
     def on_resize(self) -> None:
         """A narrow screen has a part more to choose from than a wide one."""
-        self.call_after_refresh(lambda: self._show_pane(self._pane))
+        was_in_layers = isinstance(self.focused, LayersPane)
+        self.call_after_refresh(lambda: self._lay_out(was_in_layers))
+
+    def _lay_out(self, is_in_layers: bool) -> None:
+        if is_in_layers and self.has_class("-layers"):
+            self._go_to("layers")
+        else:
+            self._show_pane(self._pane)
 
     def on_tick(self) -> None:
         """Take in news of the run: what is new about its state at once, figures when it is time."""
