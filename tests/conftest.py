@@ -4,7 +4,10 @@ import os
 
 # Before torch is loaded: beside other work, more threads make a tiny model many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else workers, and the programs that tests start, would each compile the whole product again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,12 @@ from real_cli import CommandLine, Outcome, run_in_process
 # The first example of a test may load a library or wait for a busy machine.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_finish() -> None:
+    """Let collections leave alone what libraries and tests are made of: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ hostile file can neither run code nor grow in memory.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import yaml
@@ -69,6 +70,8 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
+# Presets and the configs of runs are read again and again; to parse one takes 20 ms.
+@lru_cache(maxsize=64)
 def read_tree(text: str, source: str, *, lines: bool = True) -> Node:
     """Parse one YAML document; an empty one is an empty scalar.
 

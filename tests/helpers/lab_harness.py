@@ -1,16 +1,16 @@
 """What tests of the screens share: a scripted trainer, keys, the text on the screen, patience."""
 
 import asyncio
-import html
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from textual import events
+from textual._compositor import LayoutUpdate
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widgets import Input
 
 from shakespeare_tui.runs.commands import Command, CommandInbox, Stop
@@ -24,8 +24,6 @@ NOW = 1_760_000_000.0
 
 MakeApp = Callable[..., LabApp]
 
-_SVG_TEXT = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
-
 
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait until something is so; the app goes on meanwhile."""
@@ -35,13 +33,22 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.02)
 
 
+def drawn(app: LabApp) -> list[Strip]:
+    """What the terminal shows, a strip a row, as a screenshot is made of it; much faster."""
+    update = app.screen._compositor.render_update(
+        full=True, screen_stack=app._background_screens, simplify=True
+    )
+    assert isinstance(update, LayoutUpdate)
+    return [Strip.join(strips) for strips in update.strips]
+
+
 def shown(app: LabApp) -> str:
-    """What the terminal shows, one line a row; several spaces may have become one."""
-    rows: dict[float, list[tuple[float, str]]] = {}
-    for x, y, text in _SVG_TEXT.findall(app.export_screenshot(simplify=True)):
-        rows.setdefault(float(y), []).append((float(x), html.unescape(text)))
-    lines = ("".join(text for _, text in sorted(row)) for _, row in sorted(rows.items()))
-    return "\n".join(line.replace("\N{NO-BREAK SPACE}", " ").rstrip() for line in lines)
+    """What the terminal shows, one line a row.
+
+    Blanks are left out where they have a style of their own.
+    """
+    rows = ("".join(text for text, _, _ in strip if text.strip(" ")) for strip in drawn(app))
+    return "\n".join(row.replace("\N{NO-BREAK SPACE}", " ").rstrip() for row in rows)
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from lab_harness import drawn
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from shakespeare_tui.ui.app import LabApp
 
@@ -44,16 +46,14 @@ class Pictures(SingleFileSnapshotExtension):
 
 async def settled_picture(pilot: Pilot[int]) -> str:
     """What the terminal shows as SVG, once everything that was asked for is drawn."""
-    last, picture = None, ""
-    while picture != last:
-        last = picture
+    assert isinstance(pilot.app, LabApp)
+    last: list[Strip] | None = None
+    while (now := drawn(pilot.app)) != last:
+        last = now
         # A message may lead to another one, and that one to a new layout.
         for _ in range(3):
             await pilot.pause(0)
-        picture = re.sub(
-            r"\bterminal-\d+-", "terminal-", pilot.app.export_screenshot(simplify=True)
-        )
-    return picture
+    return re.sub(r"\bterminal-\d+-", "terminal-", pilot.app.export_screenshot(simplify=True))
 
 
 async def compare(

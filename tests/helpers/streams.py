@@ -1,5 +1,7 @@
 """Scripted event streams: what trainers would send, from a seed, without a trainer."""
 
+import dataclasses
+import functools
 import math
 import random
 from collections.abc import Iterable, Iterator
@@ -67,18 +69,24 @@ def step_event(
     step: int, loss: float | None = None, *, seconds_a_step: float = 0.05, **fields: Any
 ) -> StepCompleted:
     """One step; its noise depends on its number alone."""
+    changes = fields if loss is None else {"loss": loss, **fields}
+    usual = _usual_step(step, seconds_a_step)
+    return dataclasses.replace(usual, **changes) if changes else usual
+
+
+@functools.cache
+def _usual_step(step: int, seconds_a_step: float) -> StepCompleted:
     noise = random.Random(step)
-    drawn = loss_at(step) + noise.gauss(0, 0.06)
     warm = min(1.0, step / 100)
-    values: dict[str, Any] = {
-        "time": START + seconds_a_step * step,
-        "loss": drawn if loss is None else loss,
-        "learning_rate": 1e-3 * warm * (0.55 + 0.45 * math.cos(math.pi * min(step, 2000) / 2000)),
-        "grad_norm": 0.5 + 2 * math.exp(-step / 80) + abs(noise.gauss(0, 0.08)),
-        "tokens_per_second": 2048 / seconds_a_step * (1 + noise.gauss(0, 0.03)),
-        "elapsed_seconds": seconds_a_step * step,
-    }
-    return StepCompleted(step=step, **(values | fields))
+    return StepCompleted(
+        step=step,
+        time=START + seconds_a_step * step,
+        loss=loss_at(step) + noise.gauss(0, 0.06),
+        learning_rate=1e-3 * warm * (0.55 + 0.45 * math.cos(math.pi * min(step, 2000) / 2000)),
+        grad_norm=0.5 + 2 * math.exp(-step / 80) + abs(noise.gauss(0, 0.08)),
+        tokens_per_second=2048 / seconds_a_step * (1 + noise.gauss(0, 0.03)),
+        elapsed_seconds=seconds_a_step * step,
+    )
 
 
 def healthy_run(

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from functools import cache
 
 import pytest
 from textual.app import App
@@ -32,13 +33,14 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def private_names(node_type: type) -> set[str]:
+@cache
+def private_names(node_type: type) -> frozenset[str]:
     """What Textual's part of a class keeps to itself, attributes of its objects too."""
     names: set[str] = set()
     for base in node_type.__mro__:
         if base.__module__.startswith("textual."):
             names |= set(vars(base)) | set(re.findall(r"self\.(_\w+)", inspect.getsource(base)))
-    return {name for name in names if is_private(name)}
+    return frozenset(name for name in names if is_private(name))
 
 
 class TestOneModule:

@@ -1,6 +1,7 @@
 """Every word on every screen can be read in every theme: a contrast of 4.5 and more."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ LEAST = 4.5
 NAMES = [theme.name for theme in THEMES]
 
 
+@cache
 def contrast(one: Color, other: Color) -> float:
     """WCAG 2's contrast ratio, from its definition."""
 
@@ -54,6 +56,7 @@ def faint_words(app: LabApp) -> Iterator[str]:
                 yield f"{ratio:.1f} {fore.hex} on {back.hex} row {y}: {text.strip()!r}"
 
 
+@cache
 def _colours(style: Style | None) -> tuple[Color, Color]:
     assert style is not None and style.color is not None and style.bgcolor is not None
     fore, back = Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor)

@@ -235,7 +235,7 @@ class StreamText(ScrollView, can_focus=True):
         else:
             notice = self._notice_lines()[number - n_text : number - n_text + 1]
             strip = Strip([Segment(line, self.look(("advice",))) for line in notice])
-        return strip.adjust_cell_length(width, self.rich_style)
+        return strip.adjust_cell_length(width, self.look(()))
 
     def segments(self, start: int, stop: int) -> list[Segment]:
         """A line of the text as it is drawn."""

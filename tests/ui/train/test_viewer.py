@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from streams import START, command, finished_run, healthy_run, make_run, step_ev
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.commands import ExtendRun, Pause, SaveCheckpoint
 from shakespeare_tui.runs.event_log import truncate_after
-from shakespeare_tui.runs.events import RunStarted
+from shakespeare_tui.runs.events import Event, RunStarted
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.train import commands as questions
@@ -35,10 +36,15 @@ def same(history: RunHistory, other: RunHistory) -> bool:
     return history.last_step == other.last_step
 
 
+@cache
+def long_stream() -> tuple[Event, ...]:
+    return tuple(finished_run(12_000))
+
+
 def played_until(step: int) -> RunHistory:
     """The history as a reader has it who came to the end of ``step`` and no further."""
     history = RunHistory()
-    for event in finished_run(12_000):
+    for event in long_stream():
         if getattr(event, "step", 0) > step:
             break
         history.apply(event)
@@ -47,7 +53,7 @@ def played_until(step: int) -> RunHistory:
 
 @pytest.fixture(scope="module")
 def long_replay(tmp_path_factory):
-    run = make_run(tmp_path_factory.mktemp("runs"), "long", finished_run(12_000))
+    run = make_run(tmp_path_factory.mktemp("runs"), "long", long_stream())
     view = ReplayView(run)
     yield view
     view.close()
