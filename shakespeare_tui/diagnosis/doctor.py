@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.diagnosis import findings as wording
@@ -15,27 +15,36 @@ from shakespeare_tui.runs.events import (
     DiagnosisRaised,
     EvalCompleted,
     Event,
+    LayerStatistics,
     RunFailed,
     RunFinished,
     RunStarted,
     StepCompleted,
 )
 
-Diagnosis = Literal["nan", "exploding", "not_learning", "memorising", "overfitting", "plateau"]
-Kind = Literal[Diagnosis, "starting", "improving"]
-
-_GRAVEST_FIRST: tuple[Diagnosis, ...] = (
+Diagnosis = Literal[
     "nan",
     "exploding",
+    "exploding_gradients",
     "not_learning",
+    "vanishing_gradients",
+    "updates_too_large",
+    "updates_too_small",
     "memorising",
     "overfitting",
     "plateau",
-)
+]
+Kind = Literal[Diagnosis, "starting", "improving"]
+
+_GRAVEST_FIRST: tuple[Diagnosis, ...] = get_args(Diagnosis)
 _STEPS_TO_TRUST_AGAIN = 20
 _FINDINGS: dict[Kind, Callable[[Signs], Finding]] = {
     "exploding": wording.exploding,
+    "exploding_gradients": wording.exploding_gradients,
     "not_learning": wording.not_learning,
+    "vanishing_gradients": wording.vanishing_gradients,
+    "updates_too_large": wording.updates_too_large,
+    "updates_too_small": wording.updates_too_small,
     "memorising": wording.memorising,
     "overfitting": wording.overfitting,
     "plateau": wording.plateau,
@@ -94,6 +103,8 @@ class Doctor:
             return self._observe_step(event)
         if isinstance(event, EvalCompleted):
             return self._observe_evaluation(event)
+        if isinstance(event, LayerStatistics):
+            return self._observe_layers(event)
         if isinstance(event, CommandApplied):
             self._observe_command(event)
         elif isinstance(event, DiagnosisRaised):
@@ -162,6 +173,17 @@ class Doctor:
         # Memorising says all that overfitting would.
         return (memorising or overfitting) + self._judge("plateau", self._is_plateau, event)
 
+    def _observe_layers(self, event: LayerStatistics) -> list[DiagnosisRaised]:
+        signs = self._signs
+        if not signs.layers.observe(event) or signs.is_warming_up:
+            return []
+        raised = self._judge("exploding_gradients", self._is_gradient_exploding, event)
+        if "exploding_gradients" not in self._since:
+            signs.layers.learn_usual()
+        raised += self._judge("vanishing_gradients", rules.is_vanishing, event)
+        raised += self._judge("updates_too_large", rules.is_update_too_large, event)
+        return raised + self._judge("updates_too_small", rules.is_update_too_small, event)
+
     def _observe_command(self, event: CommandApplied) -> None:
         signs = self._signs
         if event.command == ROLL_BACK:
@@ -188,6 +210,10 @@ class Doctor:
 
     # --- judging -----------------------------------------------------------------------------
 
+    def _is_gradient_exploding(self, signs: Signs, holds: bool) -> bool:
+        # A loss that has shot up says all that its gradients would.
+        return "exploding" not in self._since and rules.is_gradient_exploding(signs, holds)
+
     def _is_not_learning(self, signs: Signs, holds: bool) -> bool:
         # A model that blew up is not slow to learn: it needs other advice.
         return "exploding" not in self._since and rules.is_not_learning(signs, holds)
@@ -201,7 +227,7 @@ class Doctor:
         self,
         kind: Diagnosis,
         rule: Callable[[Signs, bool], bool],
-        event: StepCompleted | EvalCompleted,
+        event: StepCompleted | EvalCompleted | LayerStatistics,
     ) -> list[DiagnosisRaised]:
         """Note whether ``kind`` holds, and report it where it has just set in."""
         if not rule(self._signs, kind in self._since):

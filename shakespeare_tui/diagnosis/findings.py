@@ -3,9 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from shakespeare_tui.diagnosis.rules import baseline_not_reached, long_improvement
+from shakespeare_tui.diagnosis.rules import (
+    EXPLODING_FACTOR,
+    baseline_not_reached,
+    large_update,
+    long_improvement,
+    loudest_layer,
+    middle_update,
+)
 from shakespeare_tui.diagnosis.statistics import Evaluation, Signs
 from shakespeare_tui.formatting import counted, format_rate
+from shakespeare_tui.models.parameters import layer_title
 
 _GRADIENT, _LOSS = "the gradient", "the loss"
 _LOSS_NOT_FINITE = "The loss is not a number"
@@ -112,6 +120,84 @@ def not_learning(signs: Signs) -> Finding:
             f"nothing, check that the corpus is text and not shuffled or encoded (data inspect)."
         )
     return Finding("The model is not learning", evidence, advice)
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def vanishing_gradients(signs: Signs) -> Finding:
+    """The first block learns from next to nothing."""
+    advice = f"{_capitalised(_attention(signs))}lower {_rates(signs, 1 / 3)}"
+    return Finding(
+        "Gradients vanish on their way back",
+        f"{_depth(signs)}: what flows back shrinks from block to block, and the first ones hardly "
+        "learn",
+        f"{advice}; if they stay silent, {_shallower(signs)}.",
+    )
+
+
+def exploding_gradients(signs: Signs) -> Finding:
+    """A layer's gradient has grown out of all proportion."""
+    loudest = loudest_layer(signs)
+    if loudest is not None and loudest[1] > EXPLODING_FACTOR / 3:
+        layer, factor = loudest
+        usual = signs.layers.usual[layer]
+        evidence = (
+            f"the gradient of {layer_title(layer)} is {format_rate(usual * factor, 2)}, where "
+            f"{format_rate(usual, 2)} was usual"
+        )
+    else:
+        evidence = f"{_depth(signs)}: what flows back grows from block to block"
+    longer = max(2 * signs.warmup_steps, 100)
+    return Finding(
+        "The gradient of a layer has blown up",
+        evidence,
+        f"Lower {_rates(signs, 1 / 3)}{_clipping(signs)}, or raise training.warmup_steps to "
+        f"{longer:,}; if it does not come back down, {_way_back(signs)}.",
+    )
+
+
+def updates_too_large(signs: Signs) -> Finding:
+    """Steps turn over too much of the weights."""
+    middle, limit = middle_update(signs) or 0.0, large_update(signs)
+    return Finding(
+        "Updates are too large",
+        f"a step moves the layers of the blocks by {100 * middle:.2g} % of their weights (update / "
+        f"weight, the middle layer); above {100 * limit:.2g} % little of what was learned stays",
+        f"Lower {_rates(signs, min(1 / 3, limit / (6 * middle)) if middle else 1 / 3)}.",
+    )
+
+
+def updates_too_small(signs: Signs) -> Finding:
+    """Steps change next to nothing."""
+    largest = max(signs.layers.block_ratios.values(), default=0.0)
+    return Finding(
+        "Updates are too small",
+        f"a step moves no layer of the blocks by more than {format_rate(largest, 2)} of its "
+        "weights, where 1e-3 is usual",
+        f"Raise {_rates(signs, 10.0)}.",
+    )
+
+
+def _depth(signs: Signs) -> str:
+    """The gradients at both ends of the model."""
+    (first, low), *_, (last, high) = signs.layers.blocks
+    return (
+        f"the gradient of block {first + 1} is {format_rate(low, 2)}, that of block {last + 1} "
+        f"{format_rate(high, 2)}"
+    )
+
+
+def _attention(signs: Signs) -> str:
+    if signs.config is not None and signs.config.model.qk_norm:
+        return ""
+    return "set model.qk_norm to true, so that attention does not saturate, or "
+
+
+def _shallower(signs: Signs) -> str:
+    if signs.config is None:
+        return "lower model.n_layers"
+    return f"lower model.n_layers to {max(1, signs.config.model.n_layers // 2)}"
 
 
 # --- trends --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ to set in, so that a figure hovering at a threshold does not raise it again and 
 """
 
 import math
+import statistics
 
 from shakespeare_tui.diagnosis.statistics import HORIZON_STEPS, Signs
 
@@ -22,6 +23,20 @@ UNIFORM_SHARE = 0.95
 """Takes the place of the bigram baseline, of blind guessing's loss, where that is unknown."""
 FEWEST_EVALUATIONS = 4
 """Fewer evaluations show no trend."""
+
+VANISHING_SHARE = 1e-2
+"""The first block's gradient over the last one's; in sound models it is between a half and ten."""
+EXPLODING_SHARE = 1e2
+"""The same, where what flows back grows from block to block."""
+EXPLODING_FACTOR = 30.0
+"""A layer's gradient over what was usual for it."""
+LARGE_UPDATE, LARGE_MUON_UPDATE = 3e-2, 1e-1
+"""‖Δw‖₂ / ‖w‖₂ of the middle one of the blocks' layers. About 1e-3 is the usual advice (CS231n);
+small models with a rate as high as they bear are at 1e-2, and Muon, whose updates are orthogonal
+matrices whatever the gradient, at 2e-2."""
+SMALL_UPDATE = 1e-5
+UPDATE_STEPS = 200
+"""Steps at the peak rate after which updates are judged: fresh weights are small, and grow."""
 
 _SMALLEST_GAP = 0.05
 """Nats: under this, even a large share is of no account."""
@@ -109,6 +124,66 @@ def is_memorising(signs: Signs, holds: bool) -> bool:
         is_rising = rise > _SMALLEST_GAP / 2 or signs.is_first_evaluation
         return evaluation.gap > 0.8 * MEMORISING_GAP and is_rising
     return evaluation.gap > MEMORISING_GAP and rise > max(_SMALLEST_GAP, 0.03 * evaluation.best)
+
+
+def depth_share(signs: Signs) -> float | None:
+    """The first block's gradient over the last one's; None where there are not two."""
+    blocks = signs.layers.blocks
+    return blocks[0][1] / blocks[-1][1] if len(blocks) > 1 else None
+
+
+def is_vanishing(signs: Signs, holds: bool) -> bool:
+    """What flows back has all but died out before it reaches the first block."""
+    share = depth_share(signs)
+    return share is not None and share < (3 if holds else 1) * VANISHING_SHARE
+
+
+def loudest_layer(signs: Signs) -> tuple[str, float] | None:
+    """The layer whose gradient is highest by what is usual for it, and how many times as high."""
+    layers = signs.layers
+    factors = {
+        name: norm / layers.usual[name]
+        for name, norm in layers.gradients.items()
+        if name in layers.usual
+    }
+    return max(factors.items(), key=lambda item: item[1]) if factors else None
+
+
+def is_gradient_exploding(signs: Signs, holds: bool) -> bool:
+    """A layer's gradient is far above its usual one, or grows from block to block on its way."""
+    ease = 3 if holds else 1
+    share, loudest = depth_share(signs), loudest_layer(signs)
+    return (share is not None and share > EXPLODING_SHARE / ease) or (
+        loudest is not None and loudest[1] > EXPLODING_FACTOR / ease
+    )
+
+
+def large_update(signs: Signs) -> float:
+    """From where on an update is too large."""
+    is_muon = signs.config is not None and signs.config.training.optimizer == "muon"
+    return LARGE_MUON_UPDATE if is_muon else LARGE_UPDATE
+
+
+def middle_update(signs: Signs) -> float | None:
+    """The middle one of the update ratios of the blocks' layers; None where none is known."""
+    ratios = signs.layers.block_ratios
+    return statistics.median(ratios.values()) if ratios else None
+
+
+def is_update_too_large(signs: Signs, holds: bool) -> bool:
+    """Each step turns over so much of the weights that little of what was learned can stay."""
+    middle = middle_update(signs)
+    if middle is None or signs.settled_steps < UPDATE_STEPS:
+        return False
+    return middle > large_update(signs) * (0.7 if holds else 1)
+
+
+def is_update_too_small(signs: Signs, holds: bool) -> bool:
+    """At the full rate no layer of the blocks moves by as much as would ever matter."""
+    ratios = signs.layers.block_ratios.values()
+    if not ratios or signs.settled_steps < UPDATE_STEPS or signs.is_rate_decayed:
+        return False
+    return max(ratios) < SMALL_UPDATE * (2 if holds else 1)
 
 
 def long_improvement(signs: Signs) -> float | None:

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.runs.events import EvalCompleted, StepCompleted
+from shakespeare_tui.models.parameters import block_of
+from shakespeare_tui.runs.events import EvalCompleted, LayerStatistics, StepCompleted
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
 
 BUCKET_STEPS = 50
@@ -243,6 +244,71 @@ class EvalCurve:
             self._window.pop()
 
 
+_MEASUREMENTS = 5
+_MEASURED_APART_STEPS = 20
+_USUAL_MEASUREMENTS = 20
+_SILENCE = 1e-12
+"""Takes the place of a norm of 0, which has no logarithm."""
+
+
+class LayerCurves:
+    """Gradients and updates of the layers, as medians over the last measurements.
+
+    Those at a hundred steps and more count: of measurements that lie closer together than twenty
+    steps some are left out.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[LayerStatistics] = deque(maxlen=_MEASUREMENTS)
+        self.gradients: dict[str, float] = {}
+        """‖g‖₂ by layer; empty until there are enough."""
+        self.ratios: dict[str, float] = {}
+        """‖Δw‖₂ / ‖w‖₂ by layer."""
+        self.usual: dict[str, float] = {}
+        """Geometric running mean of ‖g‖₂ by layer."""
+
+    def observe(self, event: LayerStatistics) -> bool:
+        """Take in a measurement; whether there is something to judge."""
+        if self._recent and event.step - self._recent[-1].step < _MEASURED_APART_STEPS:
+            return False
+        if self._recent and self._recent[-1].layers != event.layers:
+            self._recent.clear()
+        self._recent.append(event)
+        if len(self._recent) < _MEASUREMENTS:
+            return False
+        self.gradients = self._medians([each.grad_norms for each in self._recent])
+        self.ratios = self._medians([each.update_ratios for each in self._recent])
+        return True
+
+    def _medians(self, measured: list[list[float | None]]) -> dict[str, float]:
+        medians = {}
+        for layer, values in zip(self._recent[-1].layers, zip(*measured, strict=True), strict=True):
+            known = [value for value in map(finite, values) if value is not None]
+            if known:
+                medians[layer] = max(statistics.median(known), _SILENCE)
+        return medians
+
+    def learn_usual(self) -> None:
+        """Count the gradients as usual; the caller leaves out those that have blown up."""
+        for layer, norm in self.gradients.items():
+            usual = self.usual.setdefault(layer, norm)
+            self.usual[layer] = usual * (norm / usual) ** (1 / _USUAL_MEASUREMENTS)
+
+    @property
+    def blocks(self) -> list[tuple[int, float]]:
+        """The gradient of each block, first to last: its number, and the mean of its layers'."""
+        found: dict[int, list[float]] = {}
+        for layer, norm in self.gradients.items():
+            if (number := block_of(layer)) is not None:
+                found.setdefault(number, []).append(norm)
+        return [(n, statistics.geometric_mean(found[n])) for n in sorted(found)]
+
+    @property
+    def block_ratios(self) -> dict[str, float]:
+        """The update ratios of the layers in blocks: those of embeddings and norms are others."""
+        return {name: ratio for name, ratio in self.ratios.items() if block_of(name) is not None}
+
+
 _SHORTEST_START_STEPS = 20
 _RISE = 1.001
 """A rate this many times the highest so far counts as still rising."""
@@ -285,6 +351,7 @@ class Signs:
     def restart(self) -> None:
         """Forget the training loss, as where a run went back to an earlier step."""
         self.train = TrainCurve(ceiling=2 * self.uniform_loss)
+        self.layers = LayerCurves()
         self.rate_at_lowest = 0.0
         """The learning rate of the step at which the loss was lowest."""
         self._highest_rate = 0.0

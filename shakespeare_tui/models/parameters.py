@@ -21,6 +21,21 @@ def layer_of(parameter: str) -> str:
     return "embedding" if first in ("embedding", "positions") else "head"
 
 
+def block_of(layer: str) -> int | None:
+    """The number of the block, from 0, that a layer of ``layer_of`` is in; None outside of them."""
+    first, _, rest = layer.partition(".")
+    number = rest.partition(".")[0]
+    return int(number) if first == "blocks" and number.isdecimal() and len(number) < 6 else None
+
+
+def layer_title(layer: str) -> str:
+    """A layer of ``layer_of`` as a person reads it, blocks counted from 1."""
+    number, part = block_of(layer), layer.rpartition(".")[2]
+    if number is None:
+        return layer
+    return f"block {number + 1} {'feed-forward' if part == 'feedforward' else part}"
+
+
 def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
     """Trainable parameters by component; the sum is the model's count.
 

@@ -1,7 +1,6 @@
 """The heat strip of the layers: a row a layer, steps from left to right, colour by magnitude."""
 
 import math
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from textual.geometry import Size
 from shakespeare_tui.chart_axes import Axis
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import format_rate
+from shakespeare_tui.models.parameters import block_of, layer_title
 from shakespeare_tui.runs.events import LayerStatistics
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.themes import HEAT_LEVELS, heat_colors
@@ -31,7 +31,6 @@ _NOTHING = 1e-12
 _LEAST_DECADES, _MOST_DECADES = 1.0, 3.0
 _USUAL_UPDATE, _UPDATE_DECADES = -3.0, 2.0
 _SHADES, _ASCII_SHADES = "·░▒▓█", ".-=*#"
-_BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,12 @@ class Row:
 def rows_of(layers: Sequence[str], most: int) -> tuple[list[Row], str]:
     """The rows for layers, at most ``most`` where that can be, and what they were merged to."""
     blocks: dict[int, list[str]] = {}
+    others = []
     for layer in layers:
-        if found := _BLOCK.fullmatch(layer):
-            blocks.setdefault(int(found[1]), []).append(layer)
-    others = [layer for layer in layers if not _BLOCK.fullmatch(layer)]
+        if (number := block_of(layer)) is None:
+            others.append(layer)
+        else:
+            blocks.setdefault(number, []).append(layer)
     if len(layers) <= most or not blocks:
         return [_row_of(layer) for layer in layers], ""
     room = max(1, most - len(others))
@@ -64,20 +65,18 @@ def rows_of(layers: Sequence[str], most: int) -> tuple[list[Row], str]:
     merged = [numbers[start : start + size] for start in range(0, len(numbers), size)]
     rows = [_row_of_blocks(group, blocks) for group in merged]
     # What lies before the blocks, the blocks, and what lies after them.
-    first = next(place for place, layer in enumerate(layers) if _BLOCK.fullmatch(layer))
-    rows[:0] = [_row_of(layer) for layer in layers[:first]]
-    rows += [_row_of(layer) for layer in layers[first:] if not _BLOCK.fullmatch(layer)]
+    first = next(place for place, layer in enumerate(layers) if block_of(layer) is not None)
+    rows = [*map(_row_of, others[:first]), *rows, *map(_row_of, others[first:])]
     count = "a block" if size == 1 else f"{size} blocks"
     return rows, f"{count} a row: the oddest layer"
 
 
 def _row_of(layer: str) -> Row:
-    found = _BLOCK.fullmatch(layer)
-    if not found:
-        return Row("embed" if layer == "embedding" else layer[:GUTTER], layer, (layer,))
-    number = int(found[1]) + 1
-    short, long = ("attn", "attention") if found[2] == "attention" else ("ffn", "feed-forward")
-    return Row(f"{short:<4}{number:>2}", f"block {number} {long}", (layer,))
+    number, title = block_of(layer), layer_title(layer)
+    if number is None:
+        return Row("embed" if layer == "embedding" else layer[:GUTTER], title, (layer,))
+    short = "attn" if layer.endswith("attention") else "ffn"
+    return Row(f"{short:<4}{number + 1:>2}", title, (layer,))
 
 
 def _row_of_blocks(numbers: Sequence[int], blocks: dict[int, list[str]]) -> Row:

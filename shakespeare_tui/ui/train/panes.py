@@ -177,6 +177,8 @@ _LOOKS = {
     "starting": ("…", "$text-muted"),
     "plateau": ("!", "$warning"),
     "overfitting": ("!", "$warning"),
+    "updates_too_large": ("!", "$warning"),
+    "updates_too_small": ("!", "$warning"),
 }
 _GRAVE = ("!", "$error")
 
