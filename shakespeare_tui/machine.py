@@ -52,6 +52,14 @@ def usable_cores() -> int:
     return cores
 
 
+def blas_threads() -> int:
+    """Threads of NumPy's matrix products, as OpenBLAS and its like find them out at start."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal() and int(os.environ[name]) > 0:
+            return int(os.environ[name])
+    return usable_cores()
+
+
 def has_torch() -> bool:
     """Whether PyTorch is installed; this does not load it."""
     return importlib.util.find_spec("torch") is not None

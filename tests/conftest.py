@@ -1,15 +1,18 @@
 """What every test stands on: folders of its own, one thread, and the real program at hand."""
 
 import os
+from pathlib import Path
 
 # Before torch is loaded: beside other work, more threads make a tiny model many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Else workers, and the programs that tests start, would each compile the whole product again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Compiling takes seconds: the NumPy model is what is tested, but where its compiled functions are.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest

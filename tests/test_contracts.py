@@ -141,15 +141,18 @@ assert trainer_thread.measure_throughput(config, 0.01) > 0
 
 
 def test_a_numpy_run_never_loads_torch(tmp_path: Path) -> None:
-    assert "torch" not in modules_after(numpy_run("mine", "--backend=numpy"), tmp_path)
+    compiled = "import os; os.environ['NUMBA_DISABLE_JIT'] = '0'\n"
+    loaded = modules_after(compiled + numpy_run("mine", "--backend=numpy"), tmp_path)
+    assert "numba" in loaded
+    assert "torch" not in loaded
 
 
-def test_without_torch_numpy_does_it_all(tmp_path: Path) -> None:
-    without = "import sys; sys.modules['torch'] = None\n"
+def test_without_torch_and_numba_numpy_does_it_all(tmp_path: Path) -> None:
+    without = "import os, sys; sys.modules['torch'] = sys.modules['numba'] = None\n"
+    without += "os.environ['NUMBA_DISABLE_JIT'] = '0'\n"
     preloaded = "from shakespeare_tui.ui.engine.trainer_thread import preload; preload([])\n"
-    loaded = modules_after(
-        without + preloaded + numpy_run("mine") + "\ndel sys.modules['torch']", tmp_path
-    )
+    after = "\ndel sys.modules['torch'], sys.modules['numba']"
+    loaded = modules_after(without + preloaded + numpy_run("mine") + after, tmp_path)
     assert "torch" not in loaded
     for arguments in (
         ("train", "--no-ui", *TINY, "--backend=torch"),

@@ -4,12 +4,14 @@ The same model with the same names of weights, so that either library opens what
 Every function is followed by its gradient. ``f`` returns its result and what the gradient will need
 (``saved``); ``f_backward`` takes ``d_y``, the gradient of the loss with respect to the result, and
 returns the gradients with respect to the arguments, in their order: the chain rule, one link each.
-Float32 trains; float64 checks.
+Float32 trains; float64 checks. ``@replaceable`` lets a compiled function of the same name, in
+``numpy_kernels.py``, take a function's place where numba is installed: what is computed stays this.
 
 Shapes: B batch, T tokens, C d_model, H heads of queries, K of keys and values, G = H / K, D head
 width, F feed-forward width, V vocabulary, N = B·T rows, [...] any.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.models.compiling import replaceable
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
 Array = NDArray[Any]
@@ -35,6 +38,7 @@ def embedding(tokens: NDArray[np.int64], weight: Array) -> tuple[Array, Saved]:
     return weight[tokens], (tokens, weight.shape)
 
 
+@replaceable
 def embedding_backward(d_y: Array, saved: Saved) -> Array:
     """∂L/∂weight[v] = Σ d_y over the places that hold token v.
 
@@ -75,6 +79,7 @@ def linear_backward(d_y: Array, saved: Saved) -> tuple[Array, Array, Array | Non
 # --- normalisation -------------------------------------------------------------------------------
 
 
+@replaceable
 def layer_norm(x: Array, weight: Array, bias: Array | None, eps: float) -> tuple[Array, Saved]:
     """LayerNorm (arXiv:1607.06450): n = (x − mean) / √(variance + eps), y = n · weight + bias."""
     normed = x - x.mean(-1, keepdims=True)
@@ -86,6 +91,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None, eps: float) -> tuple
     return y, (normed, scale, weight, bias)
 
 
+@replaceable
 def layer_norm_backward(d_y: Array, saved: Saved) -> tuple[Array, Array, Array | None]:
     """With d_n = d_y · weight: ∂L/∂x = (d_n − mean(d_n) − n · mean(d_n · n)) / √(variance + eps).
 
@@ -101,6 +107,7 @@ def layer_norm_backward(d_y: Array, saved: Saved) -> tuple[Array, Array, Array |
     return d_x, d_weight, d_bias
 
 
+@replaceable
 def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Saved]:
     """RMSNorm (arXiv:1910.07467): n = x / √(mean(x²) + eps), y = n · weight."""
     scale = 1 / np.sqrt(_mean_of_product(x, x) + eps)  # [..., 1]
@@ -108,6 +115,7 @@ def rms_norm(x: Array, weight: Array, eps: float) -> tuple[Array, Saved]:
     return normed * weight, (normed, scale, weight)
 
 
+@replaceable
 def rms_norm_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
     """With d_n = d_y · weight: ∂L/∂x = (d_n − n · mean(d_n · n)) / √(mean(x²) + eps).
 
@@ -136,6 +144,7 @@ def _sum_rows(x: Array) -> Array:
 # --- rotary positions ----------------------------------------------------------------------------
 
 
+@replaceable
 def rotate(x: Array, cosines: Array, sines: Array) -> Array:
     """Rotary embedding (arXiv:2104.09864) of x [B, T, H, D], by the table's rows [T, 1, D].
 
@@ -177,37 +186,67 @@ def attention(
         [B, T, H, D], and what the gradient needs.
     """
     q, k, v = _by_head(query, key.shape[2]), _by_head(key), _by_head(value)
-    p = q @ k.swapaxes(-1, -2)  # [B, K, G, T, D] @ [B, K, 1, D, T] -> [B, K, G, T, T]
-    p *= 1 / math.sqrt(query.shape[-1])
-    p += _causal_mask(query.shape[1], p.dtype)
-    p -= p.max(-1, keepdims=True)
-    np.exp(p, out=p)
-    p /= p.sum(-1, keepdims=True)
+    scores = q @ k.swapaxes(-1, -2)  # [B, K, G, T, D] @ [B, K, 1, D, T] -> [B, K, G, T, T]
+    p, p_saved = causal_softmax(scores, 1 / math.sqrt(query.shape[-1]))
     kept, kept_saved = dropout(p, dropout_share, generator)
     y = np.empty(query.shape, query.dtype)
     np.matmul(kept, v, out=_by_head(y, key.shape[2]))  # [B, K, G, T, T] @ [B, K, 1, T, D]
-    return y, (query, key, value, p, kept, kept_saved, y)
+    return y, (query, key, value, p_saved, kept, kept_saved)
 
 
 def attention_backward(d_y: Array, saved: Saved) -> tuple[Array, Array, Array]:
-    """Y = P V: d_V = Pᵀ d_Y, d_P = d_Y Vᵀ. Softmax: d_S = P · (d_P − Σ d_P · P), row by row.
+    """Y = P V: d_V = Pᵀ d_Y, d_P = d_Y Vᵀ. S = Q Kᵀ: d_Q = d_S K, d_K = d_Sᵀ Q.
 
-    Σ d_P · P is d_Y · Y as well, a sum over D instead of T. S = Q Kᵀ / √D: d_Q = d_S K / √D, d_K =
-    d_Sᵀ Q / √D. Queries that share a head of keys add up in it.
+    Queries that share a head of keys add up in it.
     """
-    query, key, value, p, kept, kept_saved, y = saved
+    query, key, value, p_saved, kept, kept_saved = saved
     heads = key.shape[2]
     q, k, v, d_mixed = _by_head(query, heads), _by_head(key), _by_head(value), _by_head(d_y, heads)
-    # [B, K, G, T, T] @ [B, K, G, T, D] -> [B, K, G, T, D] -> [B, T, K, D]
-    d_value = (kept.swapaxes(-1, -2) @ d_mixed).sum(2).swapaxes(1, 2)
-    d_scores = dropout_backward(d_mixed @ v.swapaxes(-1, -2), kept_saved)  # d_P [B, K, G, T, T]
-    d_scores -= _by_head(np.vecdot(d_y, y)[..., None], heads)  # [B, K, G, T, 1]
-    d_scores *= p
-    d_scores *= 1 / math.sqrt(query.shape[-1])
+    d_value = _sum_queries(kept, d_mixed)
+    d_p = dropout_backward(d_mixed @ v.swapaxes(-1, -2), kept_saved)  # [B, K, G, T, T]
+    d_scores = causal_softmax_backward(d_p, p_saved)
     d_query = np.empty(query.shape, query.dtype)
     np.matmul(d_scores, k, out=_by_head(d_query, heads))  # [B, K, G, T, T] @ [B, K, 1, T, D]
-    d_key = (d_scores.swapaxes(-1, -2) @ q).sum(2).swapaxes(1, 2)  # as d_value
-    return d_query, d_key, d_value
+    return d_query, _sum_queries(d_scores, q), d_value
+
+
+def _sum_queries(looks: Array, x: Array) -> Array:
+    """Σ over the queries of [B, K, G, T, T]ᵀ @ [B, K, G, T, D]: [B, T, K, D]."""
+    batch, heads, group, tokens, width = x.shape
+    by_token = np.empty((batch, tokens, heads, width), x.dtype)
+    if group == 1:
+        np.matmul(looks.swapaxes(-1, -2), x, out=_by_head(by_token))
+    else:
+        sums = (looks.swapaxes(-1, -2) @ x).sum(2)
+        by_token[:] = sums.swapaxes(1, 2)  # [B, K, T, D] -> [B, T, K, D]
+    return by_token
+
+
+@replaceable
+def causal_softmax(scores: Array, factor: float) -> tuple[Array, Saved]:
+    """P = softmax(factor · S) of the scores [..., T, T] up to one's own place, 0 after it.
+
+    ``scores`` are overwritten.
+    """
+    scores *= factor
+    scores += np.triu(np.full(scores.shape[-2:], -np.inf, scores.dtype), 1)
+    scores -= scores.max(-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(-1, keepdims=True)
+    return scores, (scores, factor)
+
+
+@replaceable
+def causal_softmax_backward(d_p: Array, saved: Saved) -> Array:
+    """∂p_i/∂s_j = factor · p_i (δ_ij − p_j), so d_S = factor · P · (d_P − Σ d_P · P), row by row.
+
+    Each row of P adds up to 1: what one token gains in attention, the others lose.
+    """
+    p, factor = saved
+    d_scores: Array = d_p - np.vecdot(d_p, p)[..., None]
+    d_scores *= p
+    d_scores *= factor
+    return d_scores
 
 
 def _by_head(x: Array, heads: int | None = None) -> Array:
@@ -218,16 +257,12 @@ def _by_head(x: Array, heads: int | None = None) -> Array:
     return x.reshape(batch, tokens, heads, all_heads // heads, width).transpose(0, 2, 3, 1, 4)
 
 
-def _causal_mask(tokens: int, dtype: Any) -> Array:
-    """0 up to one's own place and −inf after it, [T, T]."""
-    return np.triu(np.full((tokens, tokens), -np.inf, dtype), 1)
-
-
 # --- activations ---------------------------------------------------------------------------------
 
 _GELU_SCALE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
+@replaceable
 def gelu(x: Array) -> tuple[Array, Saved]:
     """GELU (arXiv:1606.08415) by its tanh: y = x/2 · (1 + tanh u), u = √(2/π) (x + 0.044715 x³)."""
     t = x * x
@@ -242,6 +277,7 @@ def gelu(x: Array) -> tuple[Array, Saved]:
     return y, (x, t)
 
 
+@replaceable
 def gelu_backward(d_y: Array, saved: Saved) -> Array:
     """dy/dx = (1 + t)/2 + x/2 · (1 − t²) · du/dx, with t = tanh u.
 
@@ -261,12 +297,14 @@ def gelu_backward(d_y: Array, saved: Saved) -> Array:
     return slope
 
 
+@replaceable
 def relu_squared(x: Array) -> tuple[Array, Saved]:
     """ReLU² (arXiv:2109.08668): y = max(x, 0)²."""
     positive = np.maximum(x, 0)
     return positive * positive, positive
 
 
+@replaceable
 def relu_squared_backward(d_y: Array, saved: Saved) -> Array:
     """dy/dx = 2 max(x, 0): 0 where x is negative, and no jump at 0."""
     d_x: Array = d_y * saved
@@ -274,6 +312,7 @@ def relu_squared_backward(d_y: Array, saved: Saved) -> Array:
     return d_x
 
 
+@replaceable
 def swiglu(gate: Array, up: Array) -> tuple[Array, Saved]:
     """SwiGLU (arXiv:2002.05202): y = gate · σ(gate) · up."""
     opening = sigmoid(gate)
@@ -281,6 +320,7 @@ def swiglu(gate: Array, up: Array) -> tuple[Array, Saved]:
     return swish * up, (up, opening, swish)
 
 
+@replaceable
 def swiglu_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
     """With s = σ(g) and s' = s (1 − s): ∂y/∂g = (s + g · s (1 − s)) · u, and ∂y/∂u = g · s.
 
@@ -313,17 +353,33 @@ def dropout(
 ) -> tuple[Array, Saved | None]:
     """With y = x · kept / (1 − share), ``kept`` is 0 for a random share of x, 1 for the rest.
 
-    Without a generator, or with a share of 0, x goes through as it is.
+    Without a generator, or with a share of 0, x goes through as it is. It counts in 65536ths.
     """
-    if generator is None or share == 0:
+    limit = round(share * 2**16)
+    if generator is None or limit == 0:
         return x, None
-    kept = generator.random(x.shape, np.float32) >= share
-    scale = 1 / (1 - share)
-    y = x * kept
-    y *= scale
+    scale = 2**16 / (2**16 - limit)
+    y, kept = drop(x, random_words(generator, x.shape), limit, scale)
     return y, (kept, scale)
 
 
+@replaceable
+def drop(x: Array, drawn: NDArray[np.uint16], limit: int, scale: float) -> tuple[Array, Array]:
+    """Times ``scale`` where ``drawn`` is at least ``limit``, else 0; and where that is."""
+    kept = drawn >= limit
+    y = x * kept
+    y *= scale
+    return y, kept
+
+
+def random_words(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """16 random bits for each place: a quarter of what the generator makes at once."""
+    count = math.prod(shape)
+    words = generator.bit_generator.random_raw(-(-count // 4)).view(np.uint16)
+    return words[:count].reshape(shape)
+
+
+@replaceable
 def dropout_backward(d_y: Array, saved: Saved | None) -> Array:
     """What was dropped has no part in the loss; the rest was scaled, and so is its gradient."""
     if saved is None:
@@ -337,6 +393,7 @@ def dropout_backward(d_y: Array, saved: Saved | None) -> Array:
 # --- loss ----------------------------------------------------------------------------------------
 
 
+@replaceable
 def cross_entropy(logits: Array, targets: NDArray[np.int64]) -> tuple[float, Saved]:
     """Mean of −log softmax(logits)[target] in nats; ``logits`` [..., V] are overwritten."""
     rows, flat = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)  # [..., V] -> [N, V]
@@ -643,6 +700,13 @@ class GPT:
         drawn *= np.float32(std)
         return drawn
 
+    def sharing_weights(self) -> "GPT":
+        """The same model with gradients of its own: two can work at once, each on half a batch."""
+        twin = copy.copy(self)
+        twin.gradients = {name: np.zeros_like(w) for name, w in self.weights.items()}
+        twin._root = Part(twin.weights, twin.gradients, "")
+        return twin
+
     @property
     def _head(self) -> Part:
         """The output layer, which may be the embedding's weight over again."""
@@ -737,7 +801,7 @@ class GPT:
         _, (_, _, blocks_saved, *_) = self.forward(tokens[None])
         weights = np.empty((len(blocks_saved), self.config.n_heads, len(tokens)), np.float32)
         for layer, (_, (_, _, _, attention_saved, *_), *_) in enumerate(blocks_saved):
-            _, _, _, p, *_ = attention_saved
+            _, _, _, (p, _), *_ = attention_saved
             weights[layer] = p[0, :, :, -1].reshape(-1, len(tokens))  # [K, G, T] -> [H, T]
         return weights
 

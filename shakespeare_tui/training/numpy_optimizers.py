@@ -5,8 +5,7 @@ decay. Updates are in place and in the weights' type.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+from shakespeare_tui.models.compiling import replaceable
 
 Array = NDArray[Any]
+ForEach = Callable[[Sequence[Any], Callable[[Any], Any]], list[Any]]
+"""Does something with each of several things, maybe on several threads; what it gave, in order."""
+
+
+def in_turn(items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
+    """One after the other, on the calling thread."""
+    return [work(item) for item in items]
+
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Quintic coefficients of Muon's source, chosen there to inflate small singular values fastest."""
 
@@ -74,41 +83,79 @@ class Adam:
         beta1: β₁.
         beta2: β₂.
         epsilon: ε.
+        for_each: Goes over the weights.
     """
 
     slots: tuple[str, ...] = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
-        self, groups: list[Group], rate: float, beta1: float, beta2: float, epsilon: float = 1e-8
+        self,
+        groups: list[Group],
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float = 1e-8,
+        for_each: ForEach = in_turn,
     ) -> None:
-        self.groups, self.peak_rate = groups, rate
+        self.groups, self.peak_rate, self._for_each = groups, rate, for_each
         self.state: dict[str, Array] = {}
         self._beta1, self._beta2, self._epsilon = beta1, beta2, epsilon
 
     def step(self, gradients: Mapping[str, Array], rate: float) -> None:
         """Apply one update from the gradients."""
-        for group in self.groups:
-            for name, weight in group.weights.items():
-                gradient = group.decayed(name, gradients[name], rate)
-                if f"{name}.step" not in self.state:
-                    self.state[f"{name}.step"] = np.zeros((), np.float32)
-                    self.state[f"{name}.exp_avg"] = np.zeros_like(weight)
-                    self.state[f"{name}.exp_avg_sq"] = np.zeros_like(weight)
-                step, mean, square = (self.state[f"{name}.{slot}"] for slot in self.slots)
-                step += 1
-                scratch = gradient - mean
-                scratch *= 1 - self._beta1
-                mean += scratch
-                square *= self._beta2
-                np.multiply(gradient, gradient, out=scratch)
-                scratch *= 1 - self._beta2
-                square += scratch
-                np.sqrt(square, out=scratch)
-                scratch /= math.sqrt(1 - self._beta2 ** int(step))
-                scratch += self._epsilon
-                np.divide(mean, scratch, out=scratch)
-                scratch *= rate / (1 - self._beta1 ** int(step))
-                weight -= scratch
+        owned = [(group, name) for group in self.groups for name in group.weights]
+        for group, name in owned:
+            if f"{name}.step" not in self.state:
+                self.state[f"{name}.step"] = np.zeros((), np.float32)
+                self.state[f"{name}.exp_avg"] = np.zeros_like(group.weights[name])
+                self.state[f"{name}.exp_avg_sq"] = np.zeros_like(group.weights[name])
+
+        def update(group_and_name: tuple[Group, str]) -> None:
+            group, name = group_and_name
+            gradient = group.decayed(name, gradients[name], rate)
+            step, mean, square = (self.state[f"{name}.{slot}"] for slot in self.slots)
+            step += 1
+            adam_update(
+                group.weights[name],
+                gradient,
+                mean,
+                square,
+                self._beta1,
+                self._beta2,
+                rate / (1 - self._beta1 ** int(step)),
+                math.sqrt(1 - self._beta2 ** int(step)),
+                self._epsilon,
+            )
+
+        self._for_each(owned, update)
+
+
+@replaceable
+def adam_update(
+    weight: Array,
+    gradient: Array,
+    mean: Array,
+    square: Array,
+    beta1: float,
+    beta2: float,
+    rate: float,
+    root: float,
+    epsilon: float,
+) -> None:
+    """Adam's formula in place, with ``rate`` η / (1 − β₁ᵗ) and ``root`` √(1 − β₂ᵗ)."""
+    scratch = gradient - mean
+    scratch *= 1 - beta1
+    mean += scratch
+    square *= beta2
+    np.multiply(gradient, gradient, out=scratch)
+    scratch *= 1 - beta2
+    square += scratch
+    np.sqrt(square, out=scratch)
+    scratch /= root
+    scratch += epsilon
+    np.divide(mean, scratch, out=scratch)
+    scratch *= rate
+    weight -= scratch
 
 
 class SGD:
@@ -142,7 +189,7 @@ class SGD:
 
 
 class Muon:
-    """Nesterov momentum, orthogonalised; matrices of one shape go through together.
+    """Nesterov momentum, orthogonalised, matrix by matrix.
 
     m ← μ m + (1 − μ) g, u = μ m + (1 − μ) g; w ← w − η √max(1, rows/columns) · orthogonalise(u).
     Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -153,39 +200,44 @@ class Muon:
         rate: Peak learning rate.
         momentum: μ.
         steps: Newton–Schulz iterations.
+        for_each: Goes over the matrices.
     """
 
     slots: tuple[str, ...] = ("momentum",)
 
     def __init__(
-        self, group: Group, parts: Mapping[str, int], rate: float, momentum: float, steps: int
+        self,
+        group: Group,
+        parts: Mapping[str, int],
+        rate: float,
+        momentum: float,
+        steps: int,
+        for_each: ForEach = in_turn,
     ) -> None:
-        self.groups, self.peak_rate = [group], rate
+        self.groups, self.peak_rate, self._for_each = [group], rate, for_each
         self.state: dict[str, Array] = {}
-        self._momentum, self._steps = momentum, steps
-        self._by_shape: dict[tuple[int, int], list[str]] = defaultdict(list)
-        for name, weight in group.weights.items():
-            rows, columns = weight.shape
-            self._by_shape[rows // parts[name], columns].append(name)
+        self._parts, self._momentum, self._steps = parts, momentum, steps
 
     def step(self, gradients: Mapping[str, Array], rate: float) -> None:
         """Apply one update from the gradients."""
         (group,) = self.groups
-        for (rows, columns), names in self._by_shape.items():
-            directions = [self._direction(name, gradients[name]) for name in names]
-            # [parts · rows, columns] each -> [N, rows, columns]
-            stacked = np.concatenate([d.reshape(-1, rows, columns) for d in directions])
-            updates = orthogonalise(stacked, self._steps)
-            updates *= rate * math.sqrt(max(1.0, rows / columns))
-            for name in names:
-                weight = group.weights[name]
-                parts = len(weight) // rows
-                update, updates = updates[:parts], updates[parts:]
-                weight *= 1 - rate * group.decay
-                weight -= update.reshape(weight.shape)  # [parts, rows, columns] -> [O, I]
+        for name, weight in group.weights.items():
+            self.state.setdefault(f"{name}.momentum", np.zeros_like(weight))
+
+        def update(name: str) -> None:
+            weight = group.weights[name]
+            # [parts · rows, columns] -> [parts, rows, columns]
+            direction = self._direction(name, gradients[name])
+            stacked = direction.reshape(self._parts[name], -1, weight.shape[1])
+            update = orthogonalise(stacked, self._steps)
+            update *= rate * math.sqrt(max(1.0, stacked.shape[1] / stacked.shape[2]))
+            weight *= 1 - rate * group.decay
+            weight -= update.reshape(weight.shape)  # [parts, rows, columns] -> [O, I]
+
+        self._for_each(list(group.weights), update)
 
     def _direction(self, name: str, gradient: Array) -> Array:
-        average = self.state.setdefault(f"{name}.momentum", np.zeros_like(gradient))
+        average = self.state[f"{name}.momentum"]
         average += (gradient - average) * (1 - self._momentum)
         direction: Array = average - gradient
         direction *= self._momentum
@@ -236,6 +288,7 @@ def make_optimizers(
     training: TrainingConfig,
     *,
     has_coupled_decay: bool = False,
+    for_each: ForEach = in_turn,
 ) -> list[Optimizer]:
     """The optimisers of a config, in the order of PyTorch's, which checkpoints number them by.
 
@@ -255,9 +308,11 @@ def make_optimizers(
     if training.optimizer == "sgd":
         optimizers.append(SGD(groups, rate, training.momentum))
     else:
-        optimizers.append(Adam(groups, rate, training.beta1, training.beta2))
+        adam = Adam(groups, rate, training.beta1, training.beta2, for_each=for_each)
+        optimizers.append(adam)
     if parts:
         group = Group({name: weights[name] for name in parts}, training.weight_decay)
         momentum, steps = training.muon_momentum, training.muon_steps
-        optimizers.append(Muon(group, parts, training.muon_learning_rate, momentum, steps))
+        rate = training.muon_learning_rate
+        optimizers.append(Muon(group, parts, rate, momentum, steps, for_each))
     return optimizers

@@ -1,20 +1,28 @@
 """NumPy's backend: the model with gradients by hand and its optimisers, as the loop drives them."""
 
 import contextlib
+import itertools
 import math
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from shakespeare_tui.config.schema import Config, TrainingConfig
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError, check_cancelled, never
-from shakespeare_tui.machine import CORES, free_memory, keep_freed_memory, usable_cores
+from shakespeare_tui.machine import CORES, blas_threads, free_memory, keep_freed_memory
+from shakespeare_tui.models.compiling import (
+    compile_kernels,
+    numba_version,
+    use_twins,
+)
 from shakespeare_tui.models.numpy_gpt import GPT, Array, Weights
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
@@ -33,17 +41,24 @@ from shakespeare_tui.training.train_state import (
     layer_norms,
 )
 
+T = TypeVar("T")
+R = TypeVar("R")
 _GENERATOR = "rng.numpy"
 
 
 class NumpyTrainState:
     """A model in training: gradients, clipping, optimisers, averaged weights.
 
+    The rows of a batch are shared out among threads, each with gradients of its own, which are
+    added up in their order: what a step computes depends on the number of parts, and not on which
+    thread was faster.
+
     Args:
         model: Its weights are changed in place.
         training: The config's section.
         generator: Draws dropout.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
+        parts: Into how many a batch is cut; None takes the threads of matrix products.
     """
 
     def __init__(
@@ -53,10 +68,17 @@ class NumpyTrainState:
         generator: np.random.Generator,
         *,
         has_coupled_decay: bool = False,
+        parts: int | None = None,
     ) -> None:
         self.model = model
+        self._workers = Workers(parts or blas_threads())
+        self._parts = [model, *(model.sharing_weights() for _ in range(self._workers.count - 1))]
         self.optimizers = make_optimizers(
-            model.weights, model.config, training, has_coupled_decay=has_coupled_decay
+            model.weights,
+            model.config,
+            training,
+            has_coupled_decay=has_coupled_decay,
+            for_each=self._workers.for_each,
         )
         self._generator = generator
         self._seed = training.seed
@@ -89,7 +111,7 @@ class NumpyTrainState:
         drawn = self._generator.bit_generator.state
         try:
             # What overflows is found in the loss or the norm, and the step is not applied.
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), self._workers.at_work(max(map(len, windows))):
                 return self._step(windows, rate_factor, measures_layers)
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
@@ -100,15 +122,25 @@ class NumpyTrainState:
         self, windows: Sequence[NDArray[np.int64]], rate_factor: float, measures_layers: bool
     ) -> StepResult:
         gradients = self.model.gradients
-        for gradient in gradients.values():
-            gradient.fill(0)
-        loss = sum(
-            self.model.loss_and_gradient(
-                window[:, :-1], window[:, 1:], self._generator, share=1 / len(windows)
-            )
-            for window in windows
-        )
-        squares = [float(np.vdot(g, g)) for g in gradients.values()]
+        is_dropping = self.model.config.dropout > 0
+        seeds = self._generator.integers(2**63, size=len(self._parts)) if is_dropping else None
+
+        def learn(part: int) -> float:
+            model, loss = self._parts[part], 0.0
+            generator = None if seeds is None else np.random.default_rng(seeds[part])
+            for gradient in model.gradients.values():
+                gradient.fill(0)
+            for window in windows:
+                mine = np.array_split(window, len(self._parts))[part]
+                if len(mine):
+                    share = len(mine) / len(window) / len(windows)
+                    loss += model.loss_and_gradient(
+                        mine[:, :-1], mine[:, 1:], generator, share=share
+                    )
+            return loss
+
+        loss = sum(self._workers.for_each(range(len(self._parts)), learn))
+        squares = self._workers.for_each(list(gradients), self._add_gradients)
         norm = math.sqrt(sum(squares))
         applied = math.isfinite(loss) and math.isfinite(norm)
         layers = None
@@ -136,6 +168,13 @@ class NumpyTrainState:
             before[name] -= weight
         updates = [_norm(update) for update in before.values()]
         return layer_norms([*before], gradients, updates, weights)
+
+    def _add_gradients(self, name: str) -> float:
+        """Add the parts' gradients of a weight to the first's; the sum of their squares."""
+        total, *others = (part.gradients[name] for part in self._parts)
+        for other in others:
+            total += other
+        return float(np.vdot(total, total))
 
     def _average(self) -> None:
         if not self.ema:
@@ -251,6 +290,51 @@ def _restore_generator(generator: np.random.Generator, saved: NDArray[np.uint64]
     }
 
 
+class Workers:
+    """Threads that share out the work of a step, each with matrix products on one core.
+
+    Two threads that meet once are faster than matrix products that are shared out one by one, and
+    what lies between the products is shared out too.
+
+    Args:
+        count: Threads, the calling one among them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count - 1, "numpy-step") if count > 1 else None
+        self._blas = ThreadpoolController().select(user_api="blas")
+
+    @contextlib.contextmanager
+    def at_work(self, rows: int) -> Iterator[None]:
+        """Leave matrix products the cores that remain where a batch has ``rows`` to share out."""
+        with self._blas.limit(limits=max(1, self.count // min(rows, self.count))):
+            yield
+
+    def for_each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
+        """What ``work`` makes of each item, in their order; a thread that is free takes the next.
+
+        All have ended when this does, also by an error of one of them.
+        """
+        results: dict[int, R] = {}
+        places = itertools.count()
+
+        def take_turns() -> None:
+            with np.errstate(all="ignore"):
+                while (place := next(places)) < len(items):
+                    results[place] = work(items[place])
+
+        others = min(self.count, len(items)) - 1
+        started = [self._pool.submit(take_turns) for _ in range(others)] if self._pool else []
+        try:
+            take_turns()
+        finally:
+            wait(started)
+        for future in started:
+            future.result()
+        return [results[place] for place in range(len(items))]
+
+
 class NumpyBackend:
     """NumPy on the CPU."""
 
@@ -263,7 +347,7 @@ class NumpyBackend:
             backend="numpy",
             device="cpu",
             threads=blas_threads(),
-            library=np.__version__,
+            library=", ".join([np.__version__, *(f"numba {v}" for v in [numba_version()] if v)]),
             processor=f"{platform.machine()} {_vector_instructions()}",
         )
 
@@ -282,6 +366,14 @@ class NumpyBackend:
     def training_threads(self) -> contextlib.AbstractContextManager[None]:
         """Train with the threads of NumPy's matrix products, which cannot be shared out."""
         return CORES.training(blas_threads())
+
+    def prepare(
+        self,
+        report: Callable[[str, int, int | None], None],
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
+        """Let compiled functions take the places of NumPy's, where numba is installed."""
+        use_compiled(report, cancelled)
 
     def new_state(
         self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
@@ -369,12 +461,25 @@ def load_weights(
         weight[:] = weights[name]
 
 
-def blas_threads() -> int:
-    """Threads of NumPy's matrix products, as OpenBLAS and its like find them out at start."""
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdecimal() and int(os.environ[name]) > 0:
-            return int(os.environ[name])
-    return usable_cores()
+def use_compiled(
+    report: Callable[[str, int, int | None], None] = lambda what, done, total: None,
+    cancelled: Callable[[], bool] = never,
+) -> bool:
+    """Let compiled functions take the places of NumPy's, where numba is installed; say if they do.
+
+    The first time takes a while; ``report`` is told how far it is.
+
+    Raises:
+        CancelledError: ``cancelled`` became true.
+    """
+    if numba_version() is None:
+        use_twins({})
+        return False
+    from shakespeare_tui.models import numpy_kernels
+
+    compile_kernels(numpy_kernels.KERNELS, report, cancelled)
+    use_twins(numpy_kernels.TWINS)
+    return True
 
 
 def _vector_instructions() -> str:

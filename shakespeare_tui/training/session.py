@@ -264,6 +264,7 @@ def _new_session(
     check_variety(text.is_one_character)
     device = backend.arithmetic().device
     check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+    backend.prepare(hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
     run = begin_in or create_run_folder(request.root, request.name, request.stem)
@@ -471,6 +472,7 @@ def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
             device = backend.arithmetic().device
             check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+        backend.prepare(hooks.report, hooks.cancelled.is_set)
         conditions = Conditions.of(run, before, config, source.sha256(), backend)
         state, progress = _restored(run, steps, conditions, backend, hooks)
         if config.context_note:

@@ -508,6 +508,11 @@ class TorchBackend:
         """Train on the calling thread with all threads; work beside it keeps to its share."""
         return training_threads()
 
+    def prepare(
+        self, report: Callable[[str, int, int | None], None], cancelled: Callable[[], bool] = never
+    ) -> None:
+        """Nothing takes a while."""
+
     def new_state(
         self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
     ) -> TorchTrainState:

@@ -207,6 +207,19 @@ class Backend(Protocol):
     def training_threads(self) -> AbstractContextManager[None]:
         """Train on the calling thread with all threads; work beside it keeps to its share."""
 
+    def prepare(
+        self, report: Callable[[str, int, int | None], None], cancelled: Callable[[], bool]
+    ) -> None:
+        """Get ready what takes a while, once in a process, before a run is trained.
+
+        Args:
+            report: Told what goes on, how much of it is done, and of how much.
+            cancelled: Polled meanwhile.
+
+        Raises:
+            CancelledError: ``cancelled`` became true.
+        """
+
     def new_state(self, config: Config, info: RunInfo, cancelled: Callable[[], bool]) -> TrainState:
         """A new run's state, everything in it drawn from the config's seed.
 

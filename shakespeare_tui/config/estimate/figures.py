@@ -11,7 +11,7 @@ from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
 from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.machine import backend_of
+from shakespeare_tui.machine import backend_of, blas_threads
 from shakespeare_tui.models.parameters import (
     EVALUATION_TOKENS,
     MOST_LOGITS,
@@ -203,13 +203,15 @@ def estimate_memory(
         is_fused: Attention and dropout have fused kernels, as on CUDA devices.
     """
     parameters = count_parameters(config.model, vocab_size)
+    copies = 1
     if backend_of(config.training.backend) == "numpy":
         activations = numpy_activation_bytes(config, vocab_size)
+        copies = blas_threads()  # each has gradients of its own
     else:
         activations = activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused)
     return MemoryEstimate(
         weights=parameters * _FULL_BYTES,
-        gradients=_learning(config, vocab_size) * _FULL_BYTES,
+        gradients=_learning(config, vocab_size) * _FULL_BYTES * copies,
         optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
         activations=activations,
         evaluation=evaluation_bytes(config, vocab_size),

@@ -201,8 +201,9 @@ def _throwaway_state(
         import numpy as np
 
         from shakespeare_tui.models.numpy_gpt import GPT
-        from shakespeare_tui.training.numpy_state import NumpyTrainState
+        from shakespeare_tui.training.numpy_state import NumpyTrainState, use_compiled
 
+        use_compiled()
         drawn = np.random.default_rng(0)
         network = GPT(config.model, vocab_size, drawn)
         return NumpyTrainState(network, config.training, drawn), lambda: None
