@@ -94,6 +94,11 @@ def format_loss(loss: float | None) -> str:
     return "-" if loss is None or not math.isfinite(loss) else f"{loss:.4f}"
 
 
+def format_accuracy(share: float | None) -> str:
+    """Per cent with a digit after the point, or a dash where it is not known."""
+    return "-" if share is None or not math.isfinite(share) else f"{share:.1%}"
+
+
 def format_rate(rate: float, digits: int = 1) -> str:
     """A learning rate as configs write it: ``3e-4``, ``2.5e-4``, ``0.03``, ``1``."""
     mantissa, exponent = f"{rate:.{digits - 1}e}".split("e")

@@ -28,6 +28,7 @@ from shakespeare_tui.runs import events
 from shakespeare_tui.runs.commands import CommandInbox, Stop
 from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint, find_run
+from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.sampling import Strategy, parse_strategy
 from shakespeare_tui.training.request import TrainingRequest
 
@@ -89,6 +90,13 @@ class Run:
         best = self.folder.best()
         loss = best.info.loss if best else None
         return loss.value if loss else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of tokens that it foretells, measured with ``val_loss``; None as there."""
+        best = self.folder.best()
+        loss = best.info.loss if best else None
+        return loss.accuracy if loss else None
 
     def events(self) -> list[events.Event]:
         """Everything that happened so far, in order."""
@@ -416,6 +424,11 @@ class History:
     train_losses: list[float] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
     val_accuracies: list[float] = field(default_factory=list)
+
+    @property
+    def val_perplexities(self) -> list[float | None]:
+        """The exponentials of ``val_losses``."""
+        return [perplexity(loss) for loss in self.val_losses]
 
 
 def train_model(

@@ -63,6 +63,7 @@ def test_training_is_that_of_the_command_line_and_prints_nothing(
     assert losses(run) == losses(st.open_run("by-command")) != []
     assert [event.to_json() for event in seen] == [event.to_json() for event in run.events()]
     assert run.val_loss == run.folder.best().info.loss.value  # type: ignore[union-attr]
+    assert run.accuracy == run.folder.best().info.loss.accuracy  # type: ignore[union-attr]
 
 
 def test_a_config_is_taken_as_well_as_its_name(tmp_path: Path) -> None:
@@ -189,6 +190,7 @@ def test_a_tiny_gpt_learns_writes_and_repeats_itself() -> None:
     assert len(history.step_losses) == 3 * 31
     assert history.train_losses[2] < history.train_losses[0] < 1.5
     assert history.val_losses[2] < 0.3 and history.val_accuracies[2] > 0.9
+    assert history.val_perplexities == pytest.approx(np.exp(history.val_losses).tolist())
     written = model.generate(tokenizer.encode("abc"), 13, strategy="greedy")
     assert tokenizer.decode(written) == "dabcdabcdabcd"
     logits = model.forward(tokens[:8])

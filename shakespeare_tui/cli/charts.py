@@ -1,7 +1,7 @@
 """The charts that commands print, drawn by plotext."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from shakespeare_tui.cli.console import has_colour, print_coloured, shows, termi
 from shakespeare_tui.data.inspect.words import WordCounter, thin_ranks
 from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.losses import Quantity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS
 from shakespeare_tui.visible_text import visible
 
@@ -41,19 +42,37 @@ class Curve:
     y: NDArray[np.float64]
 
 
-def run_curves(path: "Path") -> list[Curve]:
-    """A run's training loss, smoothed, and its validation loss, from its log of events."""
+def run_curves(path: "Path", quantity: Quantity) -> list[Curve]:
+    """A run's training loss, smoothed, and its validation loss, from its log of events.
+
+    Or the perplexities of these, or how accuracy on the validation text went.
+    """
     history = _history(path)
+    if quantity == "accuracy":
+        return [_accuracy(history, "validation")]
     validation = history.series("val_loss").window()
-    return [
+    curves = [
         _training_loss(history, "training, smoothed"),
         Curve("validation", validation.steps.astype(np.float64), validation.values),
     ]
+    return [_drawn(curve, quantity) for curve in curves]
 
 
-def training_loss(path: "Path", name: str) -> Curve:
-    """A run's training loss, smoothed, from its log of events."""
-    return _training_loss(_history(path), name)
+def comparable_curve(path: "Path", name: str, quantity: Quantity) -> Curve:
+    """The curve by which a run stands beside others: its training loss, smoothed, or accuracy."""
+    history = _history(path)
+    if quantity == "accuracy":
+        return _accuracy(history, name)
+    return _drawn(_training_loss(history, name), quantity)
+
+
+def _drawn(curve: Curve, quantity: Quantity) -> Curve:
+    return replace(curve, y=np.exp(curve.y)) if quantity == "perplexity" else curve
+
+
+def _accuracy(history: RunHistory, name: str) -> Curve:
+    window = history.series("accuracy").window()
+    return Curve(name, window.steps.astype(np.float64), 100 * window.values)
 
 
 def _history(path: "Path") -> RunHistory:
@@ -69,9 +88,16 @@ def _training_loss(history: RunHistory, name: str) -> Curve:
     return Curve(name, window.steps.astype(np.float64), window.values)
 
 
-def print_losses(curves: Sequence[Curve]) -> None:
-    """Print loss curves over steps."""
-    print_chart(curves, "step", "nats per token")
+_Y_LABELS: dict[Quantity, str] = {
+    "loss": "nats per token",
+    "perplexity": "perplexity",
+    "accuracy": "% of tokens foretold",
+}
+
+
+def print_losses(curves: Sequence[Curve], quantity: Quantity) -> None:
+    """Print curves of losses, perplexities or accuracies over steps."""
+    print_chart(curves, "step", _Y_LABELS[quantity])
 
 
 def print_rank_frequency(source: "TextSource", statistics: "TextStatistics") -> None:

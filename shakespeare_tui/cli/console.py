@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import parse_integer, ungrouped
+from shakespeare_tui.runs.losses import QUANTITIES
 from shakespeare_tui.visible_text import LINES, is_harmless, visible
 
 if TYPE_CHECKING:
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 100
 _LEAST_FOLDED = 30  # columns that a folded cell needs to be read easily
+
+
+def add_chart(group: "argparse._MutuallyExclusiveGroup", what: str) -> None:
+    """Options whether a chart of runs is drawn (``what`` says which), and of what."""
+    group.add_argument("--chart", action="store_const", const=QUANTITIES[0], help=what)
+    group.add_argument(
+        "--chart-of",
+        dest="chart",
+        choices=QUANTITIES,
+        help="the same chart of perplexity or accuracy",
+    )
 
 
 def say(text: str = "") -> None:

@@ -12,6 +12,7 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.training.evaluate import Evaluation
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             "no numbers; use an earlier checkpoint of the run"
         )
     if result.protocol == EXACT and arguments.split == "val":
-        _write_down(checkpoint, result.loss)
+        _write_down(checkpoint, result)
     # Nothing foretells the first token: its text is not counted.
     size, foretold = text_size(tokenizer, split[1:]), len(split) - 1
     figures: dict[str, str | int | float | None] = {
@@ -120,13 +121,13 @@ def _shown(value: str | int | float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _write_down(checkpoint: "Checkpoint", loss: float) -> None:
+def _write_down(checkpoint: "Checkpoint", result: "Evaluation") -> None:
     """Let the exact loss count where checkpoints are compared; a run in training keeps its own."""
     from shakespeare_tui.runs.folder import best_step
 
     run = checkpoint.run
     with contextlib.suppress(UserError, OSError), run.locked(patience_seconds=0.2):
-        run.record_exact_loss(checkpoint.info.step, loss)
+        run.record_exact_loss(checkpoint.info.step, result.loss, result.accuracy)
         index = run.index()
         if "last" in index:
             run.write_index(best_step(run.checkpoints()), index["last"])

@@ -5,9 +5,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
-from shakespeare_tui.cli.console import fits, print_json, print_result, print_table, say
-from shakespeare_tui.formatting import format_count, format_duration, format_loss
-from shakespeare_tui.runs.losses import perplexity
+from shakespeare_tui.cli.console import add_chart, fits, print_json, print_result, print_table, say
+from shakespeare_tui.formatting import (
+    format_accuracy,
+    format_count,
+    format_duration,
+    format_loss,
+)
+from shakespeare_tui.runs.losses import Quantity, perplexity
 from shakespeare_tui.runs.state import STATE_LOOKS
 from shakespeare_tui.visible_text import visible
 
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"success": "green", "warning": "yellow", "error": "red", "muted": "bright_black"}
 _TEXTS = ("run", "state", "protocol", "corpus")
-_LEFT_OUT_FIRST = ("perplexity", "parameters", "at step", "age", "corpus")
+_LEFT_OUT_FIRST = ("perplexity", "parameters", "at step", "accuracy", "age", "corpus")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,9 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument(
-        "--chart", action="store_true", help="draw the loss curves of the listed runs, too"
-    )
+    add_chart(output, "draw the loss curves of the listed runs, too")
     output.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -69,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif rows:
         _print_table(rows, now)
         if arguments.chart:
-            _print_chart(rows)
+            _print_chart(rows, arguments.chart)
     elif runs:
         say(f"none of {len(runs):,} runs matches {query.text}")
     else:
@@ -116,6 +119,7 @@ def _record(row: "CheckpointItem", now: float) -> dict[str, Any]:
         "val_loss": loss.value if loss else None,
         "protocol": loss.protocol if loss else None,
         "perplexity": perplexity(loss.value) if loss else None,
+        "accuracy": loss.accuracy if loss else None,
         "bits_per_byte": row.bits_per_byte,
         "parameters": info.parameters if info else None,
         "corpus": info.corpus if info else None,
@@ -170,6 +174,7 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             "protocol": loss.protocol or "-" if loss else "-",
             "at step": "-" if step is None else f"{step:,}",
             "perplexity": "-" if figure is None else f"{figure:.2f}",
+            "accuracy": format_accuracy(loss.accuracy if loss else None),
             **({"bits/byte": format_loss(row.bits_per_byte)} if is_mixed else {}),
             "parameters": format_count(info.parameters) if info else "-",
             "corpus": info.corpus if info else "-",
@@ -188,20 +193,21 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             say(problem)
 
 
-def _print_chart(rows: "list[CheckpointItem]") -> None:
-    """The training losses of the runs, as far as they can be told apart."""
-    from shakespeare_tui.cli.charts import MOST_CURVES, print_losses, training_loss
+def _print_chart(rows: "list[CheckpointItem]", quantity: Quantity) -> None:
+    """One curve for each run, as far as they can be told apart."""
+    from shakespeare_tui.cli.charts import MOST_CURVES, comparable_curve, print_losses
     from shakespeare_tui.runs.folder import RunFolder
 
     if len(rows) > MOST_CURVES:
         say(f"the first {MOST_CURVES} of {len(rows):,} runs are drawn; a query or --sort chooses")
-    print_result("\ntraining loss, smoothed\n")
-    print_losses(
-        [
-            training_loss(RunFolder(row.run.path).events_path, row.run.name)
-            for row in rows[:MOST_CURVES]
-        ]
-    )
+    is_accuracy = quantity == "accuracy"
+    title = "accuracy on validation" if is_accuracy else f"training {quantity}, smoothed"
+    print_result(f"\n{title}\n")
+    curves = [
+        comparable_curve(RunFolder(row.run.path).events_path, row.run.name, quantity)
+        for row in rows[:MOST_CURVES]
+    ]
+    print_losses(curves, quantity)
 
 
 def check_runs(names: list[str], *, as_json: bool) -> int:

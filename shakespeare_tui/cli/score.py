@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures = {
             "mean_surprise": record["mean_surprise"],
             "perplexity": perplexity(record["mean_surprise"]),
+            "accuracy": surprise.accuracy(),
             "memorisation": record["memorisation"],
             "measures": record,
         }

@@ -7,6 +7,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, shown_token, token_starts
+from shakespeare_tui.formatting import format_accuracy
 from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
 from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.visible_text import visible
@@ -43,6 +44,7 @@ def _lines(
     yield f"{'characters':<16}{len(text):,}"
     yield f"{'mean surprise':<16}{'-' if mean is None else f'{mean:.4f} nats per character'}"
     yield f"{'perplexity':<16}{'-' if likely is None else f'{likely:.4f}'}"
+    yield f"{'accuracy':<16}{format_accuracy(surprise.accuracy())}"
     yield ""
     for name, kind in MEASURES.items():
         if name != "mean_surprise":

@@ -16,11 +16,20 @@ from shakespeare_tui.cli.completion import (
     corpus_names,
 )
 from shakespeare_tui.cli.config import add_overrides
-from shakespeare_tui.cli.console import discard, print_json, progress, reader_may_leave, say
+from shakespeare_tui.cli.console import (
+    add_chart,
+    discard,
+    print_json,
+    progress,
+    reader_may_leave,
+    say,
+)
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.runs.events import RunFinished
+    from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import Hooks, Session
 
@@ -82,10 +91,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="freeze all but the last N blocks; short for --set training.train_blocks=N",
     )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument(
-        "--chart",
-        action="store_true",
-        help="with --no-ui: draw the loss curve at the end also where stdout is no terminal",
+    add_chart(
+        output, "with --no-ui: draw the loss curve at the end also where stdout is no terminal"
     )
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
@@ -126,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"{session.run.name} has no checkpoint yet: starting it from its config")
         elif request.resume is not None:
             say(f"resuming {session.run.name} at step {session.progress.step:,}")
-        return _train(session, as_json=arguments.json, has_chart=arguments.chart)
+        return _train(session, as_json=arguments.json, chart=arguments.chart)
 
 
 def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
@@ -165,7 +172,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
+def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
     from shakespeare_tui.runs.commands import CommandInbox
     from shakespeare_tui.runs.events import Event
@@ -190,29 +197,29 @@ def _train(session: "Session", *, as_json: bool, has_chart: bool) -> int:
         command = f"shakespeare-tui generate {run.name} --prompt {prompt}"
     with reader_may_leave():
         if as_json:
-            print_json(_summary(session, finished.reason, finished.val_loss, finished.protocol))
+            print_json(_summary(session, finished))
         else:
-            if has_chart or sys.stdout.isatty():
+            if chart or sys.stdout.isatty():
                 from shakespeare_tui.cli.charts import print_losses, run_curves
 
-                print_losses(run_curves(run.events_path))
+                quantity = chart or "loss"
+                print_losses(run_curves(run.events_path, quantity), quantity)
             console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
 
 
-def _summary(
-    session: "Session", reason: str, val_loss: float | None, protocol: str
-) -> dict[str, object]:
+def _summary(session: "Session", finished: "RunFinished") -> dict[str, object]:
     from shakespeare_tui.runs.losses import perplexity
 
     return {
         "run": session.run.name,
         "path": str(session.run.path),
-        "reason": reason,
+        "reason": finished.reason,
         "step": session.progress.step,
-        "val_loss": val_loss,
-        "perplexity": perplexity(val_loss),
-        "protocol": protocol,
+        "val_loss": finished.val_loss,
+        "perplexity": perplexity(finished.val_loss),
+        "accuracy": finished.accuracy,
+        "protocol": finished.protocol,
         "best_step": session.run.index().get("best"),
         "elapsed_seconds": session.progress.elapsed_seconds,
     }

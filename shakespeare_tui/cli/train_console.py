@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, TextIO
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
 from shakespeare_tui.config.estimate.speed import SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.formatting import counted, format_count, format_duration, format_loss
+from shakespeare_tui.formatting import (
+    counted,
+    format_accuracy,
+    format_count,
+    format_duration,
+    format_loss,
+)
 from shakespeare_tui.runs.events import (
     CommandApplied,
     DiagnosisRaised,
@@ -97,7 +103,9 @@ class TrainConsole:
             if event.step == self._evaluated_step:
                 # The same weights, measured once more and exactly.
                 val = format_loss(event.val_loss)
-                self._say(f"Step {event.step} | val_loss: {val} ({event.protocol})")
+                accuracy = format_accuracy(event.accuracy)
+                exact = f"val_loss: {val} ({event.protocol}) | accuracy: {accuracy}"
+                self._say(f"Step {event.step} | {exact}")
             else:
                 self._print_line(event)
             self._evaluated_step = event.step
@@ -167,7 +175,12 @@ class TrainConsole:
             parts.append(f"lr: {self._latest.learning_rate:.1e}")
             speed = self._speed.tokens_per_second
             parts.append(f"{speed:,.0f} tok/s" if speed else "- tok/s")
-        self._say(fit_line(parts, terminal_width(sys.stderr)))
+        width = terminal_width(sys.stderr)
+        if evaluation and evaluation.accuracy is not None:
+            longer = [*parts[:3], f"accuracy: {format_accuracy(evaluation.accuracy)}", *parts[3:]]
+            # It is told at the end in any case: no second line for it.
+            parts = longer if len(" | ".join(longer)) <= width else parts
+        self._say(fit_line(parts, width))
 
     def _seconds_left(self, event: StepCompleted) -> float:
         minutes = self._length.budget_minutes
@@ -224,6 +237,7 @@ class TrainConsole:
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
             rows.append(("val_loss", self._figures(finished.val_loss, finished.protocol)))
+            rows.append(("accuracy", _foretold(finished.accuracy)))
         if best is not None and best.info.loss is not None:
             rows.append(("best", f"{best.info.loss}, at step {best.info.step:,}"))
         if finished.protocol != EXACT and finished.reason not in ("stopped", "interrupted"):
@@ -238,6 +252,11 @@ class TrainConsole:
         shown = f"{value:.2f}" if value is not None else "-"
         bits = bits_per_character(loss, self._characters_per_token)
         return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
+
+
+def _foretold(accuracy: float | None) -> str:
+    share = format_accuracy(accuracy)
+    return share if accuracy is None else f"{share} of the tokens were held for the likeliest"
 
 
 def _row(name: str, value: str, stream: TextIO) -> str:

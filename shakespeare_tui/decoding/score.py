@@ -59,6 +59,10 @@ class Surprise:
         mean = float(nats.mean(dtype=np.float64)) if len(nats) else math.nan
         return mean if math.isfinite(mean) else None
 
+    def accuracy(self) -> float:
+        """The share of tokens that the model held for the likeliest; NaN where it foretold none."""
+        return float((self.rank[1:] == 1).mean()) if len(self.rank) > 1 else math.nan
+
     def nats_per_character(self, tokenizer: Tokenizer, start: int = 0) -> float | None:
         """Mean nats per character from character ``start`` on, by what the tokens say.
 

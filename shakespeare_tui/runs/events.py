@@ -177,6 +177,8 @@ class RunFinished(Event):
     reason: str
     val_loss: float | None
     protocol: str = "exact"
+    accuracy: float | None = None
+    """Measured with ``val_loss``; older runs do not tell it."""
 
 
 @dataclass(frozen=True, kw_only=True)

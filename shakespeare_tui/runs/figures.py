@@ -24,7 +24,7 @@ class RunFigures:
         share: How much of the run is done, from 0 to 1.
         epoch: How often as many tokens as the training split has were seen.
         train_loss: Mean of about the last ``TRAIN_LOSS_STEPS`` steps, nats per token.
-        val: The latest validation loss.
+        val: The latest validation loss, with its accuracy.
         best: The lowest validation loss.
         perplexity: Exponential of the validation loss.
         bits_per_character: The same loss in bits per character of the text.
@@ -41,7 +41,6 @@ class RunFigures:
     epoch: float | None
     train_loss: float | None
     val: Loss | None
-    accuracy: float | None
     best: Best | None
     perplexity: float | None
     bits_per_character: float | None
@@ -72,7 +71,7 @@ def run_figures(history: RunHistory) -> RunFigures:
         seconds_left = None
     val = None
     if evaluation is not None and evaluation.val_loss is not None:
-        val = Loss(evaluation.val_loss, evaluation.protocol)
+        val = Loss(evaluation.val_loss, evaluation.protocol, accuracy=evaluation.accuracy)
     if share is not None:
         share = min(max(share, 0.0), 1.0)
     if history.finished is not None and history.finished.reason == "completed":
@@ -84,7 +83,6 @@ def run_figures(history: RunHistory) -> RunFigures:
         epoch=_epoch(history),
         train_loss=history.smoothed_loss(TRAIN_LOSS_STEPS).last(),
         val=val,
-        accuracy=evaluation.accuracy if evaluation else None,
         best=history.best,
         perplexity=perplexity(val.value) if val else None,
         bits_per_character=_bits_per_character(val, history),

@@ -97,6 +97,9 @@ class CheckpointInfo:
     elapsed_seconds: float
     exact_val_loss: float | None = None
     """The exact validation loss, where it was measured besides ``val_loss``."""
+    accuracy: float | None = None
+    exact_accuracy: float | None = None
+    """Of the next token, measured with either loss; older checkpoints do not tell it."""
     weights_sha256: str | None = None
     state_sha256: str | None = None
     """Digests of the files; older checkpoints do not tell them."""
@@ -104,7 +107,13 @@ class CheckpointInfo:
     @property
     def losses(self) -> list[Loss]:
         """Its validation losses, the one that counts first; empty before it was evaluated."""
-        return losses(self.val_loss, self.protocol, self.exact_val_loss)
+        return losses(
+            self.val_loss,
+            self.protocol,
+            self.exact_val_loss,
+            accuracy=self.accuracy,
+            exact_accuracy=self.exact_accuracy,
+        )
 
     @property
     def loss(self) -> Loss | None:
@@ -306,15 +315,15 @@ class RunFolder:
         index = {"last": last} if best is None else {"best": best, "last": last}
         write_json_atomically(self.path / "index.json", index)
 
-    def record_exact_loss(self, step: int, loss: float) -> None:
-        """Write an exact validation loss beside a checkpoint's other figures.
+    def record_exact_loss(self, step: int, loss: float, accuracy: float) -> None:
+        """Write an exact validation loss, and its accuracy, beside a checkpoint's other figures.
 
         Raises:
             UserError: There is no such checkpoint, or it is damaged.
             OSError: The folder cannot be written.
         """
         checkpoint = self.checkpoint(step)
-        info = replace(checkpoint.info, exact_val_loss=loss)
+        info = replace(checkpoint.info, exact_val_loss=loss, exact_accuracy=accuracy)
         write_json_atomically(checkpoint.folder / "info.json", asdict(info))
 
     def set_aside(self, step: int) -> Path:

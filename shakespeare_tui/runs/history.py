@@ -85,10 +85,10 @@ def one_line(text: str, longest: int = 60) -> str:
 
 STEP_SERIES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "elapsed_seconds")
 """Series with a point for every step, named as the fields of ``StepCompleted``."""
-EVALUATION_SERIES = ("val_loss", "train_loss")
+EVALUATION_SERIES = ("val_loss", "train_loss", "accuracy")
 """Series with a point for every evaluation under the run's usual protocol."""
-OTHER_EVALUATIONS = "other_val_loss"
-"""Validation losses under any other protocol, such as the exact one at the end."""
+OTHER_EVALUATIONS = {"other_val_loss": "val_loss", "other_accuracy": "accuracy"}
+"""Series of those under any other protocol, such as the exact one at the end."""
 
 _PENDING_STEPS = 512
 _LOSS_CAPACITY = 32768
@@ -107,7 +107,7 @@ class RunCurves:
         self.protocol: str | None = None
         self._series = {name: StepSeries() for name in STEP_SERIES}
         self._series["loss"] = StepSeries(_LOSS_CAPACITY)
-        for name in (*EVALUATION_SERIES, OTHER_EVALUATIONS):
+        for name in (*EVALUATION_SERIES, *OTHER_EVALUATIONS):
             self._series[name] = StepSeries(_EVALUATIONS_CAPACITY)
         self._smoothed = {steps: SmoothedSeries(steps) for steps in SMOOTHING_STEPS[1:]}
         self._pending: list[StepCompleted] = []
@@ -122,11 +122,11 @@ class RunCurves:
         """Take in an evaluation; of a step that is evaluated again the last one counts."""
         if self.protocol is None:
             self.protocol = event.protocol
-        names = EVALUATION_SERIES if event.protocol == self.protocol else (OTHER_EVALUATIONS,)
-        for name in names:
-            value = event.train_loss if name == "train_loss" else event.val_loss
+        is_usual = event.protocol == self.protocol
+        names = {name: name for name in EVALUATION_SERIES} if is_usual else OTHER_EVALUATIONS
+        for name, field in names.items():
             self._series[name].truncate(event.step - 1)
-            self._series[name].extend([event.step], [value])
+            self._series[name].extend([event.step], [getattr(event, field)])
 
     def truncate(self, step: int) -> None:
         """Forget every point later than ``step``."""
@@ -151,7 +151,7 @@ class RunCurves:
     # --- readings ----------------------------------------------------------------------------
 
     def series(self, name: str) -> StepSeries:
-        """One of ``STEP_SERIES``, ``EVALUATION_SERIES`` or ``OTHER_EVALUATIONS``."""
+        """One of ``STEP_SERIES``, ``EVALUATION_SERIES`` and ``OTHER_EVALUATIONS``."""
         self._settle()
         return self._series[name]
 
@@ -204,15 +204,17 @@ class RunCurves:
 
     def evaluation_before(self, step: int, time: float) -> EvalCompleted | None:
         """The last evaluation up to ``step`` under the usual protocol; None before the first."""
-        val = self._series["val_loss"].window(0, step)
-        train = self._series["train_loss"].window(0, step)
-        if len(val) == 0:
+        ends = {name: self._series[name].window(0, step) for name in EVALUATION_SERIES}
+        if len(ends["val_loss"]) == 0:
             return None
+        values = {name: float(end.values[-1]) for name, end in ends.items()}
+        accuracy = values["accuracy"]
         return EvalCompleted(
             time=time,
-            step=int(val.steps[-1]),
-            val_loss=float(val.values[-1]),
-            train_loss=float(train.values[-1]),
+            step=int(ends["val_loss"].steps[-1]),
+            val_loss=values["val_loss"],
+            train_loss=values["train_loss"],
+            accuracy=accuracy if math.isfinite(accuracy) else None,
             protocol=self.protocol or "",
         )
 
@@ -265,7 +267,7 @@ class RunHistory:
         self._doctor: Doctor | None = None
         self.evaluating: EvalProgressed | None = None
         """How far a long evaluation is, while one is under way."""
-        self._evaluated: dict[int, dict[str, float]] = {}
+        self._evaluated: dict[int, dict[str, Loss]] = {}
         """Validation losses by step, in ascending order, and protocol."""
         self._best: tuple[int, Best | None] | None = None
         """The best as of a revision."""
@@ -299,7 +301,7 @@ class RunHistory:
         elif isinstance(event, LayerStatistics):
             self._on_layers(event)
         elif isinstance(event, CheckpointEvaluated):
-            self._note_loss(event.step, event.val_loss, event.protocol)
+            self._note_loss(event)
         elif isinstance(event, SampleGenerated):
             shortened = dataclasses.replace(event, text=_shortened(event.text))
             self.samples.append(shortened)
@@ -359,13 +361,15 @@ class RunHistory:
     def _on_evaluation(self, event: EvalCompleted) -> None:
         self.last_evaluation = event
         self._curves.add_evaluation(event)
-        self._note_loss(event.step, event.val_loss, event.protocol)
+        self._note_loss(event)
 
-    def _note_loss(self, step: int, val_loss: float | None, protocol: str) -> None:
-        if val_loss is None:
+    def _note_loss(self, event: EvalCompleted | CheckpointEvaluated) -> None:
+        if event.val_loss is None:
             return
+        step, protocol = event.step, event.protocol
         is_latest = not self._evaluated or step >= next(reversed(self._evaluated))
-        self._evaluated.setdefault(step, {})[protocol] = val_loss
+        loss = Loss(event.val_loss, protocol, accuracy=event.accuracy)
+        self._evaluated.setdefault(step, {})[protocol] = loss
         if not is_latest:
             self._evaluated = dict(sorted(self._evaluated.items()))
         if len(self._evaluated) > 2 * _MOST_ITEMS and (best := self.best) is not None:
@@ -373,8 +377,7 @@ class RunHistory:
             self._evaluated = {s: found for s, found in self._evaluated.items() if s in kept}
 
     def _losses_of(self, step: int) -> list[Loss]:
-        found = [Loss(value, protocol) for protocol, value in self._evaluated[step].items()]
-        return sorted(found, key=lambda loss: not loss.is_exact)
+        return sorted(self._evaluated[step].values(), key=lambda loss: not loss.is_exact)
 
     def _on_command(self, event: CommandApplied) -> None:
         if event.command == ROLL_BACK:

@@ -7,8 +7,8 @@ Losses per token of different tokenizers do not compare either: those are taken 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, TypeVar, get_args
 
 from shakespeare_tui.formatting import format_loss
 
@@ -18,6 +18,10 @@ NANOGPT = "nanogpt"
 """Random windows, as nanoGPT evaluates."""
 
 BITS_PER_BYTE = "bits per byte"
+
+Quantity = Literal["loss", "perplexity", "accuracy"]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+"""What charts show over the steps; one pass over the validation text measures all three."""
 
 T = TypeVar("T")
 
@@ -61,12 +65,14 @@ class TokenUnit:
 class Loss:
     """A mean cross-entropy in nats per token under ``protocol``; empty where that is unknown.
 
-    ``unit`` is another where losses of different tokenizers are compared.
+    ``unit`` is another where losses of different tokenizers are compared. ``accuracy`` was measured
+    with it: the share of tokens that the model held for the likeliest; older runs do not tell it.
     """
 
     value: float
     protocol: str
     unit: str = ""
+    accuracy: float | None = field(default=None, compare=False)
 
     @property
     def is_exact(self) -> bool:
@@ -84,11 +90,20 @@ class Loss:
         return f"{value}, {self.protocol or 'protocol unknown'}"
 
 
-def losses(value: float | None, protocol: str | None, exact: float | None = None) -> list[Loss]:
+def losses(
+    value: float | None,
+    protocol: str | None,
+    exact: float | None = None,
+    *,
+    accuracy: float | None = None,
+    exact_accuracy: float | None = None,
+) -> list[Loss]:
     """What was measured of something, the figure that counts first; empty if nothing was."""
-    found = [Loss(exact, EXACT)] if exact is not None and math.isfinite(exact) else []
+    found = []
+    if exact is not None and math.isfinite(exact):
+        found.append(Loss(exact, EXACT, accuracy=exact_accuracy))
     if value is not None and math.isfinite(value) and not (found and protocol == EXACT):
-        found.append(Loss(value, protocol or ""))
+        found.append(Loss(value, protocol or "", accuracy=accuracy))
     return found
 
 
@@ -109,7 +124,7 @@ def in_one_unit(
         if size is None:
             return []
         return [
-            Loss(bits_per_byte(loss.value, size), loss.protocol, BITS_PER_BYTE)
+            replace(loss, value=bits_per_byte(loss.value, size), unit=BITS_PER_BYTE)
             for loss in losses_of(item)
         ]
 

@@ -188,6 +188,7 @@ class Progress:
         sampled_step: Last step at which samples were drawn.
         val_loss: Validation loss of the last evaluation, if any.
         train_loss: Training loss of the last evaluation, if any.
+        accuracy: Share of validation tokens foretold in the last evaluation, if any.
         protocol: Protocol of the last evaluation.
         best_loss: Lowest validation loss so far.
         best_step: Its step.
@@ -209,6 +210,7 @@ class Progress:
     sampled_step: Count = 0
     val_loss: Amount | None = None
     train_loss: Amount | None = None
+    accuracy: Amount | None = None
     protocol: str | None = None
     best_loss: Amount | None = None
     best_step: Count | None = None
@@ -266,6 +268,7 @@ def save_checkpoint(
             val_loss=progress.val_loss if is_fresh else None,
             train_loss=progress.train_loss if is_fresh else None,
             protocol=progress.protocol if is_fresh else None,
+            accuracy=progress.accuracy if is_fresh else None,
             time=time.time(),
             elapsed_seconds=progress.elapsed_seconds,
             weights_sha256=file_sha256(weights_path),

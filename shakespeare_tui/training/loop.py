@@ -129,6 +129,7 @@ class StepEnd:
             return False
         progress.evaluated_step = progress.step
         progress.val_loss, progress.train_loss = val.loss, train.loss
+        progress.accuracy = val.accuracy
         # A run that is resumed with other settings may be measured differently: the best so far
         # does not compare then.
         is_comparable = progress.protocol == val.protocol and progress.best_loss is not None
@@ -154,16 +155,17 @@ class StepEnd:
         ]
         return len(known) < keep_best or val.loss < sorted(known)[keep_best - 1]
 
-    def final_evaluation(self) -> float:
-        """The exact validation loss of the final weights; it is written beside their checkpoint.
+    def final_evaluation(self) -> Evaluation:
+        """The exact evaluation of the final weights; it is written beside their checkpoint.
 
         Raises:
             CancelledError: The run was stopped meanwhile.
         """
         val, train = self._evaluate(None)
-        self._session.run.record_exact_loss(self._session.progress.step, val.loss)
+        step = self._session.progress.step
+        self._session.run.record_exact_loss(step, val.loss, val.accuracy)
         self._report(val, train)
-        return val.loss
+        return val
 
     def evaluate_best(self) -> None:
         """Measure the best checkpoint exactly, too, where it is not the last: the two compare then.
@@ -175,7 +177,7 @@ class StepEnd:
         if best is None or best == session.progress.step or best not in session.run.steps():
             return
         checkpoint = session.run.checkpoint(best)
-        loss, accuracy = checkpoint.info.exact_val_loss, None
+        loss, accuracy = checkpoint.info.exact_val_loss, checkpoint.info.exact_accuracy
         # Known already where a run that had ended goes on; the log need not tell of it then.
         if loss is None:
             try:
@@ -186,7 +188,7 @@ class StepEnd:
             report = self._progress_report()
             val = evaluate(model, session.val, cancelled=self._cancelled, progressed=report)
             loss, accuracy = val.loss, val.accuracy
-            session.run.record_exact_loss(best, loss)
+            session.run.record_exact_loss(best, loss, accuracy)
         self._emit(CheckpointEvaluated(step=best, val_loss=loss, protocol=EXACT, accuracy=accuracy))
 
     def name_best(self) -> None:
@@ -555,10 +557,11 @@ class Trainer:
 
     def _finish(self, reason: str) -> RunFinished:
         progress = self._session.progress
-        val_loss, protocol = progress.val_loss, progress.protocol
+        val_loss, protocol, accuracy = progress.val_loss, progress.protocol, progress.accuracy
         if reason != self._stop_reason and self._is_exact_due():
             try:
-                val_loss, protocol = self._step_end.final_evaluation(), EXACT
+                exact = self._step_end.final_evaluation()
+                val_loss, protocol, accuracy = exact.loss, exact.protocol, exact.accuracy
                 self._step_end.evaluate_best()
                 self._step_end.name_best()
             except CancelledError:
@@ -566,7 +569,11 @@ class Trainer:
                     self._apply(command)
                 reason = self._stop_reason or "stopped"
         finished = RunFinished(
-            step=progress.step, reason=reason, val_loss=val_loss, protocol=protocol or EXACT
+            step=progress.step,
+            reason=reason,
+            val_loss=val_loss,
+            protocol=protocol or EXACT,
+            accuracy=accuracy,
         )
         self._emit(finished)
         return finished

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -77,6 +78,22 @@ class TestRuns:
         assert "nats per token" in chart
         # A run without a step has nothing to draw.
         assert "nats per token" not in cli("runs", "never-trained", "--chart").out
+
+    @pytest.mark.parametrize("quantity", ["perplexity", "accuracy"])
+    def test_what_else_an_evaluation_measures(
+        self, quantity: str, trained: RunFolder, cli: CommandLine
+    ) -> None:
+        outcome = cli("runs", "alpha", f"--chart-of={quantity}")
+        assert outcome.code == 0, outcome.err
+        label = {"perplexity": "perplexity", "accuracy": "% of tokens foretold"}[quantity]
+        assert label in outcome.out.splitlines()[-1]
+        events = [json.loads(line) for line in trained.events_path.read_text().splitlines()]
+        shares = [e["accuracy"] for e in events if e["type"] == "EvalCompleted"]
+        ticks = [float(t) for t in re.findall(r"^ *([\d.]+)┤", outcome.out, re.MULTILINE)]
+        if quantity == "accuracy":
+            assert 100 * min(shares) - 1 < min(ticks) and max(ticks) < 100 * max(shares) + 1
+        else:
+            assert max(ticks) > 10  # of characters, at a start
 
     def test_no_more_than_can_be_told_apart(self, runs_root: Path, cli: CommandLine) -> None:
         for number in range(MOST_CURVES + 1):

@@ -72,8 +72,9 @@ def test_an_exact_figure_counts_for_the_checkpoint_from_then_on(
     evaluate(cli, "alpha@10", "--split=train")
     evaluate(cli, "alpha@10", "--protocol=nanogpt")
     assert trained.checkpoint(10).info.exact_val_loss is None
-    loss = evaluate(cli, "alpha@10")["loss"]
-    assert trained.checkpoint(10).info.loss == Loss(loss, "exact")
+    figures = evaluate(cli, "alpha@10")
+    assert trained.checkpoint(10).info.loss == Loss(figures["loss"], "exact")
+    assert trained.checkpoint(10).info.exact_accuracy == figures["accuracy"]
 
 
 def test_the_runs_final_figure_is_the_exact_one(cli: CommandLine, trained: RunFolder) -> None:
@@ -168,14 +169,16 @@ class TestRuns:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"created": time.time() + 9}))
         outcome = cli("runs")
         header, *rows = outcome.out.splitlines()
-        titles = "run state step val loss protocol at step perplexity parameters corpus age"
+        titles = (
+            "run state step val loss protocol at step perplexity accuracy parameters corpus age"
+        )
         assert header.split() == titles.split()
         assert [row.split()[0] for row in rows] == ["a-much-longer-name", "alpha"]
         info = trained.checkpoint(30).info
         assert info.loss is not None
-        assert rows[1].split()[1:10] == [
+        assert rows[1].split()[1:11] == [
             *("✓", "finished", "30", f"{info.loss.value:.4f}", info.loss.protocol, "30"),
-            *(f"{math.exp(info.loss.value):.2f}", "3.09K", "sample"),
+            *(f"{math.exp(info.loss.value):.2f}", f"{info.loss.accuracy:.1%}", "3.09K", "sample"),
         ]
         end = header.index("val loss") + len("val loss")
         assert all(row[:end].endswith(f"{info.loss.value:.4f}") for row in rows)  # flush right
@@ -183,6 +186,7 @@ class TestRuns:
     def test_json_has_the_figures_unrounded(self, cli: CommandLine, trained: RunFolder) -> None:
         (run,) = json.loads(cli("runs", "--json").out)["runs"]
         assert run["val_loss"] == trained.checkpoint(30).info.exact_val_loss
+        assert run["accuracy"] == trained.checkpoint(30).info.exact_accuracy > 0
         assert (run["best_step"], run["protocol"]) == (30, "exact")
         assert (run["name"], run["step"], run["state"]) == ("alpha", 30, "finished")
         assert run["path"] == str(trained.path)

@@ -32,11 +32,11 @@ def score(cli: CommandLine, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-def by_hand(run: RunFolder, step: int, text: str) -> float:
-    """Mean nats, a forward pass a character, windows in hops of half the context of 16."""
+def by_hand(run: RunFolder, step: int, text: str) -> tuple[float, float]:
+    """Mean nats and accuracy, a pass a character, windows in hops of half the context of 16."""
     model, tokenizer = load_model(run.checkpoint(step), torch.device("cpu"))
     tokens = torch.tensor(tokenizer.encode(text).tolist())
-    nats = []
+    nats, right = [], []
     with torch.no_grad():
         for place in range(1, len(tokens)):
             start = 0
@@ -44,16 +44,21 @@ def by_hand(run: RunFolder, step: int, text: str) -> float:
                 start += 8
             logits = model(tokens[None, start:place])[0, -1:]
             nats.append(F.cross_entropy(logits.double(), tokens[place : place + 1]).item())
-    return sum(nats) / len(nats)
+            right.append(logits.argmax().item() == tokens[place].item())
+    return sum(nats) / len(nats), sum(right) / len(right)
 
 
 @pytest.mark.parametrize("step", [10, 30])
 def test_the_figures_are_those_by_hand(step: int, cli: CommandLine, trained: RunFolder) -> None:
     figures = score(cli, f"alpha@{step}", f"--text={TEXT}")
-    mean = by_hand(trained, step, TEXT)
-    assert figures.keys() == {"mean_surprise", "perplexity", "memorisation", "measures"}
+    mean, share = by_hand(trained, step, TEXT)
+    assert figures.keys() == {
+        *("mean_surprise", "perplexity", "accuracy"),
+        *("memorisation", "measures"),
+    }
     assert figures["mean_surprise"] == pytest.approx(mean, rel=1e-5)
     assert figures["perplexity"] == pytest.approx(math.exp(mean), rel=1e-4)
+    assert figures["accuracy"] == pytest.approx(share)
     memorisation = figures["memorisation"]
     assert memorisation.keys() == {"longest", "share", "passages"}
     (passage,) = memorisation["passages"]
@@ -89,6 +94,7 @@ def test_as_text(cli: CommandLine, trained: RunFolder, monkeypatch: pytest.Monke
     (passage,) = figures["memorisation"]["passages"]
     assert f"mean surprise   {figures['mean_surprise']:.4f} nats per character" in lines
     assert f"perplexity      {figures['perplexity']:.4f}" in lines
+    assert f"accuracy        {figures['accuracy']:.1%}" in lines
     table = {line[:16].strip(): line[16:24].strip() for line in lines[5:15]}
     assert table["longest copy"] == str(figures["memorisation"]["longest"])
     assert table["known speakers"] == "100.0%"

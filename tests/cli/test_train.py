@@ -111,6 +111,8 @@ class TestSummary:
         finished = events(runs_root, "RunFinished")[0]
         assert summary["state"] == "finished, 20 steps"
         assert summary["val_loss"].startswith(f"{finished['val_loss']:.4f}, exact, perplexity ")
+        assert summary["accuracy"].startswith(f"{finished['accuracy']:.1%} of the tokens")
+        assert f"(exact) | accuracy: {finished['accuracy']:.1%}" in trained_here.err
         assert re.match(r"\d\.\d{4}, exact, at step (10|20)$", summary["best"])
         assert summary["saved in"] == str(runs_root / "alpha")
 
@@ -253,6 +255,7 @@ class TestJson:
         assert (result["reason"], result["step"]) == ("completed", 20)
         assert (result["val_loss"], result["protocol"]) == (finished["val_loss"], "exact")
         assert result["perplexity"] == pytest.approx(2.718281828459045 ** result["val_loss"])
+        assert result["accuracy"] == finished["accuracy"] > 0
         assert result["best_step"] in (10, 20)
         assert result["elapsed_seconds"] > 0
 

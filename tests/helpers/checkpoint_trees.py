@@ -57,6 +57,7 @@ def add_checkpoint(
     time: float = NOW,
     protocol: str | None = "subset-64",
     exact: float | None = None,
+    accuracy: float | None = None,
     size: int = 1000,
 ) -> None:
     """A checkpoint of a run; ``index.json`` is left as it is."""
@@ -72,6 +73,8 @@ def add_checkpoint(
         "elapsed_seconds": step / 20,
         "exact_val_loss": exact,
     }
+    if accuracy is not None:  # which older versions did not measure
+        figures["accuracy" if exact is None else "exact_accuracy"] = accuracy
     (folder / "info.json").write_text(json.dumps(figures))
     (folder / "weights.safetensors").write_bytes(weights(size))
 

@@ -192,9 +192,14 @@ def finished_run(steps: int = 2000, *, run: str = "quick-1", reason: str = "comp
     time = START + 0.05 * steps + 2
     exact = loss_at(steps) + 0.07
     yield EvalCompleted(
-        time=time, step=steps, train_loss=loss_at(steps), val_loss=exact, protocol="exact"
+        time=time,
+        step=steps,
+        train_loss=loss_at(steps),
+        val_loss=exact,
+        protocol="exact",
+        accuracy=0.561,
     )
-    yield RunFinished(time=time, step=steps, reason=reason, val_loss=exact)
+    yield RunFinished(time=time, step=steps, reason=reason, val_loss=exact, accuracy=0.561)
 
 
 def failed_run(steps: int = 600) -> Iterator[Event]:

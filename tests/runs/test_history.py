@@ -1,6 +1,7 @@
 import gc
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +184,24 @@ def test_the_validation_loss_and_the_best_of_one_step_are_the_same_figure():
     history.apply(EvalCompleted(step=300, train_loss=1.5, val_loss=1.63, protocol="exact"))
     figures = run_figures(history)
     assert figures.val == figures.best.loss == Loss(1.63, "exact")
+
+
+def test_accuracy_goes_with_the_loss_that_it_was_measured_with():
+    history = run_of(noisy_losses(300))
+    history.apply(eval_event(100, 1.5, 1.7))  # as an older version wrote it
+    assert run_figures(history).val.accuracy is None
+    history.apply(replace(eval_event(200, 1.5, 1.6), accuracy=0.5))
+    history.apply(replace(eval_event(300, 1.5, 1.65, "exact"), accuracy=0.48))
+    assert history.series("accuracy").window().values[1:].tolist() == [0.5]
+    assert history.series("other_accuracy").window().values.tolist() == [0.48]
+    figures = run_figures(history)
+    assert (figures.val.accuracy, figures.best.loss.accuracy) == (0.48, 0.48)
+    history.drop_after(250)
+    figures = run_figures(history)
+    assert (figures.val.accuracy, figures.best.loss.accuracy) == (0.5, 0.5)
+    history.drop_after(150)
+    assert run_figures(history).val == Loss(1.7, "subset")
+    assert run_figures(history).val.accuracy is None
 
 
 def test_a_run_that_is_measured_in_another_way_has_its_best_by_the_new_way():

@@ -144,12 +144,15 @@ def test_the_final_figure_is_exact_and_that_of_the_saved_weights(
     assert trained.of(EvalCompleted)[-1].protocol == "exact"
     assert trained.of(EvalCompleted)[-1].val_loss == trained.finished.val_loss
     model, _ = load_model(find_checkpoint("run@last", tmp_path), torch.device("cpu"))
-    assert evaluate(model, trained.session.val).loss == trained.finished.val_loss
+    exact = evaluate(model, trained.session.val)
+    assert (exact.loss, exact.accuracy) == (trained.finished.val_loss, trained.finished.accuracy)
     # It counts in the checkpoint, too, beside the figure that compares with earlier steps.
     info = find_checkpoint("run@last", tmp_path).info
     assert info.loss == Loss(trained.finished.val_loss, "exact")
     assert [loss.protocol for loss in info.losses] == ["exact", info.protocol]
-    assert info.val_loss == trained.of(EvalCompleted)[-2].val_loss
+    usual = trained.of(EvalCompleted)[-2]
+    assert info.val_loss == usual.val_loss
+    assert [loss.accuracy for loss in info.losses] == [exact.accuracy, usual.accuracy]
 
 
 def test_the_training_split_is_never_read_in_full(tmp_path: Path) -> None:
@@ -172,12 +175,17 @@ def test_a_best_checkpoint_that_is_not_the_last_is_measured_exactly_too(tmp_path
     best = find_checkpoint("run@best", tmp_path)
     assert best.info.step == 16
     assert best.info.loss == Loss(measured.val_loss, "exact")
+    assert best.info.loss.accuracy == measured.accuracy
     model, _ = load_model(best, torch.device("cpu"))
     assert evaluate(model, trained.session.val).loss == measured.val_loss
     assert trained.finished.val_loss > measured.val_loss
     # It is measured once, and told of again where the run goes on.
     (again,) = resume(tmp_path, overrides=["training.max_steps=26"]).of(CheckpointEvaluated)
-    assert (again.step, again.val_loss, again.accuracy) == (16, measured.val_loss, None)
+    assert (again.step, again.val_loss, again.accuracy) == (
+        16,
+        measured.val_loss,
+        measured.accuracy,
+    )
 
 
 def test_a_stop_between_the_two_exact_figures_keeps_the_first(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from shakespeare_tui.runs.losses import (
 )
 from shakespeare_tui.runs.notes import RunNames
 
-FigureKind = Literal["text", "loss", "count", "bytes", "age", "points", "config"]
+FigureKind = Literal["text", "loss", "share", "count", "bytes", "age", "points", "config"]
 Value = float | str | None
 
 
@@ -72,6 +72,11 @@ class CheckpointItem:
     def val_loss(self) -> float | None:
         """The validation loss that counts, nats per token."""
         return self.loss.value if self.loss else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of tokens that were foretold, measured with the loss that counts."""
+        return self.loss.accuracy if self.loss else None
 
     @property
     def unit(self) -> TokenUnit:
@@ -176,6 +181,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure("gap", "loss", lambda item, now: item.gap),
         Figure("ppl", "loss", lambda item, now: perplexity(item.val_loss)),
         Figure("bits", "loss", lambda item, now: item.bits_per_byte),
+        Figure("accuracy", "share", lambda item, now: item.accuracy),
         Figure("elo", "points", lambda item, now: item.rating.points if item.rating else None),
         Figure(
             "size",
@@ -198,7 +204,7 @@ FIGURES: Mapping[str, Figure] = {
     )
 }
 """By the name that is typed, in the order in which help tells them."""
-GREATEST_FIRST = ("elo", "step")
+GREATEST_FIRST = ("accuracy", "elo", "step")
 """What is sorted in descending order unless it is asked for the other way."""
 
 
@@ -241,8 +247,8 @@ def sort_items(
 ) -> list[CheckpointItem]:
     """Items by a figure; those that have none come last either way, equals stay as they were.
 
-    Losses are sorted within a protocol: the exact ones come first either way. Where tokenizers
-    differ, losses per token are sorted by bits per byte.
+    Losses and accuracies are sorted within a protocol: the exact ones come first either way. Where
+    tokenizers differ, losses per token are sorted by bits per byte.
     """
     items = list(items)
     value = FIGURES[name].value
@@ -259,6 +265,6 @@ def sort_items(
         else:
             known.append((found, item))
     known.sort(key=lambda pair: pair[0], reverse=is_descending)
-    if FIGURES[name].kind == "loss":
+    if FIGURES[name].kind in ("loss", "share"):
         known.sort(key=lambda pair: _protocol_order(pair[1]))
     return [item for _, item in known] + unknown

@@ -26,7 +26,7 @@ from shakespeare_tui.runs.compare.items import (
 
 _TERMS = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _TERM = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)(<=|>=|!=|<|>|=|:)(.*)", re.DOTALL)
-_NUMBER = re.compile(r"([-+]?(?:\d[\d_]*)?(?:\.(\d*))?(?:[eE][-+]?\d+)?)([A-Za-zµ]*)")
+_NUMBER = re.compile(r"([-+]?(?:\d[\d_]*)?(?:\.(\d*))?(?:[eE][-+]?\d+)?)([A-Za-zµ%]*)")
 _OTHER_NAMES = {
     "perplexity": "ppl",
     "val_loss": "val",
@@ -39,6 +39,7 @@ _OTHER_NAMES = {
     "rating": "elo",
     "mark": "is",
     "perpl": "ppl",
+    "acc": "accuracy",
     "lr": "learning_rate",
     "batch": "batch_size",
     "layers": "n_layers",
@@ -48,6 +49,7 @@ _OTHER_NAMES = {
 }
 _ALTERNATIVE, _JUNCTIONS = "or", ("or", "and")
 _SCALES: dict[FigureKind, dict[str, float]] = {
+    "share": {"": 1, "%": 0.01},
     "count": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9},
     "bytes": {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9},
     "age": {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800},
@@ -259,6 +261,8 @@ def _number(figure: Figure, name: str, sign: str, value: str) -> tuple[float, fl
         units = [unit for unit in scales if unit]
         hint = f"units are {', '.join(units)}" if units else "it has no unit"
         raise UserError(f"{value}: {match[3]} is no unit of {name}; {hint}")
+    if figure.kind == "share" and number * scale > 1:
+        raise UserError(f"{value}: {name} is a share of 1; write 54% or 0.54")
     digits = len(match[2] or "")
     unit = 0.0 if figure.kind == "count" else 10.0**-digits * scale
     return number * scale, unit

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.formatting import format_bytes, format_loss
+from shakespeare_tui.formatting import format_accuracy, format_bytes, format_loss
 from shakespeare_tui.measures import Memorisation
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
@@ -47,8 +47,8 @@ not write are highlighted; the first character that differs is shown in reverse.
 
 Tab switches between the texts, their measures, the runs' loss curves, and the settings that
 differ. The best value of each measure is marked. Up and down scroll all texts together; left and
-right show columns that do not fit. p changes the prompt, n the seed, o the length; escape goes
-back."""
+right show columns that do not fit; on the curves, a shows perplexity and accuracy. p changes the
+prompt, n the seed, o the length; escape goes back."""
     DEFAULT_CSS: ClassVar[str] = """
     CompareScreen #texts { height: 1fr; overflow-x: auto; scrollbar-size-horizontal: 1; }
     CompareScreen TextPane { min-width: 26; }
@@ -59,6 +59,7 @@ back."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "pane(1)", "Next view", id="compare.next"),
         Binding("shift+tab", "pane(-1)", "Previous view", show=False, id="compare.before"),
+        Binding("a", "quantity", "Loss/perplexity/accuracy", show=False, id="compare.quantity"),
         Binding("left", "columns(-1)", "Columns to the left", show=False, id="compare.left"),
         Binding("right", "columns(1)", "Columns to the right", show=False, id="compare.right"),
     ]
@@ -185,6 +186,16 @@ back."""
             runs = [RunFolder(paths[name]) for name in names]
             self._jobs.start("curves", lambda job: _read_curves(runs), self._take_curves)
 
+    def action_quantity(self) -> None:
+        """Show perplexity or accuracy in place of the loss."""
+        self.query_one(LossChart).change_quantity()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is drawn is chosen where curves are shown."""
+        if action == "quantity":
+            return self.pane == "curves"
+        return super().check_action(action, parameters)
+
     def on_unmount(self) -> None:
         self._jobs.close()
 
@@ -220,6 +231,7 @@ def _figures(item: CheckpointItem) -> dict[str, str]:
         "train loss": format_loss(item.train_loss),
         "gap": format_loss(item.gap),
         "perplexity": "-" if figure is None else f"{figure:.2f}",
+        "accuracy": format_accuracy(item.accuracy),
         "Elo": str(item.rating or "-"),
         "size": format_bytes(size),
     }

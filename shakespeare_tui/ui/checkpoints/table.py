@@ -19,7 +19,13 @@ from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.formatting import format_bytes, format_count, format_duration, format_loss
+from shakespeare_tui.formatting import (
+    format_accuracy,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_loss,
+)
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.query import Query, parse_query
 from shakespeare_tui.runs.compare.recommendation import Recommendation
@@ -73,6 +79,7 @@ _FIGURES = (
     TableColumn("val", "Val", 7),
     TableColumn("train", "Train", 7),
     TableColumn("ppl", "Perpl.", 7),
+    TableColumn("accuracy", "Acc.", 6),
     TableColumn("elo", "Elo", 8),
     TableColumn("size", "Size", 8),
     TableColumn("age", "Age", 7),
@@ -83,15 +90,17 @@ _WIDE_FIGURES = (
 )
 
 
+_SHORTEST_ABOUT = len("best last")
 _PER_BYTE = TableColumn("bits", "Bits/B", 7)
 
 
 def columns_for(
-    width: int, longest_name: int, *, is_mixed: bool = False
+    width: int, longest_name: int, *, is_mixed: bool = False, is_rated: bool = False
 ) -> tuple[TableColumn, ...]:
     """The columns that fit into ``width`` cells; the last takes what is left.
 
-    Where tokenizers differ (``is_mixed``), losses stand in bits per byte, too.
+    Where tokenizers differ (``is_mixed``), losses stand in bits per byte, too. Where there is
+    little room, ratings are left out unless there are some (``is_rated``), and sizes.
     """
     is_wide = width >= 120
     name = TableColumn(
@@ -106,6 +115,10 @@ def columns_for(
         figures.append(_WIDE_FIGURES[1])
     if is_mixed:
         figures.insert(1, _PER_BYTE)
+    least = ["elo"] * (not is_rated) + ["size"]
+    while least and LEAD + name.width + _taken(figures) + 1 + _SHORTEST_ABOUT > width:
+        figures = [figure for figure in figures if figure.name != least[0]]
+        del least[0]
     chosen, used = [name], LEAD + name.width
     for figure in figures:
         if used + 1 + figure.width <= width:
@@ -115,6 +128,10 @@ def columns_for(
     if left >= 4:
         chosen.append(TableColumn("about", "", left, False))
     return tuple(chosen)
+
+
+def _taken(columns: Sequence[TableColumn]) -> int:
+    return sum(1 + column.width for column in columns)
 
 
 def header_parts(
@@ -224,6 +241,8 @@ def _cell(item: CheckpointItem, name: str, now: float, is_grouped: bool) -> Part
         case "ppl":
             figure = perplexity(item.val_loss)
             return "-" if figure is None else f"{figure:.2f}", "value"
+        case "accuracy":
+            return format_accuracy(item.accuracy), "value"
         case "elo":
             return str(item.rating) if item.rating else "-", "value" if item.rating else "muted"
         case "size":
@@ -415,7 +434,8 @@ class CheckpointTable(ScrollView, can_focus=True):
         if not self.is_grouped:
             longest = max((len(line.key) for line in self._lines), default=0)
         is_mixed = differ_in_tokenizer(line.item.unit for line in self._lines if line.item.losses)
-        self._columns = columns_for(width, longest, is_mixed=is_mixed)
+        is_rated = any(line.item.rating for line in self._lines)
+        self._columns = columns_for(width, longest, is_mixed=is_mixed, is_rated=is_rated)
         self.virtual_size = Size(width, len(self._lines) + 1)
         self.refresh()
 

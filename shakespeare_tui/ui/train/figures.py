@@ -5,7 +5,13 @@ from typing import ClassVar
 from textual.content import Content
 from textual.widget import Widget
 
-from shakespeare_tui.formatting import format_count, format_duration, format_loss, format_rate
+from shakespeare_tui.formatting import (
+    format_accuracy,
+    format_count,
+    format_duration,
+    format_loss,
+    format_rate,
+)
 from shakespeare_tui.runs.figures import RunFigures
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.ui.lab_screen import STATE_MARKS
@@ -91,7 +97,11 @@ class RunLine(Widget):
 
 Figure = tuple[str, str, str]
 _GAP = "  "
-_MOST_IMPORTANT = ("train", "val", "left", "tok/s", "best", "LR", "time", "ppl")
+_LEAST_CELL = 8
+"""As wide as nearly all values: columns stay where they are while a run goes on."""
+_MOST_IMPORTANT = (
+    *("train", "val", "left", "tok/s", "best", "LR", "time", "ppl", "acc", "epoch", "grad", "mem"),
+)
 """Short labels: what is shown where there is no room for all."""
 
 
@@ -103,6 +113,7 @@ def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
         ("val", "val loss", figures.val.short if figures.val else "-"),
         ("best", "best val", best.loss.short if best else "-"),
         ("ppl", "perplexity", _number(figures.perplexity, 2)),
+        ("acc", "accuracy", format_accuracy(figures.val.accuracy if figures.val else None)),
         ("bits", "bits/char", _number(figures.bits_per_character, 3)),
         ("epoch", "epoch", _number(figures.epoch, 2)),
         ("LR", "LR", _rate(figures.learning_rate)),
@@ -137,14 +148,20 @@ class RunNumbers(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """Two rows of six, or one row of twelve with labels above."""
+        """One row with labels above, or two rows of what has room."""
         width = self.content_size.width
         if not self.figures or width < 2:
             return Content("")
-        cell = width // len(self.figures)
-        if cell > max(len(text) for _, label, value in self.figures for text in (label, value)):
-            labels = "".join(f"{label:>{cell}}" for _, label, _ in self.figures)
-            values = "".join(f"{value:>{cell}}" for _, _, value in self.figures)
+        cells = [max(len(label), len(value), _LEAST_CELL) for _, label, value in self.figures]
+        gap = (width - sum(cells)) // max(1, len(cells) - 1)
+        if gap >= 1:
+            labels, values = (
+                (" " * gap).join(
+                    f"{figure[part]:>{cell}}"
+                    for figure, cell in zip(self.figures, cells, strict=True)
+                )
+                for part in (1, 2)
+            )
             # The first figure is flush with what stands above and below.
             cut = min(len(labels) - len(labels.lstrip()), len(values) - len(values.lstrip()))
             return Content.assemble(
@@ -159,7 +176,7 @@ class RunNumbers(Widget):
     def _across(self, width: int) -> int:
         """How many figures fit into a row, each with its label, a blank and a gap."""
         widest = max(len(label) + 1 + len(value) for label, _, value in self.figures)
-        return max(1, min(len(self.figures) // 2, width // (widest + len(_GAP))))
+        return max(1, min((len(self.figures) + 1) // 2, width // (widest + len(_GAP))))
 
     def _importance(self, index: int) -> int:
         label = self.figures[index][0]

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from shakespeare_tui.diagnosis import Reading
 from shakespeare_tui.files import as_number
-from shakespeare_tui.formatting import counted, format_duration, format_loss
+from shakespeare_tui.formatting import counted, format_accuracy, format_duration, format_loss
 from shakespeare_tui.runs.events import SampleGenerated
 from shakespeare_tui.runs.figures import RunFigures, characters_per_token
 from shakespeare_tui.runs.history import RunHistory
@@ -332,7 +332,8 @@ def _result(history: RunHistory) -> list[Content]:
         ("   bits/char ", "$text-muted"),
         f"{bits:.3f}",
     )
-    return [_row("val loss", value), _row("", also)]
+    accuracy = Content(format_accuracy(history.finished.accuracy))
+    return [_row("val loss", value), _row("", also), _row("accuracy", accuracy)]
 
 
 def _rank(rank: Rank) -> Content:

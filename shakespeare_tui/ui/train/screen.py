@@ -17,6 +17,7 @@ from textual.widgets import Static
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.runs.figures import run_figures
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.losses import QUANTITIES
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS
 from shakespeare_tui.ui.engine.channel import Progressed
 from shakespeare_tui.ui.lab_screen import LabScreen
@@ -241,7 +242,7 @@ class TrainScreen(LabScreen):
     HELP: ClassVar[str] = """\
 The chart shows the training loss of each step and its running mean, validation losses as dots,
 and the n-gram baselines. Marks on the lower edge are checkpoints, samples, diagnoses and
-commands. Losses are in nats per token.
+commands. Losses are in nats per token; a shows perplexity and accuracy in their place.
 
 In the chart, left and right read values, up and down zoom; in the samples, left and right step
 through time; on the replay bar they jump. Tab moves between the panes.
@@ -284,6 +285,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         Binding("plus,equals_sign", "smooth(1)", "More smoothing", show=False, id="chart.smoother"),
         Binding("minus", "smooth(-1)", "Less smoothing", show=False, id="chart.rougher"),
         Binding("x", "log_steps", "Log/linear steps", show=False, id="chart.log_steps"),
+        Binding("a", "quantity", "Loss/perplexity/accuracy", show=False, id="chart.quantity"),
         Binding("v", "log_loss", "Log/linear loss", show=False, id="chart.log_loss"),
         Binding("h", "layers", "Layers", show=False, id="train.layers"),
         Binding("u", "switch_layers", "Gradients/updates", show=False, id="layers.switch"),
@@ -336,7 +338,6 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     def on_mount(self) -> None:
         """Name the parts and take up what was remembered."""
         for selector, title in (
-            ("#chart", "Loss"),
             ("#samples", "Samples"),
             ("#doctor", "Doctor"),
             ("#result", "Result"),
@@ -347,6 +348,10 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         smoothing = settings.get("train.smoothing", TRAIN_LOSS_STEPS)
         if smoothing in SMOOTHING_STEPS:
             chart.smoothing_steps = smoothing
+        quantity = settings.get("train.quantity", QUANTITIES[0])
+        if quantity in QUANTITIES:
+            chart.quantity = quantity
+        chart.border_title = chart.quantity.capitalize()
         chart.is_log_steps = settings.get("train.log_steps", False)
         chart.is_log_loss = settings.get("train.log_loss", False)
         self._shows_updates = settings.get("train.layer_updates", False)
@@ -533,6 +538,13 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     def action_smooth(self, direction: int) -> None:
         """Smooth the loss more, or less."""
         self.lab.remember("train.smoothing", self.query_one(LossChart).change_smoothing(direction))
+
+    def action_quantity(self) -> None:
+        """Show perplexity or accuracy in place of the loss."""
+        chart = self.query_one(LossChart)
+        quantity = chart.change_quantity()
+        chart.border_title = quantity.capitalize()
+        self.lab.remember("train.quantity", quantity)
 
     def action_log_steps(self) -> None:
         """Switch the axis of steps between linear and logarithmic."""

@@ -14,12 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from shakespeare_tui.chart_axes import Axis, tick_labels
-from shakespeare_tui.formatting import format_loss, format_rate
+from shakespeare_tui.formatting import format_accuracy, format_loss, format_rate
 from shakespeare_tui.runs.history import MarkerKind, RunHistory
 from shakespeare_tui.runs.losses import (
     BITS_PER_BYTE,
     EXACT,
-    bits_per_byte,
+    QUANTITIES,
+    Quantity,
     differ_in_tokenizer,
 )
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS, Window
@@ -80,6 +81,7 @@ class Viewport:
         return Viewport(self.width, None if new_end >= last_step else new_end)
 
 
+Values = NDArray[np.float64]
 Role = Literal["raw", "smoothed", "validation", "reference", "axis", "label", "cursor", MarkerKind]
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -91,6 +93,7 @@ _SPIKES_LEFT_OUT = 0.5
 _REACH_FOR_REFERENCE = 0.35
 _WORSE_THAN_GUESSING = 1.5
 """Losses above this share of blind guessing's tell nothing but that training blew up."""
+_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class LossSpec:
         span: The first and the last step shown.
         smoothing_steps: Time constant of the smoothed loss, of ``SMOOTHING_STEPS``.
         is_log_steps: Whether equal factors of steps take equal room.
-        is_log_loss: Whether equal factors of loss take equal room.
+        quantity: What is drawn over the steps.
+        is_log_loss: Whether equal factors of loss, or of perplexity, take equal room.
         overlays: Other runs.
         styles: How each part looks.
         marks: The characters to draw with.
@@ -157,6 +161,7 @@ class LossSpec:
     history: RunHistory
     span: tuple[int, int]
     smoothing_steps: int
+    quantity: Quantity = "loss"
     is_log_steps: bool = False
     is_log_loss: bool = False
     overlays: Sequence[Overlay] = ()
@@ -169,11 +174,32 @@ class LossSpec:
         units = [self.history.unit, *(overlay.history.unit for overlay in self.overlays)]
         return differ_in_tokenizer(units) and self.history.unit.bytes_per_token is not None
 
-    def scale(self, history: RunHistory) -> float:
-        """What the losses of a run are multiplied by; NaN where they do not compare."""
+    @property
+    def is_log(self) -> bool:
+        """Whether the axis of what is drawn is logarithmic; a share of tokens has no need of it."""
+        return self.is_log_loss and self.quantity != "accuracy"
+
+    @property
+    def unit(self) -> str:
+        """What is drawn; empty where it is the loss in nats per token."""
+        if self.quantity == "accuracy":
+            return "accuracy in %"
+        if self.quantity == "perplexity":
+            return "perplexity per byte" if self.is_per_byte else "perplexity"
+        return BITS_PER_BYTE if self.is_per_byte else ""
+
+    def shown(self, history: RunHistory, values: Values) -> Values:
+        """Losses in nats, or accuracies, of a run as they are drawn; NaN where none compare."""
+        is_other = differ_in_tokenizer([self.history.unit, history.unit])
+        if self.quantity == "accuracy":
+            return 100 * values if not is_other else np.full_like(values, np.nan)
         if self.is_per_byte:
-            return bits_per_byte(1.0, history.unit.bytes_per_token or math.nan)
-        return math.nan if differ_in_tokenizer([self.history.unit, history.unit]) else 1.0
+            values = values / (history.unit.bytes_per_token or math.nan)
+        elif is_other:
+            values = np.full_like(values, np.nan)
+        if self.quantity == "perplexity":
+            return np.exp(np.minimum(values, _LARGEST_EXPONENT))
+        return values / math.log(2) if self.is_per_byte else values
 
 
 @dataclass(frozen=True)
@@ -227,6 +253,8 @@ def with_cursor(picture: LossPicture, spec: LossSpec, cursor: int) -> Canvas:
 
 
 def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
+    """What is drawn, by the names of the curves; accuracy is not measured at each step."""
+
     def window(history: RunHistory, name: str, smoothing_steps: int = 1) -> Window:
         found = history.series_window(
             name,
@@ -235,8 +263,17 @@ def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
             smoothing_steps=smoothing_steps,
             is_log=spec.is_log_steps,
         )
-        return replace(found, values=found.values * spec.scale(history))
+        return replace(found, values=spec.shown(history, found.values))
 
+    if spec.quantity == "accuracy":
+        return {
+            f"overlay {overlay.name}": window(overlay.history, "accuracy")
+            for overlay in spec.overlays
+        } | {
+            "smoothed": window(spec.history, "accuracy"),
+            "validation": window(spec.history, "accuracy"),
+            "other validation": window(spec.history, "other_accuracy"),
+        }
     windows = {
         f"overlay {overlay.name}": window(overlay.history, "loss", max(spec.smoothing_steps, 25))
         for overlay in spec.overlays
@@ -263,7 +300,7 @@ def _curves(spec: LossSpec, windows: dict[str, Window], steps: Axis, losses: Axi
     marks, styles = spec.marks, spec.styles
     plain = Style()
     curves = []
-    if spec.smoothing_steps > 1:
+    if "raw" in windows and spec.smoothing_steps > 1:
         curves.append(curve("raw", styles.get("raw", plain), marks.raw))
     for overlay in spec.overlays:
         curves.append(curve(f"overlay {overlay.name}", overlay.style, overlay.mark))
@@ -291,35 +328,44 @@ def _clipped(
 def _loss_axis(spec: LossSpec, windows: dict[str, Window], rows: int) -> Axis:
     """From the lowest to the highest loss shown; lone spikes of single batches are cut off."""
     firm = [window.values for name, window in windows.items() if name != "raw"]
-    raw = windows["raw"].values
+    raw = windows["raw"].values if "raw" in windows else np.empty(0)
     raw = raw[np.isfinite(raw)]
     if len(raw):
         firm.append(np.percentile(raw, [_SPIKES_LEFT_OUT, 100 - _SPIKES_LEFT_OUT]))
     values = np.concatenate(firm)
     values = values[np.isfinite(values)]
-    scale = spec.scale(spec.history)
-    baselines = [loss * scale for loss in spec.history.baselines.values()]
+    baselines = list(_references(spec).values())
     if len(values) == 0:
-        highest = max(baselines, default=4.0)
-        return Axis.covering(
-            0.5 if spec.is_log_loss else 0.0, highest, rows, is_log=spec.is_log_loss
-        )
-    if spec.is_log_loss and (values > 0).any():
+        highest = max(baselines, default=100.0 if spec.quantity == "accuracy" else 4.0)
+        return Axis.covering(0.5 if spec.is_log else 0.0, highest, rows, is_log=spec.is_log)
+    if spec.is_log and (values > 0).any():
         # What is zero lies at the lower end, wherever that is.
         values = values[values > 0]
     low, high = float(values.min()), float(values.max())
     vocab_size = spec.history.vocab_size
-    worst = _WORSE_THAN_GUESSING * math.log(vocab_size) if vocab_size > 1 else math.inf
+    worst = math.inf
+    if vocab_size > 1 and spec.quantity != "accuracy":
+        guessing = np.array([_WORSE_THAN_GUESSING * math.log(vocab_size)])
+        worst = float(spec.shown(spec.history, guessing)[0])
     if high > worst > np.median(values):
         # What blew up leaves the chart at the top; the rest stays legible.
         high = worst
     # The reference line that will be reached next is worth some room.
-    axis = Axis.covering(low, high, rows, is_log=spec.is_log_loss)
+    axis = Axis.covering(low, high, rows, is_log=spec.is_log)
     below = [
         loss for loss in baselines if loss < low and axis.shortfall(loss) < _REACH_FOR_REFERENCE
     ]
     low = max(below, default=low)
-    return Axis.covering(low, high, rows, is_log=spec.is_log_loss)
+    return Axis.covering(low, high, rows, is_log=spec.is_log)
+
+
+def _references(spec: LossSpec) -> dict[str, float]:
+    """The n-gram models' losses as they are drawn, by name; their accuracies are not known."""
+    if spec.quantity == "accuracy":
+        return {}
+    baselines = spec.history.baselines
+    shown = spec.shown(spec.history, np.array([*baselines.values()], np.float64))
+    return dict(zip(baselines, shown.tolist(), strict=True))
 
 
 # --- what stands around it -----------------------------------------------------------------------
@@ -330,9 +376,7 @@ def _draw_references(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
     label_style = spec.styles.get("label")
     width = canvas.width - GUTTER
     taken: set[int] = set()
-    scale = spec.scale(spec.history)
-    for name, nats in sorted(spec.history.baselines.items(), key=lambda item: item[1]):
-        loss = nats * scale
+    for name, loss in sorted(_references(spec).items(), key=lambda item: item[1]):
         if not losses.low <= loss <= losses.high:
             continue
         row = losses.size - 1 - losses.cell(loss)
@@ -409,15 +453,19 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     line = "━" if marks.smoothed == BRAILLE else marks.smoothed
     faint = "─" if marks.raw == BRAILLE else marks.raw
     train = "train" if spec.smoothing_steps == 1 else f"train, mean of {spec.smoothing_steps}"
-    groups: list[list[Part]] = [[(f"{line} ", styles.get("smoothed")), (train, label)]]
-    if spec.smoothing_steps > 1:
-        groups.append([(f"{faint} ", styles.get("raw")), ("each step", label)])
+    groups: list[list[Part]] = []
+    if spec.quantity != "loss":
+        groups.append([(spec.unit, Style(bold=True))])
+    if spec.quantity != "accuracy":
+        groups.append([(f"{line} ", styles.get("smoothed")), (train, label)])
+        if spec.smoothing_steps > 1:
+            groups.append([(f"{faint} ", styles.get("raw")), ("each step", label)])
     groups.append([(f"{marks.validation} ", styles.get("validation")), ("validation", label)])
     for overlay in spec.overlays:
         mark = "━" if overlay.mark == BRAILLE else overlay.mark
         groups.append([(f"{mark} ", overlay.style), (overlay.name, label)])
-    if spec.is_per_byte:
-        groups.append([(BITS_PER_BYTE, label)])
+    if spec.quantity == "loss" and spec.unit:
+        groups.append([(spec.unit, label)])
     present = {marker.kind for marker in spec.history.markers}
     for kind, name in (
         ("best", "best"),
@@ -448,14 +496,18 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         if text is not None:
             groups.append([(f"{name} ", label), (text, style)])
 
-    scale = spec.scale(history)
-    add("batch", _value(history, "loss", step, 1, scale), bold)
-    if spec.smoothing_steps > 1:
-        smoothed = _value(history, "loss", step, spec.smoothing_steps, scale)
-        add("mean", smoothed, styles.get("smoothed"))
-    val = _value(history, "val_loss", step, 1, scale)
-    stands_for = "" if val is None or history.usual_protocol == EXACT else "~"
-    add("val", val and f"{stands_for}{val}", styles.get("validation"))
+    stands_for = "" if history.usual_protocol == EXACT else "~"
+    if spec.quantity != "accuracy":
+        add("batch", _value(spec, history, "loss", step, 1), bold)
+        if spec.smoothing_steps > 1:
+            smoothed = _value(spec, history, "loss", step, spec.smoothing_steps)
+            add("mean", smoothed, styles.get("smoothed"))
+        val = _value(spec, history, "val_loss", step, 1)
+        add("val", val and f"{stands_for}{val}", styles.get("validation"))
+    foretold = _last_number(history.series("accuracy").window(0, step))
+    accuracy = None if foretold is None else f"{stands_for}{format_accuracy(foretold)}"
+    if spec.quantity == "accuracy":
+        add("accuracy", accuracy, styles.get("validation"))
     happened = {
         (marker.kind, marker.text): None
         for kind in GRAVEST_FIRST
@@ -465,27 +517,37 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
     for kind, text in happened:
         groups.append([(f"{spec.marks.kinds[kind]} ", styles.get(kind)), (text, None)])
     for overlay in spec.overlays:
-        smoothing_steps = max(25, spec.smoothing_steps)
-        value = _value(overlay.history, "loss", step, smoothing_steps, spec.scale(overlay.history))
+        series = "accuracy" if spec.quantity == "accuracy" else "loss"
+        value = _value(spec, overlay.history, series, step, max(25, spec.smoothing_steps))
         add(overlay.name, value, overlay.style)
     rates = history.series("learning_rate").window(0, step).values
     if len(rates) and math.isfinite(rates[-1]) and rates[-1] > 0:
         add("LR", format_rate(float(rates[-1]), 2), None)
+    if spec.quantity != "accuracy":
+        # Last, for it is the first to be cut off: it stands among the figures, too.
+        add("accuracy", accuracy, styles.get("validation"))
     return groups
 
 
 def _value(
-    history: RunHistory, name: str, step: int, smoothing_steps: int, scale: float
+    spec: LossSpec, history: RunHistory, name: str, step: int, smoothing_steps: int
 ) -> str | None:
     """The value at ``step`` or the last one before it; None where there is none."""
     if name == "loss":
         window = history.smoothed_loss(smoothing_steps).window(0, step)
     else:
         window = history.series(name).window(0, step)
-    finite = np.flatnonzero(np.isfinite(window.values * scale))
-    if len(finite) == 0 or (name == "loss" and step > history.last_step):
+    value = _last_number(replace(window, values=spec.shown(history, window.values)))
+    if value is None or (name == "loss" and step > history.last_step):
         return None
-    return format_loss(float(window.values[finite[-1]]) * scale)
+    if spec.quantity == "accuracy":
+        return format_accuracy(value / 100)
+    return f"{value:.2f}" if spec.quantity == "perplexity" else format_loss(value)
+
+
+def _last_number(window: Window) -> float | None:
+    finite = np.flatnonzero(np.isfinite(window.values))
+    return float(window.values[finite[-1]]) if len(finite) else None
 
 
 def write_line(canvas: Canvas, groups: Sequence[Sequence[Part]], start: int = 0) -> None:
@@ -554,6 +616,7 @@ class LossChart(Chart, can_focus=True):
         super().__init__(id=id)
         self.history = RunHistory()
         self.overlays: Mapping[str, RunHistory] = {}
+        self.quantity: Quantity = QUANTITIES[0]
         self.smoothing_steps = TRAIN_LOSS_STEPS
         self.is_log_steps = False
         self.is_log_loss = False
@@ -635,6 +698,7 @@ class LossChart(Chart, can_focus=True):
         return LossSpec(
             history=self.history,
             span=self.span,
+            quantity=self.quantity,
             smoothing_steps=self.smoothing_steps,
             is_log_steps=self.is_log_steps,
             is_log_loss=self.is_log_loss,
@@ -736,6 +800,13 @@ class LossChart(Chart, can_focus=True):
         self.is_log_steps = not self.is_log_steps
         self.redraw()
         self.post_message(self.SpanChanged())
+
+    def change_quantity(self) -> Quantity:
+        """Show the next of loss, perplexity and accuracy, which is given back."""
+        number = QUANTITIES.index(self.quantity) + 1
+        self.quantity = QUANTITIES[number % len(QUANTITIES)]
+        self.redraw()
+        return self.quantity
 
     def toggle_log_loss(self) -> None:
         """Give equal factors of loss equal room, or equal differences."""

@@ -22,7 +22,7 @@ WIDE = Config(
 def items(tmp_path: Path) -> list[CheckpointItem]:
     """wide@2000 (1.4512, best), wide@1000 (1.7), small@500 (2.5, damaged: small@600), bare."""
     wide = add_run(tmp_path, "wide", created=NOW - 100, parent="small@500", config=WIDE)
-    add_checkpoint(wide, 1000, 1.7, train_loss=1.6, time=NOW - 7200, size=5_000_000)
+    add_checkpoint(wide, 1000, 1.7, train_loss=1.6, time=NOW - 7200, size=5_000_000, accuracy=0.543)
     add_checkpoint(wide, 2000, 1.4512, train_loss=1.0, time=NOW - 60, size=5_000_000)
     wide.write_index(best=2000, last=2000)
     annotate_run(wide, "the Big one")
@@ -56,6 +56,10 @@ def found(items: list[CheckpointItem], query: str) -> list[str]:
         ("val<=1.7", "wide@2000 wide@1000"),
         ("-val>1.6", "wide@2000 small@600 bare@"),
         ("perplexity<5", "wide@2000"),
+        ("accuracy>54%", "wide@1000"),
+        ("acc>=0.543", "wide@1000"),
+        ("accuracy=54%", "wide@1000"),
+        ("Acc.>60%", ""),
         ("gap>0.2", "wide@2000"),
         ("step>=1k", "wide@2000 wide@1000"),
         ("step=2000", "wide@2000"),

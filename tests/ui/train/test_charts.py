@@ -9,8 +9,9 @@ import pytest
 from rich.style import Style
 from streams import BASELINES, busy_run, command, healthy_run, long_run, step_event
 
-from shakespeare_tui.runs.events import RunStarted
+from shakespeare_tui.runs.events import EvalCompleted, RunStarted
 from shakespeare_tui.runs.history import RunHistory
+from shakespeare_tui.runs.losses import QUANTITIES
 from shakespeare_tui.ui.widgets.loss_chart import (
     ASCII,
     LossSpec,
@@ -32,6 +33,11 @@ def history_of(events) -> RunHistory:
     history = RunHistory()
     history.extend(events)
     return history
+
+
+def said(groups) -> str:
+    """What a line above the chart says."""
+    return "  ".join("".join(text for text, _ in group) for group in groups)
 
 
 def picture(history: RunHistory, width=80, height=20, **choices) -> str:
@@ -206,6 +212,57 @@ class TestLossPicture:
         assert "1.5000" in "".join(t for g in reading(alone, 100, 100, 100) for t, _ in g)
         unknown = replace(spec, overlays=[Overlay("old", history(512, 0.0, 3.0), Style(), "+")])
         assert "+" not in draw_loss(unknown, 80, 20).canvas.text()
+
+    def test_perplexities_are_the_exponentials_of_the_losses(self):
+        history = history_of(healthy_run(600))
+        spec = LossSpec(history, (1, 600), 25, quantity="perplexity", marks=ASCII)
+        text = draw_loss(spec, 80, 20).canvas.text()
+        for name in ("uniform", "unigram", "bigram"):
+            assert f"{name} {math.exp(BASELINES[name]):.2f}" in text
+        assert "perplexity" in said(legend(spec))
+        val = history.series("val_loss").last()
+        read = said(reading(spec, 600, 600, 600))
+        assert f"val ~{math.exp(val):.2f}" in read and "accuracy ~55.0%" in read
+
+    def test_accuracy_is_drawn_of_evaluations_alone_and_against_no_baseline(self):
+        history = history_of(healthy_run(1000))
+        history.apply(
+            EvalCompleted(step=1000, train_loss=1.5, val_loss=1.6, protocol="exact", accuracy=0.75)
+        )
+        other = [
+            replace(event, accuracy=0.6) if isinstance(event, EvalCompleted) else event
+            for event in healthy_run(500)
+        ]
+        overlays = [Overlay("other", history_of(other), Style(), "+")]
+        spec = LossSpec(history, (1, 1000), 25, quantity="accuracy", marks=ASCII)
+        drawn = draw_loss(spec, 96, 20)
+        rows = drawn.canvas.text().splitlines()
+        dots = [row for row in rows if "o" in row]
+        assert len(dots) == 1 and dots[0].count("o") == 4  # the same 55 % at each evaluation
+        assert sum("O" in row for row in rows) == 1
+        assert not any(name in drawn.canvas.text() for name in BASELINES)
+        ticks = [float(row.split("┤")[0]) for row in rows if "┤" in row]
+        assert ticks[0] > 70 and ticks[-1] < 60
+        assert "accuracy in %" in said(legend(spec))
+        assert said(reading(spec, 1000, 1000, 1000)).count("accuracy ~55.0%") == 1
+        beside = replace(spec, overlays=overlays)
+        assert "+" in draw_loss(beside, 96, 20).canvas.text()
+        assert "other 60.0%" in said(reading(beside, 1000, 1000, 1000))
+        # Of another tokenizer's tokens, it is another figure.
+        started, *rest = other
+        apart = history_of([replace(started, vocab_size=512), *rest])
+        beside = replace(spec, overlays=[Overlay("other", apart, Style(), "+")])
+        assert "+" not in draw_loss(beside, 96, 20).canvas.text()
+
+    @pytest.mark.parametrize("quantity", QUANTITIES)
+    def test_a_run_without_evaluations_or_accuracies_is_drawn(self, quantity):
+        start = RunStarted(run="a", config={}, parameters=1, device="cpu", vocab_size=5)
+        old = EvalCompleted(step=20, train_loss=2.0, val_loss=2.0, protocol="subset")
+        events = [start, *(step_event(n, 2.0) for n in range(1, 21)), old]
+        for count in (1, 21, 22):
+            for is_log in (False, True):
+                text = picture(history_of(events[:count]), quantity=quantity, is_log_loss=is_log)
+                assert "nan" not in text and "┤" in text
 
     def test_a_run_of_very_many_steps_is_drawn_as_fast_as_a_short_one(self):
         def seconds(history: RunHistory) -> float:

@@ -211,6 +211,7 @@ class TestLive:
                 "55 %",
                 "~1.8517",  # validation loss, of a subset
                 "6.37",  # its perplexity
+                "55.0%",  # and its accuracy
                 "bigram 2.49",
                 "And let the world upon my heart be done.",
                 "22% differs from step 750",
@@ -418,6 +419,17 @@ class TestChart:
             assert at.app.settings.get("train.log_loss", False)
             await at.press(*["minus"] * 9)
             assert at.chart.smoothing_steps == 1
+
+    async def test_perplexity_and_accuracy_take_the_place_of_the_loss(self, lab):
+        async with lab(healthy_run(300)) as at:
+            await at.sees("Loss", "validation")
+            await at.press("a")
+            await at.sees("Perplexity", "perplexity", "bigram 12.")
+            await at.press("a")
+            await at.sees("Accuracy", "accuracy in %")
+            assert at.app.settings.get("train.quantity", "") == "accuracy"
+            await at.press("a")
+            assert at.chart.quantity == "loss"
 
     async def test_the_mouse_reads_and_zooms(self, lab):
         async with lab(healthy_run(1000)) as at:
