@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from real_cli import CommandLine
+from story_templates import write_stories
 
 from shakespeare_tui.config.load import load_config, preset_names
 from shakespeare_tui.runs.folder import RunFolder
@@ -23,10 +24,20 @@ SMALL = (
 )
 
 
+# Its byte pairs and its windows ask for more text than is shipped.
+OF_A_SHORT_TEXT = {
+    "tinystories": (
+        *("--set=data.tokenizer=bpe", "--set=data.vocab_size=300"),
+        "--set=data.windows=shuffled",
+    )
+}
+
+
 @pytest.mark.parametrize("preset", preset_names())
 def test_two_steps_of_every_preset(preset: str, cli: CommandLine, runs_root: Path) -> None:
     # GPT-2's own vocabulary would have to be fetched.
-    outcome = cli("train", "--no-ui", f"--config={preset}", *SMALL, "--set=data.tokenizer=char")
+    options = ("--set=data.tokenizer=char", *OF_A_SHORT_TEXT.get(preset, ()))
+    outcome = cli("train", "--no-ui", f"--config={preset}", *SMALL, *options)
     assert outcome.code == 0, outcome.err
     run = RunFolder(runs_root / f"{preset}-1")
     config, shipped = run.config(), load_config(preset)
@@ -44,6 +55,30 @@ def test_two_steps_of_every_preset(preset: str, cli: CommandLine, runs_root: Pat
     generated = cli("generate", run.name, "--max-tokens=3", "--json")
     assert generated.code == 0, generated.err
     assert json.loads(generated.out)["prompt"] == shipped.sampling.prompts[0]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_stories_by_either_backend(
+    backend: str, cli: CommandLine, runs_root: Path, tmp_path: Path
+) -> None:
+    """Byte pairs, loss, perplexity and accuracy in every table, and several samples at once."""
+    text = tmp_path / "stories.txt"
+    write_stories(text, 60_000)
+    train = ("train", "--no-ui", "--config=tinystories", *SMALL, f"--corpus={text}")
+    small = ("--set=data.windows=shuffled", "--set=data.vocab_size=400", "--max-steps=20")
+    outcome = cli(*train, *small, "--set=training.eval_every=10", f"--backend={backend}", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert 0 < result["accuracy"] < 1 and result["perplexity"] < 400
+    (listed,) = json.loads(cli("runs", "--json").out)["runs"]
+    measured = json.loads(cli("eval", "tinystories-1@last", "--json").out)
+    for figure in ("accuracy", "perplexity"):
+        assert measured[figure] == pytest.approx(result[figure], rel=1e-5)
+        assert listed[figure] == pytest.approx(result[figure], rel=1e-5)
+    assert f"{result['accuracy']:.1%}" in cli("runs").out
+    sampling = ("--temperature=0.8", "--top-k=50", "--top-p=0.95", "--max-tokens=8")
+    texts = json.loads(cli("generate", "tinystories-1", "--num-samples=3", *sampling, "--json").out)
+    assert len({sample["text"] for sample in texts["samples"]}) > 1
 
 
 def test_two_steps_of_tiny_as_it_is(cli: CommandLine, runs_root: Path) -> None:

@@ -22,7 +22,10 @@ from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.models.pretrained.hugging_face import folder_config
 from shakespeare_tui.training.schedules import learning_rate_factor
 
-PRESETS = ["base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "numpy", "quick", "shakespeare", "tiny"]
+PRESETS = [
+    *("base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "numpy"),
+    *("quick", "shakespeare", "tiny", "tinystories"),
+]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
 
 
@@ -65,7 +68,8 @@ def test_presets_are_listed() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_loads_and_says_what_it_is_for(name: str) -> None:
-    assert load_config(name).data.corpus == "tiny_shakespeare"
+    corpus = "tinystories" if name == "tinystories" else "tiny_shakespeare"
+    assert load_config(name).data.corpus == corpus
     description = preset_description(name)
     assert description.endswith(".")
     assert 30 < len(description) < 110
@@ -109,6 +113,27 @@ def test_known_recipes(name: str, steps: int, batch: int, dropout: float) -> Non
     assert (training.weight_decay, training.grad_clip) == (0.1, 1.0)
     assert (model.positions, model.norm, model.activation) == ("learned", "layernorm", "gelu")
     assert model.tie_weights and not model.bias and not model.qk_norm
+
+
+@pytest.mark.parametrize(
+    ("heads", "layers", "width", "millions"),
+    [(2, 2, 64, 0.26), (4, 2, 128, 0.79), (8, 4, 256, 4.72)],
+)
+def test_sizes_of_tinystories(heads: int, layers: int, width: int, millions: float) -> None:
+    """As its first lines say; the one in the middle is the preset itself."""
+    text = preset_path("tinystories").read_text(encoding="utf-8")
+    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    sizes = dict(n_heads=heads, n_layers=layers, d_model=width)
+    own = load_config("tinystories")
+    sets = [f"model.{key}={n}" for key, n in sizes.items() if getattr(own.model, key) != n]
+    assert all(f"--set {line}" in comment for line in sets)
+    config = load_config("tinystories", sets)
+    assert shape(config) == (width, layers, heads, 4 * width, 256)
+    assert config.data.tokenizer == "bpe" and config.data.vocab_size is not None
+    assert count_parameters(config.model, config.data.vocab_size) / 1e6 == pytest.approx(
+        millions, abs=0.005
+    )
+    assert f"{millions:.1f}M" in comment or f"{millions:.2f}M" in comment
 
 
 def test_gpt2_is_the_published_model() -> None:

@@ -1,7 +1,7 @@
 """NumPy's backend against PyTorch's: each step, and each going on from the other's checkpoints."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -84,10 +84,15 @@ def drawn_windows(steps: int, micro_batches: int = 2) -> list[list[NDArray[np.in
 
 
 def close_losses(
-    ours: NumpyTrainState, theirs: TorchTrainState, steps: int, tolerance: float
+    ours: NumpyTrainState,
+    theirs: TorchTrainState,
+    steps: int,
+    tolerance: float,
+    scheduler: str = "cosine",
 ) -> None:
+    training = TrainingConfig(warmup_steps=5, scheduler=scheduler)
     for step, windows in enumerate(drawn_windows(steps)):
-        factor = learning_rate_factor(TrainingConfig(warmup_steps=5), step, step / steps)
+        factor = learning_rate_factor(training, step, step / steps, 5 / steps)
         mine, other = ours.step(windows, factor), theirs.step(windows, factor)
         assert mine.applied and other.applied
         assert mine.loss == pytest.approx(other.loss, abs=tolerance), step
@@ -156,10 +161,15 @@ def test_both_measure_layers_alike_and_as_autograd_does(shape: str, optimizer: s
     assert not any(state.step(windows, 0.5).layers for state in states)
 
 
+SCHEDULES = get_args(TrainingConfig.model_fields["scheduler"].annotation)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("scheduler", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_two_hundred_steps_are_those_of_pytorch(optimizer: str) -> None:
-    close_losses(*make_states(SHAPES["gpt2"], OPTIMIZERS[optimizer]), 200, 1e-4)
+def test_two_hundred_steps_are_those_of_pytorch(optimizer: str, scheduler: str) -> None:
+    states = make_states(SHAPES["gpt2"], OPTIMIZERS[optimizer])
+    close_losses(*states, 200, 1e-4, scheduler)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
