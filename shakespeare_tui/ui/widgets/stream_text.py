@@ -193,6 +193,10 @@ class StreamText(ScrollView, can_focus=True):
         size = Size(self.lines.width, n_lines)
         if size != self.virtual_size:
             self.virtual_size = size
+            # A text that fills its place exactly has the sizes that Textual expects of a view that
+            # never scrolled: it would leave a bar there that was needed at another width.
+            if n_lines == self.container_size.height:
+                self.show_vertical_scrollbar = False
         self.refresh()
 
     # --- drawing -------------------------------------------------------------------------------

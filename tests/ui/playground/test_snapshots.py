@@ -87,8 +87,6 @@ async def test_loading(take: Taking) -> None:
     await take("g", until_shown="loading", write=stuck)
 
 
-# Slow: beside other work a text may be laid out before its scroll bar is taken away again.
-@pytest.mark.slow
 async def test_columns_written(take: Taking) -> None:
     await take("k", until_shown="★")
 
