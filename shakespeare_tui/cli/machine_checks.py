@@ -1,6 +1,7 @@
 """The checks of ``doctor``: a status, what was found, and the fix where one is needed."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -40,6 +41,13 @@ _GOOD_DISK = 1_000_000_000
 _GOOD_MEMORY = 2_000_000_000
 
 
+EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
+    "parquet": (("pyarrow",), "corpora whose source is Parquet"),
+    "gguf": (("gguf",), "pretrained models in GGUF files"),
+}
+"""The extras of ``pyproject.toml``: the modules that each brings, and what needs them."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the doctor; only ``fail`` makes training impossible."""
@@ -55,6 +63,7 @@ def all_checks() -> list[Check]:
     return [
         Check("python", "ok", f"{platform.python_version()} ({sys.executable})"),
         *(torch_checks(*_probe_torch(), usable_cores()) if has_torch() else [_no_torch()]),
+        *extra_checks(),
         memory_check(memory()),
         _folder_check("runs", runs_folder(), "SHAKESPEARE_TUI_RUNS"),
         _folder_check("cache", cache_folder(), "SHAKESPEARE_TUI_CACHE"),
@@ -178,6 +187,20 @@ def _threads_check(threads: int, cores: int) -> Check:
     if threads < cores and limits:
         return Check("threads", "warn", detail, f"unset {' and '.join(limits)} to use them all")
     return Check("threads", "ok", detail)
+
+
+def extra_checks() -> list[Check]:
+    """What is installed beside what every run needs, and what is lost without it."""
+    checks = []
+    for extra, (modules, use) in EXTRAS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if missing:
+            detail = f"{' and '.join(missing)} not installed: {use} need that"
+            fix = f"{sys.executable} -m pip install 'shakespeare-tui[{extra}]'"
+            checks.append(Check(f"extra {extra}", "warn", detail, fix))
+        else:
+            checks.append(Check(f"extra {extra}", "ok", f"for {use}"))
+    return checks
 
 
 def memory_check(found: Memory) -> Check:

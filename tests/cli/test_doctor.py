@@ -3,12 +3,18 @@ import io
 import json
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shakespeare_tui.cli.machine_checks import memory_check, terminal_checks, torch_checks
+from shakespeare_tui.cli.machine_checks import (
+    extra_checks,
+    memory_check,
+    terminal_checks,
+    torch_checks,
+)
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.machine import Memory, Terminal, memory, terminal, usable_cores
 
@@ -123,6 +129,18 @@ class TestWithoutTorch:
         assert max(map(len, out.splitlines())) <= columns
         for line in out.splitlines():
             assert line.startswith(("ok ", "warn ", "fail ", " ", "not ready")) or not line
+
+
+def test_what_is_lost_without_an_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"].keys() - {"dev"}
+    # A new one needs a line in EXTRAS.
+    assert {check.name.removeprefix("extra ") for check in extra_checks()} == extras
+    assert {check.status for check in extra_checks() if check.name == "extra gguf"} == {"ok"}
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (gguf,) = (check for check in extra_checks() if check.status != "ok")
+    assert gguf.detail == "gguf not installed: pretrained models in GGUF files need that"
+    assert gguf.fix.endswith("pip install 'shakespeare-tui[gguf]'")
 
 
 def report(*devices: dict[str, Any], threads: int = 8, cuda: bool = True) -> dict[str, Any]:
