@@ -1,9 +1,10 @@
 """Export the README's pictures from the app: every place, with a run that was really trained.
 
-Run with: python benchmarks/screenshots.py [--runs FOLDER] [--to docs/screens]
+Run with: python benchmarks/screenshots.py [--runs FOLDER] [--to docs/screens] [--only NAME ...]
 
-Without --runs, the preset `quick` is trained first, for its hundred seconds. The pictures are then
-taken of the app itself: its live screen is fed with the run's own stream.
+Runs that are not in --runs are trained first: the preset `quick` for its hundred seconds, and some
+steps of `numpy`. The pictures are then taken of the app itself: its live screen is fed with a run's
+own stream.
 """
 
 import argparse
@@ -28,6 +29,12 @@ from shakespeare_tui.ui.services import Services
 from shakespeare_tui.ui.settings import memory_settings
 
 RUN = "quick-1"
+NUMPY_RUN = "numpy-1"
+TRAINED = {
+    RUN: (),
+    NUMPY_RUN: ("--config", "numpy", "--max-steps", "300", "--set", "logging.layers_every=4"),
+}
+"""The runs of the pictures, with what they are trained by."""
 # Where the picture of the Train screen stands in the run.
 SHARE_DONE = 0.72
 Prepare = Callable[["Shot"], Awaitable[None]]
@@ -36,18 +43,16 @@ Prepare = Callable[["Shot"], Awaitable[None]]
 def main() -> int:
     """Train if needed, take all pictures, say where they are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, help=f"a folder of runs with {RUN} in it")
+    parser.add_argument("--runs", type=Path, help=f"a folder of runs, with {RUN} or {NUMPY_RUN}")
     parser.add_argument("--to", type=Path, default=Path("docs/screens"))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these pictures; without it all")
     arguments = parser.parse_args()
     arguments.to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.runs or Path(folder)
         os.environ["SHAKESPEARE_TUI_RUNS"] = str(root)
         os.environ["SHAKESPEARE_TUI_CONFIG"] = f"{folder}/config"
-        if not (root / RUN).is_dir():
-            command = [sys.executable, "-m", "shakespeare_tui", "train", "--no-ui"]
-            subprocess.run([*command, f"--name={RUN}"], check=True)
-        asyncio.run(take_all(root, arguments.to))
+        asyncio.run(take_all(root, arguments.to, arguments.only))
     return 0
 
 
@@ -56,13 +61,17 @@ class Shot:
 
     Args:
         root: The folder of runs.
+        run: The run's name; it is trained where it is not there.
         place: The place to show.
         theme: The theme.
         size: Columns and rows.
     """
 
-    def __init__(self, root: Path, place: str, theme: str, size: tuple[int, int]) -> None:
-        self.run = find_run(RUN, root)
+    def __init__(self, root: Path, run: str, place: str, theme: str, size: tuple[int, int]) -> None:
+        if not (root / run).is_dir():
+            command = [sys.executable, "-m", "shakespeare_tui", "train", "--no-ui"]
+            subprocess.run([*command, f"--name={run}", *TRAINED[run]], check=True)
+        self.run = find_run(run, root)
         self.size = size
         self.training = TrainingController(run_thread=self._send)
         services = Services(
@@ -115,9 +124,15 @@ def last_step(run: RunFolder) -> int:
 async def train(shot: Shot) -> None:
     """The Train screen in the middle of the run."""
     goal = int(SHARE_DONE * last_step(shot.run))
-    shot.training.start(TrainingRequest(root=shot.run.path.parent, resume=RUN))
+    shot.training.start(TrainingRequest(root=shot.run.path.parent, resume=shot.run.name))
     await shot.until(lambda: shot.training.history.last_step == goal)
     await asyncio.sleep(2)
+
+
+async def layers(shot: Shot) -> None:
+    """The heat strip of the layers, with a cell that is read."""
+    await train(shot)
+    await shot.pilot.press("h", "m", *["left"] * 9, *["down"] * 3)
 
 
 async def data(shot: Shot) -> None:
@@ -154,9 +169,8 @@ async def checkpoints(shot: Shot) -> None:
     await asyncio.sleep(1)
 
 
-async def take_all(root: Path, folder: Path) -> None:
-    """Every picture in turn."""
-    assert find_run(RUN, root).info()
+async def take_all(root: Path, folder: Path, only: list[str] | None) -> None:
+    """Every picture in turn, or only some."""
     wide, small = (132, 40), (80, 24)
     for name, place, theme, size, prepare in (
         ("train", "train", "lab-dark", wide, train),
@@ -167,8 +181,11 @@ async def take_all(root: Path, folder: Path) -> None:
         ("playground", "playground", "lab-dark", wide, playground),
         ("surprise", "playground", "lab-dark", wide, surprise),
         ("checkpoints", "checkpoints", "lab-dark", wide, checkpoints),
+        ("layers", "train", "lab-dark", (110, 19), layers),
     ):
-        await Shot(root, place, theme, size).take(folder / f"{name}.svg", prepare)
+        if only is None or name in only:
+            run = NUMPY_RUN if prepare is layers else RUN
+            await Shot(root, run, place, theme, size).take(folder / f"{name}.svg", prepare)
 
 
 if __name__ == "__main__":

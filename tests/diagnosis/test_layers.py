@@ -95,7 +95,7 @@ def doctor_of(**training) -> Doctor:
     [
         ("adamw", 0.015, []),
         ("adamw", 0.06, ["updates_too_large"]),
-        ("muon", 0.06, []),
+        ("muon", 0.05, []),
         ("muon", 0.3, ["updates_too_large"]),
         ("adamw", 3e-5, []),
         ("adamw", 3e-6, ["updates_too_small"]),

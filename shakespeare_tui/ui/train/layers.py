@@ -28,7 +28,7 @@ _ROWS_AROUND = 2
 """The line of words above, and that of steps below."""
 _NOTHING = 1e-12
 """Takes the place of 0, which has no logarithm."""
-_LEAST_DECADES, _MOST_DECADES = 1.0, 3.0
+_LEAST_DECADES, _MOST_DECADES = 1.5, 3.0
 _USUAL_UPDATE, _UPDATE_DECADES = -3.0, 2.0
 _SHADES, _ASCII_SHADES = "·░▒▓█", ".-=*#"
 
@@ -215,11 +215,11 @@ def make_strip(
 
 
 def _scale_of(logarithms: NDArray[np.float64]) -> Scale:
-    """Around what is usual in the picture, in halves of decades so that it seldom changes."""
+    """Around what is usual in the picture, rounded so that it does not waver."""
     known = logarithms[logarithms > math.log10(_NOTHING)]
     if len(known) == 0:
         return Scale(0.0, _LEAST_DECADES)
-    middle = round(2 * float(np.median(known))) / 2
+    middle = round(float(np.median(known)), 1)
     reach = float(np.percentile(np.abs(known - middle), 98))
     decades = math.ceil(2 * min(max(reach, _LEAST_DECADES), _MOST_DECADES)) / 2
     return Scale(middle, decades)

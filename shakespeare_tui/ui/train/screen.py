@@ -244,6 +244,10 @@ The chart shows the training loss of each step and its running mean, validation 
 and the n-gram baselines. Marks on the lower edge are checkpoints, samples, diagnoses and
 commands. Losses are in nats per token; a shows perplexity and accuracy in their place.
 
+The heat strip below it has a row for each layer: how large its gradient is, or with u how far a
+step moves its weights. Blue is far less than usual, orange far more: a layer that turns blue has
+stopped learning, one that turns orange blows up. h goes there; the arrows read a cell.
+
 In the chart, left and right read values, up and down zoom; in the samples, left and right step
 through time; on the replay bar they jump. Tab moves between the panes.
 
