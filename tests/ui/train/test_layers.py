@@ -57,8 +57,8 @@ def test_rows_fit_whatever_the_room(most, blocks):
 
 def test_a_measurement_stands_until_the_next_and_the_last_until_now():
     # A thousand times as large from step 41 on; the columns are ten steps each.
-    events = [layers_event(step, dict.fromkeys(layer_names(1), 1.0)) for step in (1, 21)]
-    events += [layers_event(41, dict.fromkeys(layer_names(1), 1000.0))]
+    events = [layers_event(step, dict.fromkeys(layer_names(4), 1.0)) for step in (1, 21)]
+    events += [layers_event(41, dict.fromkeys(layer_names(4), 1000.0))]
     for row in drawn(events, last_step=71)[1:5]:
         cells = row[6:].rstrip()
         assert len(cells) == 8
