@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
+_MEASURED_SECONDS = 0.1
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -177,11 +178,17 @@ def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> in
     from shakespeare_tui.runs.commands import CommandInbox
     from shakespeare_tui.runs.events import Event
     from shakespeare_tui.training.loop import run_training
+    from shakespeare_tui.training.speed import step_seconds
     from shakespeare_tui.visible_text import write_line
 
     run = session.run
     console = TrainConsole(session.config, session.length, session.characters_per_token)
     inbox = CommandInbox(run.commands_path)
+    with progress("measuring a step", "passes"):
+        seconds = step_seconds(
+            session.state, session.config, session.tokenizer.vocab_size, seconds=_MEASURED_SECONDS
+        )
+    console.tell_time(session, seconds)
 
     def show(event: Event) -> None:
         # Where the terminal is gone there is nobody to tell, and the run is none the worse.

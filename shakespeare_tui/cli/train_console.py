@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
-from shakespeare_tui.config.estimate.speed import SpeedMeter, evaluation_seconds
+from shakespeare_tui.config.estimate.figures import EVALUATION_SHARE
+from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import (
     counted,
@@ -32,13 +33,14 @@ from shakespeare_tui.runs.events import (
 from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.runs.losses import EXACT, bits_per_character, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
-from shakespeare_tui.runs.state import state_after
+from shakespeare_tui.runs.state import END_REASONS, state_after
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from shakespeare_tui.runs.folder import Checkpoint
+    from shakespeare_tui.training.session import Session
 
 _SECONDS_BETWEEN_LINES = 10.0
 _STEPS_BEFORE_ESTIMATE = 10
@@ -126,6 +128,26 @@ class TrainConsole:
             added = event.arguments
             self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
+    def tell_time(self, session: "Session", step_seconds: float) -> None:
+        """Tell how long the run will take by one measured step, before the first."""
+        training, progress = self._config.training, session.progress
+        self._exact_tokens = len(session.val)
+        self._is_rounded = progress.precision != "float32"
+        tokens = training.batch_size * training.grad_accumulation * self._config.seq_len
+        exact = evaluation_seconds(
+            self._exact_tokens, tokens / step_seconds, is_rounded=self._is_rounded
+        )
+        step = f"a step of {counted(tokens, 'token')} takes {_brief(step_seconds)}"
+        minutes, a_step = self._length.budget_minutes, step_seconds * (1 + EVALUATION_SHARE)
+        if minutes is not None:
+            left = max(0.0, 60 * minutes - progress.elapsed_seconds)
+            steps = (left - exact if exact <= MOST_OF_BUDGET * left else left) / a_step
+            whole = f"about {counted(round(steps), 'step')} in {format_duration(left)}"
+        else:
+            steps = max(0, self._length.last_step - progress.step)
+            whole = f"about {format_duration(steps * a_step + exact)} for {counted(steps, 'step')}"
+        self._say(_row("measured", f"{step}: {whole}", sys.stderr))
+
     def _say(self, text: str) -> None:
         self._said_at = time.monotonic()
         say(text)
@@ -160,9 +182,9 @@ class TrainConsole:
         steps = event.step - self._first.step
         if steps == _STEPS_BEFORE_ESTIMATE and self._config.training.minutes is None:
             exact = self._exact_seconds()
-            whole = format_duration(self._seconds_left(event) + event.elapsed_seconds)
+            whole = self._seconds_left(event) + event.elapsed_seconds
             share = f", {format_duration(exact)} of it for the exact loss at the end"
-            self._say(f"{'time':<12}about {whole}{share if exact >= 1 else ''}")
+            self._say(f"{'time':<12}about {format_duration(whole)}{share if exact >= 1 else ''}")
         if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
             self._print_line(None)
 
@@ -233,7 +255,9 @@ class TrainConsole:
         """
         latest = self._latest
         seconds = latest.elapsed_seconds if latest else 0.0
-        rows = [("state", f"{state_after(finished)}, {counted(finished.step, 'step')}")]
+        reason = END_REASONS.get(finished.reason)
+        ending = f"{state_after(finished)}, {counted(finished.step, 'step')}"
+        rows = [("state", f"{ending}; {reason}" if reason else ending)]
         rows.append(("time", format_duration(seconds)))
         if finished.val_loss is not None:
             rows.append(("val_loss", self._figures(finished.val_loss, finished.protocol)))
@@ -274,6 +298,10 @@ def _row(name: str, value: str, stream: TextIO) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _brief(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def fit_line(parts: list[str], width: int) -> str:

@@ -475,6 +475,10 @@ class TrainingConfig(Section):
     """Stop after this many evaluations without a better validation loss; 0 never."""
     target_loss: OptionalNumber = Field(default=None, gt=0, le=100)
     """Stop when the validation loss is at or below this; empty never."""
+    target_train_loss: OptionalNumber = Field(default=None, gt=0, le=100)
+    """Stop when the running mean of the training loss is at or below this; empty never."""
+    train_loss_steps: Integer = Field(default=25, ge=1, le=10_000)
+    """Time constant of that mean, which is exponential; as many steps are made at least."""
     on_nan: Literal["stop", "rollback"] = "stop"
     """At a non-finite loss: stop, or roll back to an evaluated checkpoint and halve the LR."""
     seed: Integer = Field(default=1337, ge=0, lt=2**63)

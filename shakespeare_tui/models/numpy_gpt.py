@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.compiling import replaceable
+from shakespeare_tui.models.parameters import MOST_LOGITS
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
 Array = NDArray[Any]
@@ -668,6 +669,7 @@ class GPT:
         cancelled: Callable[[], bool] = never,
     ) -> None:
         self.config = config
+        self.is_fused = False
         self.vocab_size = vocab_size
         self.context = context or config.max_seq_len
         self.embedding_scale = (
@@ -721,6 +723,21 @@ class GPT:
     ) -> tuple[Array, Saved]:
         """Logits [B, T, V] of the tokens after ``tokens`` [B, T], and what ``backward`` needs.
 
+        Arguments and errors are those of ``hidden_states``.
+        """
+        normed, saved = self.hidden_states(tokens, generator, is_saving=is_saving)
+        logits, head_saved = linear(normed, self._head.weight, None)
+        return logits, (*saved, head_saved)
+
+    def hidden_states(
+        self,
+        tokens: NDArray[np.int64],
+        generator: np.random.Generator | None = None,
+        *,
+        is_saving: bool = True,
+    ) -> tuple[Array, Saved]:
+        """The stream after the last norm, [B, T, C], of ``tokens`` [B, T], and what is saved.
+
         Args:
             tokens: At most ``context`` of them.
             generator: Draws dropout; None for none.
@@ -750,8 +767,7 @@ class GPT:
             if is_saving:
                 blocks_saved.append(block_saved)
         normed, norm_saved = norm(x, root / "norm", config)
-        logits, head_saved = linear(normed, self._head.weight, None)
-        return logits, (embedding_saved, dropped, blocks_saved, norm_saved, head_saved)
+        return normed, (embedding_saved, dropped, blocks_saved, norm_saved)
 
     def backward(self, d_logits: Array, saved: Saved) -> None:
         """Add the gradient of every weight, from that of the logits; ``saved`` is used up."""
@@ -793,8 +809,8 @@ class GPT:
 
     def last_logits(self, tokens: NDArray[np.int64], count: int) -> NDArray[np.float32]:
         """Logits [B, P, V] of what comes after each of the last P of ``tokens`` [B, T]."""
-        logits, _ = self.forward(tokens, is_saving=False)
-        return logits[:, -count:]
+        hidden, _ = self.hidden_states(tokens, is_saving=False)
+        return linear(hidden[:, -count:], self._head.weight, None)[0]
 
     def attention_weights(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """How much each head looks at each of ``tokens`` [T] from the last, [layers, H, T]."""
@@ -813,8 +829,13 @@ class GPT:
         """
         loss_sum, correct = 0.0, 0
         for batch in batches:
-            targets = batch[:, 1:]
-            logits, _ = self.forward(batch[:, :-1], is_saving=False)
-            correct += int((logits.argmax(-1) == targets).sum())
-            loss_sum += cross_entropy(logits, targets)[0] * targets.size
+            hidden, _ = self.hidden_states(batch[:, :-1], is_saving=False)
+            # [B, T, C] -> pieces [N, C], of which there are logits [N, V]
+            hidden, targets = hidden.reshape(-1, hidden.shape[-1]), batch[:, 1:].reshape(-1)
+            rows = max(1, MOST_LOGITS // self.vocab_size)
+            for start in range(0, len(targets), rows):
+                expected = targets[start : start + rows]
+                logits, _ = linear(hidden[start : start + rows], self._head.weight, None)
+                correct += int((logits.argmax(-1) == expected).sum())
+                loss_sum += cross_entropy(logits, expected)[0] * len(expected)
         return loss_sum, correct

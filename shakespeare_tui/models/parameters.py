@@ -5,8 +5,38 @@ from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 MOST_LOGITS = 2**24
 """Logits in float32 that the model makes at once for a loss: 64 MiB."""
 
-EVALUATION_TOKENS = 2**13
-"""Tokens that an evaluation reads in one pass, or one window where that is longer."""
+MOST_COPIED = 200_000_000
+"""Bytes of weights that are rearranged for the samples of a training, which takes them twice more;
+a larger model writes its samples as it is."""
+
+_EVALUATION_TOKENS = 2**13
+_EVALUATION_NUMBERS = 2**26
+
+
+def pass_numbers(model: ModelConfig, seq_len: int, *, is_fused: bool = True) -> int:
+    """Numbers that a pass without gradients holds of each token at once, logits left out.
+
+    The stream and its norm, and the widest layer's inputs, products and outputs.
+
+    Args:
+        model: The shape.
+        seq_len: Tokens of a window.
+        is_fused: The scores of attention are never there together: PyTorch's kernels.
+    """
+    queries_keys = (model.n_heads + model.key_heads) * model.head_width
+    attention = model.qkv_width + queries_keys + model.attention_width
+    if not is_fused:
+        attention += 2 * model.n_heads * seq_len
+    return 2 * model.d_model + max(attention, 3 * model.feedforward_width)
+
+
+def evaluation_windows(model: ModelConfig, seq_len: int, *, is_fused: bool = True) -> int:
+    """Windows that an evaluation reads in one pass: 256 MiB of numbers, and 8,192 tokens, at most.
+
+    One window is read whatever it takes. Arguments are those of ``pass_numbers``.
+    """
+    fitting = _EVALUATION_NUMBERS // pass_numbers(model, seq_len, is_fused=is_fused)
+    return max(1, min(_EVALUATION_TOKENS, fitting) // seq_len)
 
 
 def layer_of(parameter: str) -> str:

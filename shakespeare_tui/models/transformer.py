@@ -375,6 +375,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.is_fused = True
         self.vocab_size = vocab_size
         self.context = context or config.max_seq_len
         # Compute blocks a second time for the gradients instead of keeping what they computed.
@@ -509,7 +510,9 @@ class Transformer(nn.Module):
                 for start in range(0, len(targets), rows):
                     piece, expected = hidden[start : start + rows], targets[start : start + rows]
                     logits = self.head(piece).float()
-                    loss_sum += F.cross_entropy(logits, expected, reduction="sum")
+                    losses = F.cross_entropy(logits, expected, reduction="none")
+                    # So that the sum does not depend on how tokens fall into batches.
+                    loss_sum += losses.sum(dtype=loss_type)
                     correct += (logits.argmax(-1) == expected).sum()
         finally:
             self.train(was_training)

@@ -171,7 +171,7 @@ class CommandApplied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """The run ended in order: completed, target, patience, stopped or interrupted."""
+    """The run ended in order: completed, target, train_target, patience, stopped or interrupted."""
 
     step: int
     reason: str

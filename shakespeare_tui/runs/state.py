@@ -19,6 +19,13 @@ STATE_LOOKS: Mapping[RunState, tuple[str, Tone]] = {
 }
 """A sign and a tone for each state."""
 
+END_REASONS: Mapping[str, str] = {
+    "target": "reached its target loss",
+    "train_target": "reached its target for the training loss",
+    "patience": "early: validation no longer improved",
+}
+"""Why a run ended before its length was done, by the reason in ``RunFinished``."""
+
 
 def state_after(event: Event | None) -> RunState:
     """The state of a run that nobody trains, from the last event of its log."""

@@ -50,6 +50,8 @@ _FREE_TRAINING = {
     "eval_every",
     "patience",
     "target_loss",
+    "target_train_loss",
+    "train_loss_steps",
     "on_nan",
     # Compared by what they resolved to.
     "precision",
@@ -196,6 +198,7 @@ class Progress:
         rollbacks: How often training went back after a non-finite loss.
         rolled_back_to: The step it went back to the last time.
         precision: Type of matrix products, chosen at the start of the run.
+        running_loss: Running mean of the training loss.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -218,6 +221,7 @@ class Progress:
     rollbacks: Count = 0
     rolled_back_to: Count | None = None
     precision: str = "float32"
+    running_loss: Amount | None = None
 
 
 _COUNT = TypeAdapter(Count)

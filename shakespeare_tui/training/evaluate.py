@@ -7,10 +7,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError, never
-from shakespeare_tui.models.parameters import EVALUATION_TOKENS
+from shakespeare_tui.models.parameters import evaluation_windows
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
 
 
@@ -37,10 +38,14 @@ class LossModel(Protocol):
     """A model whose loss can be measured.
 
     Attributes:
+        config: The shape.
         context: The most tokens that it reads together.
+        is_fused: Whether it never holds all the scores of attention.
     """
 
+    config: ModelConfig
     context: int
+    is_fused: bool
 
     def sum_losses(self, batches: Iterable[npt.NDArray[np.int64]]) -> tuple[float, int]:
         """Cross-entropy in nats, and how many tokens had the highest probability, over all.
@@ -83,7 +88,7 @@ def evaluate(
     if windows is not None and windows < whole:
         chosen = np.arange(windows, dtype=np.int64) * whole // windows
         protocol, rest = f"subset-{windows}", 0
-    rows = max(1, EVALUATION_TOKENS // seq_len)
+    rows = evaluation_windows(model.config, seq_len, is_fused=model.is_fused)
 
     def batches() -> Iterator[npt.NDArray[np.int64]]:
         # Made one at a time: a split may be larger than memory.

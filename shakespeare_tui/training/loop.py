@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import SamplingConfig
@@ -14,7 +14,7 @@ from shakespeare_tui.diagnosis import Doctor
 from shakespeare_tui.diagnosis.findings import describe_refused
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
 from shakespeare_tui.formatting import per_second
-from shakespeare_tui.machine import CORES
+from shakespeare_tui.machine import CORES, give_back_freed_memory
 from shakespeare_tui.runs.commands import (
     Command,
     CommandInbox,
@@ -45,6 +45,7 @@ from shakespeare_tui.runs.events import (
 )
 from shakespeare_tui.runs.folder import best_step
 from shakespeare_tui.runs.losses import EXACT
+from shakespeare_tui.runs.series import RunningMean
 from shakespeare_tui.sampling import strategy_from_flags
 from shakespeare_tui.training.checkpoints import (
     Progress,
@@ -70,6 +71,16 @@ def sampling_column(sampling: SamplingConfig) -> Column:
         repetition_penalty=sampling.repetition_penalty,
     )
     return Column(strategy=strategy, seed=sampling.seed)
+
+
+@contextlib.contextmanager
+def _memory_apart() -> Iterator[None]:
+    """What the block takes is not taken beside what the allocator keeps for steps."""
+    give_back_freed_memory()
+    try:
+        yield
+    finally:
+        give_back_freed_memory()
 
 
 class StepEnd:
@@ -217,7 +228,7 @@ class StepEnd:
         in_train = min(self._windows, self._windows_in_val)
         is_exact = windows is None or windows >= self._windows_in_val
         # What is called exact is not rounded, whatever the run trains in.
-        with session.state.averaged(is_exact=is_exact) as model:
+        with _memory_apart(), session.state.averaged(is_exact=is_exact) as model:
             val = evaluate(
                 model,
                 session.val,
@@ -278,7 +289,8 @@ class StepEnd:
                 self._emit_sample(prompt, f"({error})")
                 return True
         try:
-            samples = [(text, self._continue(tokens)) for text, tokens in prompts]
+            with _memory_apart():
+                samples = [(text, self._continue(tokens)) for text, tokens in prompts]
         except CancelledError:
             return False
         # All of them or none: those of a step that was cut short come again on resume.
@@ -337,7 +349,8 @@ class StepEnd:
         session, progress = self._session, self._session.progress
         session.run.check_lock()
         self._sync_log()
-        checkpoint = save_checkpoint(session.run, session.state, progress, session.fingerprint)
+        with _memory_apart():
+            checkpoint = save_checkpoint(session.run, session.state, progress, session.fingerprint)
         best = prune(session.run, self._config.checkpoints, progress.step)
         self.saved_step, self._saved_at_seconds = progress.step, progress.elapsed_seconds
         self._is_save_wanted = False
@@ -606,6 +619,8 @@ class Trainer:
             is_over = progress.elapsed_seconds >= self._training_seconds()
         if is_over:
             return "completed"
+        if self._is_train_target_reached():
+            return "train_target"
         if progress.evaluated_step != progress.step or progress.val_loss is None:
             return None
         if training.target_loss is not None and progress.val_loss <= training.target_loss:
@@ -613,6 +628,11 @@ class Trainer:
         if training.patience and progress.evaluations_without_gain >= training.patience:
             return "patience"
         return None
+
+    def _is_train_target_reached(self) -> bool:
+        mean, target = self._session.progress.running_loss, self._training.target_train_loss
+        is_settled = self._session.progress.step >= self._training.train_loss_steps
+        return target is not None and mean is not None and is_settled and mean <= target
 
     def _budget_seconds(self) -> float:
         return 60 * (self._session.length.budget_minutes or 0.0)
@@ -644,6 +664,7 @@ class Trainer:
             return
         progress.step += 1
         progress.batches += len(windows)
+        progress.running_loss = self._running_loss(result.loss)
         self._tick()
         tokens = len(windows) * self._training.batch_size * session.config.seq_len
         speed = per_second(tokens, self._clock - started)
@@ -669,6 +690,13 @@ class Trainer:
                     update_ratios=layers.update_ratios,
                 )
             )
+
+    def _running_loss(self, loss: float) -> float:
+        """The running mean with one more step, from nothing but what a checkpoint keeps."""
+        progress = self._session.progress
+        mean = RunningMean(self._training.train_loss_steps)
+        mean.restart(progress.step - 1, progress.running_loss)
+        return mean.observe(progress.step, loss)
 
     def _rate_factor(self) -> float:
         progress, training = self._session.progress, self._training

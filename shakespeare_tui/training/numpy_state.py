@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -37,6 +38,7 @@ from shakespeare_tui.training.train_state import (
     LayerNorms,
     StateArrays,
     StepResult,
+    StepTime,
     averaging_decay,
     layer_norms,
 )
@@ -121,7 +123,26 @@ class NumpyTrainState:
     def _step(
         self, windows: Sequence[NDArray[np.int64]], rate_factor: float, measures_layers: bool
     ) -> StepResult:
-        gradients = self.model.gradients
+        loss, squares = self._gradients(windows)
+        gradients, norm = self.model.gradients, math.sqrt(sum(squares))
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        layers = None
+        if applied:
+            before = self._copies() if measures_layers else {}
+            if norm > self._grad_clip:
+                for gradient in gradients.values():
+                    gradient *= self._grad_clip / (norm + 1e-6)
+            self._is_whole = False
+            for optimizer in self.optimizers:
+                optimizer.step(gradients, optimizer.peak_rate * rate_factor)
+            if before:
+                layers = self._layer_norms([math.sqrt(square) for square in squares], before)
+            self._average()
+            self._is_whole = True
+        return StepResult(loss, norm, applied, layers)
+
+    def _gradients(self, windows: Sequence[NDArray[np.int64]]) -> tuple[float, list[float]]:
+        """The loss, and of the gradient of each weight the sum of squares."""
         is_dropping = self.model.config.dropout > 0
         seeds = self._generator.integers(2**63, size=len(self._parts)) if is_dropping else None
 
@@ -140,23 +161,7 @@ class NumpyTrainState:
             return loss
 
         loss = sum(self._workers.for_each(range(len(self._parts)), learn))
-        squares = self._workers.for_each(list(gradients), self._add_gradients)
-        norm = math.sqrt(sum(squares))
-        applied = math.isfinite(loss) and math.isfinite(norm)
-        layers = None
-        if applied:
-            before = self._copies() if measures_layers else {}
-            if norm > self._grad_clip:
-                for gradient in gradients.values():
-                    gradient *= self._grad_clip / (norm + 1e-6)
-            self._is_whole = False
-            for optimizer in self.optimizers:
-                optimizer.step(gradients, optimizer.peak_rate * rate_factor)
-            if before:
-                layers = self._layer_norms([math.sqrt(square) for square in squares], before)
-            self._average()
-            self._is_whole = True
-        return StepResult(loss, norm, applied, layers)
+        return loss, self._workers.for_each(list(self.model.gradients), self._add_gradients)
 
     def _copies(self) -> Weights:
         return {name: weight.copy() for name, weight in self.model.weights.items()}
@@ -175,6 +180,25 @@ class NumpyTrainState:
         for other in others:
             total += other
         return float(np.vdot(total, total))
+
+    def rehearse(self, window: NDArray[np.int64]) -> StepTime:
+        """Time a step that leaves everything as it was; see ``TrainState.rehearse``."""
+        drawn = self._generator.bit_generator.state
+        is_fresh = not any(optimizer.state for optimizer in self.optimizers)
+        began = time.perf_counter()
+        try:
+            with np.errstate(all="ignore"), self._workers.at_work(len(window)):
+                _, squares = self._gradients([window])
+                passed = time.perf_counter()
+                if is_fresh and math.isfinite(sum(squares)):
+                    for optimizer in self.optimizers:
+                        optimizer.step(self.model.gradients, 0.0)
+            return StepTime(passed - began, time.perf_counter() - passed)
+        finally:
+            self._generator.bit_generator.state = drawn
+            if is_fresh:
+                for optimizer in self.optimizers:
+                    optimizer.state.clear()
 
     def _average(self) -> None:
         if not self.ema:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,11 @@ from shakespeare_tui.config.schema import Config, TrainingConfig
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder
 from shakespeare_tui.decoding.torch_kernels import forget_prepacked
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.machine import keep_freed_memory
+from shakespeare_tui.models.parameters import MOST_COPIED
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
@@ -38,6 +41,7 @@ from shakespeare_tui.training.device import (
     measured_precision,
     remembered_precision,
     resolve_device,
+    synchronise,
 )
 from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
 from shakespeare_tui.training.threads import training_threads
@@ -47,6 +51,7 @@ from shakespeare_tui.training.train_state import (
     LayerNorms,
     StateArrays,
     StepResult,
+    StepTime,
     averaging_decay,
     layer_norms,
 )
@@ -138,9 +143,10 @@ class LoraLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [..., in] to [..., out]."""
-        y = nn.functional.linear(x, self.weight, self.bias)
         if self.is_merged:
-            return y
+            # Made for this pass alone: all such matrices together are as large as the model.
+            return nn.functional.linear(x, self.merged(), self.bias)
+        y = nn.functional.linear(x, self.weight, self.bias)
         return (
             y + nn.functional.linear(nn.functional.linear(x, self.lora_a), self.lora_b) * self.scale
         )
@@ -148,7 +154,8 @@ class LoraLinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> Tensor:
         """The matrix that does the same by itself, [out, in]."""
-        return torch.addmm(self.weight, self.lora_b, self.lora_a, alpha=self.scale)
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return torch.addmm(self.weight, self.lora_b, self.lora_a, alpha=self.scale)
 
 
 def add_lora(
@@ -296,6 +303,35 @@ class TorchTrainState:
             parameter.grad = None
         return StepResult(loss_value, norm_value, applied, layers)
 
+    def rehearse(self, window: NDArray[np.int64]) -> StepTime:
+        """Time a step that leaves everything as it was; see ``TrainState.rehearse``."""
+        batch = torch.from_numpy(window).to(self.device)
+        drawn = generator_states(self._generators)
+        is_fresh = not any(optimizer.state for optimizer in self.optimizers)
+        synchronise(self.device)
+        began = time.perf_counter()
+        try:
+            with self.autocast():
+                loss = self.model.loss(batch[:, :-1], batch[:, 1:])
+            loss.backward()  # type: ignore[no-untyped-call]
+            synchronise(self.device)
+            passed = time.perf_counter()
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+            if is_fresh and bool(norm.isfinite()):
+                for optimizer in self.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = 0.0
+                    optimizer.step()
+                synchronise(self.device)
+            return StepTime(passed - began, time.perf_counter() - passed)
+        finally:
+            restore_generators(drawn, self._generators)
+            for parameter in self._parameters:
+                parameter.grad = None
+            if is_fresh:
+                for optimizer in self.optimizers:
+                    optimizer.state.clear()
+
     @torch.no_grad()
     def _average(self) -> None:
         if not self.ema:
@@ -319,31 +355,42 @@ class TorchTrainState:
     @contextlib.contextmanager
     def averaged(self, *, is_exact: bool = True) -> Iterator[Transformer]:
         """The model with its averaged weights in place; as it is where none are kept."""
+        for layer in self._lora.values():
+            layer.is_merged = True
+        try:
+            with self._averages(), contextlib.nullcontext() if is_exact else self.autocast():
+                yield self.model
+        finally:
+            for layer in self._lora.values():
+                layer.is_merged = False
+
+    @contextlib.contextmanager
+    def _averages(self) -> Iterator[None]:
         own = [parameter.data for parameter in self._parameters]
-        frozen = {name: layer.weight.data for name, layer in self._lora.items()}
         for parameter, average in zip(self._parameters, self.ema, strict=False):
             parameter.data = average
-        for layer in self._lora.values():
-            layer.weight.data, layer.is_merged = layer.merged(), True
         try:
-            with contextlib.nullcontext() if is_exact else self.autocast():
-                yield self.model
+            yield
         finally:
             for parameter, data in zip(self._parameters, own, strict=True):
                 parameter.data = data
-            for name, data in frozen.items():
-                self._lora[name].weight.data, self._lora[name].is_merged = data, False
 
     @contextlib.contextmanager
     def decoder(self, cancelled: Callable[[], bool] = never) -> Iterator[Decoder]:
         """A decoder of one stream with the averaged weights, inside the block."""
         self.model.eval()
         try:
-            with self.averaged() as model:
-                yield make_decoder(model, 1, cancelled=cancelled)
+            with self._averages():
+                if self._lora or self._bytes() > MOST_COPIED:
+                    yield TorchDecoder(self.model, 1)
+                else:
+                    yield make_decoder(self.model, 1, cancelled=cancelled)
         finally:
             forget_prepacked(self.model)
             self.model.train()
+
+    def _bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.model.parameters())
 
     # --- to and from checkpoints -------------------------------------------------------------
 

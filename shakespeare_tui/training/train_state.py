@@ -79,6 +79,14 @@ class StepResult:
     layers: LayerNorms | None = None
 
 
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a pass over a micro-batch, forward and backward, and of an update."""
+
+    pass_seconds: float
+    update_seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class StateArrays:
     """All that a training state holds, on its way to or from a checkpoint.
@@ -148,6 +156,13 @@ class TrainState(Protocol):
             rate_factor: Multiplier of every peak learning rate.
             measures_layers: Whether to tell what it did to each layer, which changes nothing of
                 it and takes memory for one more copy of the weights that learn.
+        """
+
+    def rehearse(self, window: NDArray[np.int64]) -> StepTime:
+        """Make a step of one micro-batch [B, T + 1] that leaves everything as it was.
+
+        An update of rate 0 is part of it where the optimisers remember nothing yet; else it is left
+        out, and takes no time.
         """
 
     def averaged(self, *, is_exact: bool = True) -> AbstractContextManager[LossModel]:

@@ -14,6 +14,7 @@ from training_runs import (
     Prepare,
     make_config,
     on_both_backends,
+    post_at,
     read_lines,
     resume,
     train,
@@ -320,6 +321,35 @@ def test_a_target_ends_the_run(tmp_path: Path) -> None:
     assert trained.finished.step < 500
     assert trained.of(EvalCompleted)[-2].val_loss <= 4.05
     assert trained.run.index()["last"] == trained.finished.step
+
+
+def smoothed(losses: list[float], steps: int) -> list[float]:
+    """Exponential means with bias correction, from their definition."""
+    weights = [(1 - 1 / steps) ** age for age in range(len(losses))]
+    return [
+        sum(w * x for w, x in zip(weights, losses[: end + 1][::-1], strict=False))
+        / sum(weights[: end + 1])
+        for end in range(len(losses))
+    ]
+
+
+def test_a_target_for_the_training_loss_ends_the_run_also_where_it_was_resumed(
+    tmp_path: Path,
+) -> None:
+    config = make_config(
+        training__target_train_loss=4.0, training__train_loss_steps=5, training__max_steps=500
+    )
+    whole = train(tmp_path, config, name="whole")
+    assert whole.finished.reason == "train_target"
+    means = smoothed(losses(whole.of(StepCompleted)), 5)
+    assert [step for step, mean in enumerate(means, 1) if mean <= 4.0 and step >= 5] == [
+        whole.finished.step
+    ]
+    stop = whole.finished.step // 2
+    train(tmp_path, config, name="parts", on_event=post_at(stop, Stop()))
+    parts = resume(tmp_path, "parts")
+    assert (parts.finished.reason, parts.finished.step) == ("train_target", whole.finished.step)
+    assert what_was_learned(parts.run) == what_was_learned(whole.run)
 
 
 def test_patience_ends_the_run_after_so_many_evaluations_without_gain(tmp_path: Path) -> None:

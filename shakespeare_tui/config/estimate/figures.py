@@ -13,11 +13,13 @@ from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.machine import backend_of, blas_threads
 from shakespeare_tui.models.parameters import (
-    EVALUATION_TOKENS,
+    MOST_COPIED,
     MOST_LOGITS,
     count_parameters,
+    evaluation_windows,
     learning_parameters,
     parameter_counts,
+    pass_numbers,
 )
 
 _MOST_BYTES = 32 * 1024 * 1024
@@ -164,17 +166,15 @@ class MemoryEstimate:
     optimizer: int
     """States of the optimiser, and averaged weights where ``ema_decay`` keeps them."""
     activations: int
-    evaluation: int
-    """A pass of an evaluation, and matrices with their low-rank products in them."""
+    step: int
+    """At the peak of a step: gradients grow while activations are given up."""
+    between: int
+    """Of what comes between steps: a pass of an evaluation, or what samples and saves copy."""
 
     @property
     def total(self) -> int:
-        """All together: an upper bound, as gradients grow while activations are given up.
-
-        What evaluations give back is in other pieces than a step takes: it counts beside one.
-        """
-        beside = self.optimizer + self.evaluation
-        return self.weights + self.gradients + self.activations + beside
+        """The most at any moment; what a step or what comes between gives back, the other takes."""
+        return self.weights + self.optimizer + max(self.step, self.between)
 
     def words(self, available: int) -> str:
         """What training takes, and what there is."""
@@ -187,7 +187,7 @@ class MemoryEstimate:
         return (
             f"weights {format_bytes(self.weights)}, gradients {format_bytes(self.gradients)}, "
             f"optimiser {format_bytes(self.optimizer)}, activations "
-            f"{format_bytes(self.activations)}, evaluations {format_bytes(self.evaluation)}"
+            f"{format_bytes(self.activations)}, evaluations {format_bytes(self.between)}"
         )
 
 
@@ -202,35 +202,68 @@ def estimate_memory(
         is_half: Matrix products run in bfloat16.
         is_fused: Attention and dropout have fused kernels, as on CUDA devices.
     """
-    parameters = count_parameters(config.model, vocab_size)
-    copies = 1
+    weights = count_parameters(config.model, vocab_size) * _FULL_BYTES
+    gradients = _learning(config, vocab_size) * _FULL_BYTES
     if backend_of(config.training.backend) == "numpy":
         activations = numpy_activation_bytes(config, vocab_size)
-        copies = blas_threads()  # each has gradients of its own
+        gradients *= blas_threads()  # each thread has some of its own
+        step = gradients + activations
+        # Its gradients stay.
+        between = gradients + evaluation_bytes(config, vocab_size, is_fused=False)
     else:
         activations = activation_bytes(config, vocab_size, is_half=is_half, is_fused=is_fused)
+        step = _step_bytes(config, vocab_size, gradients, activations)
+        between = max(
+            evaluation_bytes(config, vocab_size),
+            _sampling_bytes(config, vocab_size),
+            _merged_bytes(config, vocab_size),
+        )
     return MemoryEstimate(
-        weights=parameters * _FULL_BYTES,
-        gradients=_learning(config, vocab_size) * _FULL_BYTES * copies,
+        weights=weights,
+        gradients=gradients,
         optimizer=_optimizer_elements(config, vocab_size) * _FULL_BYTES,
         activations=activations,
-        evaluation=evaluation_bytes(config, vocab_size),
+        step=step,
+        between=between,
     )
 
 
-def evaluation_bytes(config: Config, vocab_size: int) -> int:
+def _step_bytes(config: Config, vocab_size: int, gradients: int, activations: int) -> int:
+    """Gradients and activations at their most, from the start to the end of a backward pass."""
+    if config.training.grad_accumulation > 1:
+        return gradients + activations
+    learns_all = not config.training.lora_rank and config.training.train_blocks is None
+    # Of the output layer, whose gradient is the first. Tied, it is there twice in the end: once
+    # more of the embedding.
+    head = _FULL_BYTES * vocab_size * config.model.d_model if learns_all else 0
+    return max(activations + head, gradients + (head if config.model.tie_weights else 0))
+
+
+def evaluation_bytes(config: Config, vocab_size: int, *, is_fused: bool = True) -> int:
     """Bytes of an evaluation's pass beside the weights, always in float32."""
     model = config.model
-    tokens = max(EVALUATION_TOKENS // config.seq_len, 1) * config.seq_len
-    # The stream, its norm, and of the widest layer what goes in, between and out.
-    numbers = tokens * (2 * model.d_model + 3 * model.feedforward_width)
+    windows = evaluation_windows(model, config.seq_len, is_fused=is_fused)
+    tokens = windows * config.seq_len
+    numbers = tokens * pass_numbers(model, config.seq_len, is_fused=is_fused)
     # Logits and their logarithms.
-    numbers += 2 * min(tokens * vocab_size, MOST_LOGITS)
-    counts = parameter_counts(model, vocab_size)
-    if config.training.lora_rank:
-        adapted = config.training.lora_matrices
-        numbers += counts["attention"] if adapted != "feedforward" else 0
-        numbers += counts["feed-forward"] if adapted != "attention" else 0
+    return _FULL_BYTES * (numbers + 2 * min(tokens * vocab_size, MOST_LOGITS))
+
+
+def _sampling_bytes(config: Config, vocab_size: int) -> int:
+    """Weights rearranged for samples: those of products twice, and the embedding."""
+    weights = count_parameters(config.model, vocab_size) * _FULL_BYTES
+    if config.training.lora_rank or weights > MOST_COPIED:
+        return 0
+    return 2 * weights + _FULL_BYTES * vocab_size * config.model.d_model
+
+
+def _merged_bytes(config: Config, vocab_size: int) -> int:
+    """Matrices with their low-rank products in them, as they are saved."""
+    if not config.training.lora_rank:
+        return 0
+    counts, adapted = parameter_counts(config.model, vocab_size), config.training.lora_matrices
+    numbers = counts["attention"] if adapted != "feedforward" else 0
+    numbers += counts["feed-forward"] if adapted != "attention" else 0
     return numbers * _FULL_BYTES
 
 
@@ -310,18 +343,26 @@ def activation_bytes(
         kept += _learning_blocks(config) * _FULL_BYTES * width + block
     else:
         kept += _learning_blocks(config) * block
-    copies = _matrix_elements(model) + width * vocab_size if is_half else 0
+    copies = half * (_matrix_elements(model) + width * vocab_size) if is_half else 0
     if tokens * vocab_size > MOST_LOGITS:
-        # Logits in pieces, with what the gradient needs of them, and the gradient of their input.
-        pieces = MOST_LOGITS * (2 * _FULL_BYTES + (half if is_half else 0))
-        return tokens * (kept + _FULL_BYTES * width) + pieces + copies * half
+        kept += _FULL_BYTES * width  # the gradient of what the output layer reads
+        return tokens * kept + _head_bytes(config, vocab_size, half) + copies
     kept += _FULL_BYTES * vocab_size
     given_up = _FULL_BYTES * (vocab_size + width)
     transient = max(2 * _FULL_BYTES * vocab_size, half * gates * inner - given_up)
     if _is_unfused(config, is_fused):
         given_up += feedforward + norm + mask
         transient = max(transient, _FULL_BYTES * heads * config.seq_len - given_up)
-    return tokens * (kept + transient) + copies * half
+    return tokens * (kept + transient) + copies
+
+
+def _head_bytes(config: Config, vocab_size: int, half: int) -> int:
+    """Of a large vocabulary's loss: logits in pieces, or the weight's gradient being scaled."""
+    learns_all = not config.training.lora_rank and config.training.train_blocks is None
+    # One of two such gradients is counted with the others.
+    weight = _FULL_BYTES * vocab_size * config.model.d_model if learns_all else 0
+    pieces = MOST_LOGITS * (2 * _FULL_BYTES + (half if half < _FULL_BYTES else 0))
+    return max(pieces, weight)
 
 
 # Of the up-projection's width: what an activation keeps for its gradient, the result included, and

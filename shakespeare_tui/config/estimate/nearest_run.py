@@ -28,6 +28,8 @@ _PASSED_OVER = (
     "training.on_nan",
     "training.patience",
     "training.target_loss",
+    "training.target_train_loss",
+    "training.train_loss_steps",
 )
 _ANOTHER_CHOICE = 1.0
 _ANOTHER_CORPUS = 4.0

@@ -71,9 +71,15 @@ _TIMED_TRAINING = (
     "precision",
     "backend",
     "device",
+    "grad_checkpointing",
+    "lora_rank",
+    "lora_matrices",
+    "train_blocks",
 )
 # A tenth of a second to a second of two cores; smaller batches would mostly time the optimiser.
 _PROBE_FLOPS = 1e11
+# Of a model whose single windows take more than that: five to thirty seconds.
+_MOST_PROBE_FLOPS = 5e12
 
 
 @dataclass(frozen=True)
@@ -88,30 +94,31 @@ class Speed:
 class Speeds:
     """The measurements of a session."""
 
-    _by_key: dict[Hashable, tuple[Config, float]] = field(default_factory=dict)
+    _by_key: dict[tuple[Hashable, int], tuple[Config, float]] = field(default_factory=dict)
 
-    def add(self, config: Config, tokens_per_second: float) -> None:
+    def add(self, config: Config, vocab_size: int, tokens_per_second: float) -> None:
         """Remember a measurement."""
-        self._by_key[speed_key(config)] = (config, tokens_per_second)
+        self._by_key[speed_key(config), vocab_size] = (config, tokens_per_second)
 
     def find(self, config: Config, vocab_size: int) -> Speed | None:
         """The measured speed, else the nearest measured config's scaled by arithmetic operations.
 
         The scaling is rough: small models spend part of their time on overhead.
         """
-        if measured := self._by_key.get(speed_key(config)):
+        if measured := self._by_key.get((speed_key(config), vocab_size)):
             return Speed(measured[1], True)
         operations = flops_per_token(config, vocab_size)
         scaled = [
-            (abs(math.log(operations / flops_per_token(other, vocab_size))), other, speed)
-            for other, speed in self._by_key.values()
-            if other.training.device == config.training.device
+            (abs(math.log(operations / others)), others, speed)
+            for (_, vocabulary), (other, speed) in self._by_key.items()
+            if (others := flops_per_token(other, vocabulary))
+            and other.training.device == config.training.device
             and backend_of(other.training.backend) == backend_of(config.training.backend)
         ]
         if not scaled:
             return None
-        _, other, speed = min(scaled, key=lambda item: item[0])
-        return Speed(speed * flops_per_token(other, vocab_size) / operations, False)
+        _, others, speed = min(scaled)
+        return Speed(speed * others / operations, False)
 
 
 def speed_key(config: Config) -> Hashable:
@@ -131,10 +138,12 @@ def probe_config(config: Config, vocab_size: int) -> Config:
     """A config whose steps on a CPU are short and learn about as many tokens a second.
 
     The batch is cut to what a processor does in well under a second, and micro-batches to one.
+    Large models keep theirs, up to half a minute's work: what they gain by it is not known before.
     """
     training = config.training
     operations = flops_per_token(config, vocab_size) * config.seq_len
-    rows = min(training.batch_size, max(1, round(_PROBE_FLOPS / operations)))
+    most = _PROBE_FLOPS if operations < _PROBE_FLOPS else _MOST_PROBE_FLOPS
+    rows = min(training.batch_size, max(1, round(most / operations)))
     changes = {"batch_size": rows, "grad_accumulation": 1}
     return config.model_copy(update={"training": training.model_copy(update=changes)})
 
@@ -142,10 +151,18 @@ def probe_config(config: Config, vocab_size: int) -> Config:
 def flops_per_token(config: Config, vocab_size: int) -> float:
     """Floating-point operations of one token's training step (Kaplan et al., arXiv:2001.08361).
 
-    Six a matrix element (two forward, four backward), and 12 · layers · width · seq_len for
-    attention's two products over the window.
+    Six a matrix element (two forward, two for the gradient of what went in, two for its own), and
+    12 · layers · width · seq_len for attention's two products over the window. What is frozen has
+    no gradient of its own, and below all that learns there is no way back.
     """
-    model = config.model
+    model, training = config.model, config.training
     counts = parameter_counts(model, vocab_size)
-    elements = counts["attention"] + counts["feed-forward"] + vocab_size * model.d_model
-    return 6.0 * elements + 12.0 * model.n_layers * model.d_model * config.seq_len
+    blocks = counts["attention"] + counts["feed-forward"]
+    head = vocab_size * model.d_model
+    scores = 4.0 * model.n_layers * model.d_model * config.seq_len
+    if training.lora_rank:
+        return 4.0 * (blocks + head) + 3 * scores
+    if training.train_blocks is not None:
+        share = min(training.train_blocks / model.n_layers, 1.0)
+        return (2.0 + 4.0 * share) * blocks + 4.0 * head + (1 + 2 * share) * scores
+    return 6.0 * (blocks + head) + 3 * scores

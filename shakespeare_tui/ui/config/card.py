@@ -403,7 +403,8 @@ class ConfigCard(Vertical):
     def take_speed(self, config: Config, tokens_per_second: float, device: str) -> None:
         """Reckon with the speed of a config on a device, as ``describe_device`` names it."""
         self._device = device
-        self._speeds.add(config, tokens_per_second)
+        corpus = self._corpora.get(_corpus_of(config), CorpusFigures())
+        self._speeds.add(config, corpus.vocab_size, tokens_per_second)
         self.update_figures()
 
     # --- figures -------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ import importlib.util
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError, never
 from shakespeare_tui.formatting import per_second
-from shakespeare_tui.machine import backend_of, has_torch
+from shakespeare_tui.machine import has_torch
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.engine.channel import Ended, Noticed, Opened, Progressed, TrainingChannel
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
     from shakespeare_tui.runs.history import RunHistory
     from shakespeare_tui.training.session import Session
-    from shakespeare_tui.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -158,8 +156,8 @@ def measure_throughput(
 
     Args:
         config: What would be trained; the corpus is not touched.
-        seconds: How long to measure, after one step of warm-up.
-        cancelled: Polled between steps.
+        seconds: How long to measure at least; a pass of a large model may take longer.
+        cancelled: Polled between passes.
         vocab_size: Of the corpus, where it is known.
 
     Raises:
@@ -167,53 +165,21 @@ def measure_throughput(
         RunFailedError: The memory does not suffice.
         CancelledError: ``cancelled`` became true.
     """
-    import numpy as np
+    from shakespeare_tui.models.parameters import count_parameters
+    from shakespeare_tui.runs.folder import new_run_info
+    from shakespeare_tui.training.session import choose_backend
+    from shakespeare_tui.training.speed import step_seconds
 
-    state, synchronise = _throwaway_state(config, vocab_size)
-    generator = np.random.default_rng(0)
-    shape = (config.training.batch_size, config.seq_len + 1)
-    windows = [
-        generator.integers(0, vocab_size, shape) for _ in range(config.training.grad_accumulation)
-    ]
-    steps = 0
-    started = 0.0
-    while True:
-        if cancelled():
-            raise CancelledError("the measurement was cancelled")
-        state.step(windows, 1.0)
-        synchronise()
-        now = time.perf_counter()
-        if steps == 0:
-            # The first step allocates and compiles: it is not counted.
-            started = now
-        elif now - started >= seconds:
-            break
-        steps += 1
-    tokens = shape[0] * config.seq_len * config.training.grad_accumulation
-    return per_second(steps * tokens, now - started)
-
-
-def _throwaway_state(
-    config: "Config", vocab_size: int
-) -> "tuple[TrainState, Callable[[], object]]":
-    """A state of the config's backend, and what waits for its device."""
-    if backend_of(config.training.backend) == "numpy":
-        import numpy as np
-
-        from shakespeare_tui.models.numpy_gpt import GPT
-        from shakespeare_tui.training.numpy_state import NumpyTrainState, use_compiled
-
-        use_compiled()
-        drawn = np.random.default_rng(0)
-        network = GPT(config.model, vocab_size, drawn)
-        return NumpyTrainState(network, config.training, drawn), lambda: None
-    import torch
-
-    from shakespeare_tui.models.transformer import Transformer
-    from shakespeare_tui.training.device import resolve_device, synchronise
-    from shakespeare_tui.training.torch_state import TorchTrainState
-
-    device = resolve_device(config.training.device)
-    generator = torch.Generator().manual_seed(0)
-    model = Transformer(config.model, vocab_size, generator).to(device).train()
-    return TorchTrainState(model, config.training, device), lambda: synchronise(device)
+    info = new_run_info(
+        name="",
+        corpus="",
+        corpus_sha256="",
+        characters=0,
+        vocab_size=vocab_size,
+        parameters=count_parameters(config.model, vocab_size),
+        embedding_scale=config.model.embedding_scale,
+    )
+    state = choose_backend(config).new_state(config, info, cancelled)
+    taken = step_seconds(state, config, vocab_size, seconds=seconds, cancelled=cancelled)
+    training = config.training
+    return per_second(training.batch_size * training.grad_accumulation * config.seq_len, taken)

@@ -18,6 +18,7 @@ from shakespeare_tui.runs.figures import RunFigures, characters_per_token
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.losses import bits_per_character, perplexity
 from shakespeare_tui.runs.run_rank import Rank
+from shakespeare_tui.runs.state import END_REASONS
 from shakespeare_tui.ui.lab_screen import state_content
 from shakespeare_tui.ui.widgets.changed_text import compared, marked
 from shakespeare_tui.visible_text import LINES, visible
@@ -248,12 +249,7 @@ def _sentence(text: str) -> str:
 
 
 Key = tuple[str, str]
-_REASONS = {
-    "target": "reached its target loss",
-    "patience": "early: validation no longer improved",
-    "stopped": "saved",
-    "interrupted": "saved",
-}
+_REASONS = {**END_REASONS, "stopped": "saved", "interrupted": "saved"}
 
 
 class ResultCard(Static, can_focus=True):
