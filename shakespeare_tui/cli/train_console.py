@@ -280,7 +280,7 @@ class TrainConsole:
 
 def _foretold(accuracy: float | None) -> str:
     share = format_accuracy(accuracy)
-    return share if accuracy is None else f"{share} of the tokens were held for the likeliest"
+    return share if accuracy is None else f"{share} of the tokens were the first guess"
 
 
 def _row(name: str, value: str, stream: TextIO) -> str:
