@@ -232,6 +232,8 @@ class TestSettings:
             "places: {playground.history: '" + "[" * 100_000 + "', playground.columns: '[[[['}",
             "places: 3\ntheme: 2020-01-01\nascii: {}",
         ],
+        # Each is sent to and fro between processes.
+        ids=range(4),
     )
     async def test_odd_values_are_not_used_and_the_lab_opens(
         self, make_app: MakeApp, tmp_path: Path, content: str
