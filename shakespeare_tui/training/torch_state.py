@@ -274,6 +274,7 @@ class TorchTrainState:
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
             restore_generators(drawn, self._generators)
+            self._forget_gradients()
             raise
 
     def _step(
@@ -299,9 +300,12 @@ class TorchTrainState:
             layers = probe.read() if probe is not None else None
             self._average()
             self._is_whole = True
+        self._forget_gradients()
+        return StepResult(loss_value, norm_value, applied, layers)
+
+    def _forget_gradients(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
-        return StepResult(loss_value, norm_value, applied, layers)
 
     def rehearse(self, window: NDArray[np.int64]) -> StepTime:
         """Time a step that leaves everything as it was; see ``TrainState.rehearse``."""

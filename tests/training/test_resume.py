@@ -55,10 +55,14 @@ from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.session import Hooks, open_session
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "random-adamw-dropout": {"model__dropout": 0.2},
+    "random-adamw-dropout-one-cycle": {
+        "model__dropout": 0.2,
+        "training__scheduler": "one_cycle",
+    },
     # 25,672 tokens in windows of 1,024 make 25 an epoch: 24 steps of 4 cross three epochs.
-    "shuffled-muon-ema-accumulation": {
+    "shuffled-muon-ema-accumulation-linear": {
         "model__dropout": 0.1,
+        "training__scheduler": "linear",
         "data__windows": "shuffled",
         "data__stride": 1024,
         "training__optimizer": "muon",
@@ -72,13 +76,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training__learning_rate": 0.1,
         "checkpoints__save_every": 5,
     },
-    "adam-ema-bf16": {
+    "adam-ema-bf16-cosine": {
         "training__backend": "torch",
         "model__dropout": 0.1,
         "training__optimizer": "adam",
         "training__ema_decay": 0.99,
         "training__precision": "bfloat16",
-        "training__scheduler": "one_cycle",
+        "training__scheduler": "cosine",
     },
 }
 # bfloat16 is PyTorch's alone.

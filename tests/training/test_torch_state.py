@@ -94,59 +94,13 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_tied_weights_are_updated_once(optimizer: str) -> None:
-    state = make_state(optimizer=optimizer)
+    state = make_state(optimizer=optimizer, ema_decay=0.9)
     owned = [id(p) for o in state.optimizers for g in o.param_groups for p in g["params"]]
     assert len(owned) == len(set(owned)) == len(list(state.model.parameters()))
     state.step([window().numpy()], 1.0)
     assert state.model.head.weight is state.model.embedding.weight
-
-
-def test_clipping_bounds_the_gradient_and_reports_it_unclipped() -> None:
-    free = make_state(optimizer="sgd", learning_rate=1.0, momentum=0, weight_decay=0, grad_clip=0)
-    clipped = make_state(
-        optimizer="sgd", learning_rate=1.0, momentum=0, weight_decay=0, grad_clip=0.01
-    )
-    start = weights(free)
-    norms = [state.step([window().numpy()], 1.0).grad_norm for state in (free, clipped)]
-    assert norms[0] == norms[1] > 0.01
-    moved = sum(float((w - start[n]).square().sum()) for n, w in weights(clipped).items())
-    assert math.sqrt(moved) == pytest.approx(0.01, rel=1e-3)
-    for name, after in weights(clipped).items():
-        expected = start[name] + (weights(free)[name] - start[name]) * 0.01 / norms[0]
-        torch.testing.assert_close(after, expected, rtol=1e-3, atol=1e-7)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
-def test_accumulated_micro_batches_equal_the_whole_batch(optimizer: str) -> None:
-    whole, parts = (make_state(optimizer=optimizer, learning_rate=0.01) for _ in range(2))
-    for seed in range(3):
-        batch = window(8, seed)
-        one = whole.step([batch.numpy()], 1.0)
-        four = parts.step([part.numpy() for part in batch.split(2)], 1.0)
-        assert four.loss == pytest.approx(one.loss, rel=1e-5)
-        assert four.grad_norm == pytest.approx(one.grad_norm, rel=1e-3)
-    for name, expected in weights(whole).items():
-        torch.testing.assert_close(weights(parts)[name], expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
-@pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_step_that_is_not_finite_changes_nothing(optimizer: str, bad: float) -> None:
-    state = make_state(optimizer=optimizer, ema_decay=0.9)
-    state.step([window().numpy()], 1.0)
-    with torch.no_grad():
-        state.model.get_parameter("blocks.1.feedforward.down.bias")[0] = bad
-    before = weights(state)
-    average = [tensor.clone() for tensor in state.ema]
-    slots = _optimizer_tensors(state)
-    result = state.step([window(seed=1).numpy()], 1.0)
-    assert not result.applied
-    assert not (math.isfinite(result.loss) and math.isfinite(result.grad_norm))
-    for name, after in weights(state).items():
-        torch.testing.assert_close(after, before[name], rtol=0, atol=0, equal_nan=True)
-    assert all(torch.equal(a, b) for a, b in zip(average, state.ema, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(slots, _optimizer_tensors(state), strict=True))
-    assert all(p.grad is None for p in state.model.parameters())
+    with state.averaged() as model:
+        assert model.head.weight.data_ptr() == model.embedding.weight.data_ptr()
 
 
 def test_gradient_that_overflows_under_a_finite_loss_changes_nothing() -> None:
@@ -158,40 +112,6 @@ def test_gradient_that_overflows_under_a_finite_loss_changes_nothing() -> None:
     assert math.isfinite(result.loss) and not math.isfinite(result.grad_norm)
     assert not result.applied
     assert all(torch.equal(before[name], after) for name, after in weights(state).items())
-
-
-def _optimizer_tensors(state: TorchTrainState) -> list[Tensor]:
-    return [
-        value.clone()
-        for optimizer in state.optimizers
-        for slots in optimizer.state.values()
-        for value in slots.values()
-        if isinstance(value, Tensor)
-    ]
-
-
-def test_average_follows_its_recurrence() -> None:
-    state = make_state(ema_decay=0.3, learning_rate=0.05)
-    expected = weights(state)
-    for update in range(1, 9):
-        state.step([window(seed=update).numpy()], 1.0)
-        decay = min(0.3, (1 + update) / (10 + update))
-        expected = {n: decay * expected[n] + (1 - decay) * w for n, w in weights(state).items()}
-    raw = weights(state)
-    with state.averaged() as model:
-        for name, value in model.named_parameters():
-            torch.testing.assert_close(value.detach(), expected[name], rtol=1e-4, atol=1e-6)
-        assert model.head.weight.data_ptr() == model.embedding.weight.data_ptr()
-    assert all(torch.equal(raw[name], after) for name, after in weights(state).items())
-
-
-def test_average_does_not_stay_in_place_after_an_error() -> None:
-    state = make_state(ema_decay=0.9)
-    state.step([window().numpy()], 1.0)
-    raw = weights(state)
-    with pytest.raises(KeyError), state.averaged():
-        raise KeyError
-    assert all(torch.equal(raw[name], after) for name, after in weights(state).items())
 
 
 def test_bfloat16_step_is_near_the_float32_step() -> None:

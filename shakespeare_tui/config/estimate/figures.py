@@ -218,6 +218,9 @@ def estimate_memory(
             _sampling_bytes(config, vocab_size),
             _merged_bytes(config, vocab_size),
         )
+    if config.logging.layers_every:
+        # Measuring layers copies what learns, beside its gradients and after the activations.
+        step = max(step, gradients + _learning(config, vocab_size) * _FULL_BYTES)
     return MemoryEstimate(
         weights=weights,
         gradients=gradients,
