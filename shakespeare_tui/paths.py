@@ -27,6 +27,12 @@ def runs_folder() -> Path:
     return Path(os.environ.get("SHAKESPEARE_TUI_RUNS", "checkpoints"))
 
 
+def experiments_folder() -> Path:
+    """Where experiments live: beside the runs, or in ``SHAKESPEARE_TUI_EXPERIMENTS``."""
+    override = os.environ.get("SHAKESPEARE_TUI_EXPERIMENTS")
+    return Path(override) if override else runs_folder().parent / "experiments"
+
+
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "eval",
     "score",
     "runs",
+    "experiment",
     "data",
     "config",
     "gradcheck",
@@ -128,13 +129,14 @@ def numpy_run(name: str, *more: str) -> str:
             f"""
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.paths import runs_folder
-from shakespeare_tui.ui.engine import scoring, trainer_thread
+from shakespeare_tui.training.measure_speed import measure_throughput
+from shakespeare_tui.ui.engine import scoring
 root = runs_folder()
 scoring.score_text({name!r}, root, "A man", 0)
 scoring.expectation_at({name!r}, root, "A man", 2)
 scoring.attention_of({name!r}, root, "A man", 2)
 config = load_config("tiny", ["training.backend=numpy"])
-assert trainer_thread.measure_throughput(config, 0.01) > 0
+assert measure_throughput(config, 0.01) > 0
 """,
         )
     )

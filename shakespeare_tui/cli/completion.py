@@ -79,7 +79,12 @@ def config_names(prefix: str) -> Iterable[str]:
     """Presets, and YAML files."""
     from shakespeare_tui.config.load import preset_names
 
-    return [*preset_names(), *_files(prefix, (".yaml", ".yml"))]
+    return [*preset_names(), *yaml_files(prefix)]
+
+
+def yaml_files(prefix: str) -> Iterable[str]:
+    """YAML files, and folders on the way to them."""
+    return _files(prefix, (".yaml", ".yml"))
 
 
 def corpus_names(prefix: str) -> Iterable[str]:

@@ -35,6 +35,7 @@ COMMANDS = (
     "eval",
     "score",
     "runs",
+    "experiment",
     "data",
     "import_model",
     "config",

@@ -124,6 +124,8 @@ def _record(row: "CheckpointItem", now: float) -> dict[str, Any]:
         "parameters": info.parameters if info else None,
         "corpus": info.corpus if info else None,
         "parent": info.parent if info else None,
+        "experiment": info.experiment if info else None,
+        "variant": info.variant if info else None,
         "age_seconds": now - _written(run),
         "problem": "; ".join(_problems(run)) or None,
     }

@@ -5,7 +5,7 @@ import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ from shakespeare_tui.cli.console import (
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.runs.commands import CommandInbox
     from shakespeare_tui.runs.events import RunFinished
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
@@ -91,6 +90,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="freeze all but the last N blocks; short for --set training.train_blocks=N",
     )
+    # What `experiment run` tells of the runs that it starts; nothing for a person to give.
+    parser.add_argument("--experiment", help=argparse.SUPPRESS)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
     output = parser.add_mutually_exclusive_group()
     add_chart(
         output, "with --no-ui: draw the loss curve at the end also where stdout is no terminal"
@@ -159,6 +161,8 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         stem=stem,
         start_from=arguments.start_from,
         fallback_to_sample=_is_first_run(arguments),
+        experiment=arguments.experiment,
+        variant=arguments.variant,
     )
 
 
@@ -175,7 +179,7 @@ def _quoted(text: str) -> str:
 
 def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
-    from shakespeare_tui.runs.commands import CommandInbox
+    from shakespeare_tui.runs.commands import CommandInbox, Stop
     from shakespeare_tui.runs.events import Event
     from shakespeare_tui.training.loop import run_training
     from shakespeare_tui.training.speed import step_seconds
@@ -195,9 +199,13 @@ def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> in
         with contextlib.suppress(OSError):
             console(event)
 
-    with _signals_stop(inbox) as interrupted, console.live():
+    def stop() -> None:
+        inbox.post(Stop(reason="interrupted"))
+
+    words = "stopping after this step; press Ctrl-C again to abandon"
+    with signals_stop(stop, words) as interrupted, console.live():
         finished = run_training(session, inbox, show)
-    if finished.reason in ("stopped", "interrupted"):
+    if finished.is_early:
         command = f"shakespeare-tui train --no-ui --resume {run.name}"
     else:
         prompt = shlex.quote(write_line(session.prompts[0][0])) if session.prompts else "..."
@@ -260,27 +268,30 @@ def _setup_bar() -> "Iterator[Hooks]":
 
 
 @contextlib.contextmanager
-def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
+def signals_stop(stop: Callable[[], None], words: str) -> Iterator[list[int]]:
     """Turn the first Ctrl-C, SIGTERM or hang-up into an orderly stop; a second Ctrl-C abandons it.
 
     After a hang-up nothing is printed to the terminal that is gone. Where hang-ups are ignored
     (nohup), they stay so.
 
-    Yields a list that holds the signals received.
-    """
-    from shakespeare_tui.runs.commands import Stop
+    Args:
+        stop: Asks for the stop; called at each signal.
+        words: Said at the first.
 
+    Yields:
+        A list that holds the signals received.
+    """
     received: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def act(number: int, frame: FrameType | None) -> None:
+        stop()
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
-        inbox.post(Stop(reason="interrupted"))
         if number == hang_up:
             for stream in terminals:
                 discard(stream)
-        say("stopping after this step; press Ctrl-C again to abandon")
+        say(words)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)
@@ -288,7 +299,7 @@ def _signals_stop(inbox: "CommandInbox") -> Iterator[list[int]]:
         numbers.append(hang_up)
     # Asked now: a terminal that is gone does not say that it was one.
     terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, act) for number in numbers}
     try:
         yield received
     finally:

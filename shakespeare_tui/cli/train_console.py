@@ -264,7 +264,7 @@ class TrainConsole:
             rows.append(("accuracy", _foretold(finished.accuracy)))
         if best is not None and best.info.loss is not None:
             rows.append(("best", f"{best.info.loss}, at step {best.info.step:,}"))
-        if finished.protocol != EXACT and finished.reason not in ("stopped", "interrupted"):
+        if finished.protocol != EXACT and not finished.is_early:
             measure = f"shakespeare-tui eval {best.reference}" if best else "shakespeare-tui eval"
             rows.append(("exact loss", f"no time was left for it: {measure} measures it"))
         rows.append(("saved in", folder))

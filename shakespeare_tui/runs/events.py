@@ -17,6 +17,8 @@ from shakespeare_tui.files import parse_json
 
 ROLL_BACK = "RollBack"
 """The ``CommandApplied`` after which everything later than its step no longer counts."""
+PRUNED = "pruned"
+"""The ``reason`` of a run that a search ended early, because it would not have won."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +173,10 @@ class CommandApplied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished(Event):
-    """The run ended in order: completed, target, train_target, patience, stopped or interrupted."""
+    """The run ended in order, for a ``reason``.
+
+    It is completed, target, train_target, patience, stopped, interrupted or pruned.
+    """
 
     step: int
     reason: str
@@ -179,6 +184,11 @@ class RunFinished(Event):
     protocol: str = "exact"
     accuracy: float | None = None
     """Measured with ``val_loss``; older runs do not tell it."""
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it was ended before what its config asks for."""
+        return self.reason in ("stopped", "interrupted", PRUNED)
 
 
 @dataclass(frozen=True, kw_only=True)

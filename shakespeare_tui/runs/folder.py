@@ -72,6 +72,10 @@ class RunInfo:
     may have read any text, this corpus's validation part too."""
     embedding_scale: float = 1.0
     """What the weights were trained with; runs of format 1 had no other."""
+    experiment: str | None = None
+    """The experiment that the run belongs to."""
+    variant: str | None = None
+    """What tells it from the experiment's other runs: arm, values of the axes, seed."""
 
     @property
     def unit(self) -> TokenUnit:

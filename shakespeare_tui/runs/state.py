@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from shakespeare_tui.runs.events import CommandApplied, Event, RunFailed, RunFinished, StepCompleted
+from shakespeare_tui.runs.events import (
+    PRUNED,
+    CommandApplied,
+    Event,
+    RunFailed,
+    RunFinished,
+    StepCompleted,
+)
 
 RunState = Literal["training", "paused", "stopped", "finished", "failed", "interrupted", "damaged"]
 Tone = Literal["success", "warning", "error", "muted"]
@@ -30,12 +37,9 @@ END_REASONS: Mapping[str, str] = {
 def state_after(event: Event | None) -> RunState:
     """The state of a run that nobody trains, from the last event of its log."""
     if isinstance(event, RunFinished):
-        match event.reason:
-            case "stopped":
-                return "stopped"
-            case "interrupted":
-                return "interrupted"
-        return "finished"
+        if event.reason in ("stopped", PRUNED):
+            return "stopped"
+        return "interrupted" if event.is_early else "finished"
     return "failed" if isinstance(event, RunFailed) else "interrupted"
 
 

@@ -25,6 +25,8 @@ class TrainingRequest:
         resume: ``RUN`` (its last checkpoint) or ``RUN@STEP``; later checkpoints are then removed,
             since they come again.
         overrides: ``section.key=value`` changes of a resumed run, to train longer for example.
+        experiment: The experiment that a new run belongs to.
+        variant: What tells it from the others of that.
     """
 
     root: Path
@@ -35,6 +37,8 @@ class TrainingRequest:
     fallback_to_sample: bool = False
     resume: str | None = None
     overrides: tuple[str, ...] = ()
+    experiment: str | None = None
+    variant: str | None = None
 
     @property
     def resume_point(self) -> tuple[str, str]:

@@ -285,6 +285,8 @@ def _new_session(
                 embedding_scale=(
                     start_from.run.info() if start_from else config.model
                 ).embedding_scale,
+                experiment=request.experiment,
+                variant=request.variant,
             )
             run.write_definition(info, config, tokenizer)
             state = backend.new_state(config, info, hooks.cancelled.is_set)
@@ -510,8 +512,10 @@ def _changed(run: RunFolder, config: Config, overrides: Sequence[str]) -> Config
 @contextlib.contextmanager
 def _begun_again(run: RunFolder, request: TrainingRequest, hooks: Hooks) -> Iterator[Session]:
     """Begin in the folder of a run that ended before its first checkpoint."""
-    config = _changed(run, run.config(), request.overrides)
-    begun = dataclasses.replace(request, start_from=run.info().parent)
+    config, info = _changed(run, run.config(), request.overrides), run.info()
+    begun = dataclasses.replace(
+        request, start_from=info.parent, experiment=info.experiment, variant=info.variant
+    )
     with _new_session(config, begun, hooks, begin_in=run) as session:
         yield session
 

@@ -65,7 +65,7 @@ class Engine:
         self, config: "Config", cancelled: Callable[[], bool], vocab_size: int
     ) -> tuple[float, str]:
         """Training speed in tokens per second, and the device, as ``measure_speed`` tells them."""
-        from shakespeare_tui.ui.engine.trainer_thread import measure_speed
+        from shakespeare_tui.training.measure_speed import measure_speed
 
         return measure_speed(config, cancelled, vocab_size)
 

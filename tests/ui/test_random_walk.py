@@ -26,9 +26,9 @@ from walking import SIZES, Action, draw_actions, micro, shortest_tail, take, tra
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, UrlSource
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.measure_speed import measure_throughput
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.app import LabApp
-from shakespeare_tui.ui.engine.trainer_thread import measure_throughput
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.lab_screen import SCREENS
 from shakespeare_tui.ui.services import Engine, Services

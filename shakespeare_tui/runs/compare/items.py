@@ -192,6 +192,8 @@ FIGURES: Mapping[str, Figure] = {
         Figure("params", "count", _of_run("parameters")),
         Figure("corpus", "text", _of_run("corpus")),
         Figure("parent", "text", lambda item, now: item.parent),
+        Figure("experiment", "text", _of_run("experiment")),
+        Figure("variant", "text", _of_run("variant")),
         Figure("note", "text", lambda item, now: item.run.notes.note),
         Figure("state", "text", lambda item, now: item.run.state),
         Figure(

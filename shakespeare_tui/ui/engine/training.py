@@ -177,7 +177,7 @@ class TrainingController:
             case events.RunFailed():
                 self._change(self.state, event.error)
             case events.RunFinished():
-                is_early = event.reason in ("stopped", "interrupted")
+                is_early = event.is_early
                 self.stopped_at = event.step if is_early else None
                 self._change("stopping", self.message)
 

@@ -160,7 +160,7 @@ class RunCommands:
         """Go on where the run was stopped, or for longer where it was completed."""
         view, history = self._viewer.view, self._viewer.view.history
         name, finished = view.name, history.finished
-        if finished is None or finished.reason in ("stopped", "interrupted"):
+        if finished is None or finished.is_early:
             self._resume(name, ())
             return
         is_timed = history.planned_minutes is not None

@@ -1,0 +1,1 @@
+"""Several runs, one question: experiment files, their runs, and the table of what came out."""

@@ -1,0 +1,344 @@
+"""What an experiment comes to: its variants, their seeds, and the config of each run."""
+
+import dataclasses
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from shakespeare_tui.config.fields import config_fields, find_field, nested
+from shakespeare_tui.config.load import parse_config, read_config_file
+from shakespeare_tui.config.problems import ConfigError, Problem
+from shakespeare_tui.config.schema import RULES, Config
+from shakespeare_tui.config.write import config_to_yaml, write_text
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.experiments.schema import (
+    Budget,
+    Experiment,
+    ExperimentFile,
+    Range,
+    base_path,
+    find_experiment_file,
+    parse_experiment,
+)
+
+MOST_RUNS = 2000
+
+
+@cache
+def short_name(path: str) -> str:
+    """A setting's key, or ``section.key`` where several sections have it."""
+    counts = Counter(field.key for field in config_fields())
+    key = path.partition(".")[2]
+    return key if counts[key] == 1 else path
+
+
+def value_text(path: str, value: Any) -> str:
+    """A setting's value as a form shows it."""
+    field = find_field(path)
+    return str(value) if field is None else write_text(field, value) or "empty"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is compared: an arm, or none, and a value for each axis; its runs differ in the seed."""
+
+    arm: str
+    values: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """``wikitext2 d_model=64``; ``base`` where nothing is changed."""
+        parts = [self.arm] if self.arm else []
+        parts += [f"{short_name(path)}={value_text(path, v)}" for path, v in self.values.items()]
+        return " ".join(parts) or "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What the command line changes of a file, for all runs.
+
+    Attributes:
+        budget: In place of the file's, its arms' included.
+        overrides: ``section.key=value`` each.
+        seeds: In place of the file's.
+        limit: The most runs, the first ones; of a search the number of trials.
+    """
+
+    budget: Budget | None = None
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    limit: int | None = None
+
+    def with_later(self, other: "Changes") -> "Changes":
+        """Those of an earlier command line with those of a later one, which win."""
+        return Changes(
+            budget=other.budget or self.budget,
+            overrides=(*self.overrides, *other.overrides),
+            seeds=other.seeds or self.seeds,
+            limit=other.limit or self.limit,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        budget = None if self.budget is None else self.budget.model_dump()
+        return {**dataclasses.asdict(self), "budget": budget}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Changes":
+        budget = record.get("budget")
+        return cls(
+            budget=None if budget is None else Budget.model_validate(budget),
+            overrides=tuple(record.get("overrides", ())),
+            seeds=tuple(record.get("seeds", ())),
+            limit=record.get("limit"),
+        )
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that is to be made."""
+
+    variant: Variant
+    seed: int
+    config: Config
+
+    @cached_property
+    def yaml(self) -> str:
+        """The config as it is given to the trainer, and by which the run is known again."""
+        return config_to_yaml(self.config, comments=False)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Everything that decides an experiment's runs; what it was read from may change or go.
+
+    Attributes:
+        text: The experiment file's.
+        filename: How messages name it.
+        base_text: The base config's YAML.
+        changes: What the command line changes of it.
+    """
+
+    text: str
+    filename: str
+    base_text: str
+    changes: Changes = Changes()
+
+    @cached_property
+    def file(self) -> ExperimentFile:
+        """The experiment file.
+
+        Raises:
+            ConfigError: With every problem found.
+        """
+        return parse_experiment(self.text, self.filename)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What the file says, with the changes in it.
+
+        Raises:
+            ConfigError: With every problem found.
+        """
+        found, changes = self.file.experiment, self.changes
+        update: dict[str, Any] = {}
+        if changes.budget is not None:
+            update["budget"] = changes.budget
+            update["arms"] = {
+                name: arm.model_copy(update={"budget": None}) for name, arm in found.arms.items()
+            }
+        if changes.seeds:
+            update["seeds"] = changes.seeds
+        if changes.limit is not None and found.search is not None:
+            update["search"] = found.search.model_copy(update={"trials": changes.limit})
+        return found.model_copy(update=update)
+
+    @cached_property
+    def base(self) -> Config:
+        """The base config."""
+        return parse_config(self.base_text, self.experiment.base)
+
+    @cached_property
+    def overrides(self) -> dict[str, Any]:
+        """The command line's settings with values of their types.
+
+        Raises:
+            UserError: One is wrong, or is what the experiment varies.
+        """
+        if not self.changes.overrides:
+            return {}
+        values = parse_config(
+            self.base_text, self.experiment.base, self.changes.overrides
+        ).by_path()
+        paths = [text.partition("=")[0].strip() for text in self.changes.overrides]
+        for path in paths:
+            if path in self.experiment.axes:
+                raise UserError(
+                    f"--set {path}: is an axis of the experiment; change its values in the file"
+                )
+        return {path: values[path] for path in paths}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of every variant, at least one."""
+        return self.experiment.seeds or (self.base.training.seed,)
+
+    def config(self, variant: Variant, seed: int) -> Config:
+        """The config of one run.
+
+        Raises:
+            ConfigError: Its settings do not go together.
+        """
+        experiment = self.experiment
+        arm = experiment.arms.get(variant.arm)
+        values = self.base.by_path() | experiment.set
+        values |= (arm.set if arm else {}) | self.overrides | dict(variant.values)
+        values["training.seed"] = seed
+        prompts = arm.prompts if arm and arm.prompts is not None else experiment.prompts
+        if prompts is not None:
+            values["sampling.prompts"] = prompts
+        budget = arm.budget if arm and arm.budget is not None else experiment.budget
+        values |= _length(budget, values)
+        broken = [rule.problem(*(values[path] for path in rule.paths)) for rule in RULES]
+        if problems := [message for message in broken if message]:
+            raise ConfigError(
+                Problem(self.file.source, self._line(variant), variant.label, message)
+                for message in problems
+            )
+        return Config.model_validate(nested(values))
+
+    def _line(self, variant: Variant) -> int | None:
+        """Where what makes a variant stands in the file."""
+        lines = self.file.lines
+        found = [lines[key] for key in [("arms", variant.arm)] if key in lines]
+        found += [
+            line
+            for keys, line in lines.items()
+            if len(keys) > 1 and keys[0] == "axes" and _names(keys[1:], variant.values)
+        ]
+        return max(found, default=lines.get(("set",), 1))
+
+    def variants(self) -> Iterator[Variant]:
+        """What is compared, in order; of a search nothing, for that chooses as it goes."""
+        experiment = self.experiment
+        if experiment.search is not None:
+            return
+        axes = {path: tuple(axis) for path, axis in experiment.axes.items()}
+        for arm in experiment.arms or ("",):
+            if experiment.design == "one_at_a_time":
+                yield Variant(arm, {})
+                yield from self._one_at_a_time(arm, axes)
+                continue
+            rows = zip(*axes.values(), strict=True)
+            combined = itertools.product(*axes.values())
+            for values in rows if experiment.design == "paired" and axes else combined:
+                yield Variant(arm, dict(zip(axes, values, strict=True)))
+
+    def _one_at_a_time(self, arm: str, axes: Mapping[str, tuple[Any, ...]]) -> Iterator[Variant]:
+        """Each value by itself; one that the base has is that run already."""
+        config = self.config(Variant(arm, {}), self.seeds[0])
+        base = config.by_path() | config.effective_values()
+        for path, values in axes.items():
+            yield from (Variant(arm, {path: value}) for value in values if value != base[path])
+
+    def runs(self) -> list[PlannedRun]:
+        """Every run that there is to make, in order; none of a search.
+
+        Raises:
+            ConfigError: Settings of some do not go together; each is named.
+            UserError: There are too many.
+        """
+        variants = list(itertools.islice(self.variants(), MOST_RUNS + 1))
+        if len(variants) * len(self.seeds) > MOST_RUNS:
+            raise UserError(
+                f"{self.file.source}: more than {MOST_RUNS:,} runs; take fewer values, or a search"
+            )
+        planned: list[PlannedRun] = []
+        problems: list[Problem] = []
+        # Every variant once before any has its second seed: what can be compared early is.
+        for seed, variant in itertools.product(self.seeds, variants):
+            try:
+                planned.append(PlannedRun(variant, seed, self.config(variant, seed)))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(dict.fromkeys(problems))
+        return planned[: self.changes.limit]
+
+    def ends(self) -> list[PlannedRun]:
+        """What a search of the smallest values, and of the largest, would train, in each arm.
+
+        Raises:
+            ConfigError: They do not go together with the other settings.
+        """
+        experiment, seed = self.experiment, self.seeds[0]
+        found = []
+        for arm, end in itertools.product(experiment.arms or ("",), (0, -1)):
+            values = {
+                path: drawn(path, (axis.low, axis.high)[end])
+                if isinstance(axis, Range)
+                else axis[end]
+                for path, axis in experiment.axes.items()
+            }
+            variant = Variant(arm, values)
+            found.append(PlannedRun(variant, seed, self.config(variant, seed)))
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "changes": self.changes.as_json()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Definition":
+        """Read back what ``as_json`` gave.
+
+        Raises:
+            KeyError: Something is missing.
+        """
+        return cls(
+            record["text"],
+            record["filename"],
+            record["base_text"],
+            Changes.from_json(record["changes"]),
+        )
+
+
+def drawn(path: str, value: float) -> float:
+    """A number that a search has drawn, as the setting has it: whole, or of four digits."""
+    field = find_field(path)
+    return round(value) if field and field.kind == "integer" else float(f"{value:.4g}")
+
+
+def read_definition(spec: str, changes: Changes) -> Definition:
+    """The experiment of a file, or of a shipped one's name.
+
+    Raises:
+        UserError: It cannot be read.
+        ConfigError: With every problem found.
+    """
+    path = find_experiment_file(spec)
+    text = read_config_file(path)
+    base = parse_experiment(text, str(path)).experiment.base
+    base_text = read_config_file(base_path(base, path.parent))
+    definition = Definition(text, str(path), base_text, changes)
+    # What is wrong with the base is said of the base.
+    parse_config(base_text, base)
+    return definition
+
+
+def _names(keys: tuple[str, ...], values: Mapping[str, Any]) -> bool:
+    return keys[0] in values or any(short_name(path) == keys[0] for path in values)
+
+
+def _length(budget: Budget, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a run as long as its budget."""
+    if budget.minutes is not None:
+        return {"training.minutes": budget.minutes}
+    steps = budget.steps
+    if budget.tokens is not None:
+        seq_len = values["data.seq_len"] or values["model.max_seq_len"]
+        tokens = values["training.batch_size"] * values["training.grad_accumulation"] * seq_len
+        steps = math.ceil(budget.tokens / tokens)
+    return {} if steps is None else {"training.max_steps": steps, "training.minutes": None}
