@@ -46,34 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batches < 1:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
-    from shakespeare_tui.data.source import open_corpus
     from shakespeare_tui.data.tokenizers.tokenizer import text_size
-    from shakespeare_tui.data.tokens import encode_split
-    from shakespeare_tui.paths import cache_folder, runs_folder
+    from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
     from shakespeare_tui.runs.losses import EXACT, bits_per_byte, bits_per_character, perplexity
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     config = checkpoint.run.config()
-    source = open_corpus(config.data.corpus, validation=config.data.validation)
     info = checkpoint.run.info()
-    # An imported model was trained on no corpus of ours.
-    if info.corpus_sha256 and source.sha256() != info.corpus_sha256:
-        raise UserError(
-            f"the corpus {source.name} has changed since run {checkpoint.run.name} was trained on "
-            "it; put the old text back to compare losses"
-        )
-    from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt
+    from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt, open_splits
 
-    model, tokenizer = open_model(checkpoint, arguments.device)
-    train, val = encode_split(
-        source,
-        tokenizer,
-        config.data.val_fraction,
-        config.seq_len,
-        cache_folder() / "tokens",
-        is_streamed=config.data.windows == "streamed",
-    )
+    tokenizer = checkpoint.run.tokenizer()
+    train, val = open_splits(config, tokenizer, info.corpus_sha256, checkpoint.run.name)
+    model, _ = open_model(checkpoint, arguments.device)
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":
         result = evaluate(model, split)

@@ -38,6 +38,7 @@ COMMANDS = (
     "experiment",
     "data",
     "import_model",
+    "export",
     "config",
     "gradcheck",
     "doctor",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, ModelArrays, prepack
 from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Precision, RereadingDecoder
+from shakespeare_tui.decoding.logits_model import LogitsModel
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.numpy_gpt import GPT
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = Union[GPT, "Transformer"]
 """A model of either library; what is NumPy's needs no torch."""
+AnyModel: TypeAlias = Model | LogitsModel
+"""One of these, or what an exported file computes."""
 
 
 def make_decoder(
-    model: Model,
+    model: AnyModel,
     streams: int,
     *,
     precision: Precision = "auto",
@@ -40,9 +43,14 @@ def make_decoder(
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
-    if isinstance(model, GPT):
+    decoder: Decoder
+    if isinstance(model, LogitsModel):
+        if precision not in ("auto", "float32"):
+            raise UserError("an exported model is computed as it was written; take precision auto")
+        decoder = model.make_decoder(streams)
+    elif isinstance(model, GPT):
         arrays = ModelArrays(model.config, model.weights, model.context, model.embedding_scale)
-        decoder: Decoder = CpuDecoder(prepack(arrays, precision, cancelled), streams)
+        decoder = CpuDecoder(prepack(arrays, precision, cancelled), streams)
     else:
         from shakespeare_tui.decoding.torch_decoder import make_torch_decoder
 

@@ -13,6 +13,15 @@ def rotary_table(config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.f
 
     The two halves of a head form the pairs that rotate, as in GPT-NeoX and Qwen3.
     """
+    angles = np.arange(config.max_seq_len)[:, None] * rotary_frequencies(config)
+    # Signs folded into the sines: x * cos + swapped(x) * sin is the whole rotation.
+    cosines = np.concatenate((np.cos(angles), np.cos(angles)), axis=1).astype(np.float32)
+    sines = np.concatenate((-np.sin(angles), np.sin(angles)), axis=1).astype(np.float32)
+    return cosines, sines
+
+
+def rotary_frequencies(config: ModelConfig) -> NDArray[np.float64]:
+    """How far each pair of a head turns from one position to the next, in radians, [D / 2]."""
     half = config.head_width // 2
     frequencies = config.rope_theta ** -(np.arange(half) / half)
     stretched: NDArray[np.float64] | float = 1.0
@@ -21,12 +30,8 @@ def rotary_table(config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.f
         # stretched, and those between in part.
         turns = config.rope_base_context * frequencies / (2 * math.pi)
         stretched = 1 - ((turns - 1) / 3).clip(0, 1)
-    frequencies = frequencies * (1 - stretched + stretched / config.rope_factor)
-    angles = np.arange(config.max_seq_len)[:, None] * frequencies
-    # Signs folded into the sines: x * cos + swapped(x) * sin is the whole rotation.
-    cosines = np.concatenate((np.cos(angles), np.cos(angles)), axis=1).astype(np.float32)
-    sines = np.concatenate((-np.sin(angles), np.sin(angles)), axis=1).astype(np.float32)
-    return cosines, sines
+    scaled: NDArray[np.float64] = frequencies * (1 - stretched + stretched / config.rope_factor)
+    return scaled
 
 
 def sinusoidal_table(max_seq_len: int, width: int) -> NDArray[np.float32]:

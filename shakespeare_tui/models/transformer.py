@@ -25,8 +25,21 @@ from shakespeare_tui.models.parameters import MOST_LOGITS
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
 
+class _NothingSaved:
+    """Stands for a function's context where nobody asks for gradients."""
+
+    needs_input_grad = (False, False, False)
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Let go of them."""
+
+
 def _apply(function: type[Function], *arguments: Any) -> Tensor:
-    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    # Without gradients these are plain operations, which tracing and exporting can follow.
+    if torch.is_grad_enabled():
+        result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        result = function.forward(_NothingSaved(), *arguments)
     return result
 
 
@@ -274,8 +287,9 @@ class Attention(nn.Module):
                 value,
                 attn_mask=mask,
                 dropout_p=self.dropout if self.training else 0.0,
-                is_causal=mask is None and tokens > 1,
-                enable_gqa=query.size(1) != key.size(1),
+                # One token with a cache looks at all before it.
+                is_causal=mask is None and (cache is None or tokens > 1),
+                enable_gqa=self.heads[0] != self.heads[1],
             )
         # [B, H, T, D] -> [B, T, HD] -> [B, T, C]
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, -1))

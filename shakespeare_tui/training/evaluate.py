@@ -7,11 +7,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
+from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.data.source import open_corpus
+from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer
+from shakespeare_tui.data.tokens import encode_split
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.models.parameters import evaluation_windows
+from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
 
 
@@ -121,6 +124,39 @@ def evaluate_nanogpt(
         for _ in range(batches)
     )
     return _measure(model, drawn, NANOGPT, never, lambda done: None)
+
+
+def open_splits(
+    config: Config,
+    tokenizer: Tokenizer,
+    corpus_sha256: str = "",
+    whose: str = "",
+) -> tuple[TokenArray, TokenArray]:
+    """The training and the validation tokens of a config's corpus, to be measured on.
+
+    Args:
+        config: Says which corpus, and how it is split.
+        tokenizer: Of the model.
+        corpus_sha256: What the text must be; empty for any, as of a model from elsewhere.
+        whose: Run, for the message.
+
+    Raises:
+        UserError: The corpus is not there, or another text than it was.
+    """
+    source = open_corpus(config.data.corpus, validation=config.data.validation)
+    if corpus_sha256 and source.sha256() != corpus_sha256:
+        raise UserError(
+            f"the corpus {source.name} has changed since run {whose} was trained on it; put the "
+            "old text back to compare losses"
+        )
+    return encode_split(
+        source,
+        tokenizer,
+        config.data.val_fraction,
+        config.seq_len,
+        cache_folder() / "tokens",
+        is_streamed=config.data.windows == "streamed",
+    )
 
 
 def affordable_windows(

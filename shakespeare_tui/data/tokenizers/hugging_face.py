@@ -9,14 +9,19 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import tokenizers
 
-from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer, smallest_dtype
+from shakespeare_tui.data.tokenizers.tokenizer import (
+    CharTokenizer,
+    TokenArray,
+    Tokenizer,
+    smallest_dtype,
+)
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import write_json_atomically
 
@@ -45,6 +50,7 @@ _PROBES = [
 ] + [(f"{before} {behind}", len(before)) for before in (".", "_", "a'", "…") for behind in "b1."]
 # Normalizers that look at one character and its marks only: a piece gives what the whole gives.
 _LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")
+_ANY_CHARACTER = r"[\s\S]"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -58,6 +64,43 @@ def byte_of_letter() -> dict[str, int]:
     letters = {chr(byte): byte for byte in shown}
     hidden = (byte for byte in range(256) if byte not in set(shown))
     return letters | {chr(256 + place): byte for place, byte in enumerate(hidden)}
+
+
+def as_hugging_face(tokenizer: Tokenizer) -> dict[str, Any]:
+    """A ``tokenizer.json`` that ``tokenizers`` and ``transformers`` open, of any tokenizer.
+
+    Characters become a vocabulary of words of one character; one that is not in it is refused.
+
+    Raises:
+        UserError: There can be none.
+    """
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.as_json()
+    if not isinstance(tokenizer, CharTokenizer):
+        raise UserError(f"data.tokenizer {tokenizer.name} cannot be written as a tokenizer.json")
+    return characters_record(list(tokenizer.vocab))
+
+
+def characters_record(characters: Sequence[str]) -> dict[str, Any]:
+    """The ``tokenizer.json`` whose ids are these characters in their order."""
+    vocab = {character: number for number, character in enumerate(characters)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": _ANY_CHARACTER},
+            "behavior": "Isolated",
+            "invert": False,
+        },
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        # No unknown word: what has no token is refused, not passed over.
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": ""},
+    }
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -161,6 +204,10 @@ class HuggingFaceTokenizer(Tokenizer):
             found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
             raise UserError("the text holds characters that no UTF-8 has; remove them") from None
+        except Exception as error:  # noqa: BLE001 — the package raises nothing narrower
+            raise UserError(
+                f"the text holds something that the vocabulary does not ({error})"
+            ) from None
         dtype = smallest_dtype(self.vocab_size)
         return np.concatenate([np.array(encoding.ids, dtype) for encoding in found])
 

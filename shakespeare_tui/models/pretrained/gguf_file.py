@@ -12,6 +12,7 @@ from torch import Tensor
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.errors import UserError, never
+from shakespeare_tui.models.pretrained.gguf_tokenizer import tokenizer_record
 from shakespeare_tui.models.pretrained.hugging_face import LARGEST_CONTEXT
 from shakespeare_tui.models.pretrained.layouts import (
     GGUF_FAMILIES,
@@ -24,16 +25,6 @@ from shakespeare_tui.models.pretrained.layouts import (
 GGUF_MAGIC = b"GGUF"
 # What the package's reader makes of a file that is cut short or damaged.
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, EOFError)
-_CONTROL, _USER_DEFINED = 3, 4
-# Splits of text before byte-pair encoding, by `tokenizer.ggml.pre`: by llama.cpp's names.
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SPLITS = {
-    "llama-bpe": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
-    "qwen2": rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",
-}
-_BY_GPT2 = ("gpt-2", "smollm")
 
 
 def read_gguf(
@@ -52,7 +43,7 @@ def read_gguf(
         raise UserError(f"{path} is one of several parts; join them by llama.cpp's gguf-split")
     config = _config(file, family)
     model = read_weights(config, GGUF_FAMILIES[family], file, available_bytes, cancelled)
-    return Pretrained(model, _tokenizer(file), family)
+    return Pretrained(model, tokenizer_record(file), family)
 
 
 class GgufFile:
@@ -206,7 +197,7 @@ def gguf_tokenizer(path: Path) -> HuggingFaceTokenizer:
     Raises:
         UserError: The file is damaged, or its tokenizer is of a kind that cannot be read.
     """
-    record = _tokenizer(GgufFile(path))
+    record = tokenizer_record(GgufFile(path))
     if record is None:
         raise UserError(
             f"{path} has a tokenizer of a kind that cannot be read; give a tokenizer.json"
@@ -215,66 +206,3 @@ def gguf_tokenizer(path: Path) -> HuggingFaceTokenizer:
         return HuggingFaceTokenizer(record)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-
-
-def _tokenizer(file: GgufFile) -> dict[str, Any] | None:
-    """The tokenizer as Hugging Face writes it; None where its kind is another than byte-level BPE.
-
-    Raises:
-        UserError: It is damaged.
-    """
-    before = file.value("tokenizer.ggml.pre", "gpt-2")
-    is_known = before in _BY_GPT2 or before in _SPLITS
-    if file.value("tokenizer.ggml.model") != "gpt2" or not is_known:
-        return None
-    tokens, merges = file.value("tokenizer.ggml.tokens"), file.value("tokenizer.ggml.merges")
-    kinds = file.value("tokenizer.ggml.token_type", [])
-    if not isinstance(tokens, list) or not isinstance(merges, list) or not isinstance(kinds, list):
-        raise UserError(f"{file.origin} is damaged: its tokenizer cannot be read")
-    added = [
-        {
-            "id": number,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": kind == _CONTROL,
-        }
-        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=False))
-        if kind in (_CONTROL, _USER_DEFINED)
-    ]
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": before in _BY_GPT2,
-    }
-    steps: list[dict[str, Any]] = [byte_level]
-    if before == "smollm":
-        steps.insert(0, {"type": "Digits", "individual_digits": True})
-    if before in _SPLITS:
-        split = {"type": "Split", "behavior": "Isolated", "invert": False}
-        steps.insert(0, {**split, "pattern": {"Regex": _SPLITS[before]}})
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": {"type": "NFC"} if before == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": before == "llama-bpe",
-            "vocab": {token: number for number, token in enumerate(tokens)},
-            "merges": merges,
-        },
-    }

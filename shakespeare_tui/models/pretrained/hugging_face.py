@@ -25,6 +25,8 @@ LARGEST_CONTEXT = 131_072
 _MOST_BYTES = 1 << 26
 INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# Of gated layers; a ReLU whose gate is what it gates is a ReLU², and no other is read.
+_ACTIVATIONS = {"silu": "swiglu", "relu": "relu2"}
 _TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
@@ -85,7 +87,7 @@ def _gpt2_config(config: Record, origin: str) -> ModelConfig:
 
 def _llama_config(config: Record, origin: str) -> ModelConfig:
     family = config["model_type"]
-    _refuse(config, "hidden_act", ("silu", None), origin)
+    _refuse(config, "hidden_act", (*_ACTIVATIONS, None), origin)
     _refuse(config, "partial_rotary_factor", (1, None), origin)
     slides = config.get("use_sliding_window", family == "mistral") and config.get("sliding_window")
     if slides or set(config.get("layer_types") or ()) - {"full_attention"}:
@@ -110,7 +112,7 @@ def _llama_config(config: Record, origin: str) -> ModelConfig:
         "norm_eps": config.get("rms_norm_eps", 1e-6),
         "qk_norm": family == "qwen3",
         "positions": "rope",
-        "activation": "swiglu",
+        "activation": _ACTIVATIONS[config.get("hidden_act") or "silu"],
         "bias": bool(config.get("mlp_bias")),
         "attention_bias": attention_bias,
         "tie_weights": bool(config.get("tie_word_embeddings", False)),

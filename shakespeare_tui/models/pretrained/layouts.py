@@ -1,19 +1,23 @@
-"""How files name and lay out a transformer's weights, and how they become ours."""
+"""How files name and lay out a transformer's weights: how they become ours, and ours theirs."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters
-from shakespeare_tui.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from shakespeare_tui.models.transformer import Transformer
 
 Record = Mapping[str, Any]
 
@@ -28,7 +32,7 @@ class Pretrained:
         family: What its publishers call the architecture.
     """
 
-    model: Transformer
+    model: "Transformer"
     tokenizer: dict[str, Any] | None
     family: str
 
@@ -44,7 +48,7 @@ class TensorFile(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of every tensor, as PyTorch has it."""
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str) -> "Tensor":
         """One tensor in float32."""
 
 
@@ -57,6 +61,7 @@ class Layout:
         block: Beginning of their names in a block, with its number.
         inside: Their names of our modules in a block; several are put on top of each other.
         ignored: Names of tensors that are no weights.
+        prefix: What a whole language model's file has before all names but the output layer's.
         is_transposed: Blocks' matrices are [inputs, outputs].
         is_interleaved: In a head's queries and keys, those numbers that rotate together are
             neighbours; here they are half a head apart.
@@ -66,6 +71,7 @@ class Layout:
     block: str
     inside: Mapping[str, tuple[str, ...]]
     ignored: str = r"(?!)"
+    prefix: str = ""
     is_transposed: bool = False
     is_interleaved: bool = False
 
@@ -90,6 +96,7 @@ _GPT2 = Layout(
         "feedforward.down": ("mlp.c_proj",),
     },
     ignored=r"h\.\d+\.attn\.(bias|masked_bias)",
+    prefix="transformer.",
     is_transposed=True,
 )
 _LLAMA = Layout(
@@ -107,6 +114,7 @@ _LLAMA = Layout(
         "feedforward.down": ("mlp.down_proj",),
     },
     ignored=r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+    prefix="model.",
 )
 _GGUF_OUTSIDE = {
     "embedding": "token_embd",
@@ -192,13 +200,17 @@ def read_weights(
     file: TensorFile,
     available_bytes: int | None = None,
     cancelled: Callable[[], bool] = never,
-) -> Transformer:
+) -> "Transformer":
     """A model of the weights in a file, in float32 and in evaluation mode.
 
     Raises:
         UserError: The file's tensors are not those of the shape, or too many for the memory.
         CancelledError: ``cancelled``, polled between tensors, became true.
     """
+    import torch
+
+    from shakespeare_tui.models.transformer import Transformer
+
     embedding = file.shapes.get(layout.sources("embedding.weight")[0])
     if embedding is None or len(embedding) != 2:
         raise UserError(f"{file.origin} has no {layout.sources('embedding.weight')[0]}")
@@ -227,6 +239,7 @@ def read_weights(
                     f"the shape {list(whole.shape)}, not {list(parameter.shape)}"
                 )
             parameter.copy_(whole)
+    used.update(_repeated_gates(config, layout, file))
     ignored = re.compile(layout.ignored)
     for name in file.shapes:
         if name not in used and not ignored.fullmatch(name):
@@ -241,16 +254,66 @@ def _elements(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _parts(name: str, config: ModelConfig, layout: Layout, file: TensorFile) -> Iterator[Tensor]:
+def _parts(name: str, config: ModelConfig, layout: Layout, file: TensorFile) -> "Iterator[Tensor]":
     for place, source in enumerate(layout.sources(name)):
         if source not in file.shapes:
             raise UserError(f"{file.origin} is not complete: it has no {source}")
         part = file.read(source)
-        is_turned = ".attention.qkv." in name and place < 2 and config.positions == "rope"
         if layout.is_transposed and name.startswith("blocks.") and part.dim() == 2:
             part = part.T
-        if layout.is_interleaved and is_turned and part.size(0) % config.head_width == 0:
+        is_turned = layout.is_interleaved and _rotates(name, place, config)
+        if is_turned and part.size(0) % config.head_width == 0:
             # [K, D / 2, 2, ...] -> [K, 2, D / 2, ...]
             pairs = part.view(-1, config.head_width // 2, 2, *part.shape[1:])
             part = pairs.transpose(1, 2).reshape(part.shape)
         yield part
+
+
+def _rotates(name: str, place: int, config: ModelConfig) -> bool:
+    """Whether the part of a parameter, as ``Layout.sources`` counts them, is of what rotates."""
+    return ".attention.qkv." in name and place < 2 and config.positions == "rope"
+
+
+def _repeated_gates(config: ModelConfig, layout: Layout, file: TensorFile) -> Iterator[str]:
+    """The gates of a file whose ReLU² is written as a gated ReLU: relu(x) · x is relu(x)².
+
+    Raises:
+        UserError: A gate is another matrix than the one it gates.
+    """
+    if config.activation != "relu2" or "feedforward.gate" not in layout.inside:
+        return
+    for layer in range(config.n_layers):
+        for kind in ("weight", "bias") if config.bias else ("weight",):
+            (gate,) = layout.sources(f"blocks.{layer}.feedforward.gate.{kind}")
+            (up,) = layout.sources(f"blocks.{layer}.feedforward.up.{kind}")
+            if gate not in file.shapes or not file.read(gate).equal(file.read(up)):
+                raise UserError(
+                    f"{file.origin}: a ReLU gated by another matrix ({gate}) cannot be done here"
+                )
+            yield gate
+
+
+def lay_out(
+    weights: Mapping[str, NDArray[np.float32]], config: ModelConfig, layout: Layout
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Our weights by their names and in their shapes: what ``read_weights`` reads as ours again.
+
+    Args:
+        weights: By their names in checkpoints.
+        config: Their shape; it is the caller's to know that the layout has a place for all of it.
+        layout: Theirs.
+    """
+    heads, key_heads = config.n_heads, config.key_heads
+    ends = np.cumsum([heads, key_heads]) * config.head_width
+    for name, whole in weights.items():
+        sources = layout.sources(name)
+        parts = np.split(whole, ends) if len(sources) > 1 else [whole]
+        for place, (source, part) in enumerate(zip(sources, parts, strict=True)):
+            if layout.is_interleaved and _rotates(name, place, config):
+                # [K, 2, D / 2, ...] -> [K, D / 2, 2, ...]
+                halves = part.reshape(-1, 2, config.head_width // 2, *part.shape[1:])
+                part = halves.swapaxes(1, 2).reshape(part.shape)
+            if layout.is_transposed and name.startswith("blocks.") and part.ndim == 2:
+                part = part.T
+            prefix = "" if name.startswith("head.") else layout.prefix
+            yield prefix + source, np.ascontiguousarray(part)
