@@ -264,15 +264,16 @@ def _check_folder(path: Path, name: str) -> None:
         raise UserError(f"{name}: the folder cannot be written; name a file in another")
 
 
-def write_output_file(path: Path, text: str) -> None:
-    """Write a text, as UTF-8, where the user wants it; an existing regular file is replaced.
+def write_output_file(path: Path, content: bytes | str) -> None:
+    """Write bytes, or a text as UTF-8, where the user wants it; a regular file is replaced.
 
     Raises:
         UserError: The file is read-only, a folder or in none.
         RunFailedError: The disk is full, or the reader of a FIFO left.
     """
     check_output_file(path, may_replace=True)
-    content = text.encode("utf-8", errors="surrogateescape")
+    if isinstance(content, str):
+        content = content.encode("utf-8", errors="surrogateescape")
     try:
         _write(Path(os.path.realpath(path)), path, content)
     except OSError as error:

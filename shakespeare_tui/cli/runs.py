@@ -1,4 +1,4 @@
-"""``runs``: list all runs; ``runs check`` verifies them."""
+"""``runs``: list all runs; ``runs check`` verifies them, ``runs export`` writes their events."""
 
 import argparse
 from dataclasses import asdict
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.cli.console import add_chart, fits, print_json, print_result, print_table, say
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import (
     format_accuracy,
     format_count,
@@ -30,23 +31,30 @@ _LEFT_OUT_FIRST = ("perplexity", "parameters", "at step", "accuracy", "age", "co
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "runs",
-        help="list, filter and sort runs; verify them with: runs check",
+        help="list, filter and sort runs; runs check verifies them, runs export writes events",
         description="List the runs below the folder checkpoints (or $SHAKESPEARE_TUI_RUNS), each "
         "with the best of its checkpoints that match QUERY. Losses compare within a protocol only. "
         "`runs check [RUN ...]` reads all files of the runs instead and says which checkpoints can "
-        "be used; it exits with 1 where anything is damaged.",
+        "be used; it exits with 1 where anything is damaged. `runs export RUN ...` writes events "
+        "for other programs.",
         epilog="Example: shakespeare-tui runs 'val<1.6 d_model=384 corpus:tiny' --sort val. QUERY "
         "is what the filter of the Checkpoints screen accepts: NAME<VALUE, NAME=VALUE, NAME:TEXT "
         "or a word, all of which must hold; 'or' separates alternatives, '!' negates a term.",
     )
     query = parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
-    completes(query, lambda prefix: ["check", *run_names(prefix)])
+    completes(query, lambda prefix: ["check", "export", *run_names(prefix)])
     parser.add_argument(
         "--sort",
         metavar="NAME",
         help="by val, train, gap, elo, step, size, age, run or another figure (newest first)",
     )
     parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", help="with export: write DIR/RUN for TensorBoard"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="with export: write one run's events as CSV")
+    parser.add_argument("--parquet", metavar="FILE", help="with export: as Parquet")
+    parser.add_argument("--force", action="store_true", help="with export: replace a file")
     output = parser.add_mutually_exclusive_group()
     add_chart(output, "draw the loss curves of the listed runs, too")
     output.add_argument("--json", action="store_true", help="print one JSON object")
@@ -63,6 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.query[:1] == ["check"]:
         return check_runs(arguments.query[1:], as_json=arguments.json)
+    if arguments.query[:1] == ["export"]:
+        return export_runs(arguments)
+    if arguments.tensorboard or arguments.csv or arguments.parquet or arguments.force:
+        raise UserError("--tensorboard, --csv, --parquet and --force belong to: runs export RUN")
     query, now = parse_query(" ".join(arguments.query)), time.time()
     sort = None if arguments.sort is None else sort_name(arguments.sort)
     runs = RunCatalog(runs_folder()).entries()
@@ -210,6 +222,50 @@ def _print_chart(rows: "list[CheckpointItem]", quantity: Quantity) -> None:
         for row in rows[:MOST_CURVES]
     ]
     print_losses(curves, quantity)
+
+
+def export_runs(arguments: argparse.Namespace) -> int:
+    """Write events of the named runs where TensorBoard and other programs read them."""
+    from pathlib import Path
+
+    from shakespeare_tui.files import check_output_file, write_output_file
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.event_log import read_events
+    from shakespeare_tui.runs.export import TensorBoardWriter, events_as_csv, events_as_parquet
+    from shakespeare_tui.runs.folder import find_run
+
+    names = arguments.query[1:]
+    files = [Path(name) for name in (arguments.csv, arguments.parquet) if name]
+    if not names or not (files or arguments.tensorboard):
+        raise UserError(
+            "name a run and where to: runs export RUN --tensorboard DIR, --csv FILE or "
+            "--parquet FILE"
+        )
+    if files and len(names) > 1:
+        raise UserError("a file holds the events of one run; --tensorboard takes several")
+    found = [find_run(name, runs_folder()) for name in names]
+    for file in files:
+        check_output_file(file, may_replace=arguments.force)
+    written = []
+    for run in found:
+        if arguments.tensorboard:
+            folder = Path(arguments.tensorboard) / run.name
+            with TensorBoardWriter(folder) as writer:
+                writer.clear()
+                for event in read_events(run.events_path):
+                    writer(event)
+            written.append(str(folder))
+        if arguments.csv:
+            write_output_file(Path(arguments.csv), events_as_csv(read_events(run.events_path)))
+        if arguments.parquet:
+            content = events_as_parquet(read_events(run.events_path))
+            write_output_file(Path(arguments.parquet), content)
+    written += map(str, files)
+    if arguments.json:
+        print_json({"written": written})
+    else:
+        print_result("\n".join(written))
+    return 0
 
 
 def check_runs(names: list[str], *, as_json: bool) -> int:

@@ -27,7 +27,7 @@ from shakespeare_tui.cli.console import (
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
-    from shakespeare_tui.runs.events import RunFinished
+    from shakespeare_tui.runs.events import Event, RunFinished
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import Hooks, Session
@@ -90,6 +90,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="freeze all but the last N blocks; short for --set training.train_blocks=N",
     )
+    parser.add_argument(
+        "--tensorboard",
+        nargs="?",
+        const="tensorboard",
+        metavar="DIR",
+        help="with --no-ui: write DIR/RUN for TensorBoard, too (tensorboard)",
+    )
     # What `experiment run` tells of the runs that it starts; nothing for a person to give.
     parser.add_argument("--experiment", help=argparse.SUPPRESS)
     parser.add_argument("--variant", help=argparse.SUPPRESS)
@@ -136,7 +143,12 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"{session.run.name} has no checkpoint yet: starting it from its config")
         elif request.resume is not None:
             say(f"resuming {session.run.name} at step {session.progress.step:,}")
-        return _train(session, as_json=arguments.json, chart=arguments.chart)
+        return _train(
+            session,
+            as_json=arguments.json,
+            chart=arguments.chart,
+            tensorboard=arguments.tensorboard,
+        )
 
 
 def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
@@ -177,7 +189,9 @@ def _quoted(text: str) -> str:
     return json.dumps(text)
 
 
-def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> int:
+def _train(
+    session: "Session", *, as_json: bool, chart: "Quantity | None", tensorboard: str | None
+) -> int:
     from shakespeare_tui.cli.train_console import TrainConsole
     from shakespeare_tui.runs.commands import CommandInbox, Stop
     from shakespeare_tui.runs.events import Event
@@ -203,8 +217,12 @@ def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> in
         inbox.post(Stop(reason="interrupted"))
 
     words = "stopping after this step; press Ctrl-C again to abandon"
-    with signals_stop(stop, words) as interrupted, console.live():
-        finished = run_training(session, inbox, show)
+    with (
+        _tensorboard(session, tensorboard) as sinks,
+        signals_stop(stop, words) as interrupted,
+        console.live(),
+    ):
+        finished = run_training(session, inbox, show, *sinks)
     if finished.is_early:
         command = f"shakespeare-tui train --no-ui --resume {run.name}"
     else:
@@ -221,6 +239,27 @@ def _train(session: "Session", *, as_json: bool, chart: "Quantity | None") -> in
                 print_losses(run_curves(run.events_path, quantity), quantity)
             console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
+
+
+@contextlib.contextmanager
+def _tensorboard(
+    session: "Session", folder: str | None
+) -> "Iterator[list[Callable[[Event], None]]]":
+    """The sink that writes for TensorBoard, where a folder was named."""
+    if folder is None:
+        yield []
+        return
+    from pathlib import Path
+
+    from shakespeare_tui.runs.event_log import read_events
+    from shakespeare_tui.runs.events import RunStarted
+    from shakespeare_tui.runs.export import TensorBoardWriter
+
+    with TensorBoardWriter(Path(folder) / session.run.name) as writer:
+        first = next(read_events(session.run.events_path), None)
+        if isinstance(first, RunStarted):
+            writer.resume(first)
+        yield [writer]
 
 
 def _summary(session: "Session", finished: "RunFinished") -> dict[str, object]:
