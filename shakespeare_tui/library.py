@@ -445,6 +445,9 @@ def train_model(
 ) -> History:
     """Train with AdamW, every window once an epoch, the learning rate by a cosine after warm-up.
 
+    On all cores, and where numba is installed by compiled functions; the first time they take a few
+    seconds to compile.
+
     Args:
         model: Learns in place.
         train_data: Token ids, shape [n].
@@ -461,7 +464,7 @@ def train_model(
         RunFailedError: The loss is no number any more.
     """
     from shakespeare_tui.training.evaluate import evaluate
-    from shakespeare_tui.training.numpy_state import NumpyTrainState
+    from shakespeare_tui.training.numpy_state import NumpyTrainState, use_compiled
     from shakespeare_tui.training.schedules import learning_rate_factor
 
     network = model.network
@@ -475,6 +478,7 @@ def train_model(
     chosen = {"training": given | {"backend": "numpy"} | settings}
     training = load_config("tiny", _overrides(None, chosen)).training
     network.context = length
+    use_compiled()
     state = NumpyTrainState(network, training, np.random.default_rng(seed))
     sampler = WindowSampler(len(tokens), length, batch_size, seed, stride=length)
     steps_an_epoch = max(1, sampler.windows_an_epoch() // batch_size)

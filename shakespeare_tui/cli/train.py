@@ -291,7 +291,8 @@ def _setup_bar() -> "Iterator[Hooks]":
             if what not in shown:
                 stack.close()
                 shown.clear()
-                shown[what] = stack.enter_context(progress(what))
+                unit = "bytes" if "corpus" in what else "functions"
+                shown[what] = stack.enter_context(progress(what, unit))
             update = shown[what]
             assert callable(update)
             update(done, total)

@@ -1,5 +1,6 @@
 """The compiled functions against their definitions in NumPy, and how they are compiled and kept."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from shakespeare_tui.models.compiling import compile_kernels, use_twins
 from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.runs.commands import Stop
 from shakespeare_tui.training import numpy_optimizers
-from shakespeare_tui.training.numpy_state import NumpyTrainState, use_compiled
+from shakespeare_tui.training.numpy_state import NumpyBackend, NumpyTrainState, use_compiled
 
 VOCAB = 11
 
@@ -275,6 +276,18 @@ def test_a_damaged_cache_is_made_anew(cache: Path, left: int) -> None:
     told: list[str] = []
     compile_doubled(told)
     assert set(told) == {"loading compiled code"}
+
+
+def test_numba_that_is_missing_or_switched_off_leaves_the_definitions() -> None:
+    x = np.linspace(-3, 3, 9, dtype=np.float32)
+    for setting, module in (("1", numba), ("0", None)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NUMBA_DISABLE_JIT", setting)
+            patch.setitem(sys.modules, "numba", module)
+            assert not use_compiled()
+            np.testing.assert_array_equal(numpy_gpt.gelu(x)[0], numpy_gpt.gelu.__wrapped__(x)[0])
+            assert "numba" not in NumpyBackend().arithmetic().library
+    assert use_compiled()
 
 
 def test_compiling_can_be_cancelled(cache: Path) -> None:

@@ -69,8 +69,9 @@ class TrainAdvice(Static):
         if setup is not None:
             what = setup.what
             if setup.total:
-                share = f"{setup.done / setup.total:.0%}"
-                what += f"  {share} of {format_bytes(setup.total)}"
+                what += f"  {setup.done / setup.total:.0%}"
+                if "corpus" in setup.what:
+                    what += f" of {format_bytes(setup.total)}"
         self.update(
             Content.assemble(("Starting\n\n", "bold"), what, ("\n\ns cancels", "$text-muted"))
         )
