@@ -63,6 +63,7 @@ def all_checks() -> list[Check]:
     return [
         Check("python", "ok", f"{platform.python_version()} ({sys.executable})"),
         *(torch_checks(*_probe_torch(), usable_cores()) if has_torch() else [_no_torch()]),
+        numba_check(),
         *extra_checks(),
         memory_check(memory()),
         _folder_check("runs", runs_folder(), "SHAKESPEARE_TUI_RUNS"),
@@ -189,11 +190,23 @@ def _threads_check(threads: int, cores: int) -> Check:
     return Check("threads", "ok", detail)
 
 
+def numba_check() -> Check:
+    """Whether the NumPy backend's functions are compiled; this does not load numba."""
+    if _is_installed("numba"):
+        return Check("numba", "ok", "NumPy trains by compiled functions")
+    detail = "not installed: NumPy trains by its own functions, slower"
+    return Check("numba", "warn", detail, f"{sys.executable} -m pip install numba")
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 def extra_checks() -> list[Check]:
     """What is installed beside what every run needs, and what is lost without it."""
     checks = []
     for extra, (modules, use) in EXTRAS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        missing = [module for module in modules if not _is_installed(module)]
         if missing:
             detail = f"{' and '.join(missing)} not installed: {use} need that"
             fix = f"{sys.executable} -m pip install 'shakespeare-tui[{extra}]'"

@@ -12,6 +12,7 @@ import pytest
 from shakespeare_tui.cli.machine_checks import (
     extra_checks,
     memory_check,
+    numba_check,
     terminal_checks,
     torch_checks,
 )
@@ -141,6 +142,10 @@ def test_what_is_lost_without_an_extra_is_said(monkeypatch: pytest.MonkeyPatch) 
     (gguf,) = (check for check in extra_checks() if check.status != "ok")
     assert gguf.detail == "gguf not installed: pretrained models in GGUF files need that"
     assert gguf.fix.endswith("pip install 'shakespeare-tui[gguf]'")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    numba = numba_check()
+    assert (numba.status, "slower" in numba.detail) == ("warn", True)
+    assert numba.fix.endswith("pip install numba")
 
 
 def report(*devices: dict[str, Any], threads: int = 8, cuda: bool = True) -> dict[str, Any]:
