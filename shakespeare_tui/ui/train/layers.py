@@ -281,7 +281,7 @@ def legend(strip: HeatStrip, look: Look, notes: Sequence[str]) -> list[list[Part
     """What the colours mean, with numbers."""
     low, high = strip.scale.ends
     name = "update / weight" if strip.is_updates else "gradient norm"
-    shown = range(HEAT_LEVELS) if look.colours else range(1, HEAT_LEVELS, 3)
+    shown = range(HEAT_LEVELS) if look.colours else range(0, HEAT_LEVELS, 3)
     ramp: list[Part] = [look.cell(level, is_read=False) for level in shown]
     said = [note for note in (*notes, strip.merged) if note]
     groups: list[list[Part]] = [[(note, look.label)] for note in said]

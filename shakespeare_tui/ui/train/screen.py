@@ -573,6 +573,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
 
     def action_layers(self) -> None:
         """Go to the heat strip of the layers."""
+        self._show_layers()
         if self.has_class("-layers"):
             self._go_to("layers")
         else:
