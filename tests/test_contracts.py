@@ -25,6 +25,7 @@ COMMANDS = (
     "runs",
     "experiment",
     "data",
+    "export",
     "config",
     "gradcheck",
     "doctor",

@@ -9,10 +9,11 @@ from shakespeare_tui.cli.speed import say_if_precision_is_slower
 from shakespeare_tui.cli.writing import (
     STDIN,
     Limits,
+    NamedModel,
     check_amount,
     deliver,
     encode_prompt,
-    open_model,
+    find_model,
     read_text,
     write,
 )
@@ -21,7 +22,6 @@ from shakespeare_tui.formatting import counted, per_second
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
-    from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
 
 
@@ -38,12 +38,9 @@ def run_batch(arguments: argparse.Namespace) -> int:
     if arguments.batch != STDIN and output.exists() and output.samefile(arguments.batch):
         raise UserError("--output would replace the prompts of --batch; name another file")
     check_amount(arguments.max_tokens, len(lines) * arguments.num_samples)
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint
-
-    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    found = find_model(arguments.checkpoint)
     # All lines are checked before the model is loaded: a wrong one fails at once.
-    tokenizer = checkpoint.run.tokenizer()
+    tokenizer = found.tokenizer
     strategy = chosen_strategy(arguments, tokenizer)
     prompts = {line: _encode(arguments.batch, number, line, tokenizer) for number, line in lines}
     limits = Limits(
@@ -52,10 +49,10 @@ def run_batch(arguments: argparse.Namespace) -> int:
         arguments.precision,
         not arguments.no_cache,
     )
-    texts, speed = _write_all(arguments, strategy, checkpoint, prompts, limits)
+    texts, speed = _write_all(arguments, strategy, found, prompts, limits)
     samples = [(prompt, text) for _, prompt in lines for text in texts[prompt]]
     result = {
-        "checkpoint": checkpoint.reference,
+        "checkpoint": found.reference,
         "settings": all_settings(arguments, strategy),
         "samples": [{"prompt": prompt, "text": text} for prompt, text in samples],
         "tokens_per_second": speed,
@@ -87,7 +84,7 @@ def _encode(file: str, number: int, line: str, tokenizer: "Tokenizer") -> list[i
 def _write_all(
     arguments: argparse.Namespace,
     strategy: "Strategy",
-    checkpoint: "Checkpoint",
+    found: NamedModel,
     prompts: dict[str, list[int]],
     limits: Limits,
 ) -> tuple[dict[str, list[str]], float]:
@@ -95,7 +92,7 @@ def _write_all(
     from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = open_model(checkpoint, arguments.device, limits.precision)
+    model, tokenizer = found.open(arguments.device, limits.precision), found.tokenizer
     texts: dict[str, list[str]] = {}
     tokens, seconds = 0, 0.0
     with progress("writing", "prompts") as report:

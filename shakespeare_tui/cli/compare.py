@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_columns(count, "name fewer checkpoints or strategies")
     check_amount(arguments.max_tokens, count)
     checkpoints = [find_checkpoint(name, runs_folder()) for name in arguments.checkpoints]
-    prompt = chosen_prompt(arguments, checkpoints[0])
+    first = checkpoints[0].run
+    prompt = chosen_prompt(arguments, first.config().sampling.prompts, first.tokenizer())
     columns = write_columns(
         Order(
             checkpoints=checkpoints,

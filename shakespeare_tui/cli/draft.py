@@ -11,7 +11,7 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
-    from shakespeare_tui.decoding.factory import Model
+    from shakespeare_tui.decoding.factory import AnyModel
     from shakespeare_tui.decoding.speculative import Acceptance, Proposer
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.sampling import Strategy
@@ -63,13 +63,13 @@ def find_draft(name: str, checkpoint: "Checkpoint") -> "Checkpoint | None":
 
 
 def write_drafted(
-    model: "Model",
+    model: "AnyModel",
     tokenizer: "Tokenizer",
     prompt: list[int],
     strategy: "Strategy",
     seed: int,
     limits: Limits,
-    draft: "Model | None",
+    draft: "AnyModel | None",
     each_row: Callable[[list[str]], None],
 ) -> "tuple[Written, Acceptance]":
     """Continue a prompt; the distribution is that of the model alone. Also counts proposals.
@@ -116,7 +116,9 @@ def write_drafted(
     return written, acceptance
 
 
-def _proposer(model: "Model", strategy: "Strategy", seed: int, draft: "Model | None") -> "Proposer":
+def _proposer(
+    model: "AnyModel", strategy: "Strategy", seed: int, draft: "AnyModel | None"
+) -> "Proposer":
     from shakespeare_tui.decoding.speculative import LookUpProposer, ModelProposer
 
     if draft is None:

@@ -5,12 +5,13 @@ import contextlib
 import math
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.completion import checkpoint_names, completes
+from shakespeare_tui.cli.completion import checkpoint_names, completes, corpus_names
 from shakespeare_tui.cli.console import check_device, print_grid, print_json, say, whole_number
-from shakespeare_tui.cli.writing import open_model
+from shakespeare_tui.cli.writing import find_model
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
     from shakespeare_tui.runs.folder import Checkpoint
     from shakespeare_tui.training.evaluate import Evaluation
 
@@ -23,7 +24,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog="Losses of different protocols do not compare.",
     )
     checkpoint = parser.add_argument(
-        "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@STEP, …"
+        "checkpoint",
+        metavar="RUN[@REF]",
+        help="a run, RUN@best, RUN@STEP, …, or an exported .onnx or .gguf file",
     )
     completes(checkpoint, checkpoint_names)
     parser.add_argument(
@@ -36,6 +39,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--batches", type=whole_number, default=200, help="of the nanogpt protocol (200)"
     )
+    corpus = parser.add_argument(
+        "--corpus",
+        metavar="NAME|FILE",
+        help="of an exported file; default: what its run was trained on",
+    )
+    completes(corpus, corpus_names)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -47,18 +56,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
     from shakespeare_tui.data.tokenizers.tokenizer import text_size
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint, pretrained_note
+    from shakespeare_tui.runs.folder import pretrained_note
     from shakespeare_tui.runs.losses import EXACT, bits_per_byte, bits_per_character, perplexity
-
-    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
-    config = checkpoint.run.config()
-    info = checkpoint.run.info()
     from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt, open_splits
 
-    tokenizer = checkpoint.run.tokenizer()
-    train, val = open_splits(config, tokenizer, info.corpus_sha256, checkpoint.run.name)
-    model, _ = open_model(checkpoint, arguments.device)
+    found = find_model(arguments.checkpoint)
+    checkpoint, tokenizer = found.checkpoint, found.tokenizer
+    if checkpoint is not None and arguments.corpus is not None:
+        raise UserError("--corpus is for exported files; a run is measured on its own corpus")
+    config = found.config if arguments.corpus is None else _with_corpus(arguments.corpus)
+    if config is None:
+        raise UserError(
+            f"{found.reference} does not say what it was trained on; add --corpus NAME|FILE"
+        )
+    info = None if checkpoint is None else checkpoint.run.info()
+    train, val = open_splits(
+        config, tokenizer, info.corpus_sha256 if info else "", info.name if info else ""
+    )
+    model = found.open(arguments.device, "auto")
     split = val if arguments.split == "val" else train
     if arguments.protocol == "exact":
         result = evaluate(model, split)
@@ -69,15 +84,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not math.isfinite(result.loss):
         raise UserError(
-            f"{checkpoint.reference} has no loss: its weights are so large that the model computes "
+            f"{found.reference} has no loss: its weights are so large that the model computes "
             "no numbers; use an earlier checkpoint of the run"
         )
-    if result.protocol == EXACT and arguments.split == "val":
+    if checkpoint is not None and result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result)
     # Nothing foretells the first token: its text is not counted.
     size, foretold = text_size(tokenizer, split[1:]), len(split) - 1
     figures: dict[str, str | int | float | None] = {
-        "checkpoint": checkpoint.reference,
+        "checkpoint": found.reference,
         "split": arguments.split,
         "protocol": result.protocol,
         "tokens": result.tokens,
@@ -88,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         "bits_per_byte": bits_per_byte(result.loss, size.bytes / foretold),
         "accuracy": result.accuracy,
     }
-    if info.pretrained is not None:
+    if info is not None and info.pretrained is not None:
         say(f"note: {pretrained_note(info.pretrained)}")
         figures["pretrained"] = info.pretrained
     if arguments.json:
@@ -96,6 +111,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print_grid((name.replace("_", " "), _shown(value)) for name, value in figures.items())
     return 0
+
+
+def _with_corpus(corpus: str) -> "Config":
+    """The usual settings, with this corpus."""
+    from shakespeare_tui.config.schema import Config, DataConfig
+
+    return Config(data=DataConfig(corpus=corpus))
 
 
 def _shown(value: str | int | float | None) -> str:

@@ -25,6 +25,7 @@ from shakespeare_tui.cli.writing import (
     chosen_prompt,
     deliver,
     encode_prompt,
+    find_model,
     open_model,
     write,
 )
@@ -47,7 +48,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("-h", "--help", action=StepsHelp)
     checkpoint = parser.add_argument(
-        "checkpoint", metavar="RUN[@REF]", help="a run, RUN@best, RUN@last, RUN@STEP or a path"
+        "checkpoint",
+        metavar="RUN[@REF]",
+        help="a run, RUN@best, RUN@last, RUN@STEP, a path, or an exported .onnx or .gguf file",
     )
     completes(checkpoint, checkpoint_names)
     given = parser.add_mutually_exclusive_group()
@@ -117,13 +120,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_one(arguments: argparse.Namespace) -> int:
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint
-
-    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
+    found = find_model(arguments.checkpoint)
+    checkpoint, tokenizer = found.checkpoint, found.tokenizer
+    if checkpoint is None and arguments.draft is not None:
+        raise UserError("--draft checks tokens against a run; name the run, not an exported file")
     # The prompt is checked before the model is loaded: a wrong one fails at once.
-    tokenizer = checkpoint.run.tokenizer()
-    prompt = chosen_prompt(arguments, checkpoint)
+    prompt = chosen_prompt(arguments, found.prompts, tokenizer)
     tokens = encode_prompt(prompt, tokenizer)
     strategy = chosen_strategy(arguments, tokenizer)
     limits = Limits(
@@ -132,11 +134,13 @@ def _run_one(arguments: argparse.Namespace) -> int:
         arguments.precision,
         not arguments.no_cache,
     )
-    draft = None if arguments.draft is None else find_draft(arguments.draft, checkpoint)
+    draft = None
+    if checkpoint is not None and arguments.draft is not None:
+        draft = find_draft(arguments.draft, checkpoint)
     from shakespeare_tui.decoding.columns import Column
 
     column = Column(strategy=strategy, samples=arguments.num_samples, seed=arguments.seed)
-    model, tokenizer = open_model(checkpoint, arguments.device, arguments.precision)
+    model = found.open(arguments.device, arguments.precision)
     is_streamed = not arguments.json and arguments.output is None
     if is_streamed:
         write_text(_heading(1, arguments.num_samples) + prompt)
@@ -172,7 +176,7 @@ def _run_one(arguments: argparse.Namespace) -> int:
     if is_streamed:
         return 0
     result = {
-        "checkpoint": checkpoint.reference,
+        "checkpoint": found.reference,
         "prompt": prompt,
         "settings": all_settings(arguments, strategy) | _draft_setting(arguments, draft),
         "samples": [{"text": text} for text in texts],

@@ -10,7 +10,7 @@ from shakespeare_tui.formatting import per_second
 
 if TYPE_CHECKING:
     from shakespeare_tui.decoding.columns import Column
-    from shakespeare_tui.decoding.factory import Model
+    from shakespeare_tui.decoding.factory import AnyModel
 
 # Weights are rearranged and caches filled before: what counts is how a long text goes on.
 _WARM_ROWS = 12
@@ -49,7 +49,7 @@ class SteadySpeed:
         return per_second(self.tokens, self.seconds)
 
 
-def default_speed(model: "Model", prompt: Sequence[int], columns: "Sequence[Column]") -> float:
+def default_speed(model: "AnyModel", prompt: Sequence[int], columns: "Sequence[Column]") -> float:
     """Tokens by the second without any option, measured for less than half a second."""
     from shakespeare_tui.decoding.columns import generate_columns
     from shakespeare_tui.decoding.factory import make_decoder
@@ -78,7 +78,7 @@ def say_if_slower(option: str, found: float, default: float) -> None:
 def say_if_precision_is_slower(
     precision: str,
     found: float,
-    model: "Model",
+    model: "AnyModel",
     prompt: Sequence[int],
     columns: "Sequence[Column]",
 ) -> None:

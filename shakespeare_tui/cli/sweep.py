@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shakespeare_tui.cli.columns import Order, check_columns, write_columns
 from shakespeare_tui.cli.console import terminal_width
 from shakespeare_tui.cli.sampling_options import chosen_strategy
-from shakespeare_tui.cli.writing import check_amount, chosen_prompt, deliver
+from shakespeare_tui.cli.writing import check_amount, chosen_prompt, deliver, find_model
 from shakespeare_tui.config.problems import show_value
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
@@ -35,14 +35,13 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         return sweep_strategies(arguments.sweep, chosen_strategy(arguments, tokenizer))
 
     check_amount(arguments.max_tokens, len(strategies(None)))
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.folder import find_checkpoint
-
-    checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
-    prompt = chosen_prompt(arguments, checkpoint)
+    found = find_model(arguments.checkpoint)
+    if found.checkpoint is None:
+        raise UserError("--sweep measures texts against the run's corpus; name the run, not a file")
+    prompt = chosen_prompt(arguments, found.prompts, found.tokenizer)
     columns = write_columns(
         Order(
-            checkpoints=[checkpoint],
+            checkpoints=[found.checkpoint],
             strategies=strategies,
             prompt=prompt,
             max_tokens=arguments.max_tokens,

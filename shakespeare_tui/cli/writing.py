@@ -17,10 +17,11 @@ from shakespeare_tui.formatting import per_second
 from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
-    from shakespeare_tui.decoding.factory import Model
+    from shakespeare_tui.decoding.factory import AnyModel, Model
     from shakespeare_tui.decoding.streaming_text import StopTexts
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.runs.folder import Checkpoint, RunFolder
@@ -40,6 +41,59 @@ def open_model(
     if note and checkpoint.run.info().pretrained is None:
         say(f"note: {checkpoint.reference}: {note}")
     return session.open_model(checkpoint, device, precision=precision)
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What a command writes with: a checkpoint, or an exported file.
+
+    Attributes:
+        reference: How it is addressed.
+        tokenizer: Its tokenizer.
+        config: Of its run; None of another program's file.
+        open: The model, given ``--device`` and ``--precision``.
+        checkpoint: None of a file.
+    """
+
+    reference: str
+    tokenizer: "Tokenizer"
+    config: "Config | None"
+    open: "Callable[[str, Precision], AnyModel]"
+    checkpoint: "Checkpoint | None" = None
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Of its run, the usual one first."""
+        return self.config.sampling.prompts if self.config else ()
+
+
+def find_model(reference: str) -> NamedModel:
+    """What ``RUN``, ``RUN@REF``, a path of a run, or that of an ONNX or GGUF file means.
+
+    Raises:
+        UserError: There is no such thing, it is damaged, or a package is missing.
+    """
+    from shakespeare_tui.decoding.exported_file import is_exported_file, open_exported_file
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_checkpoint
+
+    if is_exported_file(reference):
+        file = open_exported_file(Path(reference))
+
+        def opened(device: str, precision: "Precision") -> "AnyModel":
+            if device not in ("auto", "cpu"):
+                raise UserError(f"an exported file is computed on the CPU, not on {device}")
+            return file.model
+
+        return NamedModel(reference, file.tokenizer, file.config, opened)
+    checkpoint = find_checkpoint(reference, runs_folder())
+    return NamedModel(
+        checkpoint.reference,
+        checkpoint.run.tokenizer(),
+        checkpoint.run.config(),
+        lambda device, precision: open_model(checkpoint, device, precision)[0],
+        checkpoint,
+    )
 
 
 def reference_of(run: "RunFolder") -> "CorpusReference | None":
@@ -154,7 +208,7 @@ class Written:
 
 
 def write(
-    model: "Model",
+    model: "AnyModel",
     tokenizer: "Tokenizer",
     prompt: Sequence[int],
     columns: "Sequence[Column]",
@@ -239,22 +293,24 @@ def add_prompt(group: "argparse._ActionsContainer", whose: str) -> None:
     )
 
 
-def chosen_prompt(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> str:
-    """The prompt as ``--prompt`` or stdin gives it, else the first of the checkpoint's run.
+def chosen_prompt(
+    arguments: argparse.Namespace, prompts: Sequence[str], tokenizer: "Tokenizer"
+) -> str:
+    """The prompt as ``--prompt`` or stdin gives it, else the first that can be expressed.
 
     Raises:
         UserError: Stdin is empty or no text.
     """
     if arguments.prompt is None:
-        return default_prompt(checkpoint.run, checkpoint.run.tokenizer())
+        return default_prompt(prompts, tokenizer)
     if arguments.prompt == STDIN:
         return read_text(STDIN)
     return read_line(arguments.prompt)
 
 
-def default_prompt(run: "RunFolder", tokenizer: "Tokenizer") -> str:
-    """The first of the run's prompts that its corpus has the characters for."""
-    for prompt in (*run.config().sampling.prompts, "\n"):
+def default_prompt(prompts: Sequence[str], tokenizer: "Tokenizer") -> str:
+    """The first of a run's prompts that its corpus has the characters for."""
+    for prompt in (*prompts, "\n"):
         try:
             tokenizer.encode(prompt)
         except UserError:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
-from shakespeare_tui.decoding.factory import Model, make_decoder
+from shakespeare_tui.decoding.factory import AnyModel, make_decoder
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError, never
@@ -57,7 +57,7 @@ class ModelProposer:
         seed: Of its draws.
     """
 
-    def __init__(self, model: Model, strategy: Strategy, *, seed: int = 42) -> None:
+    def __init__(self, model: AnyModel, strategy: Strategy, *, seed: int = 42) -> None:
         self._reader = WindowReader(make_decoder(model, 1))
         self._sampler = Sampler(strategy, 1, seed)
         self._chance = np.random.Generator(np.random.Philox(key=[seed, _TO_PROPOSE]))
@@ -114,7 +114,7 @@ class LookUpProposer:
 
 
 def generate_speculatively(
-    model: Model,
+    model: AnyModel,
     prompt: Sequence[int],
     strategy: Strategy,
     proposer: Proposer,
