@@ -128,7 +128,8 @@ class TestFailures:
     def test_a_failed_run_is_recorded_and_the_rest_goes_on(
         self, tmp_path: Path, runs_root: Path
     ) -> None:
-        wild = "{set: {optimizer: sgd, learning_rate: 100, grad_clip: 0, warmup_steps: 0}}"
+        rate = "optimizer: sgd, learning_rate: 100, grad_clip: 0, warmup_steps: 0"
+        wild = f"{{set: {{{rate}}}, budget: {{steps: 40}}}}"
         missing = tmp_path / "missing.txt"
         text = f"arms: {{wild: {wild}, lost: {{set: {{corpus: {missing}}}}}, sound: {{}}}}"
         folder = prepare(tmp_path, text)
