@@ -192,6 +192,8 @@ def _changes(arguments: argparse.Namespace) -> "Changes":
         said = error.errors()[0]["msg"].replace("Input should", "must")
         raise UserError(f"--{option} {said}, got {value}") from None
     seeds = tuple(_seed(text) for text in (arguments.seeds or "").split(",") if text.strip())
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {arguments.seeds} has a seed twice")
     return Changes(
         budget=budget, overrides=tuple(arguments.overrides), seeds=seeds, limit=arguments.limit
     )

@@ -1,9 +1,11 @@
 """Print an experiment's table: what differs, what came out, and which is best."""
 
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from shakespeare_tui.cli.console import fits, print_result, print_table
+from shakespeare_tui.cli.console import fits, print_result, print_table, terminal_width
 from shakespeare_tui.experiments.plan import short_name
 from shakespeare_tui.experiments.table import (
     METRICS,
@@ -65,7 +67,8 @@ def print_experiment(table: ExperimentTable, *, by_run: bool = False) -> None:
         by_run: A row for each run, also where variants have several seeds.
     """
     if table.experiment.question:
-        print_result(f"{table.experiment.question}\n")
+        _print_folded(table.experiment.question)
+        print_result()
     has_seeds = any(len(variant.rows) > 1 for variant in table.variants)
     best = {id(variant) for variant in table.best}
     paths = table.differing[:_MOST_DIFFERENCES]
@@ -80,7 +83,14 @@ def print_experiment(table: ExperimentTable, *, by_run: bool = False) -> None:
         _print_rows(rows, left=(*_TEXTS, *map(short_name, paths)), may_go=_LEFT_OUT_FIRST)
         print_result()
     for line in _conclusions(table):
-        print_result(line)
+        _print_folded(line)
+
+
+def _print_folded(line: str) -> None:
+    """A sentence, broken between words where stdout is a terminal."""
+    if sys.stdout.isatty():
+        line = textwrap.fill(line, terminal_width(), break_long_words=False)
+    print_result(line)
 
 
 def _run_cells(
@@ -161,7 +171,7 @@ def _conclusions(table: ExperimentTable) -> list[str]:
     lines = [_verdict(table, judgement) for judgement in table.judgements if judgement.ranked]
     if len(table.judgements) > 1:
         lines.append("losses on different texts do not compare: each has a best of its own")
-    if any(variant.rows[1:] for variant in table.variants):
+    if any(len(variant.finished) > 1 for variant in table.variants):
         lines.append("± is the standard deviation over the seeds")
     pruned = [row for row in table.rows if row.state == "pruned"]
     if pruned:

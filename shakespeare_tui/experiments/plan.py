@@ -16,6 +16,7 @@ from shakespeare_tui.config.schema import RULES, Config
 from shakespeare_tui.config.write import config_to_yaml, write_text
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.experiments.schema import (
+    ELSEWHERE,
     Budget,
     Experiment,
     ExperimentFile,
@@ -178,6 +179,11 @@ class Definition:
             if path in self.experiment.axes:
                 raise UserError(
                     f"--set {path}: is an axis of the experiment; change its values in the file"
+                )
+            if path in ELSEWHERE:
+                raise UserError(
+                    f"--set {path}: belongs to '{ELSEWHERE[path]}:' of the experiment; --seeds, "
+                    "--minutes and --max-steps change it here, prompts the file"
                 )
         return {path: values[path] for path in paths}
 

@@ -52,7 +52,7 @@ MetricName = Literal[
     "seconds",
     "tokens_per_second",
 ]
-_ELSEWHERE = {
+ELSEWHERE = {
     "training.seed": "seeds",
     "training.max_steps": "budget",
     "training.minutes": "budget",
@@ -346,8 +346,8 @@ class _Reader:
         field = alone[0] if len(alone) == 1 else find_field(name)
         if field is None:
             self._refuse(where, unknown_path(name))
-        elif field.path in _ELSEWHERE:
-            key = _ELSEWHERE[field.path]
+        elif field.path in ELSEWHERE:
+            key = ELSEWHERE[field.path]
             self._refuse(where, f"belongs under '{key}:' of the experiment or of an arm")
             return None
         return field

@@ -139,6 +139,8 @@ def test_settings_that_do_not_go_together_name_the_run() -> None:
 def test_what_is_varied_cannot_be_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--set model.d_model: is an axis"):
         definition("axes: {d_model: [16]}", overrides=("model.d_model=32",)).runs()
+    with pytest.raises(UserError, match=r"--set training.seed: belongs to 'seeds:'"):
+        definition("", overrides=("training.seed=3",)).runs()
 
 
 def test_a_base_beside_the_file(tmp_path: Path) -> None:
