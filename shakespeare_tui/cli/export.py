@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.export.source import ExportSource, Options
 
 # As in ``export.registry``, which takes longer to import than help should.
-_NAMES = ("safetensors", "hf", "gguf", "onnx", "int8", "torchscript", "torch.export")
+_NAMES = ("safetensors", "hf", "gguf", "onnx", "int8", "torchscript", "torch.export", "html")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,7 +38,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--to",
         metavar="FORMAT",
         help="safetensors (weights, config, tokenizer), hf (transformers), gguf (llama.cpp), onnx, "
-        "int8 (TorchScript of a quarter of the size), torchscript or torch.export",
+        "int8 (TorchScript of a quarter of the size), torchscript, torch.export, or html (one page "
+        "that runs the model in a browser)",
     )
     completes(target, lambda prefix: [name for name in _NAMES if name.startswith(prefix)])
     what.add_argument(
@@ -51,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--dtype",
         metavar="TYPE",
         help="of the weights: float32 (usual); bfloat16 or int8 (safetensors), float16 or q8_0 "
-        "(gguf), int8 (onnx)",
+        "(gguf), int8 (onnx, html)",
     )
     parser.add_argument(
         "--kv-cache",

@@ -99,7 +99,7 @@ def check_families(config: ModelConfig, reader: Reader) -> str:
         fits = ", ".join(fit for _, fit in found[nearest])
         raise UserError(
             f"{reader.name} has no equivalent of {settings}; the nearest layout, {nearest}, takes "
-            f"{fits}. The formats safetensors, onnx and torchscript take every model"
+            f"{fits}. The formats safetensors, onnx, torchscript and html take every model"
         )
     return nearest
 

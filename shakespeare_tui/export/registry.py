@@ -135,6 +135,13 @@ _FORMATS = (
     ),
     Format("torchscript", "a program that torch.jit.load runs", "torchscript", suffix=".pt"),
     Format("torch.export", "a program that torch.export.load runs", "torch_export", suffix=".pt2"),
+    Format(
+        "html",
+        "one page that runs the model in a browser",
+        "web_page",
+        ("float32", "int8"),
+        suffix=".html",
+    ),
 )
 FORMATS: dict[str, Format] = {format_.name: format_ for format_ in _FORMATS}
 
