@@ -160,13 +160,8 @@ def _definition(arguments: argparse.Namespace) -> "tuple[ExperimentFolder, Defin
         if arguments.name is not None:
             raise UserError(f"experiment {begun.name} was begun; a new --name needs its file")
         definition = begun.record().definition
-        merged = {
-            field.name: getattr(changes, field.name) or getattr(definition.changes, field.name)
-            for field in dataclasses.fields(changes)
-        }
-        return begun, dataclasses.replace(
-            definition, changes=dataclasses.replace(changes, **merged)
-        )
+        merged = definition.changes.with_later(changes)
+        return begun, dataclasses.replace(definition, changes=merged)
     definition = read_definition(arguments.experiment, changes)
     name = arguments.name or Path(definition.filename).stem
     return new_folder(name, experiments_folder()), definition
@@ -299,12 +294,17 @@ def run_status(arguments: argparse.Namespace) -> int:
             print_experiment(table, by_run=arguments.runs)
         return 0
     found = list_experiments(root)
-    tables = [ExperimentReader(folder, runs_folder()).read() for folder in found]
+    tables = []
+    for folder in found:
+        try:
+            tables.append(ExperimentReader(folder, runs_folder()).read())
+        except UserError as error:  # the others are none the worse
+            say(f"{folder.name}: {error}")
     if arguments.json:
         print_json({"experiments": [table.as_json() for table in tables]})
     elif tables:
         print_experiments(tables)
-    else:
+    elif not found:
         say(f"no experiments in {root} yet; make one with: shakespeare-tui experiment run FILE")
         print_shipped()
     return 0

@@ -28,7 +28,7 @@ from shakespeare_tui.files import (
     write_atomically,
     write_json_atomically,
 )
-from shakespeare_tui.runs.folder import RunFolder, check_run_name
+from shakespeare_tui.runs.folder import check_run_name
 
 FORMAT_VERSION = 1
 _MOST_BYTES = 1 << 24
@@ -404,8 +404,3 @@ def new_folder(name: str, root: Path) -> ExperimentFolder:
     if len(name) > 60:
         raise UserError(f"{name!r} is too long for an experiment; give it a shorter --name")
     return ExperimentFolder(root / name)
-
-
-def run_of(trial: Trial, runs_root: Path) -> RunFolder:
-    """The run folder of a trial; it need not exist yet."""
-    return RunFolder(runs_root / trial.run)

@@ -285,11 +285,6 @@ class Runner:
         self._stop_mark = folder.stop_mark()
         self._is_stopping = False
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it was asked to stop."""
-        return self._is_stopping
-
     def stop(self) -> None:
         """Have every run save its state and end; a second time abandons what they do meanwhile."""
         self._is_stopping = True

@@ -143,6 +143,15 @@ def test_what_is_varied_cannot_be_set(tmp_path: Path) -> None:
         definition("", overrides=("training.seed=3",)).runs()
 
 
+def test_a_later_command_line_keeps_what_an_earlier_one_said() -> None:
+    earlier = Changes(budget=Budget(steps=3), overrides=("model.dropout=0.3",), seeds=(1,))
+    later = earlier.with_later(Changes(overrides=("model.dropout=0.2",), seeds=(1, 2)))
+    found = Definition("", "e.yaml", BASE, later).runs()
+    assert [run.seed for run in found] == [1, 2]
+    training, model = found[0].config.training, found[0].config.model
+    assert (training.max_steps, model.dropout) == (3, 0.2)
+
+
 def test_a_base_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(BASE)
     (tmp_path / "e.yaml").write_text("base: own.yaml\naxes: {n_layers: [1]}")

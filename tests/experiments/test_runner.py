@@ -98,6 +98,19 @@ class TestTable:
         assert [run["state"] for run in found["runs"]] == 4 * ["finished"]
         assert [variant["best"] for variant in found["variants"]].count(True) == 1
 
+    def test_a_damaged_experiment_is_one_line(
+        self, finished: ExperimentFolder, tmp_path: Path, cli: CommandLine
+    ) -> None:
+        other = tmp_path / "experiments" / "other"
+        other.mkdir()
+        for content in ("{", "[]", '{"format": 1}', '{"format": 99}'):
+            (other / "experiment.json").write_text(content)
+            outcome = cli("experiment", "status", "other")
+            assert outcome.code == 2 and len(outcome.err.splitlines()) == 1
+            listed = cli("experiment", "status")
+            assert listed.code == 0 and "micro" in listed.out
+            assert listed.err.startswith("other: ")
+
     def test_a_renamed_run_stays_in_it(self, finished: ExperimentFolder, runs_root: Path) -> None:
         rename_run(find_run("micro-1", runs_root), "first")
         row = table_of(finished, runs_root).rows[0]
