@@ -94,7 +94,7 @@ def torch_checks(report: dict[str, Any] | None, problem: str, cores: int) -> lis
 
 
 def _no_torch() -> Check:
-    lost = "GPUs, bfloat16 and int8, LoRA and pretrained models need it"
+    lost = "GPUs, LoRA and pretrained models need it"
     return Check(
         "torch",
         "warn",

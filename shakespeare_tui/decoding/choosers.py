@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shakespeare_tui.decoding.decoder import Decoder, FloatArray, IntArray
+from shakespeare_tui.decoding.draws import chain_of
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.sampling import Recording, Sampler, Strategy
 
@@ -79,6 +81,8 @@ class DrawingChooser:
         self.tokens = np.zeros(samples, np.int64)
         self.parents: IntArray | None = None
         self.is_over = False
+        self.chain = chain_of(strategy)
+        """The strategy for decoders that draw by themselves; None where they cannot."""
         self._sampler = Sampler(strategy, samples, seed)
         self._stop = stop
         self._recordings = recordings
@@ -93,13 +97,35 @@ class DrawingChooser:
         self, logits: FloatArray, text: IntArray, decoder: Decoder, rows: slice
     ) -> list[int]:
         """Choose a token for every stream that has not ended."""
-        probabilities = self._sampler.probabilities(logits, text)
+        return self._settle(self._sampler.draw(self._sampler.probabilities(logits, text)))
+
+    def uniforms(self, length: int, count: int) -> NDArray[np.float64]:
+        """The numbers [count, rows] by which tokens from ``length`` on are drawn."""
+        return self._sampler.uniforms(length, count)
+
+    def accept(self, tokens: IntArray, logits: FloatArray | None, length: int) -> list[int]:
+        """Take the tokens [rows] that a decoder drew after ``length`` by ``chain``, as if chosen.
+
+        Args:
+            tokens: One for each row.
+            logits: What they were drawn from, [rows, V]; not needed where nothing records it.
+            length: Of the text before them.
+        """
+        self._sampler.follow(logits, length)
+        return self._settle(tokens)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether what tokens are drawn from is noted."""
+        return bool(self._recordings)
+
+    def _settle(self, tokens: IntArray) -> list[int]:
         for stream, recording in enumerate(self._recordings):
             if not self._has_ended[stream]:
                 recording.add(self._sampler.basis(stream))
-        self.tokens = self._sampler.draw(probabilities)
-        self._sampler.observe(self.tokens)
-        chosen: list[int] = self.tokens.tolist()
+        self.tokens = tokens
+        self._sampler.observe(tokens)
+        chosen: list[int] = tokens.tolist()
         if self._stop is None:
             return chosen
         for stream, token in enumerate(chosen):

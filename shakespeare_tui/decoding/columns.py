@@ -1,12 +1,14 @@
 """Many strategies, each with many samples, written side by side with one pass a token."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser
-from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray
+from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, WriteAhead
+from shakespeare_tui.decoding.draws import Chain, Draws
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
@@ -117,9 +119,19 @@ def _write(
     text = np.empty((ends[-1], last), np.int64)
     text[:, :first] = prompt
     reader = WindowReader(decoder)
-    for length in range(first, last):
+    ahead = _Ahead.of(reader, choosers)
+    length = first
+    while length < last:
         if cancelled():
             raise CancelledError("generation was stopped")
+        if ahead is not None and length > first:
+            for drawn in ahead.rows(text, length):
+                yield drawn
+                length += 1
+                if all(chooser.is_over for chooser in choosers):
+                    return
+            if length == last:
+                return
         if length == first:
             # The prompt is the same for all and is read once.
             logits = reader.read(text[:1, :length])
@@ -138,6 +150,68 @@ def _write(
             return
         _follow(decoder, text[:, :length], choosers, places)
         text[:, length] = np.concatenate([chooser.tokens for chooser in choosers])
+        length += 1
+
+
+# Long enough that what is done between does not count, short enough for a text to stream evenly.
+_AHEAD_SECONDS = 0.02
+_MOST_AHEAD = 64
+
+
+class _Ahead:
+    """Lets a decoder draw many tokens at once, where every stream is drawn by common steps."""
+
+    def __init__(
+        self,
+        reader: WindowReader,
+        write: WriteAhead,
+        choosers: list[DrawingChooser],
+        chains: list[Chain],
+    ) -> None:
+        self._reader, self._write = reader, write
+        self._choosers, self._chains = choosers, chains
+        ends = np.cumsum([chooser.rows for chooser in choosers]).tolist()
+        self._places = [slice(e - c.rows, e) for c, e in zip(choosers, ends, strict=True)]
+        self._is_recorded = any(chooser.is_recorded for chooser in choosers)
+        self._tokens = 4
+
+    @classmethod
+    def of(cls, reader: WindowReader, choosers: Sequence[Chooser]) -> "_Ahead | None":
+        """None where the decoder or one of the strategies does not allow it."""
+        write = reader.decoder.write_ahead
+        drawing = [each for each in choosers if isinstance(each, DrawingChooser)]
+        chains = [
+            each.chain for each in drawing for _ in range(each.rows) if each.chain is not None
+        ]
+        if write is None or len(chains) < sum(chooser.rows for chooser in choosers):
+            return None
+        return cls(reader, write, drawing, chains)
+
+    def rows(self, text: IntArray, length: int) -> Iterator[list[int]]:
+        """Draw some tokens after the first ``length`` of ``text`` [R, L]; yields their rows.
+
+        None where the text's window moves, or where its last token is not the only one unread.
+        """
+        count = min(self._tokens, self._reader.room(length) + 1, text.shape[1] - length)
+        if count < 1 or self._reader.unread(length) != 1:
+            return
+        vocab_size = self._reader.decoder.vocab_size
+        uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers], axis=1)
+        draws = Draws.of(self._chains, text[:, :length], vocab_size, uniforms)
+        given = np.empty((count if self._is_recorded else 0, len(text), vocab_size), np.float32)
+        started = time.perf_counter()
+        done = self._write(text, length, draws, given)
+        is_fast = time.perf_counter() - started < _AHEAD_SECONDS
+        self._tokens = min(2 * count, _MOST_AHEAD) if is_fast else max(1, count // 2)
+        for place in range(length, length + done):
+            row: list[int] = []
+            for chooser, rows in zip(self._choosers, self._places, strict=True):
+                if chooser.is_over:
+                    row += [ENDED] * chooser.samples
+                    continue
+                logits = given[place - length, rows] if self._is_recorded else None
+                row += chooser.accept(text[rows, place], logits, place)
+            yield row
 
 
 def _follow(decoder: Decoder, text: IntArray, choosers: list[Chooser], places: list[slice]) -> None:
@@ -180,12 +254,24 @@ def _write_from_drafts(
             drafter = drafter or make_drafter()
             count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
             drafter.follow(decoder)
-            for end in range(length, length + count):
-                text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
+            count = _draft(drafter, chooser, text, length, count)
         logits = reader.read_all(text[:, : length + count], count + 1)
         for token in _checked(chooser, decoder, logits, text, length, cancelled):
             length += 1
             yield [token]
+
+
+def _draft(
+    drafter: Drafter, chooser: DrawingChooser, text: IntArray, length: int, count: int
+) -> int:
+    """Draft tokens of ``text`` [1, L] from ``length`` on; returns how many."""
+    if drafter.write_ahead is not None and chooser.chain is not None and count:
+        uniforms = chooser.uniforms(length, count)
+        draws = Draws.of([chooser.chain], text[:, :length], drafter.vocab_size, uniforms)
+        return drafter.write_ahead(text, length, draws)
+    for end in range(length, length + count):
+        text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
+    return count
 
 
 def _checked(

@@ -1,19 +1,16 @@
-"""The decoder for CPUs: the model's arithmetic in NumPy, around the fastest matrix products.
+"""The decoder for CPUs, from arrays alone: fast for one token after the other.
 
-A token of a small model is a hundred tiny operations between a few large products. NumPy starts one
-in half a microsecond where torch takes three, and everything that does not hang on the token is
-done beforehand, in ``prepack``. Where torch is loaded, its ``Kernels`` take the large products.
+A few tokens at a time go through one compiled function, in ``compiled.py``; many, and all where
+nothing is compiled, through the matrix products of NumPy and the definitions here.
 """
 
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.decoder import (
@@ -22,404 +19,275 @@ from shakespeare_tui.decoding.decoder import (
     FloatArray,
     IntArray,
     Precision,
+    WriteAhead,
     check_room,
 )
-from shakespeare_tui.errors import UserError, check_cancelled, never
-from shakespeare_tui.models.numpy_gpt import gelu, sigmoid
-from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class Buffer:
-    """Memory for one float32 array, seen by NumPy and, where it is asked for, by torch."""
-
-    def __init__(self, *shape: int) -> None:
-        self.array: FloatArray = np.empty(shape, np.float32)
-
-    @functools.cached_property
-    def tensor(self) -> "Tensor":
-        """The same memory as a tensor."""
-        import torch
-
-        return torch.from_numpy(self.array)
-
-
-Product = Callable[[Buffer, Buffer], None]
-"""Multiplies rows [R, K] by fixed weights [N, K], transposed, into the rows [R, N]."""
+from shakespeare_tui.decoding.draws import Draws
+from shakespeare_tui.decoding.packed import SMALL_HEAD, PackedWeights, epsilon
+from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.models.compiling import compile_kernels, numba_version
+from shakespeare_tui.models.numpy_gpt import gelu, relu_squared, swiglu
 
 
 class Kernels(Protocol):
-    """The operations that a library may be faster at than NumPy; all others are NumPy's."""
+    """What is done with rows between matrix products; R = B · T rows of B streams of T tokens."""
 
-    def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
-        """The product with ``weight`` [N, K] and the addition of ``bias`` [N] in a precision.
-
-        Raises:
-            UserError: There is no such product.
-        """
+    def normalise(self, x: FloatArray, eps: np.float32, out: FloatArray) -> None:
+        """Rows [R, C] divided by √(x · x + eps)."""
 
     def attend(
-        self, queries: FloatArray, keys: FloatArray, values: FloatArray, start: int
-    ) -> FloatArray:
-        """Causal attention, unscaled, of queries [B, H, T, D] from the place ``start`` on.
+        self,
+        packed: PackedWeights,
+        layer: int,
+        cache: FloatArray,
+        start: int,
+        qkv: FloatArray,
+        out: FloatArray,
+    ) -> None:
+        """Causal attention of queries, keys and values ``qkv`` [R, (H + 2K)D] into ``out`` [R, HD].
 
-        Keys and values are [B, K, S, D], of all tokens up to the last of the queries.
+        They are normalised and turned first; keys and values go into ``cache`` [L, 2, B, K, S, D]
+        from the place ``start`` on.
         """
 
-    def gelu(self, x: Buffer) -> None:
-        """GELU by its tanh, in place."""
+    def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
+        """The activation of ``gate``, [R, F] or with SwiGLU [R, 2F], into ``out`` [R, F]."""
 
-    def silu(self, x: Buffer, columns: int) -> None:
-        """SiLU, x · σ(x), of the first columns, in place."""
 
-    def reading(self) -> AbstractContextManager[Any]:
-        """What products are computed in."""
+class CompiledKernels(Kernels, Protocol):
+    """The same, compiled, and everything at once for a few rows.
+
+    Attributes:
+        most_rows: How many are a few.
+    """
+
+    most_rows: int
+
+    def read(
+        self, packed: PackedWeights, cache: FloatArray, start: int, stream: FloatArray
+    ) -> FloatArray:
+        """``CpuDecoder``'s work on a few embedded tokens [R, C]; returns them normalised.
+
+        Args:
+            packed: The weights.
+            cache: Keys and values, [L, 2, B, K, S, D].
+            start: The place of the first token of each stream.
+            stream: [R, C]; written over.
+        """
+
+    def logits(self, packed: PackedWeights, rows: FloatArray) -> FloatArray:
+        """Logits [R, V] of a few normalised rows [R, C]."""
+
+    def write(
+        self,
+        packed: PackedWeights,
+        cache: FloatArray,
+        start: int,
+        text: IntArray,
+        length: int,
+        draws: Draws,
+        given: FloatArray,
+        normed: FloatArray,
+    ) -> int:
+        """Draw T tokens of ``text`` [B, L] from ``length`` on; returns how many were drawn.
+
+        They are fewer where a model gives numbers that no token can be drawn by.
+
+        Args:
+            packed: The weights.
+            cache: Keys and values, [L, 2, B, K, S, D].
+            start: The place in the window of the text's last token, which is not read yet.
+            text: B texts, written to.
+            length: How many tokens of them there are.
+            draws: How they are drawn.
+            given: The logits of each draw go here, [T, B, V]; [0, B, V] for nowhere.
+            normed: The last tokens' normalised vectors go here, [B, C].
+        """
 
 
 class NumpyKernels:
-    """NumPy alone: for models that no other library has made."""
+    """The definitions."""
 
-    def product(self, weight: FloatArray, bias: FloatArray | None, precision: Precision) -> Product:
-        """In float32 only."""
-        if precision not in ("auto", "float32"):
-            raise UserError(f"precision {precision} needs PyTorch; take float32")
-        columns = np.ascontiguousarray(weight.T)
-
-        def multiply(x: Buffer, out: Buffer) -> None:
-            np.matmul(x.array, columns, out=out.array)
-            if bias is not None:
-                out.array += bias
-
-        return multiply
+    def normalise(self, x: FloatArray, eps: np.float32, out: FloatArray) -> None:
+        """See ``Kernels``."""
+        np.divide(x, np.sqrt(np.vecdot(x, x) + eps)[:, None], out=out)
 
     def attend(
-        self, queries: FloatArray, keys: FloatArray, values: FloatArray, start: int
-    ) -> FloatArray:
+        self,
+        packed: PackedWeights,
+        layer: int,
+        cache: FloatArray,
+        start: int,
+        qkv: FloatArray,
+        out: FloatArray,
+    ) -> None:
         """See ``Kernels``."""
-        batch, heads, count, width = queries.shape
-        # Heads that share keys and values together: [B, H, T, D] -> [B, K, H / K, T, D]
-        grouped = queries.reshape(batch, keys.shape[1], -1, count, width)
+        config = packed.config
+        streams, width = cache.shape[2], config.head_width
+        count, turned = len(qkv) // streams, config.n_heads + config.key_heads
+        end = start + count
+        # [B, T, H + 2K, D], of which queries and keys are [B, T, H + K, D]
+        split = qkv.reshape(streams, count, -1, width)
+        both = split[:, :, :turned]
+        if config.qk_norm:
+            both /= np.sqrt(np.vecdot(both, both) + epsilon(config, width))[..., None]
+            both *= packed.qk_weights[layer]
+        if len(packed.cosines):
+            turns = packed.cosines[start:end] + 1j * packed.sines[start:end]
+            # Numbers in pairs: [B, T, (H + 2K) · D / 2]
+            pairs = qkv.view(np.complex64).reshape(streams, count, -1, width // 2)
+            pairs[:, :, :turned] *= turns[:, None]
+        # [B, T, 2, K, D] -> [2, B, K, T, D]
+        fresh = split[:, :, config.n_heads :].reshape(streams, count, 2, config.key_heads, width)
+        cache[layer, :, :, :, start:end] = fresh.transpose(2, 0, 3, 1, 4)
+        keys, values = cache[layer, :, :, :, :end]
+        # Heads that share keys and values together: [B, T, H, D] -> [B, K, H / K, T, D]
+        queries = split[:, :, : config.n_heads].swapaxes(1, 2)
+        grouped = queries.reshape(streams, config.key_heads, -1, count, width)
         scores: FloatArray = grouped @ keys[:, :, None].swapaxes(3, 4)
-        scores[..., ~np.tri(count, keys.shape[2], start, dtype=bool)] = -np.inf
+        if count > 1:
+            scores[..., ~np.tri(count, end, start, dtype=bool)] = -np.inf
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(-1, keepdims=True)
-        mixed: FloatArray = (scores @ values[:, :, None]).reshape(batch, heads, count, width)
-        return mixed
+        mixed: FloatArray = (scores @ values[:, :, None]).reshape(streams, -1, count, width)
+        # [B, H, T, D] -> [R, HD]
+        out.reshape(streams, count, -1, width)[:] = mixed.swapaxes(1, 2)
 
-    def gelu(self, x: Buffer) -> None:
+    def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """See ``Kernels``."""
-        x.array[:] = gelu(x.array)[0]
-
-    def silu(self, x: Buffer, columns: int) -> None:
-        """See ``Kernels``."""
-        part = x.array[:, :columns]
-        part *= sigmoid(part)
-
-    def reading(self) -> AbstractContextManager[Any]:
-        """Nothing to prepare."""
-        return nullcontext()
+        if config.activation == "swiglu":
+            width = out.shape[1]
+            out[:] = swiglu(gate[:, :width], gate[:, width:])[0]
+        else:
+            out[:] = (gelu if config.activation == "gelu" else relu_squared)(gate)[0]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelArrays:
-    """A model as arrays, whatever library computed them.
-
-    Attributes:
-        config: The shape.
-        weights: float32, by their names in checkpoints.
-        context: The most tokens that are read together.
-        embedding_scale: What token embeddings are multiplied by.
-    """
-
-    config: ModelConfig
-    weights: Mapping[str, FloatArray]
-    context: int
-    embedding_scale: float
+_POLL_SECONDS = 0.05
+_FIRST_WAIT_SECONDS = 2.0
+_compiling: dict[tuple[str, str], Future[CompiledKernels | None]] = {}
+_lock = threading.Lock()
 
 
-@dataclass(frozen=True)
-class PrepackedLayer:
-    """One block: four matrix products and what queries and keys are multiplied by, [2, 1, D]."""
+def compiled_for(
+    packed: PackedWeights, cancelled: Callable[[], bool] = never
+) -> CompiledKernels | None:
+    """The compiled kernels for weights of these types; None where there are none yet, or no numba.
 
-    qkv: Product
-    out: Product
-    up: Product
-    down: Product
-    qk_weight: FloatArray | None
-
-
-@dataclass(frozen=True)
-class PrepackedWeights:
-    """A model's weights, arranged for the kernels that decode with them.
-
-    Attributes:
-        config: The shape.
-        vocab_size: V.
-        context: The most tokens that are read together.
-        embedding: [V, C].
-        positions: What is added for each place, [S, C]; None with rotary embedding.
-        rotation: Complex factors of each place, [S, 1, D / 2]; None without rotary embedding.
-        layers: The blocks.
-        head: From the last norm to the logits.
-        last_scale: What a normalised vector is multiplied by to be the hidden state, [C].
-        last_shift: What is added after that; None for nothing.
-        kernels: What computes with them.
-    """
-
-    config: ModelConfig
-    vocab_size: int
-    context: int
-    embedding: FloatArray
-    positions: FloatArray | None
-    rotation: NDArray[np.complex64] | None
-    layers: tuple[PrepackedLayer, ...]
-    head: Product
-    last_scale: FloatArray
-    last_shift: FloatArray | None
-    kernels: Kernels
-
-
-SMALL_HEAD = 0.125
-"""Of the layers' weights; of characters it is a hundredth."""
-
-
-def prepack(
-    model: ModelArrays,
-    precision: Precision = "float32",
-    cancelled: Callable[[], bool] = never,
-    *,
-    kernels: Kernels | None = None,
-) -> PrepackedWeights:
-    """Rearrange the weights of ``model``; later changes to them are not seen.
-
-    A last layer that is small beside the others stays in float32 whatever their precision: its
-    rounding would show in every probability. That of a large vocabulary is most of what is read.
-
-    Args:
-        model: The model's arrays.
-        precision: Of the products.
-        cancelled: Polled between layers.
-        kernels: What will compute; None takes NumPy's.
+    They are loaded from the user's cache, or compiled there, in a thread of their own. Rounded
+    weights are slow without them and wait; others are read by NumPy until they are ready.
 
     Raises:
-        UserError: The kernels have no products of this precision.
+        CancelledError: ``cancelled``, polled while waiting, became true.
+    """
+    if numba_version() is None:
+        return None
+    types = str(packed.qkv.weights.dtype), str(packed.head.weights.dtype)
+    with _lock:
+        job = _compiling.get(types)
+        if job is None:
+            job = _compiling[types] = Future()
+            threading.Thread(
+                target=_compile, args=(packed, job), name="compile decoder", daemon=True
+            ).start()
+    waited = 0.0
+    while not job.done() and (types[0] != "float32" or waited < _FIRST_WAIT_SECONDS):
+        check_cancelled(cancelled, "generation")
+        wait([job], _POLL_SECONDS)
+        waited += _POLL_SECONDS
+    return job.result() if job.done() else None
+
+
+def _compile(packed: PackedWeights, job: Future[CompiledKernels | None]) -> None:
+    try:
+        from shakespeare_tui.decoding.compiled import Compiled, kernels_for
+
+        compile_kernels(kernels_for(packed))
+        job.set_result(Compiled())
+    except Exception as error:  # noqa: BLE001
+        # Whoever waits is told, in the thread that asked.
+        job.set_exception(error)
+
+
+# Smaller models stay in the processor's cache, where reading them is no bound.
+_LEAST_DRAFTED_WEIGHTS = 3_000_000
+
+
+def make_cpu_decoder(
+    pack: Callable[[Precision], PackedWeights],
+    streams: int,
+    precision: Precision,
+    cancelled: Callable[[], bool] = never,
+) -> "CpuDecoder":
+    """A decoder of ``streams`` streams, with a drafter where the precision is ``auto`` and it pays.
+
+    Args:
+        pack: Packs the weights in a precision, not ``auto``.
+        streams: B.
+        precision: Of the matrices.
+        cancelled: Polled while waiting for compiled code.
+
+    Raises:
         CancelledError: ``cancelled`` became true.
     """
-    config, weights = model.config, model.weights
-    kernels = kernels or NumpyKernels()
-    tokens = weights["embedding.weight"]
-    embedding = tokens * np.float32(model.embedding_scale)
-    positions: FloatArray | None = None
-    if config.positions == "learned":
-        positions = weights["positions.weight"].copy()
-    elif config.positions == "sinusoidal":
-        positions = sinusoidal_table(config.max_seq_len, config.d_model)
-    if config.norm == "layernorm":
-        embedding -= embedding.mean(1, keepdims=True)
-        positions = None if positions is None else positions - positions.mean(1, keepdims=True)
-    head_weight, head_bias = _after_norm(
-        _Layer(weights, "norm"), weights.get("head.weight", tokens), None
+    packed = pack("float32" if precision == "auto" else precision)
+    compiled = compiled_for(packed, cancelled)
+
+    def make_drafter() -> Drafter:
+        rounded = pack("int8")
+        return CpuDecoder(rounded, 1, compiled_for(rounded, cancelled))
+
+    drafts = (
+        precision == "auto" and streams == 1 and compiled is not None and is_worth_drafting(packed)
     )
-    in_layers = sum(w.size for name, w in weights.items() if name.startswith("blocks."))
-    is_small = head_weight.size < SMALL_HEAD * in_layers
-    shift = weights.get("norm.bias")
-    return PrepackedWeights(
-        config=config,
-        vocab_size=len(tokens),
-        context=model.context,
-        # Copies, as all here: a model that is trained on must not change a text under way.
-        embedding=embedding,
-        positions=positions,
-        rotation=_rotation(config) if config.positions == "rope" else None,
-        layers=tuple(_prepacked_layers(weights, config, precision, kernels, cancelled)),
-        head=kernels.product(head_weight, head_bias, "float32" if is_small else precision),
-        last_scale=weights["norm.weight"] * np.float32(math.sqrt(config.d_model)),
-        last_shift=None if shift is None else shift.copy(),
-        kernels=kernels,
-    )
+    return CpuDecoder(packed, streams, compiled, make_drafter if drafts else None)
 
 
-class _Layer:
-    """The weight and the bias, where it has one, of the layer of a name."""
-
-    def __init__(self, weights: Mapping[str, FloatArray], name: str) -> None:
-        self.weight = weights[f"{name}.weight"]
-        self.bias = weights.get(f"{name}.bias")
-
-
-def _prepacked_layers(
-    weights: Mapping[str, FloatArray],
-    config: ModelConfig,
-    precision: Precision,
-    kernels: Kernels,
-    cancelled: Callable[[], bool],
-) -> Iterator[PrepackedLayer]:
-    for index in range(config.n_layers):
-        check_cancelled(cancelled, "loading")
-        prefix = f"blocks.{index}."
-        block = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-        yield _prepacked_layer(block, config, precision, kernels)
+def is_worth_drafting(packed: PackedWeights) -> bool:
+    """Whether a copy with 8-bit weights would be much faster than these."""
+    linears = packed.qkv, packed.out, packed.up, packed.down
+    weights = sum(linear.weights.size for linear in linears)
+    # Of many tokens few are drafted right, and each draft's last layer is dear.
+    is_small_head = packed.head.weights.size < SMALL_HEAD * weights
+    return is_small_head and weights >= _LEAST_DRAFTED_WEIGHTS
 
 
-def _prepacked_layer(
-    block: Mapping[str, FloatArray], config: ModelConfig, precision: Precision, kernels: Kernels
-) -> PrepackedLayer:
-    is_rms = config.norm == "rmsnorm"
-    qkv = _Layer(block, "attention.qkv")
-    qkv_weight, qkv_bias = _after_norm(_Layer(block, "attention_norm"), qkv.weight, qkv.bias)
-    qkv_weight = _arranged(qkv_weight, config)
-    qkv_bias = None if qkv_bias is None else _arranged(qkv_bias, config)
-    qk_weight = None
-    if config.qk_norm:
-        width = config.head_width
-        # The queries' √D and the scores' 1 / √D cancel.
-        keys = block["attention.k_norm.weight"] * np.float32(math.sqrt(width))
-        both = np.stack((block["attention.q_norm.weight"], keys))
-        both = both[:, _neighbours(width)] if config.positions == "rope" else both
-        qk_weight = both.repeat((config.n_heads, config.key_heads), axis=0)
-    up = _Layer(block, "feedforward.up")
-    up_weight, up_bias = up.weight, up.bias
-    if config.activation == "swiglu":
-        gate = _Layer(block, "feedforward.gate")
-        up_weight = np.concatenate((gate.weight, up_weight))
-        if up_bias is not None and gate.bias is not None:
-            up_bias = np.concatenate((gate.bias, up_bias))
-    up_weight, up_bias = _after_norm(_Layer(block, "feedforward_norm"), up_weight, up_bias)
-    out = _centred(_Layer(block, "attention.out"), is_rms)
-    down = _centred(_Layer(block, "feedforward.down"), is_rms)
-    return PrepackedLayer(
-        qkv=kernels.product(qkv_weight, qkv_bias, precision),
-        out=kernels.product(*out, precision),
-        up=kernels.product(up_weight, up_bias, precision),
-        down=kernels.product(*down, precision),
-        qk_weight=qk_weight,
-    )
-
-
-def _after_norm(
-    norm: _Layer, weight: FloatArray, bias: FloatArray | None
-) -> tuple[FloatArray, FloatArray | None]:
-    """``weight`` [N, C] and ``bias`` [N] that take the vector before the norm's own weight."""
-    if norm.bias is not None:
-        shift = weight @ norm.bias
-        bias = shift if bias is None else bias + shift
-    elif bias is not None:
-        bias = bias.copy()
-    return weight * (norm.weight * np.float32(math.sqrt(weight.shape[1]))), bias
-
-
-def _centred(layer: _Layer, is_rms: bool) -> tuple[FloatArray, FloatArray | None]:
-    """Weight [C, N] and bias [C] with outputs of the mean 0, where a LayerNorm follows."""
-    weight, bias = layer.weight, layer.bias
-    if is_rms:
-        return weight.copy(), None if bias is None else bias.copy()
-    return weight - weight.mean(0), None if bias is None else bias - bias.mean()
-
-
-def _arranged(rows: FloatArray, config: ModelConfig) -> FloatArray:
-    """Rows [(H + 2K)D, ...] of queries, keys, values in the scale and order of ``prepack``."""
-    width, turned = config.head_width, config.n_heads + config.key_heads
-    heads = rows.reshape(-1, width, *rows.shape[1:]).copy()
-    if config.positions == "rope":
-        heads[:turned] = heads[:turned, _neighbours(width)]
-    if not config.qk_norm:
-        heads[: config.n_heads] /= np.float32(math.sqrt(width))
-    return heads.reshape(rows.shape)
-
-
-def _neighbours(width: int) -> IntArray:
-    """Order of a head's ``width`` numbers in which the two that rotate together are neighbours."""
-    return np.arange(width).reshape(2, width // 2).T.ravel()
-
-
-def _rotation(config: ModelConfig) -> NDArray[np.complex64]:
-    cosines, sines = rotary_table(config)
-    half = cosines.shape[1] // 2
-    turns = np.empty((len(cosines), 1, half), np.complex64)
-    turns.real, turns.imag = cosines[:, None, half:], sines[:, None, half:]
-    return turns
-
-
-# Memory of small reads is kept for the next one of the same shape.
-_MOST_ROWS_KEPT = 64
-_MOST_SHAPES_KEPT = 16
 # At first the cache has room for so many tokens, and doubles when they are there.
 _FIRST_ROOM = 64
 
 
-class _Space:
-    """Memory for reading T tokens in each of B streams, R = B · T rows, and views of it."""
-
-    def __init__(self, weights: PrepackedWeights, streams: int, tokens: int) -> None:
-        config = weights.config
-        rows, width = streams * tokens, config.d_model
-        heads, key_heads = config.n_heads, config.key_heads
-        inner = config.feedforward_width
-        self.stream = Buffer(rows, width)
-        self.added = Buffer(rows, width)
-        self.normed = Buffer(rows, width)
-        self.qkv = Buffer(rows, config.qkv_width)
-        self.mixed = Buffer(rows, config.attention_width)
-        self.inner = Buffer(rows, inner)
-        # SwiGLU's gate is beside what it lets through.
-        self.gated = Buffer(rows, 2 * inner) if config.activation == "swiglu" else None
-        self.logits = Buffer(rows, weights.vocab_size)
-        self.root: FloatArray = np.empty((rows, 1), np.float32)
-        self.squares = self.root[:, 0]
-        self.by_place = self.stream.array.reshape(streams, tokens, width)
-        turned = heads + key_heads
-        split = self.qkv.array.reshape(rows, turned + key_heads, -1)
-        # [R, H + K, D]: queries and keys
-        self.queries_keys = split[:, :turned]
-        # Numbers in pairs: [B, T, H + K, D / 2]
-        if weights.rotation is not None:
-            pairs = self.qkv.array.view(np.complex64)[:, : turned * config.head_width // 2]
-            self.pairs = pairs.reshape(streams, tokens, turned, -1)
-        by_place = split.reshape(streams, tokens, turned + key_heads, -1)
-        # Of shape [B, H, T, D]
-        self.queries = by_place[:, :, :heads].swapaxes(1, 2)
-        # Of shape [2, B, K, T, D]
-        keys_values = by_place[:, :, heads:].reshape(streams, tokens, 2, key_heads, -1)
-        self.keys_values = keys_values.transpose(2, 0, 3, 1, 4)
-        # Of one token, heads that share keys and values together: [B, K, H / K, D]
-        if tokens == 1:
-            group = (streams, key_heads, heads // key_heads, -1)
-            self.grouped = by_place[:, 0, :heads].reshape(group)
-            self.mixed_by_group = self.mixed.array.reshape(group)
-        self.mixed_by_head = self.mixed.array.reshape(streams, tokens, heads, -1).swapaxes(1, 2)
-
-
 class CpuDecoder:
-    """Decodes with prepacked weights; B streams of T tokens at a time.
+    """Decodes with packed weights; B streams of T tokens at a time.
 
     Args:
         weights: The model's.
         streams: B.
+        compiled: What computes; None takes NumPy.
         make_drafter: As ``Decoder`` has it.
     """
 
     def __init__(
         self,
-        weights: PrepackedWeights,
+        weights: PackedWeights,
         streams: int,
+        compiled: CompiledKernels | None = None,
         make_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
         config = weights.config
         self.make_drafter = make_drafter
-        self.vocab_size, self.context = weights.vocab_size, weights.context
+        self.vocab_size, self.context = len(weights.embedding), weights.context
         self._weights = weights
+        self._compiled = compiled
+        self.write_ahead: WriteAhead | None = None
+        if compiled is not None:
+            self.write_ahead = functools.partial(self._write, compiled)
         self._length = 0
-        self._epsilon = np.float32(config.norm_eps * config.d_model)
-        self._head_epsilon = np.float32(config.norm_eps * config.head_width)
         room = min(_FIRST_ROOM, self.context)
         # [L, 2, B, K, S, D]: keys and values of each layer
         self._cache: FloatArray = np.empty(
             (config.n_layers, 2, streams, config.key_heads, room, config.head_width), np.float32
         )
-        self._spaces: dict[tuple[int, int], _Space] = {}
+        # [B, T, C]: the last read's, after the last norm without its weight
         self._normed: FloatArray | None = None
 
     @property
@@ -442,29 +310,12 @@ class CpuDecoder:
 
     def read(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, V] of what comes next."""
-        with self._weights.kernels.reading():
-            return self._read_last(tokens)
-
-    def _read_last(self, tokens: IntArray) -> FloatArray:
-        space = self._run(tokens)
-        streams, count = tokens.shape
-        if count == 1:
-            self._weights.head(space.normed, space.logits)
-            return space.logits.array.copy()
-        last, logits = (
-            Buffer(streams, space.normed.array.shape[1]),
-            Buffer(streams, self.vocab_size),
-        )
-        last.array[:] = space.normed.array[count - 1 :: count]
-        self._weights.head(last, logits)
-        return logits.array
+        return self._logits(self._run(tokens)[:, -1])
 
     def read_all(self, tokens: IntArray) -> FloatArray:
         """Read on with ``tokens`` [B, T]; returns the logits [B, T, V] after each of them."""
-        with self._weights.kernels.reading():
-            space = self._run(tokens)
-            self._weights.head(space.normed, space.logits)
-        return space.logits.array.reshape(*tokens.shape, -1).copy()
+        normed = self._run(tokens)
+        return self._logits(normed.reshape(-1, normed.shape[2])).reshape(*tokens.shape, -1)
 
     def rewind(self, length: int) -> None:
         """Forget all but the first ``length`` tokens."""
@@ -481,92 +332,80 @@ class CpuDecoder:
         if self._normed is not None:
             self._normed = self._normed[rows]
 
-    def _run(self, tokens: IntArray) -> _Space:
-        """Read ``tokens`` [B, T]; the last norm's outcome is left in the space's ``normed``."""
-        streams, count = tokens.shape
+    def _write(
+        self,
+        compiled: CompiledKernels,
+        text: IntArray,
+        length: int,
+        draws: Draws,
+        given: FloatArray | None = None,
+    ) -> int:
+        """See ``WriteAhead``."""
+        start, streams = self._length, len(text)
+        end = start + len(draws.uniforms)
+        check_room(end, self.context)
+        if end > self._cache.shape[4]:
+            self._make_room(end)
+        if given is None:
+            given = np.empty((0, streams, self.vocab_size), np.float32)
+        normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
+        done = compiled.write(self._weights, self._cache, start, text, length, draws, given, normed)
+        if done:
+            self._length, self._normed = start + done, normed[:, None]
+        return done
+
+    def _run(self, tokens: IntArray) -> FloatArray:
+        """The tokens' vectors [B, T, C] after the last norm, without its weight."""
+        weights, (streams, count) = self._weights, tokens.shape
         start, end = self._length, self._length + count
         check_room(end, self.context)
         if end > self._cache.shape[4]:
             self._make_room(end)
-        weights, space = self._weights, self._space(streams, count)
-        stream = space.stream.array
-        np.take(weights.embedding, tokens.reshape(-1), axis=0, out=stream, mode="clip")
-        if weights.positions is not None:
-            space.by_place += weights.positions[start:end]
-        turn = None if weights.rotation is None else weights.rotation[start:end]
-        for layer, cache in zip(weights.layers, self._cache, strict=True):
-            self._attend(space, layer, cache, turn, start, end)
-            stream += space.added.array
-            self._feed_forward(space, layer)
-            stream += space.added.array
-        self._normalise(space)
-        self._length = end
-        self._normed = space.normed.array.reshape(streams, count, -1)
-        return space
-
-    def _attend(
-        self,
-        space: _Space,
-        layer: PrepackedLayer,
-        cache: FloatArray,
-        turn: Any,
-        start: int,
-        end: int,
-    ) -> None:
-        """Attention over ``cache`` [2, B, K, S, D] from the stream into ``added``."""
-        self._normalise(space)
-        layer.qkv(space.normed, space.qkv)
-        if layer.qk_weight is not None:
-            both = space.queries_keys
-            roots = np.vecdot(both, both)
-            roots += self._head_epsilon
-            np.sqrt(roots, out=roots)
-            both /= roots[..., None]
-            both *= layer.qk_weight
-        if turn is not None:
-            space.pairs *= turn
-        cache[:, :, :, start:end] = space.keys_values
-        keys, values = cache[:, :, :, :end]
-        if end - start > 1:
-            # Of many tokens: NumPy's threads would be in the way of those of other products.
-            space.mixed_by_head[:] = self._weights.kernels.attend(
-                space.queries, keys, values, start
-            )
-            layer.out(space.mixed, space.added)
-            return
-        # [B, K, H / K, D] times [B, K, D, S]
-        scores = np.matmul(space.grouped, keys.swapaxes(2, 3))
-        scores -= np.maximum.reduce(scores, axis=3, keepdims=True)
-        np.exp(scores, out=scores)
-        sums = np.add.reduce(scores, axis=3, keepdims=True)
-        np.divide(np.matmul(scores, values), sums, out=space.mixed_by_group)
-        layer.out(space.mixed, space.added)
-
-    def _feed_forward(self, space: _Space, layer: PrepackedLayer) -> None:
-        """The position-wise network from the stream into ``added``."""
-        self._normalise(space)
-        activation, inner = self._weights.config.activation, space.inner
-        if space.gated is not None:
-            layer.up(space.normed, space.gated)
-            width = inner.array.shape[1]
-            self._weights.kernels.silu(space.gated, width)
-            np.multiply(space.gated.array[:, :width], space.gated.array[:, width:], out=inner.array)
+        # Of shape [B, T, C]
+        stream = weights.embedding[tokens]
+        if len(weights.positions):
+            stream += weights.positions[start:end]
+        rows = stream.reshape(streams * count, -1)
+        if self._compiled is not None and len(rows) <= self._compiled.most_rows:
+            rows = self._compiled.read(weights, self._cache, start, rows)
         else:
-            layer.up(space.normed, inner)
-            if activation == "relu2":
-                np.maximum(inner.array, 0, out=inner.array)
-                inner.array *= inner.array
-            else:
-                self._weights.kernels.gelu(inner)
-        layer.down(inner, space.added)
+            rows = self._read_many(start, rows)
+        self._length = end
+        self._normed = rows.reshape(stream.shape)
+        return self._normed
 
-    def _normalise(self, space: _Space) -> None:
-        """The stream's rows divided by √(x·x + C·eps) into ``normed``."""
-        stream = space.stream.array
-        np.vecdot(stream, stream, out=space.squares)
-        space.root += self._epsilon
-        np.sqrt(space.root, out=space.root)
-        np.divide(stream, space.root, out=space.normed.array)
+    def _read_many(self, start: int, stream: FloatArray) -> FloatArray:
+        weights, config = self._weights, self._weights.config
+        kernels: Kernels = self._compiled or NumpyKernels()
+
+        def rows(width: int) -> FloatArray:
+            return np.empty((len(stream), width), np.float32)
+
+        eps = epsilon(config, config.d_model)
+        normed, added, qkv = rows(config.d_model), rows(config.d_model), rows(config.qkv_width)
+        mixed, inner = rows(config.attention_width), rows(config.feedforward_width)
+        gate = rows(weights.up.weights.shape[1])
+        for layer in range(config.n_layers):
+            kernels.normalise(stream, eps, normed)
+            weights.qkv.product(layer, normed, qkv)
+            kernels.attend(weights, layer, self._cache, start, qkv, mixed)
+            weights.out.product(layer, mixed, added)
+            stream += added
+            kernels.normalise(stream, eps, normed)
+            weights.up.product(layer, normed, gate)
+            kernels.activate(config, gate, inner)
+            weights.down.product(layer, inner, added)
+            stream += added
+        kernels.normalise(stream, eps, normed)
+        return normed
+
+    def _logits(self, rows: FloatArray) -> FloatArray:
+        weights = self._weights
+        if self._compiled is not None and len(rows) <= self._compiled.most_rows:
+            return self._compiled.logits(weights, np.ascontiguousarray(rows))
+        logits = np.empty((len(rows), self.vocab_size), np.float32)
+        weights.head.product(0, rows, logits)
+        return logits
 
     def _make_room(self, length: int) -> None:
         """Let ``length`` tokens fit, and as many again."""
@@ -575,13 +414,3 @@ class CpuDecoder:
         larger: FloatArray = np.empty(shape, np.float32)
         larger[:, :, :, :, : self._length] = self._cache[:, :, :, :, : self._length]
         self._cache = larger
-
-    def _space(self, streams: int, tokens: int) -> _Space:
-        space = self._spaces.get((streams, tokens))
-        if space is None:
-            space = _Space(self._weights, streams, tokens)
-            if streams * tokens <= _MOST_ROWS_KEPT:
-                if len(self._spaces) >= _MOST_SHAPES_KEPT:
-                    self._spaces.clear()
-                self._spaces[streams, tokens] = space
-        return space

@@ -6,10 +6,34 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from shakespeare_tui.decoding.draws import Draws
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class WriteAhead(Protocol):
+    """Reads and draws many tokens at once."""
+
+    def __call__(
+        self, text: IntArray, length: int, draws: Draws, given: FloatArray | None = None
+    ) -> int:
+        """Draw T tokens of ``text`` [B, L] from ``length`` on; returns how many were drawn.
+
+        They are fewer where the model gives numbers that are no logits. All that is drawn is read
+        but for the last.
+
+        Args:
+            text: Of it all has been read but the last of the first ``length`` tokens.
+            length: How many tokens there are; those after them are written over.
+            draws: How tokens are drawn, T of each stream.
+            given: The logits of each draw go here, [T, B, V].
+
+        Raises:
+            ValueError: The context would be exceeded.
+        """
 
 
 class Decoder(Protocol):
@@ -22,11 +46,13 @@ class Decoder(Protocol):
         context: How many tokens fit.
         make_drafter: Makes a faster, less exact copy, of one stream, which drafts tokens for this
             decoder to check many at once; None where that does not pay.
+        write_ahead: Draws many tokens at once; None where that cannot be done.
     """
 
     vocab_size: int
     context: int
     make_drafter: Callable[[], "Drafter"] | None
+    write_ahead: WriteAhead | None
 
     @property
     def streams(self) -> int:
@@ -92,6 +118,7 @@ class RereadingDecoder:
     def __init__(self, decoder: Decoder) -> None:
         self.vocab_size, self.context = decoder.vocab_size, decoder.context
         self.make_drafter: Callable[[], Drafter] | None = None
+        self.write_ahead: WriteAhead | None = None
         self._decoder = decoder
         self._tokens = np.empty((decoder.streams, 0), np.int64)
         self._last_read = 0

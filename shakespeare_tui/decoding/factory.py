@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, ModelArrays, prepack
+from shakespeare_tui.decoding.cpu_decoder import make_cpu_decoder
 from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Precision, RereadingDecoder
 from shakespeare_tui.decoding.logits_model import LogitsModel
+from shakespeare_tui.decoding.packed import ModelArrays, pack
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.numpy_gpt import GPT
 
@@ -50,7 +51,9 @@ def make_decoder(
         decoder = model.make_decoder(streams)
     elif isinstance(model, GPT):
         arrays = ModelArrays(model.config, model.weights, model.context, model.embedding_scale)
-        decoder = CpuDecoder(prepack(arrays, precision, cancelled), streams)
+        decoder = make_cpu_decoder(
+            lambda exactly: pack(arrays, exactly, cancelled), streams, precision, cancelled
+        )
     else:
         from shakespeare_tui.decoding.torch_decoder import make_torch_decoder
 

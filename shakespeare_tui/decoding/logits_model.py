@@ -10,6 +10,7 @@ from shakespeare_tui.decoding.decoder import (
     Drafter,
     FloatArray,
     IntArray,
+    WriteAhead,
     check_room,
 )
 from shakespeare_tui.errors import UserError
@@ -82,6 +83,7 @@ class _Decoder:
     def __init__(self, model: LogitsModel, streams: int) -> None:
         self.vocab_size, self.context = model.vocab_size, model.context
         self.make_drafter: Callable[[], Drafter] | None = None
+        self.write_ahead: WriteAhead | None = None
         self._model = model
         self._tokens = np.empty((streams, 0), np.int64)
 

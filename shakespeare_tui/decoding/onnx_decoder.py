@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, check_room
+from shakespeare_tui.decoding.decoder import (
+    Decoder,
+    Drafter,
+    FloatArray,
+    IntArray,
+    WriteAhead,
+    check_room,
+)
 from shakespeare_tui.decoding.logits_model import LogitsModel, no_hidden_states
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import usable_cores
@@ -107,6 +114,7 @@ class _CachedDecoder:
     def __init__(self, graph: _Graph, streams: int) -> None:
         self.vocab_size, self.context = graph.vocab_size, graph.context
         self.make_drafter: Callable[[], Drafter] | None = None
+        self.write_ahead: WriteAhead | None = None
         self._graph = graph
         self._streams = streams
         self._past = graph.empty(streams)

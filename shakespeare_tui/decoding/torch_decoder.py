@@ -1,36 +1,24 @@
-"""Decoders of PyTorch's models: prepacked on the CPU, as they are on any device."""
+"""Decoders of PyTorch's models: packed on the CPU, as they are on any device."""
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shakespeare_tui.decoding.cpu_decoder import SMALL_HEAD, CpuDecoder
-from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, Precision
-from shakespeare_tui.decoding.torch_kernels import can_prepack, prepacked
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.decoding.cpu_decoder import make_cpu_decoder
+from shakespeare_tui.decoding.decoder import (
+    Decoder,
+    Drafter,
+    FloatArray,
+    IntArray,
+    Precision,
+    WriteAhead,
+)
+from shakespeare_tui.decoding.packed import ModelArrays, PackedWeights, pack
+from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.transformer import Transformer
-
-# Smaller models stay in the processor's cache, where reading them is no bound.
-_LEAST_BYTES = 12_000_000
-# The 8-bit kernel is slow without vectors, and takes whole blocks of outputs and inputs only.
-_FAST_INSTRUCTIONS = ("AVX2", "AVX512")
-_BLOCK = 32
-
-
-def is_worth_drafting(model: Transformer) -> bool:
-    """Whether a copy with 8-bit weights would be much faster than the model."""
-    shape = model.config
-    weights = sum(parameter.nbytes for parameter in model.blocks.parameters())
-    return (
-        weights >= _LEAST_BYTES
-        # Of many tokens few are drafted right, and each draft's last layer is dear.
-        and model.embedding.weight.nbytes < SMALL_HEAD * weights
-        and shape.d_model % _BLOCK == 0
-        and shape.feedforward_width % _BLOCK == 0
-        and torch.backends.cpu.get_cpu_capability() in _FAST_INSTRUCTIONS
-    )
 
 
 def make_torch_decoder(
@@ -42,18 +30,64 @@ def make_torch_decoder(
         UserError: The precision is not there on the model's device.
         CancelledError: ``cancelled``, polled while weights are copied, became true.
     """
-    if can_prepack(model):
-
-        def make_drafter() -> Drafter:
-            return CpuDecoder(prepacked(model, "int8"), 1)
-
-        drafts = precision == "auto" and streams == 1 and is_worth_drafting(model)
-        weights = prepacked(model, precision, cancelled)
-        return CpuDecoder(weights, streams, make_drafter if drafts else None)
+    if can_pack(model):
+        return make_cpu_decoder(
+            lambda exactly: packed_weights(model, exactly, cancelled), streams, precision, cancelled
+        )
     if precision == "int8":
         device = model.embedding.weight.device.type
         raise UserError(f"precision int8 works on the CPU only, not on {device}; take bfloat16")
     return TorchDecoder(model, streams, torch.bfloat16 if precision == "bfloat16" else None)
+
+
+def arrays_of(model: Transformer) -> ModelArrays:
+    """A model of float32 on the CPU; the arrays share its memory."""
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    return ModelArrays(model.config, weights, model.context, model.embedding_scale)
+
+
+def can_pack(model: Transformer) -> bool:
+    """Whether the model is one for ``packed_weights``: float32, on the CPU."""
+    weight = model.embedding.weight
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+_Checksums = tuple[int, ...]
+_MOST_BYTES_KEPT = 1_000_000_000
+_Kept = dict[Precision, tuple[_Checksums, PackedWeights]]
+_kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary()
+
+
+def packed_weights(
+    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
+) -> PackedWeights:
+    """What ``pack`` makes of the model as it is now, from memory where it has not changed.
+
+    Looking whether it has takes a tenth of packing it, so that every text of a loaded checkpoint
+    but the first begins sooner. It is kept as long as the model is; the largest
+    models, whose copies would be a burden, are packed for each text.
+
+    Raises:
+        CancelledError: ``cancelled``, polled between layers, became true.
+    """
+    parameters = list(model.parameters())
+    # An autocast is of a training under way, not of the text.
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
+            return pack(arrays_of(model), precision, cancelled)
+        # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
+        checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
+        kept = _kept.setdefault(model, {})
+        if precision not in kept or kept[precision][0] != checksums:
+            # What is out of date goes first: large models would otherwise be there twice as often.
+            kept.pop(precision, None)
+            kept[precision] = checksums, pack(arrays_of(model), precision, cancelled)
+        return kept[precision][1]
+
+
+def forget_packed(model: Transformer) -> None:
+    """Give up what is kept of a model whose weights are about to change."""
+    _kept.pop(model, None)
 
 
 class TorchDecoder:
@@ -69,6 +103,7 @@ class TorchDecoder:
         self.vocab_size = model.vocab_size
         self.context = model.context
         self.make_drafter: Callable[[], Drafter] | None = None
+        self.write_ahead: WriteAhead | None = None
         self._model = model
         self._dtype = dtype
         self._cache = model.make_cache(streams)

@@ -10,7 +10,7 @@ import functools
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -69,7 +69,7 @@ _lock = threading.Lock()
 
 
 def compile_kernels(
-    kernels: Mapping[Any, Any],
+    kernels: Sequence[tuple[Any, Any]],
     report: Callable[[str, int, int | None], None] = lambda what, done, total: None,
     cancelled: Callable[[], bool] = never,
 ) -> None:
@@ -79,7 +79,7 @@ def compile_kernels(
     used all the same.
 
     Args:
-        kernels: Numba's functions, undecided yet, and the signature of each.
+        kernels: Numba's functions, each with a signature to compile it for.
         report: Told what goes on, how many are ready, and of how many.
         cancelled: Polled before each.
 
@@ -89,11 +89,11 @@ def compile_kernels(
     what = "loading compiled code"
     report(what, 0, len(kernels))
     with _lock, _caching():
-        for done, (kernel, signature) in enumerate(kernels.items(), 1):
+        for done, (kernel, signature) in enumerate(kernels, 1):
             check_cancelled(cancelled, "compiling")
             _compile(kernel, signature)
             if kernel.stats.cache_misses:
-                what = "compiling the model, once"
+                what = "compiling, once"
             report(what, done, len(kernels))
 
 

@@ -21,22 +21,28 @@ from shakespeare_tui.models.numpy_gpt import Array, Saved
 
 # Sums in the order of vector lanes, a · b + c at once; but a number may be infinite or NaN, for a
 # step that went wrong must show.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+FAST = {"reassoc", "contract", "nsz", "arcp"}
 F = TypeVar("F", bound=Callable[..., Any])
 _ROWS, _FLAT = float32[:, ::1], float32[::1]
 _ONE, _TWO, _HALF, _ZERO = (np.float32(number) for number in (1, 2, 0.5, 0))
 
-KERNELS: dict[Any, Any] = {}
+KERNELS: list[tuple[Any, Any]] = []
 """Each compiled function's signature."""
+
+
+def compiled(function: F) -> F:
+    """Let numba compile a function for the types of those that call it."""
+    found: Any = njit(nogil=True, fastmath=FAST, error_model="numpy")(function)
+    return cast(F, found)
 
 
 def _kernel(*arguments: Any) -> Callable[[F], F]:
     """Let numba compile a function of arguments of these types, when ``KERNELS`` are compiled."""
 
     def mark(function: F) -> F:
-        compiled: Any = njit(nogil=True, fastmath=_FAST, error_model="numpy")(function)
-        KERNELS[compiled] = void(*arguments)
-        return cast(F, compiled)
+        kernel = compiled(function)
+        KERNELS.append((kernel, void(*arguments)))
+        return kernel
 
     return mark
 
@@ -53,7 +59,7 @@ def _bitcast(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-_float_of_bits: Any = intrinsic(_bitcast)
+float_of_bits: Any = intrinsic(_bitcast)
 
 
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(n) for n in (1.44269504, 0.693359375, -2.12194440e-4))
@@ -64,8 +70,8 @@ _C1, _C2, _C3, _C4, _C5 = (
 _LEAST, _MOST = np.float32(-87.0), np.float32(88.0)
 
 
-@njit(inline="always", fastmath=_FAST, error_model="numpy")
-def _exp(x: Any) -> Any:
+@njit(inline="always", fastmath=FAST, error_model="numpy")
+def exp(x: Any) -> Any:
     """e^x within 2 units in the last place, by Cephes' polynomial: it is vectorised, libm's is not.
 
     x is brought to where e^x is a normal number; NaN stays NaN.
@@ -76,11 +82,11 @@ def _exp(x: Any) -> Any:
     rest = x - power * _LN2_HIGH - power * _LN2_LOW
     tail = ((((_C1 * rest + _C2) * rest + _C3) * rest + _C4) * rest + _C5) * rest + _HALF
     bits = (np.int32(power) + np.int32(127)) << np.int32(23)
-    return (tail * rest * rest + rest + _ONE) * _float_of_bits(np.int32(bits))
+    return (tail * rest * rest + rest + _ONE) * float_of_bits(np.int32(bits))
 
 
-@njit(fastmath=_FAST | {"nnan"}, error_model="numpy")
-def _largest(row: Any, count: Any) -> Any:
+@njit(fastmath=FAST | {"nnan"}, error_model="numpy")
+def row_maximum(row: Any, count: Any) -> Any:
     """Of the first numbers of a row; any of them where one is NaN."""
     largest = row[0]
     for j in range(1, count):
@@ -265,9 +271,9 @@ def _causal_softmax(scores: Any, factor: Any) -> None:
     tokens = scores.shape[1]
     for r in range(len(scores)):
         row, seen = scores[r], r % tokens + 1
-        largest, total = _largest(row, seen), _ZERO
+        largest, total = row_maximum(row, seen), _ZERO
         for j in range(seen):
-            power = _exp((row[j] - largest) * factor)
+            power = exp((row[j] - largest) * factor)
             row[j] = power
             total += power
         share = _ONE / total
@@ -314,7 +320,7 @@ _GELU_SLOPE = np.float32(3 * 0.044715)
 def _gelu(x: Any, y: Any, tanh: Any) -> None:
     for i in range(len(x)):
         u = _GELU_SCALE * x[i] * (_ONE + _GELU_CUBE * x[i] * x[i])
-        t = _ONE - _TWO / (_exp(_TWO * u) + _ONE)
+        t = _ONE - _TWO / (exp(_TWO * u) + _ONE)
         tanh[i] = t
         y[i] = _HALF * x[i] * (_ONE + t)
 
@@ -374,7 +380,7 @@ def relu_squared_backward(d_y: Array, saved: Saved) -> Array:
 @_kernel(_FLAT, _FLAT, _FLAT, _FLAT, _FLAT)
 def _swiglu(gate: Any, up: Any, y: Any, opening: Any, swish: Any) -> None:
     for i in range(len(gate)):
-        open_ = _ONE / (_ONE + _exp(-gate[i]))
+        open_ = _ONE / (_ONE + exp(-gate[i]))
         opening[i] = open_
         swish[i] = gate[i] * open_
         y[i] = gate[i] * open_ * up[i]
@@ -451,10 +457,10 @@ def _cross_entropy(rows: Any, targets: Any, losses: Any) -> None:
         row, target = rows[n], targets[n]
         if target < 0 or target >= len(row):
             raise IndexError("a target is no token of the vocabulary")
-        largest, total = _largest(row, len(row)), _ZERO
+        largest, total = row_maximum(row, len(row)), _ZERO
         of_target = row[target] - largest
         for j in range(len(row)):
-            power = _exp(row[j] - largest)
+            power = exp(row[j] - largest)
             row[j] = power
             total += power
         share = _ONE / total

@@ -133,6 +133,26 @@ class Sampler:
         """One token [B] from each row of ``probabilities`` [B, V], by this place's numbers."""
         return draw(probabilities, self._uniforms.at(self._place))
 
+    def uniforms(self, length: int, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """The numbers [count, B] that draw the tokens after a text of ``length`` tokens and on.
+
+        ``probabilities`` has been asked for before.
+        """
+        assert self._context is not None
+        first = length - self._context.prompt_length
+        return np.stack([self._uniforms.at(first + place) for place in range(count)])
+
+    def follow(self, logits: FloatArray | None, length: int) -> None:
+        """Let somebody else have drawn, after a text of ``length`` tokens, by these numbers.
+
+        Args:
+            logits: Of the model, float32 [B, V]; only ``basis`` needs them.
+            length: Of the text, prompt included.
+        """
+        assert self._context is not None
+        self._place = length - self._context.prompt_length
+        self._given = [] if logits is None else [sound(logits)] * len(self._steps)
+
     def basis(self, stream: int) -> Draw:
         """What the last ``probabilities`` of a stream came from, before its token is observed."""
         return Draw(
@@ -144,7 +164,7 @@ class Sampler:
 
     def observe(self, chosen: IntArray) -> None:
         """Settle on ``chosen`` [B] as the tokens after the text of the last ``probabilities``."""
-        for (step, state), logits in zip(self._steps, self._given, strict=True):
+        for (step, state), logits in zip(self._steps, self._given, strict=False):
             if state is not None:
                 step.observe(state, chosen, logits)
         if self._context is not None:

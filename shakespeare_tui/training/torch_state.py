@@ -17,8 +17,7 @@ from shakespeare_tui.config.schema import Config, TrainingConfig
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.torch_decoder import TorchDecoder
-from shakespeare_tui.decoding.torch_kernels import forget_prepacked
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder, forget_packed
 from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.parameters import MOST_COPIED
@@ -390,7 +389,7 @@ class TorchTrainState:
                 else:
                     yield make_decoder(self.model, 1, cancelled=cancelled)
         finally:
-            forget_prepacked(self.model)
+            forget_packed(self.model)
             self.model.train()
 
     def _bytes(self) -> int:

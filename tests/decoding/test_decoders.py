@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.cpu_decoder import Buffer, CpuDecoder
-from shakespeare_tui.decoding.decoder import Decoder, RereadingDecoder
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, is_worth_drafting
+from shakespeare_tui.decoding.decoder import Decoder, Precision, RereadingDecoder
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.decoding.torch_decoder import TorchDecoder, is_worth_drafting
-from shakespeare_tui.decoding.torch_kernels import TorchKernels, prepacked
+from shakespeare_tui.decoding.packed import Linear
+from shakespeare_tui.decoding.torch_decoder import TorchDecoder, packed_weights
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.numpy_gpt import GPT
 from shakespeare_tui.models.transformer import Transformer
@@ -229,10 +229,9 @@ def test_an_unknown_precision_is_refused() -> None:
 class TestPackedWeights:
     def test_are_kept_while_the_model_is_as_it_was(self) -> None:
         model = make_model()
-        first = prepacked(model, "float32")
-        assert prepacked(model, "auto") is first
-        assert prepacked(model, "int8") is not first
-        assert prepacked(model, "float32") is first
+        first = packed_weights(model, "float32")
+        assert packed_weights(model, "int8") is not first
+        assert packed_weights(model, "float32") is first
 
     @pytest.mark.parametrize("is_traced", [True, False])
     def test_follow_every_change_of_the_model(self, is_traced: bool) -> None:
@@ -248,7 +247,7 @@ class TestPackedWeights:
 
     def test_let_go_of_a_model_that_is_gone(self) -> None:
         model = make_model()
-        weak = weakref.ref(prepacked(model, "float32"))
+        weak = weakref.ref(packed_weights(model, "float32"))
         del model
         gc.collect()
         assert weak() is None
@@ -256,7 +255,7 @@ class TestPackedWeights:
 
 def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
     model, tokens = make_model(), random_tokens(1, 12)
-    leader, follower = (CpuDecoder(prepacked(model, "float32"), 1) for _ in range(2))
+    leader, follower = (CpuDecoder(packed_weights(model, "float32"), 1) for _ in range(2))
     leader.read(tokens[:, :6])
     follower.follow(leader)
     close(follower.read(tokens[:, 6:9]), expected(model, tokens[:, :9])[:, -1])
@@ -264,26 +263,24 @@ def test_a_decoder_that_follows_another_goes_on_from_its_tokens() -> None:
     close(leader.read(tokens[:, 6:]), expected(model, tokens)[:, -1])
 
 
-def test_int8_of_large_matrices_rounds_no_more_than_weights() -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_matrices_are_rounded_to_the_nearest(precision: Precision) -> None:
     random = np.random.default_rng(3)
-    weight = random.integers(-127, 128, (30_000, 24)).astype(np.float32)
-    weight[:, 0] = 127
-    x, out = Buffer(3, 24), Buffer(3, 30_000)
-    x.array[:] = random.standard_normal((3, 24))
-    x.array[:, 5] *= 50  # as pretrained models have them
-    TorchKernels().product(weight / 100, None, "int8")(x, out)
-    exact = x.array @ (weight / 100).T
-    # An input in bfloat16 is off by up to 0.4 per cent.
-    np.testing.assert_allclose(out.array, exact, atol=5e-4 * abs(exact).max())
-    alone, first = Buffer(1, 24), Buffer(1, 30_000)
-    alone.array[:] = x.array[:1]
-    TorchKernels().product(weight / 100, None, "int8")(alone, first)
-    assert np.array_equal(first.array, out.array[:1])
+    weight = random.standard_normal((30, 24)).astype(np.float32)
+    linear = Linear.empty(1, 30, 24, precision, has_bias=False)
+    linear.fill(0, weight, None)
+    rounded = np.empty((24, 30), np.float32)
+    linear.product(0, np.eye(24, dtype=np.float32), rounded)
+    if precision == "bfloat16":
+        theirs = torch.from_numpy(weight).bfloat16().float().numpy()
+        assert np.array_equal(rounded.T, theirs)
+    else:
+        step = abs(weight).max(1, keepdims=True) / 127
+        assert (abs(rounded.T - weight) < 0.5001 * step).all()
 
 
 @pytest.mark.parametrize(("vocab_size", "drafts"), [(65, True), (20_000, False)])
 def test_texts_of_large_vocabularies_are_not_drafted(vocab_size: int, drafts: bool) -> None:
     shape = ModelConfig(d_model=384, n_heads=6, n_layers=3, d_ff=1536, max_seq_len=8)
     model = Transformer(shape, vocab_size, torch.Generator().manual_seed(3)).eval()
-    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        assert is_worth_drafting(model) == drafts
+    assert is_worth_drafting(packed_weights(model, "float32")) == drafts

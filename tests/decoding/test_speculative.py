@@ -17,7 +17,7 @@ from shakespeare_tui.decoding.speculative import (
     accept,
     generate_speculatively,
 )
-from shakespeare_tui.decoding.torch_kernels import prepacked
+from shakespeare_tui.decoding.torch_decoder import packed_weights
 from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy
@@ -35,9 +35,9 @@ def column_text(
     """A text, drafted by ``drafter`` where there is one, however small the model is."""
     column = Column(strategy=parse_strategy(strategy), seed=5)
     decoder = CpuDecoder(
-        prepacked(model, "float32"),
+        packed_weights(model, "float32"),
         1,
-        drafter and (lambda: CpuDecoder(prepacked(drafter, "float32"), 1)),
+        make_drafter=drafter and (lambda: CpuDecoder(packed_weights(drafter, "float32"), 1)),
     )
     rows = generate_columns(decoder, [1, 2, 3], [column], max_tokens=tokens, **options)
     return [token for (token,) in rows]

@@ -235,7 +235,7 @@ def compile_doubled(
         if told is not None:
             told.append(what)
 
-    compile_kernels({kernel: signature}, report, cancelled)
+    compile_kernels([(kernel, signature)], report, cancelled)
     numbers = np.ones(3, np.float32)
     kernel(numbers)
     assert (numbers == 2).all()
@@ -244,7 +244,7 @@ def compile_doubled(
 def test_what_is_compiled_is_kept_in_the_users_cache(cache: Path) -> None:
     told: list[str] = []
     compile_doubled(told)
-    assert told[-1] == "compiling the model, once"
+    assert told[-1] == "compiling, once"
     assert list(cache.rglob("*.nbc"))
     told.clear()
     compile_doubled(told)

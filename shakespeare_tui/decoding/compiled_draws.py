@@ -1,0 +1,135 @@
+"""The common steps of sampling, compiled by numba for decoders that write many tokens in one call.
+
+The definitions are the ``apply`` of each step and ``Sampler``. What is here computes the same to
+within rounding, on one row of logits at a time.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from shakespeare_tui.decoding.draws import (
+    FREQUENCY_PENALTY,
+    GREEDY,
+    MIN_P,
+    PRESENCE_PENALTY,
+    REPETITION_PENALTY,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+)
+from shakespeare_tui.models.numpy_kernels import compiled, exp, row_maximum
+
+_ZERO, _DROPPED = np.float32(0), np.float32(-np.inf)
+
+
+@compiled
+def _keep_likeliest(logits: Any) -> None:
+    likeliest = 0
+    for v in range(1, len(logits)):
+        if logits[v] > logits[likeliest]:
+            likeliest = v
+    for v in range(len(logits)):
+        logits[v] = _DROPPED
+    logits[likeliest] = _ZERO
+
+
+@compiled
+def _keep_top_p(logits: Any, p: Any) -> None:
+    """The smallest set of mass ``p``; of equals at its edge, those of the lowest ids."""
+    ordered = np.sort(logits)[::-1]
+    powers = np.empty(len(logits), np.float32)
+    for v in range(len(logits)):
+        powers[v] = exp(ordered[v] - ordered[0])
+    total = 0.0
+    for v in range(len(logits)):
+        if ordered[v] == _DROPPED:
+            powers[v] = _ZERO
+        total += np.float64(powers[v])
+    mass, last = 0.0, 0
+    for v in range(len(logits)):
+        mass += np.float64(powers[v])
+        last = v
+        if mass >= p * total:
+            break
+    least, above = ordered[last], 0
+    for v in range(len(logits)):
+        above += logits[v] > least
+    free = last + 1 - above
+    for v in range(len(logits)):
+        if logits[v] == least and free > 0:
+            free -= 1
+        elif logits[v] <= least:
+            logits[v] = _DROPPED
+
+
+@compiled
+def _shape(logits: Any, kinds: Any, values: Any, counts: Any) -> None:
+    """Apply a chain to a row [V] in place; ``counts`` [S, V] are those of its penalties."""
+    size = len(logits)
+    for s in range(len(kinds)):
+        kind, value = kinds[s], np.float32(values[s])
+        if kind == TEMPERATURE:
+            for v in range(size):
+                logits[v] /= value
+        elif kind == GREEDY:
+            _keep_likeliest(logits)
+        elif kind == TOP_K:
+            others = size - int(values[s])
+            if others > 0:
+                least = np.partition(logits, others)[others]
+                for v in range(size):
+                    if logits[v] < least:
+                        logits[v] = _DROPPED
+        elif kind == MIN_P:
+            least = row_maximum(logits, size) + np.float32(math.log(values[s]))
+            for v in range(size):
+                if logits[v] < least:
+                    logits[v] = _DROPPED
+        elif kind == REPETITION_PENALTY:
+            for v in range(size):
+                if counts[s, v] > 0:
+                    logits[v] = logits[v] / value if logits[v] > 0 else logits[v] * value
+        elif kind == PRESENCE_PENALTY:
+            for v in range(size):
+                if counts[s, v] > 0:
+                    logits[v] -= value
+        elif kind == FREQUENCY_PENALTY:
+            for v in range(size):
+                logits[v] -= counts[s, v] * value
+        elif kind == TOP_P:
+            _keep_top_p(logits, values[s])
+
+
+@compiled
+def draw(logits: Any, kinds: Any, values: Any, counts: Any, uniform: Any) -> Any:
+    """The token that a chain and a number in [0, 1) draw from a row [V], which is written over."""
+    _shape(logits, kinds, values, counts)
+    size = len(logits)
+    most = row_maximum(logits, size)
+    for v in range(size):
+        power = exp(logits[v] - most)
+        logits[v] = power if logits[v] > _DROPPED else _ZERO
+    total = 0.0
+    for v in range(size):
+        total += np.float64(logits[v])
+    passed, target = 0.0, uniform * total
+    for v in range(size):
+        passed += np.float64(logits[v])
+        if passed > target:
+            return v
+    return size - 1
+
+
+@compiled
+def count(kinds: Any, windows: Any, text: Any, place: Any, counts: Any) -> None:
+    """Bring ``counts`` [S, V] of a stream's penalties forward by the token at a place of its text.
+
+    Nothing else of ``text`` [L] is looked at but the token that leaves a window.
+    """
+    for s in range(len(kinds)):
+        if kinds[s] >= REPETITION_PENALTY:
+            counts[s, text[place]] += 1
+            if 0 < windows[s] <= place:
+                counts[s, text[place - windows[s]]] -= 1

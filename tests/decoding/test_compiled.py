@@ -1,0 +1,163 @@
+"""The compiled decoder against NumPy's, which is held to the model itself elsewhere."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from shakespeare_tui.config.schema import ModelConfig
+from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.cpu_decoder import CompiledKernels, CpuDecoder, compiled_for
+from shakespeare_tui.decoding.decoder import Precision
+from shakespeare_tui.decoding.packed import PackedWeights
+from shakespeare_tui.decoding.torch_decoder import packed_weights
+from shakespeare_tui.errors import CancelledError
+from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.sampling import Recording, parse_strategy
+
+VOCAB, CONTEXT = 23, 20
+BASE = {"d_model": 24, "n_heads": 3, "n_layers": 2, "max_seq_len": CONTEXT, "d_ff": 40}
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"positions": "learned", "activation": "relu2", "bias": True, "tie_weights": False},
+    {"positions": "sinusoidal", "activation": "swiglu", "norm": "rmsnorm"},
+    {"qk_norm": True, "activation": "swiglu", "norm": "rmsnorm", "bias": True},
+    {"n_heads": 6, "n_kv_heads": 2, "head_dim": 8, "attention_bias": "qkv"},
+    {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
+]
+COMMON = (
+    "temperature=0.8",
+    "top_k=5 temperature=1.2",
+    "top_p=0.8",
+    "min_p=0.1 temperature=2",
+    "greedy",
+    "repetition_penalty=1.3 presence_penalty=0.4 frequency_penalty=0.2",
+    "frequency_penalty=0.3 top_k=7 top_p=0.9 min_p=0.02 temperature=0",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_numba() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_DISABLE_JIT", "0")
+        patch.setattr(numba.config, "DISABLE_JIT", 0)
+        yield
+
+
+def make_model(**shape: Any) -> Transformer:
+    generator = torch.Generator().manual_seed(3)
+    model = Transformer(ModelConfig(**(BASE | shape)), VOCAB, generator)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.25)
+    return model.eval()
+
+
+def compiled(packed: PackedWeights) -> CompiledKernels:
+    """As soon as it is there."""
+    while (found := compiled_for(packed)) is None:
+        pass
+    return found
+
+
+def random_tokens(streams: int, length: int) -> NDArray[np.int64]:
+    return np.random.default_rng(1).integers(0, VOCAB, (streams, length))
+
+
+@pytest.mark.parametrize(
+    "precision", ["float32", "int8", pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_reads_as_numpy_does(shape: dict[str, Any], precision: Precision) -> None:
+    packed, tokens = packed_weights(make_model(**shape), precision), random_tokens(5, CONTEXT)
+    ours, theirs = CpuDecoder(packed, 5, compiled(packed)), CpuDecoder(packed, 5)
+    place = 0
+    for count in (3, 1, 1, 5, 1, 9):
+        part = tokens[:, place : place + count]
+        place += count
+        read = "read_all" if count == 5 else "read"
+        np.testing.assert_allclose(
+            getattr(ours, read)(part), getattr(theirs, read)(part), atol=2e-4, rtol=2e-4
+        )
+        np.testing.assert_allclose(ours.hidden, theirs.hidden, atol=2e-4, rtol=2e-4)
+
+
+def test_many_tokens_at_once_are_read_as_one_by_one() -> None:
+    packed = packed_weights(make_model(max_seq_len=200), "float32")
+    kernels, tokens = compiled(packed), random_tokens(2, 150)
+    one, many = CpuDecoder(packed, 2, kernels), CpuDecoder(packed, 2, kernels)
+    for place in range(150):
+        last = one.read(tokens[:, place : place + 1])
+    np.testing.assert_allclose(many.read(tokens), last, atol=2e-4)
+
+
+def texts(
+    decoder: CpuDecoder, strategies: tuple[str, ...] = COMMON, **options: Any
+) -> list[list[int]]:
+    columns = [Column(strategy=parse_strategy(text), samples=2, seed=5) for text in strategies]
+    return list(generate_columns(decoder, [1, 2, 3], columns, max_tokens=90, **options))
+
+
+def test_writes_what_is_drawn_token_by_token() -> None:
+    # Over many windows, and with what each token was drawn from.
+    packed = packed_weights(make_model(), "float32")
+    ours, theirs = ([Recording() for _ in range(2 * len(COMMON))] for _ in range(2))
+    ahead = texts(CpuDecoder(packed, 1, compiled(packed)), recordings=ours)
+    assert ahead == texts(CpuDecoder(packed, 1), recordings=theirs)
+    for our, their in zip(ours, theirs, strict=True):
+        assert len(our) == len(their) == 90
+        for place in (0, 1, 50, 89):
+            mine, other = our.at(place), their.at(place)
+            assert mine is not None and other is not None
+            np.testing.assert_allclose(mine.logits, other.logits, atol=2e-4)
+            assert (mine.chance, mine.remembered) == (other.chance, other.remembered)
+
+
+def test_a_text_that_ends_is_left_there_and_the_others_go_on() -> None:
+    packed = packed_weights(make_model(), "float32")
+
+    def stop(written: list[int]) -> bool:
+        return len(written) > 7 and written[-1] < 6
+
+    ahead = texts(CpuDecoder(packed, 1, compiled(packed)), stop=stop)
+    assert ahead == texts(CpuDecoder(packed, 1), stop=stop)
+    assert any(-1 in row for row in ahead)
+
+
+def test_steps_that_are_not_compiled_are_drawn_beside_those_that_are() -> None:
+    packed = packed_weights(make_model(), "float32")
+    strategies = ("temperature=0.8", "typical=0.9", "mirostat=2")
+    ours = texts(CpuDecoder(packed, 1, compiled(packed)), strategies)
+    assert ours == texts(CpuDecoder(packed, 1), strategies)
+
+
+def test_a_broken_model_still_ends_no_text() -> None:
+    model = make_model(tie_weights=False)
+    with torch.no_grad():
+        model.head.weight[4] = np.nan
+    packed = packed_weights(model, "float32")
+    ours = texts(CpuDecoder(packed, 1, compiled(packed)))
+    assert ours == texts(CpuDecoder(packed, 1))
+    assert len(ours) == 90
+
+
+def test_drafts_of_rounded_weights_change_nothing() -> None:
+    model = make_model(max_seq_len=64)
+    packed, rounded = packed_weights(model, "float32"), packed_weights(model, "int8")
+    kernels, drafting = compiled(packed), compiled(rounded)
+    for strategy in COMMON:
+        plain = texts(CpuDecoder(packed, 1), (strategy,))
+        column = Column(strategy=parse_strategy(strategy), seed=5)
+        decoder = CpuDecoder(packed, 1, kernels, lambda: CpuDecoder(rounded, 1, drafting))
+        drafted = list(generate_columns(decoder, [1, 2, 3], [column], max_tokens=90))
+        assert [token for (token,) in drafted] == [row[0] for row in plain]
+
+
+def test_waiting_for_compiled_code_can_be_cancelled() -> None:
+    packed = packed_weights(make_model(), "bfloat16")
+    with pytest.raises(CancelledError):
+        compiled_for(packed, lambda: True)
