@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numba import float32, float64, int8, int64, uint16, void
 from numba.core import types
-from numba.extending import overload
+from numba.extending import intrinsic
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.compiled_draws import count, draw
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray
 from shakespeare_tui.decoding.draws import Draws
 from shakespeare_tui.decoding.packed import Linear, PackedWeights, epsilon
-from shakespeare_tui.models.numpy_kernels import compiled, exp, float_of_bits, row_maximum
+from shakespeare_tui.models.numpy_kernels import compiled, exp, row_maximum
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 # x · σ(2u) is GELU by its tanh, x/2 · (1 + tanh u).
@@ -29,20 +29,22 @@ _LARGEST_SUM = 1e30
 _ACTIVATIONS = {"gelu": 0, "relu2": 1, "swiglu": 2}
 
 
-def _number(weight: Any) -> Any:
-    """What a weight stands for, before its scale."""
-    raise NotImplementedError
+def _unrounded(typing_context: Any, weight: Any) -> Any:
+    """What a weight stands for, before its scale, as numba wants it said."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, to = arguments[0], context.get_value_type(types.float32)
+        if weight == types.int8:
+            return builder.sitofp(number, to)
+        if weight == types.uint16:
+            whole = builder.zext(number, context.get_value_type(types.int32))
+            return builder.bitcast(builder.shl(whole, whole.type(16)), to)
+        return number
+
+    return types.float32(weight), generate
 
 
-@overload(_number, inline="always")
-def _compiled_number(weight: Any) -> Any:
-    def widened(weight: Any) -> Any:
-        return float_of_bits(np.int32(np.uint32(weight) << np.uint32(16)))
-
-    def converted(weight: Any) -> Any:
-        return np.float32(weight)
-
-    return widened if weight == types.uint16 else converted
+_number: Any = intrinsic(_unrounded)
 
 
 @compiled

@@ -180,6 +180,7 @@ def compiled_for(
     Raises:
         CancelledError: ``cancelled``, polled while waiting, became true.
     """
+    check_cancelled(cancelled, "generation")
     if numba_version() is None:
         return None
     types = str(packed.qkv.weights.dtype), str(packed.head.weights.dtype)
