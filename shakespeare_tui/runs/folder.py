@@ -125,6 +125,11 @@ class CheckpointInfo:
         return next(iter(self.losses), None)
 
 
+def pretrained_hint(source: str) -> str:
+    """``pretrained_note`` where there is little room."""
+    return f"weights from {source}, which may have read this text"
+
+
 def pretrained_note(source: str) -> str:
     """What to say wherever a loss of such a model is shown."""
     return (

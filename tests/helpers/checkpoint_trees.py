@@ -28,8 +28,9 @@ def add_run(
     corpus: str = "tiny_shakespeare",
     config: Config | None = None,
     events: tuple[dict[str, Any], ...] = (),
+    **about: Any,
 ) -> RunFolder:
-    """A run without checkpoints."""
+    """A run without checkpoints; ``about`` are further fields of its ``RunInfo``."""
     run = RunFolder(root / name)
     run.path.mkdir(parents=True)
     info = RunInfo(
@@ -42,6 +43,7 @@ def add_run(
         vocab_size=len(CHARACTERS),
         parameters=804_096,
         parent=parent,
+        **about,
     )
     run.write_definition(info, config or Config(), CharTokenizer(CHARACTERS))
     run.events_path.write_text("".join(json.dumps(event) + "\n" for event in events))

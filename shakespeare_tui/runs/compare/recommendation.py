@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, Memorisation
 from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.folder import pretrained_hint
 from shakespeare_tui.runs.losses import Loss, best_of, difference, in_one_unit, rank_by_loss
 
 NOISE = 0.005
@@ -61,26 +62,26 @@ def recommend(
     if ranking is None:  # of several tokenizers, and how long their tokens are is not known
         return None
     best = ranking.ranked[0]
+    apart = {item.run.name for item in ranking.left_out}
     behind = [
         (difference(losses_of(item), losses_of(best)), item)
         for item in on_corpus
-        if item is not best
+        if item is not best and item.run.name not in apart
     ]
     known = [(nats, item) for nats, item in behind if nats is not None and nats >= 0]
     others = [item for _, item in sorted(known, key=lambda pair: pair[0])]
-    warnings = [*_gap_warnings(best, on_corpus), *_copy_warnings(best, copies)]
+
+    def warnings_of(item: CheckpointItem) -> list[str]:
+        found = (*_gap_warnings(item, on_corpus), *_copy_warnings(item, copies))
+        return [*found, *_pretrained_warnings(item)]
+
+    warnings = warnings_of(best)
     alternative = None
     if warnings:
-        alternative = next(
-            (
-                item
-                for item in others
-                if not _gap_warnings(item, on_corpus) and not _copy_warnings(item, copies)
-            ),
-            None,
-        )
+        alternative = next((item for item in others if not warnings_of(item)), None)
     elsewhere = [item for item in evaluated if _corpus(item) != corpus]
-    left_out = _left_out(ranking.left_out, _best_of_each_run(elsewhere), ranking.protocol)
+    otherwise = [(item, losses_of(item)[0]) for item in ranking.left_out]
+    left_out = _left_out(otherwise, _best_of_each_run(elsewhere), ranking.protocol)
     return Recommendation(
         best, _reason(best, others, losses_of), tuple(warnings), alternative, left_out
     )
@@ -120,15 +121,16 @@ def _reason(
 
 
 def _left_out(
-    measured_otherwise: Iterable[CheckpointItem], elsewhere: Iterable[CheckpointItem], protocol: str
+    otherwise: Sequence[tuple[CheckpointItem, Loss]],
+    elsewhere: Iterable[CheckpointItem],
+    protocol: str,
 ) -> tuple[str, ...]:
     lines = []
-    otherwise = list(measured_otherwise)
     if otherwise:
-        named = _named([f"{item.key} ({item.loss})" for item in otherwise])
+        named = _named([f"{item.key} ({loss})" for item, loss in otherwise])
         lines.append(
             f"not compared, since not measured by {protocol}: {named}; "
-            f"shakespeare-tui eval {otherwise[0].key} measures it exactly"
+            f"shakespeare-tui eval {otherwise[0][0].key} measures it exactly"
         )
     names = [item.run.name for item in elsewhere]
     if names:
@@ -161,6 +163,11 @@ def _gap_warnings(item: CheckpointItem, comparable: list[CheckpointItem]) -> lis
 
 def _step(item: CheckpointItem) -> int:
     return item.checkpoint.step if item.checkpoint else -1
+
+
+def _pretrained_warnings(item: CheckpointItem) -> list[str]:
+    source = item.run.info.pretrained if item.run.info else None
+    return [pretrained_hint(source)] if source else []
 
 
 def _copy_warnings(item: CheckpointItem, copies: Mapping[str, Memorisation]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from shakespeare_tui.config.draft import config_texts
 from shakespeare_tui.config.fields import config_fields
 from shakespeare_tui.config.load import load_config, preset_names
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.measures import MEASURES, Measures, best_measures
 from shakespeare_tui.runs.notes import FormerName
 
@@ -17,6 +18,11 @@ _LEFT_OUT = ("logging", "checkpoints", "sampling")
 @functools.cache
 def _presets() -> Mapping[str, Texts]:
     return {name: config_texts(load_config(name)) for name in preset_names()}
+
+
+@functools.cache
+def _defaults() -> Texts:
+    return config_texts(Config())
 
 
 def differing_paths(texts: Texts, other: Texts) -> list[str]:
@@ -51,9 +57,18 @@ def preset_texts(name: str) -> Texts:
     return _presets()[name]
 
 
+def describe_fine_tuning(texts: Texts) -> str:
+    """How a pretrained model goes on learning, apart from what its makers decided: its shape."""
+    paths = differing_paths(texts, _defaults())
+    return _described(texts, [path for path in paths if not path.startswith("model.")])
+
+
 def describe_differences(texts: Texts, other: Texts) -> str:
     """The settings that differ with their own values: ``d_model=384 dropout=0.2``."""
-    paths = differing_paths(texts, other)
+    return _described(texts, differing_paths(texts, other))
+
+
+def _described(texts: Texts, paths: Sequence[str]) -> str:
     return " ".join(f"{path.partition('.')[2]}={texts[path] or 'empty'}" for path in paths)
 
 

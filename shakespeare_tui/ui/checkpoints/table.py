@@ -32,9 +32,11 @@ from shakespeare_tui.runs.compare.recommendation import Recommendation
 from shakespeare_tui.runs.compare.settings import (
     Texts,
     describe_differences,
+    describe_fine_tuning,
     preset_of,
     preset_texts,
 )
+from shakespeare_tui.runs.folder import pretrained_hint
 from shakespeare_tui.runs.history import one_line
 from shakespeare_tui.runs.losses import differ_in_tokenizer, perplexity
 from shakespeare_tui.runs.state import STATE_LOOKS
@@ -175,11 +177,7 @@ def run_parts(item: CheckpointItem, width: int) -> list[Part]:
         problem = one_line(run.problem or "", 500)
         return [(fitted(f"{run.name}  {problem}", width), "damaged")]
     sign, tone = STATE_LOOKS[run.state]
-    facts = [format_count(run.info.parameters), run.info.corpus]
-    if item.parent:
-        facts.append(f"from {item.parent}")
-    if item.config is not None:
-        facts.append(settings_text(item))
+    facts = [format_count(run.info.parameters), run.info.corpus, origin(item), settings_text(item)]
     parts: list[Part] = [(run.name, "run")]
     if run.problem:
         parts.append((f"  {one_line(run.problem, 200)}", "damaged"))
@@ -187,16 +185,26 @@ def run_parts(item: CheckpointItem, width: int) -> list[Part]:
         parts.append((f"  {sign} {run.state}", tone))
     if not run.checkpoints:
         parts.append((" · no checkpoint yet", "muted"))
-    parts.append((f" · {' · '.join(facts)}", "muted"))
+    parts.append((f" · {' · '.join(filter(None, facts))}", "muted"))
     if run.notes.note:
         parts.append((f"  “{one_line(run.notes.note, 200)}”", "note"))
     return cut(parts, width)
+
+
+def origin(item: CheckpointItem) -> str:
+    """Where a run's weights came from; empty where it began with none."""
+    if item.parent:
+        return f"from {item.parent}"
+    source = item.run.info.pretrained if item.run.info else None
+    return f"imported from {source}" if source else ""
 
 
 def settings_text(item: CheckpointItem) -> str:
     """The preset that the run began with, and what differs from it."""
     if item.config is None:
         return ""
+    if item.run.info and item.run.info.pretrained:
+        return describe_fine_tuning(item.config) if item.parent else ""
     preset = preset_of(item.run.name, item.run.former_names, item.config)
     differences = describe_differences(item.config, preset_texts(preset))
     return f"{preset} {differences}".strip()
@@ -285,9 +293,9 @@ def about_text(line: TableLine, marked: tuple[str, Texts] | None) -> Content:
     problem = item.problem if line.kind == "checkpoint" else run.problem
     if problem is not None:
         return Content.styled(problem, "$error")
-    facts = [item.key if line.kind == "checkpoint" else run.name]
-    if item.parent:
-        facts.append(f"from {item.parent}")
+    facts = [item.key if line.kind == "checkpoint" else run.name, origin(item)]
+    if run.info and run.info.pretrained and item.parent:
+        facts.append(pretrained_hint(run.info.pretrained))
     if item.config is not None:
         facts.append(settings_text(item))
         if marked is not None and marked[0] != run.name:
@@ -298,7 +306,7 @@ def about_text(line: TableLine, marked: tuple[str, Texts] | None) -> Content:
         facts.append(f"Elo {item.rating} by {games} verdict{'s' if games != 1 else ''}")
     if run.notes.note:
         facts.append(f"“{run.notes.note}”")
-    return Content.styled(" · ".join(facts), "$text-muted")
+    return Content.styled(" · ".join(filter(None, facts)), "$text-muted")
 
 
 _STEP_CELLS = 12

@@ -94,6 +94,33 @@ def test_what_does_not_compare_is_named_with_what_would_help(tmp_path: Path) -> 
     )
 
 
+def test_a_run_that_is_left_out_is_not_the_next_one(tmp_path: Path) -> None:
+    about = {"tokenizer_sha256": "pairs", "bytes_per_token": 2.0}
+    pairs = add_run(tmp_path, "pairs", **about)
+    add_checkpoint(pairs, 10, 2.0, protocol="subset-300", exact=2.2, train_loss=2.0)
+    quick = {"tokenizer_sha256": "characters", "bytes_per_token": 1.0}
+    add_checkpoint(add_run(tmp_path, "quick", **quick), 10, 1.1, protocol="subset-300")
+    add_checkpoint(add_run(tmp_path, "other", **quick), 10, 1.2, protocol="subset-60", exact=1.3)
+    found = advice(tmp_path)
+    assert found.reason == (
+        "lowest validation loss of 2: 1.5870 bits per byte, exact; "
+        "0.2885 below other@10, the next run's best"
+    )
+    (line,) = found.left_out
+    assert "quick@10 (1.5870 bits per byte, subset-300)" in line
+
+
+def test_a_pretrained_model_may_have_read_the_text(tmp_path: Path) -> None:
+    add_run_with_losses(tmp_path, "tuned", {10: 1.2}, pretrained="smollm2-135m")
+    add_run_with_losses(tmp_path, "other", {10: 1.3}, pretrained="gpt2")
+    add_run_with_losses(tmp_path, "quick", {10: 1.6})
+    found = advice(tmp_path)
+    assert found.item.key == "tuned@10"
+    assert found.warnings == ("weights from smollm2-135m, which may have read this text",)
+    assert found.alternative is not None
+    assert found.alternative.key == "quick@10"
+
+
 def test_the_last_step_of_an_overfitted_run_does_not_stand_for_it(tmp_path: Path) -> None:
     """The last one alone has an exact figure; by the subset an earlier one is better."""
     run = add_run(tmp_path, "a")
