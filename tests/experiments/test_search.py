@@ -71,7 +71,7 @@ def test_a_point_that_was_left_is_taken_over_by_another(tmp_path: Path, runs_roo
 
 def test_a_failed_point_and_several_seeds(tmp_path: Path, runs_root: Path) -> None:
     text = AXES.replace("d_model: [8, 16]", "n_heads: [2, 3]") + (
-        "search: {trials: 6, startup_trials: 6, pruning: false}\nseeds: [1, 2]\n"
+        "search: {trials: 4, startup_trials: 4, pruning: false}\nseeds: [1, 2]\n"
     )
     folder = prepare(tmp_path, text)
     train(folder, runs_root, work=work_of(folder, runs_root))
@@ -80,7 +80,7 @@ def test_a_failed_point_and_several_seeds(tmp_path: Path, runs_root: Path) -> No
     sound = [variant for variant in table.variants if variant.rows[0].state == "finished"]
     assert refused and all("not divisible by n_heads 3" in row.failure for row in refused)
     assert sound and all(len(variant.rows) == 2 for variant in sound)
-    assert len(refused) + len(sound) == 6
+    assert len(refused) + len(sound) == 4
 
 
 def test_tokenizers_are_searched_by_bits_per_byte(tmp_path: Path, runs_root: Path) -> None:
@@ -166,6 +166,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path, runs_root:
         work_of(folder, runs_root)
 
 
+@pytest.mark.slow
 def test_trials_in_a_database(tmp_path: Path, runs_root: Path) -> None:
     text = AXES + f"search: {{trials: 2, storage: 'sqlite:///{tmp_path}/trials.db'}}\n"
     folder = prepare(tmp_path, text)
