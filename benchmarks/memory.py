@@ -68,7 +68,7 @@ def main() -> None:
         overrides.append("data.corpus=tiny_shakespeare")
     loaded = load_config(config, overrides)
     if not vocab_size:
-        corpus = measure_corpus(loaded.data.corpus, loaded.data.tokenizer)
+        corpus = measure_corpus(loaded.data.corpus, settings=loaded.tokens)
         vocab_size = corpus.vocab_size
     train = ["-m", "shakespeare_tui", "train", "--no-ui", "--config", config]
     sets = [word for override in overrides for word in ("--set", override)]

@@ -84,14 +84,14 @@ def config_names(prefix: str) -> Iterable[str]:
 
 def yaml_files(prefix: str) -> Iterable[str]:
     """YAML files, and folders on the way to them."""
-    return _files(prefix, (".yaml", ".yml"))
+    return files(prefix, (".yaml", ".yml"))
 
 
 def corpus_names(prefix: str) -> Iterable[str]:
     """Corpora of the catalogue, and text files."""
     from shakespeare_tui.data.catalogue import CATALOGUE
 
-    return [*CATALOGUE, *_files(prefix, (".txt",))]
+    return [*CATALOGUE, *files(prefix, (".txt",))]
 
 
 def setting_names(prefix: str) -> Iterable[str]:
@@ -104,7 +104,7 @@ def setting_names(prefix: str) -> Iterable[str]:
     return [f"{path}={c}" for field in config_fields() if field.path == path for c in field.choices]
 
 
-def _files(prefix: str, suffixes: tuple[str, ...]) -> Iterable[str]:
+def files(prefix: str, suffixes: tuple[str, ...]) -> Iterable[str]:
     """Files and folders that begin like this."""
     folder = Path(prefix).parent if not prefix.endswith("/") else Path(prefix)
     start = "" if folder == Path() and not prefix.startswith("./") else f"{folder}/"

@@ -256,3 +256,23 @@ def progress(description: str, unit: str = "bytes") -> Iterator[Callable[[int, i
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(visible(description), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def progresses() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yield ``report(what, done, total)``: of several things, one after the other, a bar each."""
+    with contextlib.ExitStack() as stack:
+        shown: dict[str, Callable[[int, int | None], None]] = {}
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if what not in shown:
+                stack.close()
+                shown.clear()
+                unit = "functions" if "compiling" in what else "bytes"
+                shown[what] = stack.enter_context(progress(what, unit))
+            shown[what](done, total)
+            if total is not None and done >= total:
+                stack.close()
+                shown.clear()
+
+        yield report

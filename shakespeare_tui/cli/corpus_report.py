@@ -30,7 +30,7 @@ def report_lines(report: CorpusReport, width: int, encoding: str) -> Iterator[st
     """
     page = _Page(width, encoding)
     statistics = report.statistics
-    paths = report.source.paths
+    paths = report.source.whole.paths
     yield from page.paragraph(f"{report.source.name}: {report.source.title}")
     yield ""
     if len(paths) == 1:

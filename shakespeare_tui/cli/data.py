@@ -5,23 +5,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.completion import completes, corpus_names
+from shakespeare_tui.cli.completion import completes, corpus_names, files
 from shakespeare_tui.cli.console import (
     print_grid,
     print_json,
     print_result,
     progress,
+    progresses,
     say,
     terminal_width,
     whole_number,
     write_text,
 )
-from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.kinds import NEW_KINDS, TOKENIZERS, is_tokenizer_file
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.catalogue import CorpusEntry
     from shakespeare_tui.data.inspect.token_figures import TokenFigures
-    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 
 _TOKENS_SHOWN = 12
 
@@ -63,13 +64,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "corpus", metavar="NAME|FILE", help="a name from the list, a text file or a folder of them"
     )
     completes(corpus, corpus_names)
-    inspecting.add_argument(
-        "--val-fraction",
-        type=float,
-        default=0.1,
-        metavar="F",
-        help="share of the text, at its end, kept for validation (0.1)",
-    )
+    _add_val_fraction(inspecting)
     output = inspecting.add_mutually_exclusive_group()
     output.add_argument(
         "--chart", action="store_true", help="draw how often words and characters occur, by rank"
@@ -89,19 +84,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--tokenizer",
         default="bpe",
         metavar="KIND|FILE",
-        help="char, bpe (learned from the corpus), gpt2, word, or a tokenizer.json, a folder with "
-        "one or a GGUF file (bpe)",
+        help="char, bpe (learned from the training text), gpt2, word (of the training text), or a "
+        "tokenizer.json, a folder with one or a GGUF file (bpe)",
     )
-    completes(tokenizer, lambda prefix: [kind for kind in TOKENIZERS if kind != "huggingface"])
+    completes(tokenizer, lambda prefix: [*NEW_KINDS, *files(prefix, (".json", ".gguf"))])
     counting.add_argument(
         "--vocab-size",
         type=whole_number,
         metavar="N",
         help="tokens of bpe or word (512 for bpe, every word for word)",
     )
+    _add_val_fraction(counting)
     counting.set_defaults(run=run_tokens)
     for action in (listing, fetching, output, counting):
         action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_val_fraction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="share of the text, at its end, kept for validation (0.1)",
+    )
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -182,18 +188,21 @@ def run_inspect(arguments: argparse.Namespace) -> int:
 
 def run_tokens(arguments: argparse.Namespace) -> int:
     """Encode a corpus, fetching it where it has to be, and print what came of it."""
-    from shakespeare_tui.data.inspect.token_figures import count_tokens, open_tokenizer, reported
+    from shakespeare_tui.data.inspect.scan import check_val_fraction
+    from shakespeare_tui.data.inspect.token_figures import count_tokens, reported
     from shakespeare_tui.data.source import open_corpus
+    from shakespeare_tui.data.tokens import TokenSettings, open_tokenizer
 
-    with progress(f"reading {arguments.corpus}") as report:
-        source = open_corpus(arguments.corpus, report).whole
-        if arguments.tokenizer.endswith(".gguf"):
-            from shakespeare_tui.models.pretrained.gguf_file import gguf_tokenizer
-
-            tokenizer: Tokenizer = gguf_tokenizer(Path(arguments.tokenizer))
-        else:
-            tokenizer = open_tokenizer(arguments.tokenizer, source, arguments.vocab_size, report)
-        found = count_tokens(tokenizer, reported(source, report))
+    check_val_fraction(arguments.val_fraction)
+    settings = TokenSettings(
+        _tokenizer_spec(arguments.tokenizer), arguments.vocab_size, arguments.val_fraction
+    )
+    with progresses() as report:
+        source = open_corpus(arguments.corpus, lambda *done: report("fetching the corpus", *done))
+        tokenizer = open_tokenizer(settings, source, report)
+        found = count_tokens(
+            tokenizer, reported(source.whole, lambda *done: report("counting tokens", *done))
+        )
     longest, commonest = (
         [_token_record(found, token) for token in tokens]
         for tokens in (found.longest(_TOKENS_SHOWN), found.commonest(_TOKENS_SHOWN))
@@ -219,6 +228,19 @@ def run_tokens(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tokenizer_spec(name: str) -> str:
+    """As ``data.tokenizer`` has it; here a file needs no ``./`` before its name."""
+    if name in TOKENIZERS or is_tokenizer_file(name):
+        return name
+    if Path(name).exists():
+        return f"./{name}"
+    kinds = ", ".join(NEW_KINDS)
+    raise UserError(
+        f"no tokenizer is called {name!r}: give one of {kinds}, a tokenizer.json, a folder with "
+        "one, or a GGUF file"
+    )
+
+
 def _token_record(found: "TokenFigures", token: int) -> dict[str, Any]:
     from shakespeare_tui.data.tokenizers.tokenizer import shown_token
 
@@ -238,7 +260,6 @@ def _shown(value: str | int | float) -> str:
 
 def _describe(entry: "CorpusEntry") -> dict[str, Any]:
     from shakespeare_tui.data.source import locate_corpus
-    from shakespeare_tui.errors import UserError
 
     problem = None
     try:

@@ -20,7 +20,7 @@ from shakespeare_tui.cli.console import (
     add_chart,
     discard,
     print_json,
-    progress,
+    progresses,
     reader_may_leave,
     say,
 )
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         say("no terminal here: training without the lab")
     from shakespeare_tui.training.session import open_session
 
-    with _setup_bar() as hooks, open_session(request, hooks) as session:
+    with _setup_hooks() as hooks, open_session(request, hooks) as session:
         if request.resume is not None and session.is_new:
             say(f"{session.run.name} has no checkpoint yet: starting it from its config")
         elif request.resume is not None:
@@ -280,30 +280,15 @@ def _summary(session: "Session", finished: "RunFinished") -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _setup_bar() -> "Iterator[Hooks]":
-    """Hooks that show one progress bar at a time, on a terminal only, while work is long."""
+def _setup_hooks() -> "Iterator[Hooks]":
+    """Hooks that show a progress bar, on a terminal only, while work is long."""
     from shakespeare_tui.training.session import Hooks
 
-    with contextlib.ExitStack() as stack:
-        shown: dict[str, object] = {}
+    def warn(question: str) -> bool:
+        say(f"warning: {question}; Ctrl-C stops")
+        return True
 
-        def report(what: str, done: int, total: int | None) -> None:
-            if what not in shown:
-                stack.close()
-                shown.clear()
-                unit = "bytes" if "corpus" in what else "functions"
-                shown[what] = stack.enter_context(progress(what, unit))
-            update = shown[what]
-            assert callable(update)
-            update(done, total)
-            if total is not None and done >= total:
-                stack.close()
-                shown.clear()
-
-        def warn(question: str) -> bool:
-            say(f"warning: {question}; Ctrl-C stops")
-            return True
-
+    with progresses() as report:
         yield Hooks(report=report, notice=lambda text: say(f"note: {text}"), confirm=warn)
 
 

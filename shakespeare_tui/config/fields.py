@@ -37,7 +37,10 @@ _CONSTRAINTS = {
 
 @dataclass(frozen=True)
 class ConfigField:
-    """One setting; limits are None where there are none, ``examples`` fit ``pattern``."""
+    """One setting; limits are None where there are none, ``examples`` fit ``pattern``.
+
+    ``others_help`` says which other values there are beside ``choices``; empty where none.
+    """
 
     section: str
     key: str
@@ -50,6 +53,7 @@ class ConfigField:
     maximum: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
+    others_help: str = ""
     pattern: str | None = None
     examples: tuple[str, ...] = ()
     most_items: int | None = None
@@ -63,7 +67,7 @@ class ConfigField:
     def range_text(self) -> str:
         """The values that are allowed, in words: ``1 to 256``, ``gelu, relu2 or swiglu``."""
         if self.choices:
-            return join_words(self.choices)
+            return join_words([*self.choices, *filter(None, [self.others_help])])
         if self.kind == "boolean":
             return "true or false"
         if self.kind in ("text", "texts"):
@@ -166,6 +170,7 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
         for part in inner:
             constraints += part.metadata if isinstance(part, FieldInfo) else [part]
     choices: tuple[str, ...] = ()
+    others_help = ""
     kind: Kind
     if get_origin(annotation) is Literal:
         choices, kind = get_args(annotation), "choice"
@@ -179,6 +184,7 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
     for constraint in constraints:
         if isinstance(constraint, OneOf):
             choices, kind = tuple(constraint.names), "choice"
+            others_help = constraint.others_help
         for theirs, ours in _CONSTRAINTS.items():
             if getattr(constraint, theirs, None) is not None:
                 limits[ours] = getattr(constraint, theirs)
@@ -190,6 +196,7 @@ def _describe(section: str, key: str, info: FieldInfo) -> ConfigField:
         default=info.default,
         help=info.description or "",
         choices=choices,
+        others_help=others_help,
         examples=tuple(info.examples or ()),
         **limits,
     )
@@ -220,7 +227,7 @@ def _explain(field: ConfigField, raw: Any, details: ErrorDetails) -> FieldProble
         case "finite_number":
             need = f"must be a finite number, got {got}"
         case "literal_error":
-            need = f"must be {join_words(field.choices)}, got {got}"
+            need = f"must be {field.range_text}, got {got}"
             need += suggestion(str(raw), field.choices)
         case "string_pattern_mismatch":
             need = f"must look like {join_words(field.examples)}, got {got}"

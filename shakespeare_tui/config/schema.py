@@ -4,6 +4,7 @@ The form on the screen, ``--set``, the comments in saved YAML and the JSON Schem
 """
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -22,7 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticKnownError, core_schema
 
-from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZER_FILE, TOKENIZERS
 from shakespeare_tui.formatting import (
     DURATION_PATTERN,
     context_note,
@@ -32,14 +33,23 @@ from shakespeare_tui.formatting import (
 )
 
 if TYPE_CHECKING:
+    from shakespeare_tui.data.tokens import TokenSettings
     from shakespeare_tui.data.windows import WindowCut
 
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """The values that a setting may have: the names of a registry, which may grow."""
+    """The values that a setting may have: the names of a registry, which may grow, or more.
+
+    Attributes:
+        names: Of the registry.
+        others: A pattern that other values hold; None where there are none.
+        others_help: What those are.
+    """
 
     names: Collection[str]
+    others: str | None = None
+    others_help: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         """Refuse what is no name, as ``Literal`` does."""
@@ -49,10 +59,17 @@ class OneOf:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Name them, as of a ``Literal``."""
-        return handler(core_schema.literal_schema(list(self.names)))
+        known = core_schema.literal_schema(list(self.names))
+        if self.others is None:
+            return handler(known)
+        others = core_schema.str_schema(pattern=self.others)
+        return handler(core_schema.union_schema([known, others]))
 
     def _checked(self, value: Any) -> str:
-        if isinstance(value, str) and value in self.names:
+        if isinstance(value, str) and (
+            value in self.names
+            or (self.others is not None and re.search(self.others, value, re.IGNORECASE))
+        ):
             return value
         names = " or ".join(map(repr, self.names))
         raise PydanticKnownError("literal_error", {"expected": names})
@@ -507,8 +524,10 @@ class DataConfig(Section):
         default="tiny_shakespeare", min_length=1
     )
     """A named corpus, a text file or a folder; or several: plays/*2 + letters.txt."""
-    tokenizer: Annotated[str, OneOf(TOKENIZERS)] = "char"
-    """How text becomes tokens: characters, byte pairs learned from it or GPT-2's, or words."""
+    tokenizer: Annotated[
+        str, OneOf(TOKENIZERS, TOKENIZER_FILE, "the path of a tokenizer.json or a GGUF file")
+    ] = "char"
+    """How text becomes tokens: characters, byte pairs (learned, or GPT-2's), words, or a file."""
     vocab_size: OptionalInteger = Field(default=None, ge=2, le=1_000_000)
     """Tokens of a bpe or word tokenizer; empty means 512 for bpe and every word for word."""
     val_fraction: Number = Field(default=0.1, gt=0, lt=1)
@@ -621,6 +640,15 @@ class Config(BaseModel):
         return WindowCut(
             self.seq_len, data.stride, data.windows, training.batch_size, training.seed
         )
+
+    @property
+    def tokens(self) -> "TokenSettings":
+        """How a corpus becomes tokens."""
+        from shakespeare_tui.data.tokens import TokenSettings  # with NumPy, too
+
+        data = self.data
+        is_streamed = data.windows == "streamed"
+        return TokenSettings(data.tokenizer, data.vocab_size, data.val_fraction, is_streamed)
 
     @property
     def context_note(self) -> str:

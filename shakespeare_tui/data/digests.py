@@ -1,14 +1,16 @@
-"""Digests of large files, remembered while the files stay as they are.
+"""What large files hold, remembered while the files stay as they are.
 
-To hash two gigabytes takes seconds, and a corpus is looked up many times. What is remembered holds
+To read two gigabytes takes seconds, and a corpus is looked up many times. What is remembered holds
 for the very state of a file (its size, inode and times), as Git's index does it.
 """
 
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import file_sha256, write_json_atomically
@@ -26,11 +28,35 @@ def quick_sha256(path: Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
-    return remembered([path], lambda: file_sha256(path))
+
+    def compute() -> list[str]:
+        return [file_sha256(path)]
+
+    return str(remembered([path], "sha256", compute, _is_digest)[0])
 
 
-def remembered(paths: Sequence[Path], compute: Callable[[], str]) -> str:
+def _is_digest(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 1 and is_sha256(found[0])
+
+
+def is_sha256(text: Any) -> bool:
+    """Whether this is such a digest, in hexadecimal."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
+def remembered(
+    paths: Sequence[Path],
+    what: str,
+    compute: Callable[[], list[Any]],
+    is_it: Callable[[Any], bool],
+) -> list[Any]:
     """What ``compute`` makes of files, from memory where they are large and have not changed.
+
+    Args:
+        paths: The files.
+        what: Names what is computed.
+        compute: Reads the files; JSON comes of it.
+        is_it: Whether what was found in memory is such a thing.
 
     Raises:
         OSError: A file cannot be read.
@@ -43,16 +69,16 @@ def remembered(paths: Sequence[Path], compute: Callable[[], str]) -> str:
         [str(path.resolve()), state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
         for path, state in named
     ]
-    key = hashlib.sha256(repr(told).encode()).hexdigest()
+    key = hashlib.sha256(repr([what, told]).encode()).hexdigest()
     memory = cache_folder() / "digests" / f"{key[:32]}.json"
     with contextlib.suppress(OSError, UserError):
         known = read_json_file(memory)
-        if isinstance(known, str) and len(known) == len(hashlib.sha256().hexdigest()):
-            return known
-    digest = compute()
+        if is_it(known):
+            return list(known)
+    found = compute()
     newest = max(state.st_ctime_ns for state in states) / 1e9
     if time.time() - newest > _GRAIN_SECONDS:
         # A cache that cannot be written costs time, nothing else.
         with contextlib.suppress(OSError):
-            write_json_atomically(memory, digest)
-    return digest
+            write_json_atomically(memory, found)
+    return found

@@ -6,22 +6,44 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, Self
 
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, CorpusFile, nearest_hint
-from shakespeare_tui.data.digests import quick_sha256, remembered
+from shakespeare_tui.data.digests import is_sha256, quick_sha256, remembered
 from shakespeare_tui.data.download import FetchFailedError, Report, cached_file, fetch
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.data.tokenizers.tokenizer import SeenCharacters
+from shakespeare_tui.errors import UserError, check_cancelled, never
 from shakespeare_tui.paths import shipped_folder
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 DEFAULT_CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = "\ufeff"
+
+
+class Hasher(Protocol):
+    """What takes the bytes of a text one piece after the other, as those of ``hashlib`` do."""
+
+    def update(self, piece: bytes, /) -> object:
+        """The next piece."""
+
+
+@dataclass(frozen=True)
+class TextSurvey:
+    r"""What reading a whole text tells of it.
+
+    Attributes:
+        sha256: Of the files' bytes in order (with the ``\n`` put between them), hexadecimal. For a
+            single file this is what ``sha256sum`` prints.
+        characters: How many there are.
+        vocabulary: Those that occur, by code point.
+    """
+
+    sha256: str
+    characters: int
+    vocabulary: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,7 @@ class TextSource:
         self,
         chunk_bytes: int = DEFAULT_CHUNK_BYTES,
         *,
-        hasher: "_Hash | None" = None,
+        hasher: Hasher | None = None,
         report: Report | None = None,
     ) -> Iterator[str]:
         r"""Yield the text in pieces of at most ``chunk_bytes`` bytes, none of them empty.
@@ -96,24 +118,76 @@ class TextSource:
         return hashlib.sha256(both.encode()).hexdigest()
 
     def text_sha256(self, report: Report | None = None) -> str:
-        r"""Hexadecimal digest of the files' bytes in order (with the ``\n`` put between them).
-
-        For a single file this is what ``sha256sum`` prints.
+        """The digest of ``survey``.
 
         Raises:
             UserError: As ``iter_text``.
         """
+        return self.survey(report).sha256
 
-        def read() -> str:
-            hasher = hashlib.sha256()
-            for _ in self.iter_text(hasher=hasher, report=report):
-                pass
-            return hasher.hexdigest()
+    def survey(
+        self, report: Report | None = None, cancelled: Callable[[], bool] = never
+    ) -> TextSurvey:
+        """What reading the text tells; remembered where it is large, its validation text aside.
+
+        Args:
+            report: As for ``iter_text``.
+            cancelled: Polled between pieces.
+
+        Raises:
+            UserError: As ``iter_text``.
+            CancelledError: ``cancelled`` became true.
+        """
+
+        def read() -> list[Any]:
+            characters, seen = 0, SeenCharacters()
+            with _Hasher() as hasher:
+                for text in self.iter_text(hasher=hasher, report=report):
+                    check_cancelled(cancelled, "reading the corpus")
+                    characters += len(text)
+                    seen.add(text)
+            return [hasher.hexdigest(), characters, seen.vocabulary]
 
         try:
-            return remembered(self.paths, read)
+            return TextSurvey(*remembered(self.paths, "survey", read, _is_survey))
         except OSError as error:
             raise _unreadable(error) from error
+
+
+def _is_survey(found: Any) -> bool:
+    kinds = (str, int, str)
+    return (
+        isinstance(found, list)
+        and list(map(type, found)) == list(kinds)
+        and is_sha256(found[0])
+        and len(found[2]) <= found[1]
+    )
+
+
+class _Hasher:
+    """SHA-256 in a thread of its own, as hashing takes longer than all else that reads a text."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, "hash")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def update(self, piece: bytes) -> None:
+        # One piece at a time is waiting, or all of the text would be in memory.
+        last, self._last = self._last, self._pool.submit(self._hash.update, piece)
+        if last is not None:
+            last.result()
+
+    def hexdigest(self) -> str:
+        if self._last is not None:
+            self._last.result()
+        return self._hash.hexdigest()
 
 
 def _decode_file(path: Path, chunk_bytes: int) -> Iterator[tuple[bytes, str]]:
@@ -159,7 +233,14 @@ def _decode_piece(decoder: codecs.IncrementalDecoder, piece: bytes, path: Path, 
     return text
 
 
-__all__ = ["TEXT_SUFFIXES", "TextSource", "locate_corpus", "open_corpus", "text_files"]
+__all__ = [
+    "TEXT_SUFFIXES",
+    "TextSource",
+    "TextSurvey",
+    "locate_corpus",
+    "open_corpus",
+    "text_files",
+]
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown")
 """What counts as a text file inside a folder; a file named by itself may have any name."""

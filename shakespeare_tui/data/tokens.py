@@ -19,7 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -30,14 +30,15 @@ import numpy.typing as npt
 from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.inspect.line_index import ByteStream
 from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
-from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
+from shakespeare_tui.data.source import TextSource, TextSurvey
+from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, tokenizer_kind
 from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     Tokenizer,
     UnknownCharacterError,
     characters_begun,
     smallest_dtype,
+    tokenizer_file,
 )
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_writer
@@ -50,69 +51,191 @@ PART_BYTES = 1 << 22
 Cancelled = Callable[[], bool]
 
 
-@dataclass
-class CorpusText:
-    """What reading a corpus tells of its text.
+@dataclass(frozen=True)
+class TokenSettings:
+    """How a corpus becomes tokens, as the section ``data`` of a config has it.
 
     Attributes:
-        characters: How many there are.
-        is_one_character: Whether they are all the same.
-        beginning: The first piece.
+        tokenizer: A kind, or a file.
+        vocab_size: How many tokens are learned; None leaves it to the kind.
+        val_fraction: Share of the text, at its end, that is kept for validation where the corpus
+            brings no such text.
+        is_streamed: Whether whole parts are kept, so that no other part need be read before.
     """
 
-    characters: int = 0
-    is_one_character: bool = True
-    beginning: str = ""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the first piece is all of it."""
-        return self.characters == len(self.beginning)
+    tokenizer: str = "char"
+    vocab_size: int | None = None
+    val_fraction: float = 0.1
+    is_streamed: bool = False
 
 
-def fit_tokenizer(
-    kind: str,
-    corpus: str,
-    pieces: Iterable[str],
+def open_tokenizer(
+    settings: TokenSettings,
+    source: TextSource,
+    report: Callable[[str, int, int | None], None] = lambda what, done, total: None,
     cancelled: Cancelled = never,
-    known: Tokenizer | None = None,
-    vocab_size: int | None = None,
-) -> tuple[Tokenizer, CorpusText]:
-    """The tokenizer of a kind for a corpus, which is read once.
+    *,
+    survey: TextSurvey | None = None,
+    most_bytes: int | None = None,
+) -> Tokenizer:
+    """The tokenizer that a run on a corpus has: of a file, or made for the corpus.
+
+    What is learned is learned from the training text alone. The vocabulary of characters is that of
+    the whole corpus, for none of its validation text may be unknown.
 
     Args:
-        kind: As ``data.tokenizer`` has it.
-        corpus: What it is called.
-        pieces: Its text.
-        cancelled: Polled between pieces.
-        known: Taken as it is, in place of a new one.
-        vocab_size: As ``data.vocab_size`` has it.
+        settings: Which one, and where the training text ends.
+        source: The corpus.
+        report: Told what is being done, and how many bytes of how many have been read.
+        cancelled: Polled; it takes effect at once.
+        survey: Of the whole corpus, where it is at hand.
+        most_bytes: Of a longer corpus only the beginning is read, for a first look.
 
     Raises:
-        UserError: The corpus is empty or cannot be decoded.
+        UserError: There is no such tokenizer, or the corpus is empty or cannot be decoded.
         CancelledError: ``cancelled`` became true.
     """
-    found = CorpusText()
+    spec, vocab_size = settings.tokenizer, settings.vocab_size
+    if is_tokenizer_file(spec):
+        if vocab_size is not None:
+            raise UserError(
+                f"the tokenizer {spec} has the tokens it has; leave data.vocab_size empty, got "
+                f"{vocab_size}"
+            )
+        return tokenizer_file(spec)
+    kind = tokenizer_kind(spec)
+    if most_bytes is not None and source.whole.size_bytes > most_bytes:
+        size_bytes, texts = most_bytes, beginning(source, most_bytes)
+    else:
+        survey = survey or whole_survey(source, report, cancelled)
+        if not kind.learned_bytes:
+            return kind.from_corpus([survey.vocabulary], vocab_size)
+        size_bytes = source.size_bytes
+        texts = training_text(source, settings, survey.characters)
+    apart = -(-size_bytes // (kind.learned_bytes or size_bytes))
+    learning = _Learning(itertools.islice(texts, 0, None, apart), size_bytes // apart)
+    what = f"learning {spec} from the training text"
+    return learning.run(
+        lambda pieces: kind.from_corpus(pieces, vocab_size), what, report, cancelled
+    )
 
-    def read() -> Iterator[str]:
-        for text in pieces:
-            check_cancelled(cancelled, "reading the corpus")
-            if text:
-                found.beginning = found.beginning or text
-                is_same = not text.strip(found.beginning[0])
-                found.is_one_character = found.is_one_character and is_same
-                found.characters += len(text)
-                yield text
 
-    counted = read()
-    first = next(counted, None)
-    if first is None:
-        raise UserError(f"{corpus} is empty; a corpus needs text to learn from")
-    texts = itertools.chain([first], counted)
-    tokenizer = known or tokenizer_kind(kind).from_corpus(texts, vocab_size)
-    for _ in counted:  # what the tokenizer had no need to read counts, too
-        pass
-    return tokenizer, found
+def whole_survey(
+    source: TextSource,
+    report: Callable[[str, int, int | None], None] = lambda what, done, total: None,
+    cancelled: Cancelled = never,
+) -> TextSurvey:
+    """The survey of a corpus with its validation text; its digest is that of ``source.sha256``.
+
+    Raises:
+        UserError: There is no text in it, or it cannot be decoded.
+        CancelledError: ``cancelled`` became true.
+    """
+
+    def told(done: int, total: int | None) -> None:
+        report("reading the corpus", done, total)
+
+    found = source.survey(told, cancelled)
+    if source.validation is not None:
+        kept_apart = source.validation.survey(told, cancelled)
+        found = TextSurvey(
+            source.sha256(),
+            found.characters + kept_apart.characters,
+            "".join(sorted({*found.vocabulary, *kept_apart.vocabulary})),
+        )
+    if not found.characters:
+        raise UserError(f"{source.name} is empty; a corpus needs text to learn from")
+    return found
+
+
+def training_text(source: TextSource, settings: TokenSettings, characters: int) -> Iterator[str]:
+    """The text before the split, in pieces.
+
+    Args:
+        source: The corpus.
+        settings: Where it is split.
+        characters: Of the whole corpus.
+
+    Raises:
+        UserError: The corpus cannot be decoded.
+    """
+    if source.validation is not None:
+        yield from source.iter_text()
+    elif settings.is_streamed:
+        parts = TextParts(source)
+        kept = validation_parts(len(parts), settings.val_fraction)
+        yield from parts.pieces(range(len(parts) - kept))
+    else:
+        left = split_point(characters, settings.val_fraction)
+        for text in source.iter_text():
+            yield text[:left]
+            left -= len(text)
+            if left <= 0:
+                return
+
+
+def beginning(source: TextSource, most_bytes: int) -> Iterator[str]:
+    """The first so many bytes of a corpus, in pieces."""
+    read = 0
+    for text in source.iter_text():
+        yield text
+        read += len(text.encode("utf-8"))
+        if read >= most_bytes:
+            return
+
+
+_POLL_SECONDS = 0.05
+
+
+class _Learning:
+    """Makes a tokenizer in a thread of its own, which is left to itself when it is called off.
+
+    Its package takes a text to the end, and joins pairs for seconds, without asking.
+
+    Args:
+        pieces: What is learned from.
+        size_bytes: How much that is.
+    """
+
+    def __init__(self, pieces: Iterator[str], size_bytes: int) -> None:
+        self._pieces = pieces
+        self._size_bytes = size_bytes
+        self._done_bytes = 0
+        self._is_read = False
+        self._is_given_up = False
+
+    def _read(self) -> Iterator[str]:
+        for text in self._pieces:
+            check_cancelled(lambda: self._is_given_up, "learning tokens")
+            yield text
+            self._done_bytes += len(text.encode("utf-8"))
+        self._is_read = True
+
+    def run(
+        self,
+        learn: Callable[[Iterable[str]], Tokenizer],
+        what: str,
+        report: Callable[[str, int, int | None], None],
+        cancelled: Cancelled,
+    ) -> Tokenizer:
+        learned: Future[Tokenizer] = Future()
+
+        def work() -> None:
+            try:
+                learned.set_result(learn(self._read()))
+            except BaseException as error:  # noqa: BLE001 — it is raised where it is waited for
+                learned.set_exception(error)
+
+        threading.Thread(target=work, name="learn tokens", daemon=True).start()
+        try:
+            while not wait([learned], _POLL_SECONDS).done:
+                check_cancelled(cancelled, "learning tokens")
+                total = None if self._is_read else self._size_bytes
+                report(what, 0 if self._is_read else self._done_bytes, total)
+        finally:
+            self._is_given_up = True
+        report(what, self._size_bytes, self._size_bytes)
+        return learned.result()
 
 
 def split_point(length: int, val_fraction: float) -> int:
@@ -213,7 +336,8 @@ def stream_split(
 ) -> "tuple[PartRange, TokenArray]":
     """The training parts of a large corpus, yet to be encoded, and its validation part as ids.
 
-    Without a validation text of its own, whole parts at its end are kept for validation.
+    Without a validation text of its own, whole parts at its end are kept for validation: a few of
+    them, for they are encoded before the first step.
 
     Args:
         source: As for ``encode_split``.
@@ -235,7 +359,7 @@ def stream_split(
         val = tokenize_corpus(source.validation, tokenizer, cache, report, cancelled)
         train = PartRange(parts, range(len(parts)))
     else:
-        kept = max(1, int(val_fraction * len(parts)))
+        kept = validation_parts(len(parts), val_fraction, part_bytes)
         if kept >= len(parts):
             raise UserError(
                 f"{source.name} is too short for data.windows=streamed, which takes "
@@ -247,6 +371,11 @@ def stream_split(
     # Whether the training parts hold windows shows when they are encoded.
     check_length(max(seq_len + 1, len(train) * part_bytes), len(val), seq_len)
     return train, val
+
+
+def validation_parts(parts: int, val_fraction: float, part_bytes: int = PART_BYTES) -> int:
+    """How many of the parts of a streamed corpus, at its end, are kept for validation."""
+    return max(1, min(int(val_fraction * parts), _MOST_VALIDATION_BYTES // part_bytes))
 
 
 def split_tokens(
@@ -291,6 +420,7 @@ def _token_boundary(tokens: TokenArray, begun: npt.NDArray[np.int64], val_fracti
     return len(tokens)
 
 
+_MOST_VALIDATION_BYTES = 1 << 24
 MOST_BYTES = 2_000_000_000
 """What the cache grows to; the corpora that were not used for longest go first."""
 
@@ -342,11 +472,99 @@ def tokenize_corpus(
     return tokens
 
 
-class EncodedParts:
-    """A corpus in parts of a few megabytes, each of them encoded once, and kept in a folder.
+class TextParts:
+    """A corpus in parts of a few megabytes, cut where no tokenizer looks across.
 
-    Where the parts begin hangs on the text alone, so that they can be encoded in any order. They
-    are cut where no tokenizer looks across: together their ids are those of the whole text.
+    Where the parts begin hangs on the text alone, so that they can be encoded in any order;
+    together their ids are those of the whole text.
+
+    Args:
+        source: The corpus.
+        part_bytes: Text in a part, but for the way to the next good cut.
+
+    Raises:
+        UserError: The corpus cannot be read.
+    """
+
+    def __init__(self, source: TextSource, part_bytes: int = PART_BYTES) -> None:
+        self._source = source
+        self._part_bytes = part_bytes
+        self._stream = ByteStream(source)
+        self._count = max(1, self._stream.size // part_bytes)
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return self._count
+
+    def span_bytes(self, number: int) -> int:
+        """About how long a part is."""
+        start = number * self._part_bytes
+        is_last = number == len(self) - 1
+        return (self._stream.size if is_last else start + self._part_bytes) - start
+
+    def characters_before(self, number: int) -> int:
+        """How many stand before a part."""
+        return len(self._stream.read(0, self._cut(number)).decode("utf-8", "replace"))
+
+    def _cut(self, number: int) -> int:
+        """Where a part begins: the first good place from its share of the text on."""
+        if number in (0, len(self)):
+            return self._stream.size if number else 0
+        start = number * self._part_bytes
+        # What lies one byte before the share decides whether the share begins at a good place.
+        found = self._stream.read(start - 1, start + _PIECE_BYTES)
+        if match := _CUT.search(found, 1):
+            return start - 1 + match.start()
+        # No blank in a megabyte: a script without any. Every character is a good place then.
+        continued = next((n for n, byte in enumerate(found[1:5]) if byte & 0xC0 != 0x80), 0)
+        return start + continued
+
+    def pieces(
+        self,
+        numbers: range,
+        cancelled: Cancelled = never,
+        progressed: Callable[[int], None] = lambda done_bytes: None,
+    ) -> Iterator[str]:
+        """The text of parts that follow each other; a whole corpus as its source gives it.
+
+        Args:
+            numbers: Of the parts.
+            cancelled: Polled between pieces.
+            progressed: Told how many bytes came with the next piece.
+
+        Raises:
+            UserError: The corpus is no text, or was changed meanwhile.
+            CancelledError: ``cancelled`` became true.
+        """
+        if len(self) == 1 and numbers:
+            for text in self._source.iter_text():
+                check_cancelled(cancelled, "encoding the corpus")
+                progressed(len(text.encode("utf-8")))
+                yield text
+            return
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        position, stop = self._cut(numbers.start), self._cut(numbers.stop)
+        while position < stop:
+            check_cancelled(cancelled, "encoding the corpus")
+            piece = self._stream.read(position, min(stop, position + _PIECE_BYTES))
+            position += len(piece)
+            if not piece or 0 in piece:
+                break
+            progressed(len(piece))
+            try:
+                yield decoder.decode(piece, final=position >= stop)
+            except UnicodeDecodeError:
+                break
+        else:
+            return
+        # What is no text is told by file and place, which the source knows.
+        for _ in self._source.iter_text():
+            check_cancelled(cancelled, "encoding the corpus")
+        raise UserError(f"{self._source.title} was changed while it was read; try again")
+
+
+class EncodedParts:
+    """The parts of a corpus as ids, each of them encoded once, and kept in a folder.
 
     Args:
         source: The corpus.
@@ -361,14 +579,12 @@ class EncodedParts:
     def __init__(
         self, source: TextSource, tokenizer: Tokenizer, cache: Path, part_bytes: int = PART_BYTES
     ) -> None:
-        self._source = source
         self._tokenizer = tokenizer
         self._cache = cache
-        self._part_bytes = part_bytes
-        self._stream = ByteStream(source)
+        self._texts = TextParts(source, part_bytes)
         self._dtype = smallest_dtype(tokenizer.vocab_size)
         text = f"{source.text_sha256()} {tokenizer.fingerprint} {self._dtype.name}"
-        count = max(1, self._stream.size // part_bytes)
+        count = len(self._texts)
         self._identities = [
             _digest(text.encode() if count == 1 else f"{text} {part_bytes} {number}".encode())
             for number in range(count)
@@ -396,7 +612,7 @@ class EncodedParts:
             OSError: As ``tokenize_corpus``.
         """
         missing = [number for number in numbers if self._paths[number] is None]
-        total = sum(self._span_bytes(number) for number in missing)
+        total = sum(self._texts.span_bytes(number) for number in missing)
         progress = _Progress(total, report)
         if len(missing) <= 1:
             for number in missing:
@@ -503,52 +719,6 @@ class EncodedParts:
         if path is not None:
             path.unlink(missing_ok=True)
 
-    def _span_bytes(self, number: int) -> int:
-        start = number * self._part_bytes
-        is_last = number == len(self) - 1
-        return (self._stream.size if is_last else start + self._part_bytes) - start
-
-    def _cut(self, number: int) -> int:
-        """Where a part begins: the first good place from its share of the text on."""
-        if number in (0, len(self)):
-            return self._stream.size if number else 0
-        start = number * self._part_bytes
-        # What lies one byte before the share decides whether the share begins at a good place.
-        found = self._stream.read(start - 1, start + _PIECE_BYTES)
-        if match := _CUT.search(found, 1):
-            return start - 1 + match.start()
-        # No blank in a megabyte: a script without any. Every character is a good place then.
-        continued = next((n for n, byte in enumerate(found[1:5]) if byte & 0xC0 != 0x80), 0)
-        return start + continued
-
-    def _pieces(self, number: int, cancelled: Cancelled, progress: "_Progress") -> Iterator[str]:
-        """The text of a part; of a whole corpus as its source gives it, with the errors it has."""
-        if len(self) == 1:
-            for text in self._source.iter_text():
-                check_cancelled(cancelled, "encoding the corpus")
-                progress.add(len(text.encode("utf-8", "surrogatepass")))
-                yield text
-            return
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        position, stop = self._cut(number), self._cut(number + 1)
-        while position < stop:
-            check_cancelled(cancelled, "encoding the corpus")
-            piece = self._stream.read(position, min(stop, position + _PIECE_BYTES))
-            position += len(piece)
-            if not piece or 0 in piece:
-                break
-            progress.add(len(piece))
-            try:
-                yield decoder.decode(piece, final=position >= stop)
-            except UnicodeDecodeError:
-                break
-        else:
-            return
-        # What is no text is told by file and place, which the source knows.
-        for _ in self._source.iter_text():
-            check_cancelled(cancelled, "encoding the corpus")
-        raise UserError(f"{self._source.title} was changed while it was read; try again")
-
     def _encode(self, number: int, progress: "_Progress", cancelled: Cancelled) -> Path:
         """Write the ids of a part; returns where."""
         digest = hashlib.sha256()
@@ -557,16 +727,15 @@ class EncodedParts:
         unnamed = self._cache / f".{identity}.{uuid.uuid4().hex}"
         with atomic_writer(unnamed) as file:
             try:
-                for part in self._tokenizer.encode_stream(
-                    self._pieces(number, cancelled, progress)
-                ):
+                texts = self._texts.pieces(range(number, number + 1), cancelled, progress.add)
+                for part in self._tokenizer.encode_stream(texts, is_beginning=number == 0):
                     ids = part.tobytes()
                     file.write(ids)
                     digest.update(ids)
                     progress.tell()
             except UnknownCharacterError as error:
-                before = self._stream.read(0, self._cut(number)).decode("utf-8", "replace")
-                raise UnknownCharacterError(error.character, len(before) + error.position) from None
+                position = self._texts.characters_before(number) + error.position
+                raise UnknownCharacterError(error.character, position) from None
         return unnamed.replace(self._cache / f"{identity}-{digest.hexdigest()[:_DIGITS]}")
 
 

@@ -87,7 +87,8 @@ def _tokenizer(text: str, path: Path) -> Tokenizer:
 
 
 def _open_gguf(path: Path) -> ExportedFile:
-    from shakespeare_tui.models.pretrained.gguf_file import GgufFile, read_gguf
+    from shakespeare_tui.data.tokenizers.gguf_file import GgufFile
+    from shakespeare_tui.models.pretrained.gguf_file import read_gguf
 
     text = GgufFile(path).value(CONFIG_KEY)
     pretrained = read_gguf(path)
@@ -95,9 +96,7 @@ def _open_gguf(path: Path) -> ExportedFile:
     if config is not None:
         pretrained.model.context = min(config.seq_len, pretrained.model.context)
     if pretrained.tokenizer is None:
-        raise UserError(
-            f"{path} has a tokenizer of a kind that cannot be read; import it with --tokenizer"
-        )
+        raise UserError(f"{path}: {pretrained.tokenizer_problem}; import it with --tokenizer")
     try:
         tokenizer = HuggingFaceTokenizer(pretrained.tokenizer)
     except ValueError as error:

@@ -7,6 +7,14 @@ import numpy as np
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.config.write import config_to_yaml
+from shakespeare_tui.data.tokenizers.gguf_file import (
+    CONTROL,
+    NORMAL,
+    SPACE,
+    USER_DEFINED,
+    gguf_tokenizer,
+    splits_of_text,
+)
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
 from shakespeare_tui.decoding.exported_file import CONFIG_KEY
@@ -16,16 +24,9 @@ from shakespeare_tui.export.registry import Reopened
 from shakespeare_tui.export.source import ExportSource, Options, need
 from shakespeare_tui.export.verify import prompt_tokens
 from shakespeare_tui.models.positions import rotary_frequencies
-from shakespeare_tui.models.pretrained.gguf_tokenizer import (
-    CONTROL,
-    SPACE,
-    USER_DEFINED,
-    splits_of_text,
-)
 from shakespeare_tui.models.pretrained.layouts import GGUF_FAMILIES, lay_out
 
 _READER = Reader("gguf", ("gpt2", "llama", "qwen3"), has_gated_relu=False, has_all_biases=False)
-_NORMAL = 1
 # Tables of positions are added, not multiplied with: llama.cpp keeps them whole.
 _WHOLE = ("position_embd.weight", "rope_freqs.weight")
 _BLOCK = 32
@@ -140,7 +141,7 @@ def _tokens(tokenizer: Tokenizer) -> dict[str, Any]:
             "pre": "default",
             "tokens": [SPACE if c == " " else c for c in characters],
             "scores": [0.0] * len(characters),
-            "token_type": [_NORMAL] * len(characters),
+            "token_type": [NORMAL] * len(characters),
             "add_bos_token": False,
             "add_space_prefix": False,
         }
@@ -152,7 +153,7 @@ def _tokens(tokenizer: Tokenizer) -> dict[str, Any]:
             f"gguf has no equivalent of this tokenizer (data.tokenizer {tokenizer.name}): it takes "
             "characters, and byte-level BPE that splits words as GPT-2, SmolLM, Llama 3 or Qwen do"
         )
-    kinds = [_NORMAL] * tokenizer.vocab_size
+    kinds = [NORMAL] * tokenizer.vocab_size
     texts = {number: text for text, number in model["vocab"].items()}
     for entry in record.get("added_tokens") or []:
         texts[entry["id"]] = entry["content"]
@@ -178,7 +179,7 @@ def _unlikeliest(source: ExportSource) -> int:
 
 def reopen(source: ExportSource, options: Options, target: Path) -> Reopened:
     """By the ``gguf`` package's reader and this program's import."""
-    from shakespeare_tui.models.pretrained.gguf_file import gguf_tokenizer, read_gguf
+    from shakespeare_tui.models.pretrained.gguf_file import read_gguf
 
     pretrained = read_gguf(target)
     pretrained.model.context = source.model.context

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shakespeare_tui.config.schema import Config, DataConfig, ModelConfig, TrainingConfig
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, tokenizer_file
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.pretrained.layouts import Pretrained
 from shakespeare_tui.runs.folder import Checkpoint, create_run_folder, new_run_info
@@ -86,10 +86,10 @@ def imported_config(model: ModelConfig) -> Config:
 def _tokenizer(pretrained: Pretrained, source: str, file: Path | None) -> Tokenizer:
     vocab_size = pretrained.model.vocab_size
     if file is not None:
-        tokenizer = load_tokenizer(file)
+        tokenizer = tokenizer_file(str(file))
     elif pretrained.tokenizer is None:
         raise UserError(
-            f"{source} brings no tokenizer that can be read; give its tokenizer.json by --tokenizer"
+            f"{source}: {pretrained.tokenizer_problem}; give its tokenizer.json by --tokenizer"
         )
     else:
         try:

@@ -17,18 +17,21 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
+from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file
 from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     Tokenizer,
     UnknownCharacterError,
     text_size,
+    tokenizer_file,
 )
 from shakespeare_tui.data.tokens import (
     check_variety,
     encode_split,
-    fit_tokenizer,
+    open_tokenizer,
     split_tokens,
     stream_split,
+    whole_survey,
 )
 from shakespeare_tui.data.windows import Windows, gather_windows
 from shakespeare_tui.decoding.decoder import Precision
@@ -241,27 +244,25 @@ def _new_session(
         # The sample stands in: the run is of what it learned from, also when it resumes.
         data = config.data.model_copy(update={"corpus": source.name, "validation": ""})
         config = config.model_copy(update={"data": data})
-    tokenizer, text = fit_tokenizer(
-        config.data.tokenizer,
-        source.name,
-        source.whole.iter_text(),
-        hooks.cancelled.is_set,
-        known=start_from.run.tokenizer() if start_from else None,
-        vocab_size=config.data.vocab_size,
-    )
-    if config.data.tokenizer != tokenizer.name:
+    survey = whole_survey(source, hooks.report, hooks.cancelled.is_set)
+    if start_from is None:
+        tokenizer = open_tokenizer(
+            config.tokens, source, hooks.report, hooks.cancelled.is_set, survey=survey
+        )
+    else:
+        tokenizer = _tokenizer_of(start_from, config.data.tokenizer)
         data = config.data.model_copy(update={"tokenizer": tokenizer.name})
         config = config.model_copy(update={"data": data})
     # What is too short is refused before anything is written.
-    if text.is_whole and source.validation is None:
-        tokens = tokenizer.encode(text.beginning)
+    if source.size_bytes <= _SHORT_BYTES and source.validation is None:
+        tokens = tokenizer.encode("".join(source.iter_text()))
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
     pretrained = start_from.run.info().pretrained if start_from else None
     if pretrained is not None:
         hooks.notice(pretrained_note(pretrained))
     elif config.context_note:
         hooks.notice(config.context_note)
-    check_variety(text.is_one_character)
+    check_variety(len(survey.vocabulary) == 1)
     device = backend.arithmetic().device
     check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
     backend.prepare(hooks.report, hooks.cancelled.is_set)
@@ -275,7 +276,7 @@ def _new_session(
                 name=run.name,
                 corpus=source.name,
                 corpus_sha256=source.sha256(),
-                characters=text.characters,
+                characters=survey.characters,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_sha256=tokenizer.fingerprint,
                 bytes_per_token=text_size(tokenizer, val[1:]).bytes / (len(val) - 1),
@@ -315,6 +316,26 @@ def _new_session(
             if begin_in is None and not run.events_path.exists():
                 shutil.rmtree(run.path, ignore_errors=True)
             raise
+
+
+_SHORT_BYTES = 1 << 20
+
+
+def _tokenizer_of(start_from: Checkpoint, spec: str) -> Tokenizer:
+    """The tokenizer of a checkpoint's run, which must be the one in a file that was named."""
+    own = start_from.run.tokenizer()
+    if is_tokenizer_file(spec) and spec != start_from.run.config().data.tokenizer:
+        from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
+
+        named = tokenizer_file(spec)
+        if isinstance(named, HuggingFaceTokenizer):
+            named = named.padded(own.vocab_size)
+        if named.fingerprint != own.fingerprint:
+            raise UserError(
+                f"the tokenizer {spec} is not that of the weights of {start_from.reference}; leave "
+                "data.tokenizer out: the run's own is taken"
+            )
+    return own
 
 
 def _starting_weights(

@@ -55,11 +55,12 @@ class Engine:
         publish: Callable[["ScanState"], None],
         cancelled: Event,
         val_fraction: float,
+        is_streamed: bool,
     ) -> "ScanState":
         """Measure a corpus, as ``scan_corpus`` does."""
         from shakespeare_tui.data.inspect.scan import scan_corpus
 
-        return scan_corpus(source, publish, cancelled, val_fraction)
+        return scan_corpus(source, publish, cancelled, val_fraction, is_streamed=is_streamed)
 
     def measure_speed(
         self, config: "Config", cancelled: Callable[[], bool], vocab_size: int

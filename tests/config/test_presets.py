@@ -56,9 +56,9 @@ def section_schema(section: str) -> dict[str, Any]:
 
 
 def kinds_of(field: ConfigField) -> dict[str, dict[str, Any]]:
-    """What the schema allows for a setting, by type."""
+    """What the schema allows for a setting, by type; of one type the first."""
     schema = section_schema(field.section)["properties"][field.key]
-    return {kind["type"]: kind for kind in schema.get("anyOf", [schema])}
+    return {kind["type"]: kind for kind in reversed(schema.get("anyOf", [schema]))}
 
 
 def test_presets_are_listed() -> None:

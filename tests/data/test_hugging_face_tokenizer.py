@@ -140,3 +140,47 @@ def test_what_is_no_tokenizer_is_refused_in_a_line(tmp_path: Path) -> None:
         HuggingFaceTokenizer.from_corpus(["text"])
     with pytest.raises(UserError, match="below the vocabulary size"):
         OURS[0].token_bytes(400)
+
+
+def sentence_pieces(*, prefix: bool) -> Any:
+    """Pieces of words with ▁ for the space before them, as Llama's."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, fuse_unk=True))
+    before = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always")
+    backend.pre_tokenizer = before
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    backend.train_from_iterator(PLAY.split("\n"), trainer)
+    backend.pre_tokenizer = None
+    steps = [tokenizers.normalizers.Prepend("▁")] if prefix else []
+    backend.normalizer = tokenizers.normalizers.Sequence(
+        [*steps, tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    backend.decoder = tokenizers.decoders.Sequence(
+        [tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.ByteFallback()]
+    )
+    record = json.loads(backend.to_str())
+    del record["added_tokens"][1:]  # bytes are plain tokens
+    return tokenizers.Tokenizer.from_str(json.dumps(record))
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_only_the_beginning_of_a_text_gets_a_space(prefix: bool) -> None:
+    """However it is cut into pieces, and into parts that are encoded by themselves."""
+    backend = sentence_pieces(prefix=prefix)
+    ours, text = HuggingFaceTokenizer(json.loads(backend.to_str())), PLAY * 8
+    pieces = [text[start : start + 70_001] for start in range(0, len(text), 70_001)]
+    parts = list(ours.encode_stream(pieces))
+    assert len(parts) > 1
+    whole = backend.encode(text).ids
+    assert np.concatenate(parts).tolist() == whole
+    assert ours.decode(whole) == " " * prefix + text
+    cut = text.index(" ", len(text) // 2)
+    halves = (
+        ids
+        for start, piece in ((0, text[:cut]), (cut, text[cut:]))
+        for ids in ours.encode_stream([piece], is_beginning=not start)
+    )
+    assert np.concatenate(list(halves)).tolist() == whole

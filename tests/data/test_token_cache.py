@@ -14,7 +14,12 @@ from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     UnknownCharacterError,
 )
-from shakespeare_tui.data.tokens import fit_tokenizer, split_tokens, tokenize_corpus
+from shakespeare_tui.data.tokens import (
+    TokenSettings,
+    open_tokenizer,
+    split_tokens,
+    tokenize_corpus,
+)
 from shakespeare_tui.errors import CancelledError
 
 MEGABYTE = 1 << 20
@@ -32,8 +37,8 @@ class TestTokenizingACorpus:
     def test_ids_are_the_tokenizers_own_in_the_smallest_type(self, tmp_path: Path) -> None:
         text = "ROMEO:\nWhat’s in a name? 中\r\n"
         source = corpus(tmp_path, text)
-        tokenizer, found = fit_tokenizer("char", source.name, source.iter_text())
-        assert found.characters == len(text)
+        tokenizer = open_tokenizer(TokenSettings(), source)
+        assert source.survey().characters == len(text)
         assert isinstance(tokenizer, CharTokenizer)
         assert tokenizer.vocab == CharTokenizer(text).vocab
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
@@ -43,7 +48,7 @@ class TestTokenizingACorpus:
     def test_many_characters_take_two_bytes(self, tmp_path: Path) -> None:
         text = "".join(chr(0x4E00 + i) for i in range(300)) * 2
         source = corpus(tmp_path, text)
-        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
+        tokenizer = open_tokenizer(TokenSettings(), source)
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
         assert tokens.dtype == np.uint16
         assert tokens.tolist() == list(range(300)) * 2
@@ -120,7 +125,7 @@ class TestTokenizingACorpus:
     def test_progress_ends_at_the_size_in_bytes(self, tmp_path: Path) -> None:
         text = "aé中🎭\n" * 150_000
         source = corpus(tmp_path, text)
-        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
+        tokenizer = open_tokenizer(TokenSettings(), source)
         reports: list[tuple[int, int | None]] = []
         tokens = tokenize_corpus(
             source, tokenizer, tmp_path / "cache", lambda done, total: reports.append((done, total))
@@ -137,7 +142,7 @@ class TestTokenizingACorpus:
         corpus(folder, "second\n", "b.txt")
         source = locate_corpus(str(folder))
         assert source is not None
-        tokenizer, _ = fit_tokenizer("char", source.name, source.iter_text())
+        tokenizer = open_tokenizer(TokenSettings(), source)
         tokens = tokenize_corpus(source, tokenizer, tmp_path / "cache")
         assert tokenizer.decode(tokens) == "first\nsecond\n"
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
-from shakespeare_tui.data.tokens import check_length, fit_tokenizer, split_tokens
+from shakespeare_tui.data.source import TextSource, locate_corpus
+from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, TokenArray
+from shakespeare_tui.data.tokens import TokenSettings, check_length, open_tokenizer, split_tokens
 from shakespeare_tui.data.windows import TextDataset, WindowSampler, gather_windows
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.errors import CancelledError, UserError
 
 
 def counting(length: int) -> TokenArray:
@@ -25,7 +26,7 @@ def test_a_corpus_of_a_byte_order_mark_alone_is_empty(tmp_path: Path) -> None:
     source = locate_corpus(str(path))
     assert source is not None
     with pytest.raises(UserError, match="empty"):
-        fit_tokenizer("char", source.name, source.iter_text())
+        open_tokenizer(TokenSettings(), source)
 
 
 class TestSplit:
@@ -174,3 +175,54 @@ def test_gathered_windows_are_slices(seq_len: int, starts: list[int]) -> None:
     assert windows.tolist() == [tokens[s : s + seq_len + 1].tolist() for s in starts]
     windows[:] = 0
     assert tokens.tolist() == list(range(32))
+
+
+class TestWhatIsLearned:
+    TEXT = "it is the time of the year \n" * 90 + "zzzz qqqq zzzz qqqq é\n" * 26
+
+    def source(self, tmp_path: Path) -> TextSource:
+        (tmp_path / "a.txt").write_text(self.TEXT, encoding="utf-8")
+        found = locate_corpus(str(tmp_path / "a.txt"))
+        assert found is not None
+        return found
+
+    @pytest.mark.parametrize("kind", ["bpe", "word"])
+    def test_the_validation_text_has_no_part_in_it(self, kind: str, tmp_path: Path) -> None:
+        fraction = len("zzzz qqqq zzzz qqqq é\n") * 26 / len(self.TEXT)
+        settings = TokenSettings(kind, val_fraction=fraction)
+        tokenizer = open_tokenizer(settings, self.source(tmp_path))
+        learned = tokenizer_kind(kind).from_corpus([self.TEXT[: -26 * 22]])
+        assert tokenizer.fingerprint == learned.fingerprint
+        contents = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        assert any(b"time" in content for content in contents)
+        assert not any(b"zz" in content or b"qq" in content for content in contents)
+        if kind == "word":
+            assert tokenizer.decode(tokenizer.encode(" the zzzz")) == " the <unk>"
+
+    def test_characters_are_those_of_both_parts(self, tmp_path: Path) -> None:
+        (tmp_path / "val.txt").write_text("ÿ" * 30, encoding="utf-8")
+        self.source(tmp_path)
+        source = locate_corpus(str(tmp_path / "a.txt"), str(tmp_path / "val.txt"))
+        assert source is not None
+        characters = open_tokenizer(TokenSettings(), source)
+        assert isinstance(characters, CharTokenizer)
+        assert characters.vocab == CharTokenizer(self.TEXT + "ÿ").vocab
+        pairs = open_tokenizer(TokenSettings("bpe"), source)
+        assert pairs.fingerprint == tokenizer_kind("bpe").from_corpus([self.TEXT]).fingerprint
+
+    def test_progress_is_told_and_it_can_be_called_off(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text(
+            "".join(f"{n:x} " for n in range(400_000)), encoding="utf-8"
+        )
+        source = locate_corpus(str(tmp_path / "a.txt"))
+        assert source is not None
+        told: list[str] = []
+        settings = TokenSettings("bpe", 30_000)
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if what.startswith("learning"):
+                told.append(what)
+
+        with pytest.raises(CancelledError):
+            open_tokenizer(settings, source, report, lambda: len(told) > 2)
+        assert set(told) == {"learning bpe from the training text"}

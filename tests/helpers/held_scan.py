@@ -21,6 +21,7 @@ class HeldScans(Engine):
         publish: Callable[[ScanState], None],
         cancelled: threading.Event,
         val_fraction: float,
+        is_streamed: bool,
     ) -> ScanState:
         def publish_and_hold(state: ScanState) -> None:
             publish(state)
@@ -33,6 +34,7 @@ class HeldScans(Engine):
             publish_and_hold,
             cancelled,
             val_fraction,
+            is_streamed=is_streamed,
             chunk_bytes=5000,
             publish_seconds=0.0,
         )

@@ -1,14 +1,22 @@
 """The figures of a run before it is trained: size, data, speed and time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_seconds
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.source import TextSource, locate_corpus
-from shakespeare_tui.data.tokenizers.kinds import tokenizer_kind
-from shakespeare_tui.data.tokens import check_length, check_variety, fit_tokenizer, split_point
+from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, tokenizer_kind
+from shakespeare_tui.data.tokens import (
+    TokenSettings,
+    beginning,
+    check_length,
+    check_variety,
+    open_tokenizer,
+    split_point,
+    whole_survey,
+)
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.machine import backend_of, blas_threads
@@ -70,11 +78,13 @@ class CorpusFigures:
         return ""
 
 
+_CHARACTERS = TokenSettings()
+
+
 def measure_corpus(
     spec: str,
-    tokenizer: str = "char",
     validation: str = "",
-    vocab_size: int | None = None,
+    settings: TokenSettings = _CHARACTERS,
     cancelled: Callable[[], bool] = never,
     most_bytes: int = _MOST_BYTES,
 ) -> CorpusFigures:
@@ -82,9 +92,8 @@ def measure_corpus(
 
     Args:
         spec: As ``data.corpus``.
-        tokenizer: As ``data.tokenizer``.
         validation: As ``data.validation``.
-        vocab_size: As ``data.vocab_size``.
+        settings: How it becomes tokens.
         cancelled: Polled between pieces.
         most_bytes: What is longer is read in part, and its figures are estimates.
 
@@ -105,47 +114,39 @@ def measure_corpus(
             return CorpusFigures(
                 characters=size, tokens=size, validation_tokens=kept_apart, note=note
             )
-        if note := tokenizer_kind(tokenizer).to_fetch():
+        if not is_tokenizer_file(settings.tokenizer) and (
+            note := tokenizer_kind(settings.tokenizer).to_fetch()
+        ):
             return CorpusFigures(note=note)
-        return _scan(source, tokenizer, vocab_size, cancelled, most_bytes)
+        return _scan(source, settings, cancelled, most_bytes)
     except UserError as error:
         return CorpusFigures(note=str(error), is_missing=True)
 
 
 def _scan(
-    source: TextSource,
-    kind: str,
-    vocab_size: int | None,
-    cancelled: Callable[[], bool],
-    most_bytes: int,
+    source: TextSource, settings: TokenSettings, cancelled: Callable[[], bool], most_bytes: int
 ) -> CorpusFigures:
-    note = ""
-    bytes_read = 0
+    size_bytes = source.whole.size_bytes
     validation = source.validation
-    source = source.whole
-
-    def read() -> Iterator[str]:
-        nonlocal note, bytes_read
-        for text in source.iter_text():
-            yield text
-            bytes_read += len(text.encode("utf-8", "surrogatepass"))
-            if bytes_read >= most_bytes and bytes_read < source.size_bytes:
-                note = f"{source.name} is large: figures from its first {bytes_read // 2**20} MiB"
-                return
-
-    tokenizer, found = fit_tokenizer(kind, source.name, read(), cancelled, vocab_size=vocab_size)
-    whole = found.characters
-    if note:
-        whole = round(whole * source.size_bytes / bytes_read)
-    tokens_a_character = len(tokenizer.encode(found.beginning)) / len(found.beginning)
-    tokens = round(whole * tokens_a_character)
-    share = validation.size_bytes / source.size_bytes if validation else 0.0
+    note, is_one_character = "", False
+    if size_bytes > most_bytes:
+        note = f"{source.name} is large: figures from its first {most_bytes // 2**20} MiB"
+        read = list(beginning(source, most_bytes))
+        read_bytes = sum(len(text.encode("utf-8")) for text in read)
+        characters = round(sum(map(len, read)) * size_bytes / read_bytes)
+    else:
+        survey = whole_survey(source, cancelled=cancelled)
+        characters, is_one_character = survey.characters, len(survey.vocabulary) == 1
+    tokenizer = open_tokenizer(settings, source, cancelled=cancelled, most_bytes=most_bytes)
+    first = next(source.iter_text())
+    tokens = round(characters * len(tokenizer.encode(first)) / len(first))
+    share = validation.size_bytes / size_bytes if validation else 0.0
     return CorpusFigures(
-        characters=whole,
+        characters=characters,
         tokens=tokens,
         validation_tokens=round(share * tokens) if validation else None,
         vocab_size=tokenizer.vocab_size,
-        is_one_character=found.is_one_character and not note,
+        is_one_character=is_one_character,
         note=note,
     )
 

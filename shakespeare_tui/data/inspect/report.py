@@ -54,7 +54,8 @@ VOCABULARY = "vocabulary, by code point"
 
 
 def size_figures(source: "TextSource", statistics: TextStatistics) -> list[Figure]:
-    """How large a corpus is."""
+    """How large a corpus is, its validation text included."""
+    source = source.whole
     files = len(source.paths)
     return [
         *([Figure("files", f"{files:,}")] if files > 1 else []),

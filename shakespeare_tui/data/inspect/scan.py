@@ -29,7 +29,7 @@ from shakespeare_tui.data.inspect.ngrams import (
 )
 from shakespeare_tui.data.inspect.words import WordCounter, WordCounts
 from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokens import split_point
+from shakespeare_tui.data.tokens import TextParts, split_point, validation_parts
 from shakespeare_tui.errors import UserError, check_cancelled
 
 N_MOST_COMMON = 20
@@ -48,17 +48,30 @@ class Split:
     validation: int
 
     @classmethod
-    def of(cls, source: TextSource, characters: int, val_fraction: float) -> "Split":
+    def of(
+        cls, source: TextSource, characters: int, val_fraction: float, *, is_streamed: bool = False
+    ) -> "Split":
         """The split of a corpus of so many characters, those of its validation text included.
+
+        Args:
+            source: The corpus.
+            characters: Of all its text.
+            val_fraction: Share of the text, at its end, where it brings no validation text.
+            is_streamed: Whether training keeps whole parts at its end.
 
         Raises:
             UserError: The validation text cannot be read.
         """
-        if source.validation is None:
-            train = split_point(characters, val_fraction)
-            return cls(val_fraction, train, characters - train)
-        validation = sum(map(len, source.validation.iter_text()))
-        return cls(None, characters - validation, validation)
+        if source.validation is not None:
+            validation = source.validation.survey().characters
+            return cls(None, characters - validation, validation)
+        train = split_point(characters, val_fraction)
+        if is_streamed:
+            parts = TextParts(source)
+            first = len(parts) - validation_parts(len(parts), val_fraction)
+            if first > 0:  # training refuses a shorter text
+                train = characters - sum(map(len, parts.pieces(range(first, len(parts)))))
+        return cls(val_fraction, train, characters - train)
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class CorpusReport:
     """What ``inspect_corpus`` found."""
 
     source: TextSource
+    """What was read is the whole of it."""
     sha256: str
     statistics: TextStatistics
     split: Split
@@ -89,8 +103,8 @@ class CorpusReport:
         return {
             "name": self.source.name,
             "title": self.source.title,
-            "files": [str(path) for path in self.source.paths],
-            "size_bytes": self.source.size_bytes,
+            "files": [str(path) for path in self.source.whole.paths],
+            "size_bytes": self.source.whole.size_bytes,
             "sha256": self.sha256,
             "characters": statistics.characters,
             "lines": statistics.lines,
@@ -157,7 +171,7 @@ def inspect_corpus(
     )
     report(whole.size_bytes, whole.size_bytes)
     digest = source.sha256() if source.validation else hasher.hexdigest()
-    return CorpusReport(whole, digest, statistics, split, measured)
+    return CorpusReport(source, digest, statistics, split, measured)
 
 
 def check_val_fraction(val_fraction: float) -> None:
@@ -226,6 +240,7 @@ class ScanState:
     """What is known of a corpus; the parts that need the whole text come last."""
 
     source: TextSource
+    """What is read is the whole of it."""
     phase: Literal["reading", "predicting", "done"]
     done_bytes: int
     statistics: TextStatistics
@@ -256,6 +271,7 @@ def scan_corpus(
     cancelled: Event,
     val_fraction: float = 0.1,
     *,
+    is_streamed: bool = False,
     chunk_bytes: int = _CHUNK_BYTES,
     publish_seconds: float = _PUBLISH_SECONDS,
 ) -> ScanState:
@@ -267,6 +283,7 @@ def scan_corpus(
             thread. What it gets never changes afterwards.
         cancelled: Set it from another thread to call the scan off.
         val_fraction: Share of the text, at its end, kept for validation.
+        is_streamed: As for ``Split.of``.
         chunk_bytes: Read at a time.
         publish_seconds: Between two times that ``publish`` is told, while it is read.
 
@@ -276,7 +293,7 @@ def scan_corpus(
     """
     check_val_fraction(val_fraction)
     whole = source.whole
-    reader = _Reader(whole)
+    reader = _Reader(source)
     published = time.monotonic()
     for text in whole.iter_text(chunk_bytes, hasher=reader.hasher, report=reader.report):
         check_cancelled(cancelled.is_set, "the scan")
@@ -294,7 +311,7 @@ def scan_corpus(
         phase="predicting",
         done_bytes=whole.size_bytes,
         sha256=source.sha256() if source.validation else reader.hasher.hexdigest(),
-        split=Split.of(source, n_characters, val_fraction),
+        split=Split.of(source, n_characters, val_fraction, is_streamed=is_streamed),
     )
     publish(state)
     for found in _predict(state):
@@ -314,7 +331,7 @@ class _Reader:
         self._source = source
         self._done_bytes = 0
         self._scanner = CorpusScanner()
-        self._index = LineIndexBuilder(ByteStream(source))
+        self._index = LineIndexBuilder(ByteStream(source.whole))
         self._words = WordCounter()
 
     def report(self, done: int, total: int | None) -> None:

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.source import TextSource
-from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from shakespeare_tui.data.tokens import fit_tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.errors import UserError, check_cancelled, never
 
 
@@ -83,40 +80,6 @@ def count_tokens(
         raise UserError("the text is empty; there are no tokens to count")
     lengths = np.array([len(tokenizer.token_bytes(token)) for token in range(size)], np.int64)
     return TokenFigures(tokenizer, counts, lengths, text_bytes)
-
-
-def open_tokenizer(
-    spec: str,
-    source: TextSource,
-    vocab_size: int | None = None,
-    report: Report | None = None,
-    cancelled: Callable[[], bool] = never,
-) -> Tokenizer:
-    """A tokenizer by the name of its kind, fitted on a corpus, or from a file.
-
-    Args:
-        spec: A kind, or a ``tokenizer.json`` or a folder with one.
-        source: What the kinds that learn learn from.
-        vocab_size: As ``data.vocab_size``.
-        report: Told (bytes read, bytes in all) while it learns.
-        cancelled: Polled between pieces.
-
-    Raises:
-        UserError: There is no such tokenizer, or the corpus cannot be read.
-        CancelledError: ``cancelled`` became true.
-    """
-    if spec in TOKENIZERS:
-        pieces = reported(source, report) if report else source.iter_text()
-        return fit_tokenizer(spec, source.name, pieces, cancelled, vocab_size=vocab_size)[0]
-    path = Path(spec)
-    if path.is_dir():
-        path = path / "tokenizer.json"
-    if not path.is_file():
-        kinds = ", ".join(kind for kind in TOKENIZERS if kind != "huggingface")
-        raise UserError(
-            f"no tokenizer is called {spec!r}: give one of {kinds}, or a tokenizer.json"
-        )
-    return load_tokenizer(path)
 
 
 def reported(source: TextSource, report: Report) -> Iterator[str]:

@@ -36,6 +36,8 @@ class BytePairTokenizer(HuggingFaceTokenizer):
     """
 
     name: ClassVar[str] = "bpe"
+    # Enough for every pair that is worth a token, and little enough to be counted in seconds.
+    learned_bytes: ClassVar[int] = 1 << 27
 
     @classmethod
     def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:

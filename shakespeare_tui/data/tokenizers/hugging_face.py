@@ -51,6 +51,8 @@ _PROBES = [
 # Normalizers that look at one character and its marks only: a piece gives what the whole gives.
 _LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")
 _ANY_CHARACTER = r"[\s\S]"
+_SPACE = "\u2581"
+_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -117,18 +119,10 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = dict(record)
-        # Without it, the package warns on stderr, also in the lab, when a process forks that has
-        # encoded in several threads.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        try:
-            self._backend = tokenizers.Tokenizer.from_str(json.dumps(self._record))
-        except Exception as error:  # noqa: BLE001 — the package raises nothing narrower
-            raise ValueError(f"no tokenizer can be made of it ({error})") from None
-        self._backend.no_padding()
-        self._backend.no_truncation()
+        self._backend = _backend(self._record)
         decoder = json.dumps(self._record.get("decoder"), ensure_ascii=False)
         self._is_byte_level = "ByteLevel" in decoder
-        self._is_metaspace = "Metaspace" in decoder or "\u2581" in decoder
+        self._is_metaspace = "Metaspace" in decoder or _SPACE in decoder
 
     @classmethod
     def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:
@@ -138,8 +132,8 @@ class HuggingFaceTokenizer(Tokenizer):
             UserError: Always.
         """
         raise UserError(
-            "a tokenizer of this kind comes with a pretrained model; start from a run that was "
-            "imported: --from RUN"
+            "a tokenizer of this kind comes with a pretrained model; start from an imported run "
+            "(--from RUN), or name a file: --set data.tokenizer=PATH/tokenizer.json"
         )
 
     @classmethod
@@ -211,22 +205,39 @@ class HuggingFaceTokenizer(Tokenizer):
         dtype = smallest_dtype(self.vocab_size)
         return np.concatenate([np.array(encoding.ids, dtype) for encoding in found])
 
-    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+    def encode_stream(
+        self, pieces: Iterable[str], *, is_beginning: bool = True
+    ) -> Iterator[TokenArray]:
         """Ids of a text that comes in pieces: together those of the whole, however it was cut."""
-        if not self._splits_words:
-            yield self.encode("".join(pieces))
-            return
-        texts = whole_words(pieces)
+        texts = whole_words(pieces) if self._splits_words else iter(["".join(pieces)])
+        if is_beginning and (first := next(texts, "")):
+            yield self._encode_batch([first])
         while batch := list(itertools.islice(texts, _PIECES_AT_ONCE)):
-            yield self._encode_batch(batch)
+            yield self._inside._encode_batch(batch)
+
+    @functools.cached_property
+    def _inside(self) -> "HuggingFaceTokenizer":
+        """The same for a text before which another one stands: no space is put at its front."""
+        record = _without_front(self._record)
+        is_same = all(
+            _flattened(record[key]) == _flattened(self._record.get(key))
+            for key in ("normalizer", "pre_tokenizer")
+        )
+        return self if is_same else HuggingFaceTokenizer(record)
 
     @functools.cached_property
     def _splits_words(self) -> bool:
         """Whether the text may be cut between words, as no token reaches from one into the next."""
-        normalizer = self._record.get("normalizer") or {}
-        before = self._backend.pre_tokenizer
-        if normalizer.get("type", "NFC") not in _LOCAL_NORMALIZERS or before is None:
+        record = self._inside._record
+        steps = _flattened(record.get("normalizer"))
+        if not all(step["type"] in _LOCAL_NORMALIZERS or step == _SPACES for step in steps):
             return False
+        before = self._inside._backend.pre_tokenizer
+        if before is None or all(map(_cuts_nothing, _flattened(record["pre_tokenizer"]))):
+            # Then pairs are merged in all of the text, but only to what is a token.
+            tokens = self._backend.get_vocab(with_added_tokens=True)
+            is_pairs = record["model"].get("type") == "BPE"
+            return is_pairs and not any(_CUT.search(token.replace(_SPACE, " ")) for token in tokens)
         return all(
             place in {start for _, (start, _) in before.pre_tokenize_str(text)}
             for text, place in _PROBES
@@ -272,13 +283,56 @@ class HuggingFaceTokenizer(Tokenizer):
                 return bytes(letters[letter] for letter in text)
         elif byte := _BYTE_TOKEN.fullmatch(text):
             return bytes([int(byte[1], 16)])
-        return (text.replace("\u2581", " ") if self._is_metaspace else text).encode()
+        return (text.replace(_SPACE, " ") if self._is_metaspace else text).encode()
 
     def sampling_defaults(self) -> Mapping[str, int | float]:
         """What suits tokens of some four bytes, or of some two where there are few of them."""
         if self.vocab_size < _MANY_TOKENS:
             return {"mirostat": 2.2, "mirostat1": 2.2, "dry.allowed": 8, "no_repeat_ngram": 12}
         return {"mirostat": 3.5, "mirostat1": 3.5, "dry.allowed": 4, "no_repeat_ngram": 6}
+
+
+def _backend(record: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    # Without it, the package warns on stderr, also in the lab, when a process forks that has
+    # encoded in several threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        backend = tokenizers.Tokenizer.from_str(json.dumps(record))
+    except Exception as error:  # noqa: BLE001 — the package raises nothing narrower
+        raise ValueError(f"no tokenizer can be made of it ({error})") from None
+    backend.no_padding()
+    backend.no_truncation()
+    return backend
+
+
+def _flattened(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """A normalizer or a pre-tokenizer, or those that one is a sequence of."""
+    if step is None:
+        return []
+    inner = step.get("normalizers", step.get("pretokenizers"))
+    return [step] if inner is None else [part for one in inner for part in _flattened(one)]
+
+
+def _without_front(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose tokenizer puts no space before a text."""
+    steps = [step for step in _flattened(record.get("normalizer")) if step["type"] != "Prepend"]
+    before = []
+    for step in _flattened(record.get("pre_tokenizer")):
+        silent = dict(step)
+        if "prepend_scheme" in silent:
+            silent["prepend_scheme"] = "never"
+        elif step["type"] == "Metaspace" or silent.get("add_prefix_space"):
+            silent["add_prefix_space"] = False
+        before.append(silent)
+    return {
+        **record,
+        "normalizer": {"type": "Sequence", "normalizers": steps} if steps else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": before} if before else None,
+    }
+
+
+def _cuts_nothing(step: Mapping[str, Any]) -> bool:
+    return step["type"] == "Metaspace" and not step.get("split", True)
 
 
 def whole_words(pieces: Iterable[str], least: int = _PIECE_CHARACTERS) -> Iterator[str]:

@@ -4,6 +4,7 @@ A new kind is a class that derives from ``tokenizer.Tokenizer``, and a line here
 """
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,17 @@ TOKENIZERS: dict[str, str] = {
     "huggingface": "shakespeare_tui.data.tokenizers.hugging_face:HuggingFaceTokenizer",
 }
 """``module:Class`` by the name that stands in ``data.tokenizer`` and in ``tokenizer.json``."""
+
+
+TOKENIZER_FILE = r"[/\\]|\.(json|gguf)$"
+"""What names a file or a folder, in place of a kind, holds this."""
+NEW_KINDS = tuple(kind for kind in TOKENIZERS if kind != "huggingface")
+"""The kinds that can be had without a file."""
+
+
+def is_tokenizer_file(spec: str) -> bool:
+    """Whether ``data.tokenizer`` names a file or a folder, and no kind."""
+    return re.search(TOKENIZER_FILE, spec, re.IGNORECASE) is not None
 
 
 def tokenizer_kind(name: str) -> "type[Tokenizer]":

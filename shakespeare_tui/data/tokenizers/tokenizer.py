@@ -7,6 +7,7 @@ a character.
 
 import codecs
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS, tokenizer_kind
+from shakespeare_tui.data.tokenizers.kinds import NEW_KINDS, TOKENIZERS, tokenizer_kind
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import parse_json, read_bounded, reason, write_json_atomically
+from shakespeare_tui.files import parse_json, read_bounded, read_head, reason, write_json_atomically
 
 _MOST_BYTES = 1 << 25
 _TOKENS_A_COUNT = 1 << 22
+_ASCII = 128
+GGUF_MAGIC = b"GGUF"
+"""What a file of llama.cpp's begins with."""
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -45,9 +49,13 @@ class Tokenizer(Protocol):
 
     Attributes:
         name: The kind's name, as in ``data.tokenizer`` and in ``tokenizer.json``.
+        learned_bytes: Of the training text at most so much is learned from, spread over it; 0 where
+            nothing is learned: then ``from_corpus`` is given every character of the whole corpus,
+            the validation text's too, once.
     """
 
     name: ClassVar[str]
+    learned_bytes: ClassVar[int] = 0
 
     @classmethod
     def to_fetch(cls) -> str:
@@ -59,7 +67,7 @@ class Tokenizer(Protocol):
         """A tokenizer for a text that comes in pieces; it may leave them unread.
 
         Args:
-            pieces: The text.
+            pieces: The text, as ``learned_bytes`` has it.
             vocab_size: Number of ids, for kinds that have a choice; None leaves it to the kind.
 
         Raises:
@@ -92,10 +100,17 @@ class Tokenizer(Protocol):
             UserError: The text cannot be expressed.
         """
 
-    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+    def encode_stream(
+        self, pieces: Iterable[str], *, is_beginning: bool = True
+    ) -> Iterator[TokenArray]:
         """Ids of a text that comes in pieces: together those of the whole, however it was cut.
 
         This is for tokenizers whose tokens do not reach from one character into the next.
+
+        Args:
+            pieces: The text.
+            is_beginning: Whether nothing stands before it, for tokenizers that mark where a text
+                begins.
 
         Raises:
             UserError: The text cannot be expressed.
@@ -225,6 +240,28 @@ def shown_bytes(content: bytes) -> str:
         return "".join(f"<{byte:02X}>" for byte in content)
 
 
+class SeenCharacters:
+    """The distinct characters of a text that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._seen = np.zeros(sys.maxunicode + 1, bool)
+        self._known_bytes = b""
+
+    def add(self, piece: str) -> None:
+        """Take note of those of a piece."""
+        # Bytes of ASCII are left out many times as fast as characters are looked up one by one.
+        rest = piece.encode("utf-8", "surrogatepass").translate(None, self._known_bytes)
+        if rest:
+            characters = rest.decode("utf-8", "surrogatepass").encode("utf-32-le", "surrogatepass")
+            self._seen[np.frombuffer(characters, np.uint32)] = True
+            self._known_bytes = bytes(np.flatnonzero(self._seen[:_ASCII]).tolist())
+
+    @property
+    def vocabulary(self) -> str:
+        """In code-point order."""
+        return "".join(map(chr, np.flatnonzero(self._seen).tolist()))
+
+
 class CharTokenizer(Tokenizer):
     """One id a character, in code-point order, fitted on a text.
 
@@ -255,13 +292,10 @@ class CharTokenizer(Tokenizer):
         Raises:
             UserError: The text is empty.
         """
-        characters: set[str] = set()
+        seen = SeenCharacters()
         for piece in pieces:
-            # Bytes are left out ten times as fast as characters are looked up one by one.
-            known = "".join(filter(str.isascii, characters)).encode()
-            rest = piece.encode("utf-8", "surrogatepass").translate(None, known)
-            characters.update(rest.decode("utf-8", "surrogatepass"))
-        return cls()._set(characters)
+            seen.add(piece)
+        return cls()._set(set(seen.vocabulary))
 
     @classmethod
     def from_vocabulary(cls, characters: Sequence[str]) -> Self:
@@ -307,7 +341,9 @@ class CharTokenizer(Tokenizer):
             raise UnknownCharacterError(text[position], position)
         return ids.astype(smallest_dtype(self.vocab_size))
 
-    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+    def encode_stream(
+        self, pieces: Iterable[str], *, is_beginning: bool = True
+    ) -> Iterator[TokenArray]:
         """Ids of a text that comes in pieces.
 
         Raises:
@@ -355,8 +391,34 @@ class CharTokenizer(Tokenizer):
         return cls.from_vocabulary(characters)
 
 
+def tokenizer_file(spec: str) -> Tokenizer:
+    """The tokenizer in a ``tokenizer.json``, in a folder with one, or in a GGUF file.
+
+    Raises:
+        UserError: There is no such file, or no tokenizer in it that can be read.
+    """
+    given = path = Path(spec).expanduser()
+    if given.is_dir():
+        path = given / "tokenizer.json"
+    try:
+        beginning = read_head(path, len(GGUF_MAGIC))
+    except FileNotFoundError:
+        missing = "has no tokenizer.json" if given.is_dir() else "is no file"
+        raise UserError(
+            f"{spec} {missing}; a tokenizer is {', '.join(NEW_KINDS)}, a tokenizer.json, a folder "
+            "with one, or a GGUF file"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
+    if beginning == GGUF_MAGIC or path.suffix.lower() == ".gguf":
+        from shakespeare_tui.data.tokenizers.gguf_file import gguf_tokenizer
+
+        return gguf_tokenizer(path)
+    return load_tokenizer(path)
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer that was saved with a run.
+    """Read a tokenizer that was saved with a run, or as other programs save them.
 
     Raises:
         UserError: The file is missing, damaged or of a newer version.
@@ -369,9 +431,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
-    name = record.get("type") if isinstance(record, dict) else None
-    if name is None and isinstance(record, dict) and "model" in record:
-        name = "huggingface"  # as other programs write them
+    if not isinstance(record, dict) or not ("type" in record or "model" in record):
+        raise UserError(f"{path} holds no tokenizer; name a tokenizer.json")
+    name = record.get("type", "huggingface")  # without a type, as other programs write them
     if not isinstance(name, str) or name not in TOKENIZERS:
         raise UserError(
             f"{path} holds a tokenizer of unknown type {name!r}; update shakespeare-tui"

@@ -1,5 +1,6 @@
 """Tokens that are words, as in the word-level releases of WikiText."""
 
+import sys
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
@@ -24,6 +25,7 @@ class WordTokenizer(HuggingFaceTokenizer):
     """
 
     name: ClassVar[str] = "word"
+    learned_bytes: ClassVar[int] = sys.maxsize
 
     @classmethod
     def from_corpus(cls, pieces: Iterable[str], vocab_size: int | None = None) -> Self:

@@ -1,18 +1,14 @@
-"""GGUF files, llama.cpp's, by the ``gguf`` package; quantised weights become float32."""
+"""Models in GGUF files; quantised weights become float32."""
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
+from shakespeare_tui.data.tokenizers.gguf_file import GgufFile, tokenizer_problem, tokenizer_record
 from shakespeare_tui.errors import UserError, never
-from shakespeare_tui.models.pretrained.gguf_tokenizer import tokenizer_record
 from shakespeare_tui.models.pretrained.hugging_face import LARGEST_CONTEXT
 from shakespeare_tui.models.pretrained.layouts import (
     GGUF_FAMILIES,
@@ -21,10 +17,6 @@ from shakespeare_tui.models.pretrained.layouts import (
     model_config,
     read_weights,
 )
-
-GGUF_MAGIC = b"GGUF"
-# What the package's reader makes of a file that is cut short or damaged.
-_DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, EOFError)
 
 
 def read_gguf(
@@ -43,82 +35,8 @@ def read_gguf(
         raise UserError(f"{path} is one of several parts; join them by llama.cpp's gguf-split")
     config = _config(file, family)
     model = read_weights(config, GGUF_FAMILIES[family], file, available_bytes, cancelled)
-    return Pretrained(model, tokenizer_record(file), family)
-
-
-class GgufFile:
-    """The settings and tensors of a file.
-
-    Args:
-        path: Where.
-
-    Raises:
-        UserError: It is damaged, or the package is missing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.origin = str(path)
-        try:
-            from gguf import GGUFReader
-        except ImportError:
-            raise UserError(
-                "reading GGUF files takes a package that is not installed: "
-                "pip install 'shakespeare-tui[gguf]'"
-            ) from None
-        try:
-            self._reader: GGUFReader = GGUFReader(path)
-            self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-            self.shapes = {
-                name: tuple(int(size) for size in reversed(tensor.shape))
-                for name, tensor in self._tensors.items()
-            }
-        except _DAMAGE as error:
-            raise UserError(
-                f"{path} is cut short, damaged or no GGUF file ({str(error).splitlines()[0]}); "
-                "fetch it again"
-            ) from None
-
-    def value(self, key: str, default: Any = None) -> Any:
-        """A setting."""
-        field = self._reader.fields.get(key)
-        if field is None:
-            return default
-        try:
-            return field.contents()
-        except _DAMAGE:
-            raise UserError(f"{self.origin} is damaged: {key} cannot be read") from None
-
-    def number(self, key: str, default: int | None = None) -> int:
-        """A whole number above 0."""
-        value = self.value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
-            raise UserError(f"{self.origin}: {key} must be a whole number above 0, got {value!r}")
-        return value
-
-    def real(self, key: str, default: float) -> float:
-        """A number, which is kept in 32 bits: as it was before."""
-        return float(f"{float(self.value(key, default)):.7g}")
-
-    def read(self, name: str) -> Tensor:
-        """One tensor in float32."""
-        from gguf import dequantize
-
-        tensor = self._tensors[name]
-        try:
-            array = dequantize(tensor.data, tensor.tensor_type)
-        except (NotImplementedError, *_DAMAGE):
-            kind = tensor.tensor_type.name
-            raise UserError(
-                f"{self.origin}: {name} is quantised as {kind}, which cannot be read"
-            ) from None
-        # A copy: the array may be a view of the file.
-        return torch.from_numpy(np.array(array, np.float32))
-
-    def is_same(self, one: str, other: str) -> bool:
-        """Whether two tensors are the same bytes."""
-        first, second = self._tensors[one], self._tensors[other]
-        is_same_kind = first.tensor_type == second.tensor_type
-        return is_same_kind and np.array_equal(first.data, second.data)
+    tokenizer = tokenizer_record(file)
+    return Pretrained(model, tokenizer, family, "" if tokenizer else tokenizer_problem(file))
 
 
 def _config(file: GgufFile, family: str) -> ModelConfig:
@@ -176,7 +94,7 @@ def _rope(file: GgufFile, family: str, width: int) -> dict[str, Any]:
 
 def _llama3(file: GgufFile, theta: float, width: int) -> dict[str, Any]:
     """Llama 3.1's stretching, of which a file keeps what each frequency is divided by."""
-    found = file.read("rope_freqs.weight").double()
+    found = torch.from_numpy(file.read("rope_freqs.weight")).double()
     frequencies = theta ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
     factor = float(f"{float(found.max()):.7g}")
     if found.shape == frequencies.shape and factor > 1:
@@ -189,20 +107,3 @@ def _llama3(file: GgufFile, theta: float, width: int) -> dict[str, Any]:
             if torch.allclose(found, 1 / (kept + (1 - kept) / factor), rtol=1e-4):
                 return {"rope_factor": factor, "rope_base_context": base}
     raise UserError(f"{file.origin}: its rotary embedding is scaled in a way not known here")
-
-
-def gguf_tokenizer(path: Path) -> HuggingFaceTokenizer:
-    """The tokenizer in a file, without its weights.
-
-    Raises:
-        UserError: The file is damaged, or its tokenizer is of a kind that cannot be read.
-    """
-    record = tokenizer_record(GgufFile(path))
-    if record is None:
-        raise UserError(
-            f"{path} has a tokenizer of a kind that cannot be read; give a tokenizer.json"
-        )
-    try:
-        return HuggingFaceTokenizer(record)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None

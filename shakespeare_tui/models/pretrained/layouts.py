@@ -30,11 +30,13 @@ class Pretrained:
         model: With its weights in float32.
         tokenizer: As in a ``tokenizer.json`` of Hugging Face; None where there was none.
         family: What its publishers call the architecture.
+        tokenizer_problem: Why there is no tokenizer, where there is none.
     """
 
     model: "Transformer"
     tokenizer: dict[str, Any] | None
     family: str
+    tokenizer_problem: str = "it brings no tokenizer"
 
 
 class TensorFile(Protocol):
@@ -48,7 +50,7 @@ class TensorFile(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of every tensor, as PyTorch has it."""
 
-    def read(self, name: str) -> "Tensor":
+    def read(self, name: str) -> "Tensor | NDArray[np.float32]":
         """One tensor in float32."""
 
 
@@ -258,7 +260,7 @@ def _parts(name: str, config: ModelConfig, layout: Layout, file: TensorFile) -> 
     for place, source in enumerate(layout.sources(name)):
         if source not in file.shapes:
             raise UserError(f"{file.origin} is not complete: it has no {source}")
-        part = file.read(source)
+        part = _tensor(file, source)
         if layout.is_transposed and name.startswith("blocks.") and part.dim() == 2:
             part = part.T
         is_turned = layout.is_interleaved and _rotates(name, place, config)
@@ -267,6 +269,12 @@ def _parts(name: str, config: ModelConfig, layout: Layout, file: TensorFile) -> 
             pairs = part.view(-1, config.head_width // 2, 2, *part.shape[1:])
             part = pairs.transpose(1, 2).reshape(part.shape)
         yield part
+
+
+def _tensor(file: TensorFile, name: str) -> "Tensor":
+    import torch
+
+    return torch.as_tensor(file.read(name))
 
 
 def _rotates(name: str, place: int, config: ModelConfig) -> bool:
@@ -286,7 +294,7 @@ def _repeated_gates(config: ModelConfig, layout: Layout, file: TensorFile) -> It
         for kind in ("weight", "bias") if config.bias else ("weight",):
             (gate,) = layout.sources(f"blocks.{layer}.feedforward.gate.{kind}")
             (up,) = layout.sources(f"blocks.{layer}.feedforward.up.{kind}")
-            if gate not in file.shapes or not file.read(gate).equal(file.read(up)):
+            if gate not in file.shapes or not _tensor(file, gate).equal(_tensor(file, up)):
                 raise UserError(
                     f"{file.origin}: a ReLU gated by another matrix ({gate}) cannot be done here"
                 )

@@ -20,24 +20,20 @@ from shakespeare_tui.config.estimate.figures import (
 from shakespeare_tui.config.estimate.nearest_run import NearestRun, PastRun, PastRuns, nearest_run
 from shakespeare_tui.config.estimate.speed import Speed, Speeds
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokens import TokenSettings
 from shakespeare_tui.formatting import format_bytes, format_count, format_duration
 from shakespeare_tui.machine import backend_of
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.services import Services
 
-CorpusKey = tuple[str, str, str, int | None]
-"""What the figures of a corpus depend on: ``data.corpus`` and how it becomes tokens."""
+CorpusKey = tuple[str, str, TokenSettings]
+"""What the figures of a corpus depend on: its text, its validation text, and its tokens."""
 
 
 def _corpus_of(config: Config | None) -> CorpusKey:
     if config is None:
-        return ("", "", "", None)
-    return (
-        config.data.corpus,
-        config.data.tokenizer,
-        config.data.validation,
-        config.data.vocab_size,
-    )
+        return ("", "", TokenSettings())
+    return (config.data.corpus, config.data.validation, config.tokens)
 
 
 _BAR_FROM_WIDTH = 38

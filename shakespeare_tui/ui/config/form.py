@@ -158,7 +158,7 @@ def shown(text: str) -> str:
 def short_range(field: ConfigField) -> str:
     """The allowed values in as few words as will do."""
     if field.choices:
-        return " · ".join(field.choices)
+        return " · ".join([*field.choices, *filter(None, [field.others_help])])
     if field.kind == "boolean":
         return "true · false"
     return field.range_text

@@ -175,7 +175,9 @@ class CorpusTabs(Vertical):
         elif tab == "windows":
             self.query_one(CorpusWindows).show(state if state.is_read else None)
         elif tab == "tokens":
-            self.query_one(CorpusTokens).show(item)
+            tokens = self.query_one(CorpusTokens)
+            tokens.set_config(self._windows.tokens, self._windows.validation)
+            tokens.show(item)
 
     def _show_speakers(self, state: "ScanState") -> None:
         is_ascii = self._is_ascii
@@ -185,7 +187,7 @@ class CorpusTabs(Vertical):
 
     def _token_ids(self, state: "ScanState") -> "Mapping[str, int] | None":
         """The id of every character, where these are the tokens and the whole text was read."""
-        if not state.is_read or self._windows.tokenizer != "char":
+        if not state.is_read or self._windows.tokens.tokenizer != "char":
             return None
         vocabulary = state.statistics.vocabulary
         if self._ids[0] != vocabulary:
@@ -204,8 +206,8 @@ class CorpusTabs(Vertical):
         text = "so far, without ids" if event.view.shows_ids else "so far"
         if state.split is not None:
             text = _part(first.start, last.stop, state.split.train)
-            if event.view.shows_ids and self._windows.tokenizer != "char":
-                text += f" · the ids of {self._windows.tokenizer} are on the Tokens tab"
+            if event.view.shows_ids and self._windows.tokens.tokenizer != "char":
+                text += f" · the ids of {self._windows.tokens.tokenizer} are on the Tokens tab"
         lines = "line" if first.line == last.line else f"lines {first.line + 1:,} to"
         text += f" · {lines} {last.line + 1:,} of {index.n_lines:,}"
         text += f" · characters {first.start:,} to {max(first.start, last.stop - 1):,}"

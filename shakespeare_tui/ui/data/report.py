@@ -92,7 +92,7 @@ def overview_lines(
 
 
 def _reading(state: "ScanState", width: int) -> Iterable[Content]:
-    share = state.done_bytes / max(1, state.source.size_bytes)
+    share = state.done_bytes / max(1, state.source.whole.size_bytes)
     yield heading("Verdict")
     text = f"{share:.0%} read: the figures are those of the text so far"
     yield from paragraph(text, width, "$text-muted")

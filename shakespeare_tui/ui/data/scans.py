@@ -10,9 +10,15 @@ from shakespeare_tui.ui.services import Engine
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shakespeare_tui.config.schema import DataConfig
     from shakespeare_tui.data.inspect.scan import ScanState
 
 _KEPT_SCANS = 6
+
+
+def split_of(data: "DataConfig") -> tuple[str, float, bool]:
+    """What decides how training splits a corpus."""
+    return data.validation, data.val_fraction, data.windows == "streamed"
 
 
 class Scan:
@@ -20,7 +26,7 @@ class Scan:
 
     Args:
         spec: The corpus.
-        val_fraction: Share of its text, at the end, kept for validation.
+        data: Where training splits it.
         engine: Reads and measures it.
         jobs: Where it is one of.
         ended: Called when it is over.
@@ -34,13 +40,13 @@ class Scan:
     def __init__(
         self,
         spec: str,
-        val_fraction: float,
+        data: "DataConfig",
         engine: Engine,
         jobs: Jobs,
         ended: Callable[[Job[None]], object],
     ) -> None:
         self.spec = spec
-        self.val_fraction = val_fraction
+        self.split = split_of(data)
         self._engine = engine
         self.state: ScanState | None = None
         self.path: Path | None = None
@@ -49,7 +55,8 @@ class Scan:
     def _read(self, job: Job[None]) -> None:
         from shakespeare_tui.data.source import locate_corpus
 
-        source = locate_corpus(self.spec)
+        validation, val_fraction, is_streamed = self.split
+        source = locate_corpus(self.spec, validation)
         if source is None:
             raise UserError(f"{self.spec} is not on this machine; press f to fetch it")
         self.path = source.paths[0]
@@ -59,7 +66,7 @@ class Scan:
             self.state = state
 
         job.report(0, source.whole.size_bytes)
-        self._engine.scan(source, publish, job.cancelled, self.val_fraction)
+        self._engine.scan(source, publish, job.cancelled, val_fraction, is_streamed)
 
     @property
     def problem(self) -> str:
@@ -98,10 +105,10 @@ class KeptScans:
         if scan is not None:
             scan.job.cancel()
 
-    def drop_stale(self, unchanged: Set[str], val_fraction: float) -> None:
+    def drop_stale(self, unchanged: Set[str], data: "DataConfig") -> None:
         """Forget scans of other corpora than ``unchanged``, and those of another split."""
         for spec, scan in list(self._scans.items()):
-            if spec not in unchanged or scan.val_fraction != val_fraction:
+            if spec not in unchanged or scan.split != split_of(data):
                 self.drop(spec)
 
     @property

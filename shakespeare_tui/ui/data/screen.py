@@ -251,10 +251,9 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
         if self._wanted in self._items:
             self.query_one(CorpusList).highlight(self._wanted or "")
             self._wanted = None
-        data = config.data
         self.query_one(CorpusDetail).set_windows(WindowSettings.of(config))
         unchanged = {spec for spec, item in self._items.items() if before.get(spec) == item}
-        self._scans.drop_stale(unchanged, data.val_fraction)
+        self._scans.drop_stale(unchanged, config.data)
         self._show_highlighted()
 
     def _tell_failure(self, job: Job[Any]) -> None:
@@ -305,8 +304,8 @@ byte pairs are learned); o goes on to the longest, the commonest, the merges and
             return
         if self._scan is not None:
             self._scans.drop(self._scan.spec)
-        val_fraction, engine = self._config.data.val_fraction, self.lab.services.engine
-        self._scan = Scan(spec, val_fraction, engine, self._jobs, self._end_scan)
+        data, engine = self._config.data, self.lab.services.engine
+        self._scan = Scan(spec, data, engine, self._jobs, self._end_scan)
         self._scans.keep(self._scan)
         self._looker.resume()
         self._refresh_keys()

@@ -1,7 +1,7 @@
 """A corpus as tokens: their boundaries, the longest and commonest, merges; two kinds compared."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -11,6 +11,8 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input
 
+from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file
+from shakespeare_tui.data.tokens import TokenSettings, beginning, open_tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.jobs import Job, Jobs
@@ -54,8 +56,14 @@ class Counted:
     is_whole: bool
 
 
-def count(spec: str, kind: str, vocab_size: int | None, job: Job[Counted]) -> Counted:
-    """Fit a tokenizer on the first megabytes of a corpus at hand, and count its tokens.
+def count(spec: str, validation: str, settings: TokenSettings, job: Job[Counted]) -> Counted:
+    """Count the tokens in the first megabytes of a corpus at hand.
+
+    Args:
+        spec: The corpus.
+        validation: As ``data.validation``.
+        settings: Which tokens.
+        job: Cancels it.
 
     Raises:
         UserError: The corpus or the tokenizer cannot be had.
@@ -63,23 +71,17 @@ def count(spec: str, kind: str, vocab_size: int | None, job: Job[Counted]) -> Co
     """
     from shakespeare_tui.data.inspect.token_figures import count_tokens
     from shakespeare_tui.data.source import locate_corpus
-    from shakespeare_tui.data.tokens import fit_tokenizer
 
-    source = locate_corpus(spec)
+    source = locate_corpus(spec, validation)
     if source is None:
         raise UserError(f"{spec} is not on this machine; press f to fetch it")
-    source = source.whole
-    pieces, read = [], 0
-    for piece in source.iter_text():
-        pieces.append(piece)
-        read += len(piece.encode("utf-8", "surrogatepass"))
-        if read >= _MOST_BYTES:
-            break
     cancelled = job.cancelled.is_set
-    tokenizer, _ = fit_tokenizer(kind, spec, pieces, cancelled, vocab_size=vocab_size)
-    beginning = tokenizer.encode(pieces[0][:_SHOWN_CHARACTERS])
+    tokenizer = open_tokenizer(settings, source, cancelled=cancelled, most_bytes=_MOST_BYTES)
+    pieces = list(beginning(source.whole, _MOST_BYTES))
+    first = tokenizer.encode(pieces[0][:_SHOWN_CHARACTERS])
     figures = count_tokens(tokenizer, pieces, cancelled)
-    return Counted(figures, tuple(beginning.tolist()), read >= source.size_bytes)
+    is_whole = source.whole.size_bytes <= _MOST_BYTES
+    return Counted(figures, tuple(first.tolist()), is_whole)
 
 
 class TokensPage(TextPage):
@@ -135,6 +137,8 @@ class CorpusTokens(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._spec = ""
+        self._validation = ""
+        self._settings = TokenSettings()
         self._kinds = [KINDS[0], ""]
         self._vocab_size = _USUAL_VOCABULARY
         self._view = VIEWS[0]
@@ -157,9 +161,24 @@ class CorpusTokens(Vertical):
             self._counted.clear()
         self._refresh()
 
+    def set_config(self, settings: TokenSettings, validation: str) -> None:
+        """Take over where training splits, and the tokenizer of a file where the config has one."""
+        if (settings, validation) != (self._settings, self._validation):
+            self._settings, self._validation = settings, validation
+            self._counted.clear()
+            self._jobs.cancel("count")
+            self._reading = None
+            known = self._known_kinds
+            self._kinds = [kind if kind in (*known, "") else known[0] for kind in self._kinds]
+
+    @property
+    def _known_kinds(self) -> tuple[str, ...]:
+        named = self._settings.tokenizer
+        return (*KINDS, named) if is_tokenizer_file(named) else KINDS
+
     def next_kind(self, column: int) -> None:
         """Another tokenizer in a column; the second one may be empty."""
-        kinds = (*KINDS, "") if column else KINDS
+        kinds = (*self._known_kinds, "") if column else self._known_kinds
         self._kinds[column] = kinds[(kinds.index(self._kinds[column]) + 1) % len(kinds)]
         self._refresh()
 
@@ -212,6 +231,8 @@ class CorpusTokens(Vertical):
     def _count(self, kind: str) -> None:
         key = self._reading = self._key(kind)
         spec, _, vocab_size = key
+        settings = replace(self._settings, tokenizer=kind, vocab_size=vocab_size or None)
+        validation = self._validation
 
         def take(job: Job[Counted]) -> None:
             self._reading = None
@@ -220,7 +241,7 @@ class CorpusTokens(Vertical):
                 self._counted[key] = found
                 self._refresh()
 
-        self._jobs.start("count", lambda job: count(spec, kind, vocab_size or None, job), take)
+        self._jobs.start("count", lambda job: count(spec, validation, settings, job), take)
 
     # --- lines ---------------------------------------------------------------------------------
 

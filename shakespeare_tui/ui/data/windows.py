@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.widgets import Input, Label, Static
 
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, TokenArray, shown_token
-from shakespeare_tui.data.tokens import check_length
+from shakespeare_tui.data.tokens import TokenSettings, check_length
 from shakespeare_tui.data.windows import WindowCut, WindowSampler, gather_windows
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
@@ -43,21 +43,18 @@ class WindowSettings:
 
     Attributes:
         cut: How the split is cut.
-        tokenizer: As ``data.tokenizer``.
-        vocab_size: As ``data.vocab_size``.
-        val_fraction: As ``data.val_fraction``.
+        tokens: What there is to be cut.
+        validation: As ``data.validation``.
     """
 
     cut: WindowCut
-    tokenizer: str = "char"
-    vocab_size: int | None = None
-    val_fraction: float = 0.1
+    tokens: TokenSettings = TokenSettings()
+    validation: str = ""
 
     @classmethod
     def of(cls, config: "Config") -> "WindowSettings":
         """Those of a config."""
-        data = config.data
-        return cls(config.window_cut, data.tokenizer, data.vocab_size, data.val_fraction)
+        return cls(config.window_cut, config.tokens, config.data.validation)
 
 
 @dataclass(frozen=True)
@@ -101,22 +98,26 @@ def encode_training_part(
         UserError: It is too large or too short, or the tokenizer cannot be had.
         CancelledError: The job was called off.
     """
-    from shakespeare_tui.data.inspect.token_figures import open_tokenizer
-    from shakespeare_tui.data.tokens import encode_split
+    from shakespeare_tui.data.tokens import encode_split, open_tokenizer
     from shakespeare_tui.paths import cache_folder
 
-    kind, cancelled = settings.tokenizer, job.cancelled.is_set
+    kind, cancelled = settings.tokens.tokenizer, job.cancelled.is_set
+
+    def report(what: str, done: int, total: int | None) -> None:
+        job.report(done, total)
+
     if source.size_bytes > _MOST_ENCODED_BYTES:
         raise UserError(f"this corpus is too large to be encoded by {kind} for a look")
-    tokenizer = open_tokenizer(kind, source.whole, settings.vocab_size, job.report, cancelled)
+    tokenizer = open_tokenizer(settings.tokens, source, report, cancelled)
     train, _ = encode_split(
         source,
         tokenizer,
-        settings.val_fraction,
+        settings.tokens.val_fraction,
         settings.cut.seq_len,
         cache_folder() / "tokens",
         job.report,
         cancelled,
+        is_streamed=settings.tokens.is_streamed,
     )
     return TrainingTokens(
         len(train),
@@ -482,7 +483,7 @@ class CorpusWindows(Vertical):
         assert state.split is not None
         cut = replace(self._settings.cut, seq_len=seq_len, stride=stride)
         try:
-            if self._tokens is None and self._settings.tokenizer == "char":
+            if self._tokens is None and self._settings.tokens.tokenizer == "char":
                 self._tokens = TrainingTokens.of_characters(state)
             if self._tokens is None:
                 self._encode(state)
@@ -508,7 +509,7 @@ class CorpusWindows(Vertical):
                 self._tokens = job.result
                 self._refresh()
 
-        self._say(f"Encoding the corpus by {settings.tokenizer}, as training does …")
+        self._say(f"Encoding the corpus by {settings.tokens.tokenizer}, as training does …")
         self._jobs.start(
             "encode", lambda job: encode_training_part(state.source, settings, job), take
         )
