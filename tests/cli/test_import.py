@@ -108,7 +108,7 @@ def taken() -> None:
 BAD: dict[str, tuple[Callable[[], None], list[str], str]] = {
     "tokenizer of another model": (other_tokenizer, ["theirs"], "does not fit the weights"),
     "no tokenizer": (no_tokenizer, ["theirs"], "--tokenizer"),
-    "tokenizer missing": (lambda: None, ["theirs", "--tokenizer", "x.json"], "x.json is missing"),
+    "tokenizer missing": (lambda: None, ["theirs", "--tokenizer", "x.json"], "x.json is no file"),
     "pickles": (pickles, ["theirs"], "pickles only"),
     "architecture": (unknown, ["theirs"], "'mamba'"),
     "cut short": (short_gguf, ["theirs/m.gguf"], "cut short"),

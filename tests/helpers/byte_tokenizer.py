@@ -52,7 +52,9 @@ class ByteTokenizer(Tokenizer):
             place += 2 if pair in PAIRS else 1
         return np.array(ids, np.uint16)
 
-    def encode_stream(self, pieces: Iterable[str]) -> Iterator[TokenArray]:
+    def encode_stream(
+        self, pieces: Iterable[str], *, is_beginning: bool = True
+    ) -> Iterator[TokenArray]:
         yield self.encode("".join(pieces))  # a pair may lie across two pieces
 
     def token_bytes(self, token: int) -> bytes:

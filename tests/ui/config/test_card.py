@@ -11,6 +11,7 @@ from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from shakespeare_tui.config.estimate.figures import CorpusFigures
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokens import TokenSettings
 from shakespeare_tui.errors import CancelledError, RunFailedError
 from shakespeare_tui.formatting import format_count
 from shakespeare_tui.models.parameters import count_parameters
@@ -207,7 +208,7 @@ async def test_answers_for_a_config_no_longer_shown_do_no_harm(make_app: MakeApp
     async with app.run_test(size=TALL) as pilot:
         card = place(app).card
         card.take_speed(load_config("base"), 100.0, "cpu (2 threads)")
-        card.take_corpus(("elsewhere", "char", ""), CorpusFigures(vocab_size=999))
+        card.take_corpus(("elsewhere", "", TokenSettings()), CorpusFigures(vocab_size=999))
         await pilot.pause()
         assert "≈" in card_text(app)
         assert QUICK_PARAMETERS in card_text(app)
