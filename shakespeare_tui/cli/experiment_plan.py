@@ -87,8 +87,7 @@ def _estimates(runs: Sequence[PlannedRun], tokens_per_second: float | None) -> l
     corpora: dict[object, CorpusFigures] = {}
 
     def corpus_of(config: Config) -> CorpusFigures:
-        data = config.data
-        key = (data.corpus, data.tokenizer, data.validation, data.vocab_size)
+        key = (config.data.corpus, config.data.validation, config.tokens)
         if key not in corpora:
             corpora[key] = measure_corpus(*key)
         return corpora[key]

@@ -20,6 +20,7 @@ from shakespeare_tui.cli.console import (
     add_chart,
     discard,
     print_json,
+    progress,
     progresses,
     reader_may_leave,
     say,
