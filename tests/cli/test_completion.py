@@ -53,7 +53,7 @@ def folder(tmp_path: Path, runs_root: Path) -> Path:
         ("gen", {"generate"}),
         ("config ", {"list", "show", "check", "schema", "guide"}),
         ("train --max", {"--max-steps"}),
-        ("train --config t", {"tiny"}),
+        ("train --config t", {"tiny", "tinystories"}),
         ("train --config m", {"mine.yaml"}),
         ("train --corpus m", {"mine.txt"}),
         ("train --corpus tiny_", {"tiny_shakespeare"}),
