@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from shakespeare_tui.data.tokenizers.gguf_file import splits_of_text
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
 from shakespeare_tui.decoding.exported_file import open_exported_file
@@ -23,7 +24,6 @@ from shakespeare_tui.export.source import ExportSource, Options
 from shakespeare_tui.export.web_runtime import web_runtime
 from shakespeare_tui.files import write_atomically
 from shakespeare_tui.formatting import format_bytes
-from shakespeare_tui.models.pretrained.gguf_tokenizer import splits_of_text
 
 _MOST_BYTES = 200_000_000
 """Of the graph: a browser holds it three times while it opens."""
