@@ -119,11 +119,12 @@ def _write(
     text = np.empty((ends[-1], last), np.int64)
     text[:, :first] = prompt
     reader = WindowReader(decoder)
-    ahead = _Ahead.of(reader, choosers)
+    ahead: _Ahead | None = None
     length = first
     while length < last:
         if cancelled():
             raise CancelledError("generation was stopped")
+        ahead = ahead or _Ahead.of(reader, choosers)
         if ahead is not None and length > first:
             for drawn in ahead.rows(text, length):
                 yield drawn
@@ -235,7 +236,7 @@ def _left(choosers: list[Chooser]) -> Iterator[list[int]]:
 
 def _write_from_drafts(
     decoder: Decoder,
-    make_drafter: Callable[[], Drafter],
+    make_drafter: Callable[[], Drafter | None],
     prompt: Sequence[int],
     chooser: DrawingChooser,
     max_tokens: int,
@@ -252,6 +253,7 @@ def _write_from_drafts(
         reader.forget_after(length - 1)
         if length > len(prompt) and reader.unread(length) == 1:
             drafter = drafter or make_drafter()
+        if drafter is not None and reader.unread(length) == 1:
             count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
             drafter.follow(decoder)
             count = _draft(drafter, chooser, text, length, count)

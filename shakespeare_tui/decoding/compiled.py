@@ -356,9 +356,9 @@ _LINEAR = {
 }
 
 
-def kernels_for(packed: PackedWeights) -> list[tuple[Any, Any]]:
-    """The functions that weights of these types need, with their signatures."""
-    linear, head = _LINEAR[str(packed.qkv.weights.dtype)], _LINEAR[str(packed.head.weights.dtype)]
+def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
+    """The functions for weights of these types, with their signatures."""
+    linear, head = _LINEAR[layer_type], _LINEAR[head_type]
     layer_cache, cache = float32[:, :, :, :, ::1], float32[:, :, :, :, :, ::1]
     model = (
         *(cache, int64, int64, float32, float32),

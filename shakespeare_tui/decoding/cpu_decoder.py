@@ -5,6 +5,7 @@ nothing is compiled, through the matrix products of NumPy and the definitions he
 """
 
 import functools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -165,53 +166,64 @@ class NumpyKernels:
 
 _POLL_SECONDS = 0.05
 _FIRST_WAIT_SECONDS = 2.0
-_compiling: dict[tuple[str, str], Future[CompiledKernels | None]] = {}
+_WeightTypes = tuple[str, str]
+Compilation = Future[CompiledKernels | None]
+"""Kernels as soon as they are there; None where they cannot be compiled."""
+_compilations: dict[_WeightTypes, Compilation] = {}
 _lock = threading.Lock()
 
 
 def compiled_for(
     packed: PackedWeights, cancelled: Callable[[], bool] = never
-) -> CompiledKernels | None:
-    """The compiled kernels for weights of these types; None where there are none yet, or no numba.
+) -> Compilation | None:
+    """The compiled kernels for weights of these types; None without numba.
 
     They are loaded from the user's cache, or compiled there, in a thread of their own. Rounded
-    weights are slow without them and wait; others are read by NumPy until they are ready.
+    weights are slow without them and wait; of others, NumPy can read some tokens until then.
 
     Raises:
         CancelledError: ``cancelled``, polled while waiting, became true.
     """
-    check_cancelled(cancelled, "generation")
+    types = str(packed.qkv.weights.dtype), str(packed.head.weights.dtype)
+    compilation = _begin_to_compile(types)
+    waited = 0.0
+    while compilation and not compilation.done():
+        if types[0] == "float32" and waited >= _FIRST_WAIT_SECONDS:
+            break
+        check_cancelled(cancelled, "generation")
+        wait([compilation], _POLL_SECONDS)
+        waited += _POLL_SECONDS
+    return compilation
+
+
+def _begin_to_compile(types: _WeightTypes) -> Compilation | None:
     if numba_version() is None:
         return None
-    types = str(packed.qkv.weights.dtype), str(packed.head.weights.dtype)
     with _lock:
-        job = _compiling.get(types)
-        if job is None:
-            job = _compiling[types] = Future()
+        if types not in _compilations:
+            found = _compilations[types] = Future()
             threading.Thread(
-                target=_compile, args=(packed, job), name="compile decoder", daemon=True
+                target=_compile, args=(types, found), name="compile decoder", daemon=True
             ).start()
-    waited = 0.0
-    while not job.done() and (types[0] != "float32" or waited < _FIRST_WAIT_SECONDS):
-        check_cancelled(cancelled, "generation")
-        wait([job], _POLL_SECONDS)
-        waited += _POLL_SECONDS
-    return job.result() if job.done() else None
+        return _compilations[types]
 
 
-def _compile(packed: PackedWeights, job: Future[CompiledKernels | None]) -> None:
+def _compile(types: _WeightTypes, found: Compilation) -> None:
+    kernels: CompiledKernels | None = None
     try:
         from shakespeare_tui.decoding.compiled import Compiled, kernels_for
 
-        compile_kernels(kernels_for(packed))
-        job.set_result(Compiled())
-    except Exception as error:  # noqa: BLE001
-        # Whoever waits is told, in the thread that asked.
-        job.set_exception(error)
+        compile_kernels(kernels_for(*types))
+        kernels = Compiled()
+    except Exception:  # noqa: BLE001
+        # NumPy writes the same texts.
+        logging.getLogger(__name__).warning("the decoder is not compiled", exc_info=True)
+    found.set_result(kernels)
 
 
 # Smaller models stay in the processor's cache, where reading them is no bound.
 _LEAST_DRAFTED_WEIGHTS = 3_000_000
+_DRAFTER_TYPES = "int8", "float32"
 
 
 def make_cpu_decoder(
@@ -233,15 +245,15 @@ def make_cpu_decoder(
     """
     packed = pack("float32" if precision == "auto" else precision)
     compiled = compiled_for(packed, cancelled)
+    if precision != "auto" or streams > 1 or not is_worth_drafting(packed):
+        return CpuDecoder(packed, streams, compiled)
+    drafting = _begin_to_compile(_DRAFTER_TYPES)
 
-    def make_drafter() -> Drafter:
-        rounded = pack("int8")
-        return CpuDecoder(rounded, 1, compiled_for(rounded, cancelled))
+    def make_drafter() -> Drafter | None:
+        is_ready = drafting is not None and drafting.done() and drafting.result() is not None
+        return CpuDecoder(pack("int8"), 1, drafting) if is_ready else None
 
-    drafts = (
-        precision == "auto" and streams == 1 and compiled is not None and is_worth_drafting(packed)
-    )
-    return CpuDecoder(packed, streams, compiled, make_drafter if drafts else None)
+    return CpuDecoder(packed, streams, compiled, make_drafter)
 
 
 def is_worth_drafting(packed: PackedWeights) -> bool:
@@ -263,7 +275,7 @@ class CpuDecoder:
     Args:
         weights: The model's.
         streams: B.
-        compiled: What computes; None takes NumPy.
+        compiled: What computes as soon as it is there; None takes NumPy.
         make_drafter: As ``Decoder`` has it.
     """
 
@@ -271,17 +283,14 @@ class CpuDecoder:
         self,
         weights: PackedWeights,
         streams: int,
-        compiled: CompiledKernels | None = None,
-        make_drafter: Callable[[], Drafter] | None = None,
+        compiled: Compilation | None = None,
+        make_drafter: Callable[[], Drafter | None] | None = None,
     ) -> None:
         config = weights.config
         self.make_drafter = make_drafter
         self.vocab_size, self.context = len(weights.embedding), weights.context
         self._weights = weights
-        self._compiled = compiled
-        self.write_ahead: WriteAhead | None = None
-        if compiled is not None:
-            self.write_ahead = functools.partial(self._write, compiled)
+        self._compilation = compiled
         self._length = 0
         room = min(_FIRST_ROOM, self.context)
         # [L, 2, B, K, S, D]: keys and values of each layer
@@ -290,6 +299,17 @@ class CpuDecoder:
         )
         # [B, T, C]: the last read's, after the last norm without its weight
         self._normed: FloatArray | None = None
+
+    @property
+    def write_ahead(self) -> WriteAhead | None:
+        """See ``Decoder``."""
+        compiled = self._compiled
+        return None if compiled is None else functools.partial(self._write, compiled)
+
+    @property
+    def _compiled(self) -> CompiledKernels | None:
+        compilation = self._compilation
+        return compilation.result() if compilation and compilation.done() else None
 
     @property
     def streams(self) -> int:
@@ -367,8 +387,9 @@ class CpuDecoder:
         if len(weights.positions):
             stream += weights.positions[start:end]
         rows = stream.reshape(streams * count, -1)
-        if self._compiled is not None and len(rows) <= self._compiled.most_rows:
-            rows = self._compiled.read(weights, self._cache, start, rows)
+        compiled = self._compiled
+        if compiled is not None and len(rows) <= compiled.most_rows:
+            rows = compiled.read(weights, self._cache, start, rows)
         else:
             rows = self._read_many(start, rows)
         self._length = end
@@ -401,9 +422,9 @@ class CpuDecoder:
         return normed
 
     def _logits(self, rows: FloatArray) -> FloatArray:
-        weights = self._weights
-        if self._compiled is not None and len(rows) <= self._compiled.most_rows:
-            return self._compiled.logits(weights, np.ascontiguousarray(rows))
+        weights, compiled = self._weights, self._compiled
+        if compiled is not None and len(rows) <= compiled.most_rows:
+            return compiled.logits(weights, np.ascontiguousarray(rows))
         logits = np.empty((len(rows), self.vocab_size), np.float32)
         weights.head.product(0, rows, logits)
         return logits

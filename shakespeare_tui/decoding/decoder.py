@@ -45,14 +45,17 @@ class Decoder(Protocol):
         vocab_size: V.
         context: How many tokens fit.
         make_drafter: Makes a faster, less exact copy, of one stream, which drafts tokens for this
-            decoder to check many at once; None where that does not pay.
-        write_ahead: Draws many tokens at once; None where that cannot be done.
+            decoder to check many at once, or None as long as it is not ready; None where that does
+            not pay.
     """
 
     vocab_size: int
     context: int
-    make_drafter: Callable[[], "Drafter"] | None
-    write_ahead: WriteAhead | None
+    make_drafter: Callable[[], "Drafter | None"] | None
+
+    @property
+    def write_ahead(self) -> WriteAhead | None:
+        """Draws many tokens at once; None where that cannot be done, or not yet."""
 
     @property
     def streams(self) -> int:
@@ -117,7 +120,7 @@ class RereadingDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self.vocab_size, self.context = decoder.vocab_size, decoder.context
-        self.make_drafter: Callable[[], Drafter] | None = None
+        self.make_drafter: Callable[[], Drafter | None] | None = None
         self.write_ahead: WriteAhead | None = None
         self._decoder = decoder
         self._tokens = np.empty((decoder.streams, 0), np.int64)

@@ -82,7 +82,7 @@ class _Decoder:
 
     def __init__(self, model: LogitsModel, streams: int) -> None:
         self.vocab_size, self.context = model.vocab_size, model.context
-        self.make_drafter: Callable[[], Drafter] | None = None
+        self.make_drafter: Callable[[], Drafter | None] | None = None
         self.write_ahead: WriteAhead | None = None
         self._model = model
         self._tokens = np.empty((streams, 0), np.int64)

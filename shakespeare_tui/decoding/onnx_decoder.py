@@ -113,7 +113,7 @@ class _CachedDecoder:
 
     def __init__(self, graph: _Graph, streams: int) -> None:
         self.vocab_size, self.context = graph.vocab_size, graph.context
-        self.make_drafter: Callable[[], Drafter] | None = None
+        self.make_drafter: Callable[[], Drafter | None] | None = None
         self.write_ahead: WriteAhead | None = None
         self._graph = graph
         self._streams = streams

@@ -102,7 +102,7 @@ class TorchDecoder:
     def __init__(self, model: Transformer, streams: int, dtype: torch.dtype | None = None) -> None:
         self.vocab_size = model.vocab_size
         self.context = model.context
-        self.make_drafter: Callable[[], Drafter] | None = None
+        self.make_drafter: Callable[[], Drafter | None] | None = None
         self.write_ahead: WriteAhead | None = None
         self._model = model
         self._dtype = dtype

@@ -1,6 +1,7 @@
 """The compiled decoder against NumPy's, which is held to the model itself elsewhere."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from typing import Any
 
 import numba
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.columns import Column, generate_columns
-from shakespeare_tui.decoding.cpu_decoder import CompiledKernels, CpuDecoder, compiled_for
+from shakespeare_tui.decoding.cpu_decoder import Compilation, CpuDecoder, compiled_for
 from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.packed import PackedWeights
 from shakespeare_tui.decoding.torch_decoder import packed_weights
-from shakespeare_tui.errors import CancelledError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Recording, parse_strategy
 
@@ -57,11 +57,12 @@ def make_model(**shape: Any) -> Transformer:
     return model.eval()
 
 
-def compiled(packed: PackedWeights) -> CompiledKernels:
+def compiled(packed: PackedWeights) -> Compilation:
     """As soon as it is there."""
-    while (found := compiled_for(packed)) is None:
-        pass
-    return found
+    compilation = compiled_for(packed)
+    assert compilation is not None
+    wait([compilation])
+    return compilation
 
 
 def random_tokens(streams: int, length: int) -> NDArray[np.int64]:
@@ -157,7 +158,21 @@ def test_drafts_of_rounded_weights_change_nothing() -> None:
         assert [token for (token,) in drafted] == [row[0] for row in plain]
 
 
-def test_waiting_for_compiled_code_can_be_cancelled() -> None:
-    packed = packed_weights(make_model(), "bfloat16")
-    with pytest.raises(CancelledError):
-        compiled_for(packed, lambda: True)
+def test_a_text_goes_on_in_compiled_code_as_soon_as_that_is_there() -> None:
+    packed = packed_weights(make_model(), "float32")
+    later: Compilation = Future()
+    column = Column(strategy=parse_strategy("temperature=0.8"), seed=5)
+    decoder = CpuDecoder(packed, 1, later)
+    rows = generate_columns(decoder, [1, 2, 3], [column], max_tokens=90)
+    text = [next(rows) for _ in range(10)]
+    assert decoder.write_ahead is None
+    later.set_result(compiled(packed).result())
+    assert decoder.write_ahead is not None
+    assert text + list(rows) == [row[:1] for row in texts(CpuDecoder(packed, 1), COMMON[:1])]
+
+
+def test_code_that_cannot_be_compiled_is_done_without() -> None:
+    packed = packed_weights(make_model(), "float32")
+    broken: Compilation = Future()
+    broken.set_result(None)
+    assert texts(CpuDecoder(packed, 1, broken)) == texts(CpuDecoder(packed, 1))
