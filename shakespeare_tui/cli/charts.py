@@ -89,15 +89,15 @@ def _training_loss(history: RunHistory, name: str) -> Curve:
 
 
 _Y_LABELS: dict[Quantity, str] = {
-    "loss": "nats per token",
+    "loss": "nats per {noun}",
     "perplexity": "perplexity",
-    "accuracy": "% of tokens foretold",
+    "accuracy": "% of {noun}s foretold",
 }
 
 
-def print_losses(curves: Sequence[Curve], quantity: Quantity) -> None:
-    """Print curves of losses, perplexities or accuracies over steps."""
-    print_chart(curves, "step", _Y_LABELS[quantity])
+def print_losses(curves: Sequence[Curve], quantity: Quantity, noun: str) -> None:
+    """Print curves of losses, perplexities or accuracies over steps; a token is a ``noun``."""
+    print_chart(curves, "step", _Y_LABELS[quantity].format(noun=noun))
 
 
 def print_rank_frequency(source: "TextSource", statistics: "TextStatistics") -> None:

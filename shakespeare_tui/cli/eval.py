@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batches < 1:
         raise UserError(f"--batches must be at least 1, got {arguments.batches}")
     check_device(arguments.device)
-    from shakespeare_tui.data.tokenizers.tokenizer import text_size
+    from shakespeare_tui.data.tokenizers.kinds import token_noun
+    from shakespeare_tui.data.tokens import foretold_size
     from shakespeare_tui.runs.folder import pretrained_note
     from shakespeare_tui.runs.losses import EXACT, bits_per_byte, bits_per_character, perplexity
     from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt, open_splits
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{found.reference} does not say what it was trained on; add --corpus NAME|FILE"
         )
     info = None if checkpoint is None else checkpoint.run.info()
-    train, val = open_splits(
+    source, train, val = open_splits(
         config, tokenizer, info.corpus_sha256 if info else "", info.name if info else ""
     )
     model = found.open(arguments.device, "auto")
@@ -90,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     if checkpoint is not None and result.protocol == EXACT and arguments.split == "val":
         _write_down(checkpoint, result)
     # Nothing foretells the first token: its text is not counted.
-    size, foretold = text_size(tokenizer, split[1:]), len(split) - 1
+    foretold = len(split) - 1
+    size = foretold_size(source, tokenizer, split, is_end=split is val)
+    noun = token_noun(found.config.data.tokenizer if found.config else tokenizer.name)
     figures: dict[str, str | int | float | None] = {
         "checkpoint": found.reference,
         "split": arguments.split,
@@ -99,10 +102,18 @@ def run(arguments: argparse.Namespace) -> int:
         "context": model.context,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
-        "bits_per_character": bits_per_character(result.loss, size.characters / foretold),
-        "bits_per_byte": bits_per_byte(result.loss, size.bytes / foretold),
+        "unit": f"nats per {noun}",
+        "bits_per_character": (
+            bits_per_character(result.loss, size.characters / foretold) if size else None
+        ),
+        "bits_per_byte": bits_per_byte(result.loss, size.bytes / foretold) if size else None,
         "accuracy": result.accuracy,
     }
+    if size is None:
+        say(
+            f"note: the text has {noun}s that the vocabulary has not, so that the loss is about "
+            "less than the text: it does not compare by bytes or characters"
+        )
     if info is not None and info.pretrained is not None:
         say(f"note: {pretrained_note(info.pretrained)}")
         figures["pretrained"] = info.pretrained

@@ -157,7 +157,7 @@ def _validation(source: "ExportSource") -> "TokenArray | None":
     from shakespeare_tui.training.evaluate import open_splits
 
     try:
-        _, val = open_splits(
+        *_, val = open_splits(
             source.config, source.tokenizer, source.info.corpus_sha256, source.info.name
         )
     except UserError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shakespeare_tui.cli.completion import completes, run_names
 from shakespeare_tui.cli.console import add_chart, fits, print_json, print_result, print_table, say
+from shakespeare_tui.data.tokenizers.kinds import token_noun
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import (
     format_accuracy,
@@ -173,6 +174,7 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             made.add_row(*(cells[title] for title in titles), style=style)
         return made
 
+    noun = _noun(rows)
     # Losses of different tokenizers compare by the text's bytes only.
     is_mixed = differ_in_tokenizer(row.unit for row in rows if row.losses)
 
@@ -184,7 +186,9 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             "run": run.name,
             "state": f"{STATE_LOOKS[run.state][0]} {run.state}",
             "step": "-" if run.step is None else f"{run.step:,}",
-            "val loss": format_loss(loss.value if loss else None),
+            "loss/word" if noun == "word" else "val loss": format_loss(
+                loss.value if loss else None
+            ),
             "protocol": loss.protocol or "-" if loss else "-",
             "at step": "-" if step is None else f"{step:,}",
             "perplexity": "-" if figure is None else f"{figure:.2f}",
@@ -207,6 +211,12 @@ def _print_table(rows: "list[CheckpointItem]", now: float) -> None:
             say(problem)
 
 
+def _noun(rows: "list[CheckpointItem]") -> str:
+    """``word`` where all losses are by words."""
+    kinds = {row.config.get("data.tokenizer") for row in rows if row.config and row.losses}
+    return token_noun(*kinds) if len(kinds) == 1 else "token"
+
+
 def _print_chart(rows: "list[CheckpointItem]", quantity: Quantity) -> None:
     """One curve for each run, as far as they can be told apart."""
     from shakespeare_tui.cli.charts import MOST_CURVES, comparable_curve, print_losses
@@ -221,7 +231,7 @@ def _print_chart(rows: "list[CheckpointItem]", quantity: Quantity) -> None:
         comparable_curve(RunFolder(row.run.path).events_path, row.run.name, quantity)
         for row in rows[:MOST_CURVES]
     ]
-    print_losses(curves, quantity)
+    print_losses(curves, quantity, _noun(rows))
 
 
 def export_runs(arguments: argparse.Namespace) -> int:

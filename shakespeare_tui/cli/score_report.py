@@ -43,6 +43,9 @@ def _lines(
     yield f"{'checkpoint':<16}{checkpoint}"
     yield f"{'characters':<16}{len(text):,}"
     yield f"{'mean surprise':<16}{'-' if mean is None else f'{mean:.4f} nats per character'}"
+    per_word = surprise.mean() if tokenizer.name == "word" else None
+    if per_word is not None:
+        yield f"{'':<16}{per_word:.4f} nats per word"
     yield f"{'perplexity':<16}{'-' if likely is None else f'{likely:.4f}'}"
     yield f"{'accuracy':<16}{format_accuracy(surprise.accuracy())}"
     yield ""

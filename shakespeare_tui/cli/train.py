@@ -235,9 +235,11 @@ def _train(
         else:
             if chart or sys.stdout.isatty():
                 from shakespeare_tui.cli.charts import print_losses, run_curves
+                from shakespeare_tui.data.tokenizers.kinds import token_noun
 
                 quantity = chart or "loss"
-                print_losses(run_curves(run.events_path, quantity), quantity)
+                noun = token_noun(session.config.data.tokenizer)
+                print_losses(run_curves(run.events_path, quantity), quantity, noun)
             console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
 

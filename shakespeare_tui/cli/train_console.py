@@ -12,6 +12,7 @@ from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
 from shakespeare_tui.config.estimate.figures import EVALUATION_SHARE
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokenizers.kinds import token_noun
 from shakespeare_tui.formatting import (
     counted,
     format_accuracy,
@@ -275,7 +276,9 @@ class TrainConsole:
         value = perplexity(loss)
         shown = f"{value:.2f}" if value is not None else "-"
         bits = bits_per_character(loss, self._characters_per_token)
-        return f"{format_loss(loss)}, {protocol}, perplexity {shown}, {bits:.3f} bits/char"
+        unit = " nats per word" if token_noun(self._config.data.tokenizer) == "word" else ""
+        by_character = "" if bits is None else f", {bits:.3f} bits/char"
+        return f"{format_loss(loss)}{unit}, {protocol}, perplexity {shown}{by_character}"
 
 
 def _foretold(accuracy: float | None) -> str:

@@ -33,11 +33,13 @@ from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource, TextSurvey
 from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, tokenizer_kind
 from shakespeare_tui.data.tokenizers.tokenizer import (
+    TextSize,
     TokenArray,
     Tokenizer,
     UnknownCharacterError,
     characters_begun,
     smallest_dtype,
+    text_size,
     tokenizer_file,
 )
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
@@ -324,6 +326,44 @@ def encode_split(
     return tokens, val
 
 
+def foretold_size(
+    source: TextSource, tokenizer: Tokenizer, tokens: TokenArray, *, is_end: bool = True
+) -> TextSize | None:
+    """How much text tokens but their first are, for no loss is about that.
+
+    None where they do not say their text to the byte, as a word outside the vocabulary is not said:
+    then a loss per token is about fewer things than the text holds, and no loss by its bytes or
+    characters compares.
+
+    Args:
+        source: The corpus whose training or validation text they are of.
+        tokenizer: What made them.
+        tokens: Of the text's beginning, or of its end, shape [n].
+        is_end: Which of the two.
+
+    Raises:
+        UserError: The corpus cannot be read.
+    """
+    size = text_size(tokenizer, tokens[1:])
+    if tokenizer.is_lossless:
+        return size
+    stream = ByteStream(source.validation if is_end and source.validation else source)
+    if is_end:
+        place = stream.size - size.bytes
+    else:
+        first = tokenizer.token_bytes(int(tokens[0]))
+        begins = stream.read(0, len(first)) == first
+        place = len(first if begins else first.lstrip())  # a space may be put at the front
+    for start in range(1, len(tokens), _COMPARED_TOKENS):
+        said = b"".join(
+            map(tokenizer.token_bytes, tokens[start : start + _COMPARED_TOKENS].tolist())
+        )
+        if place < 0 or stream.read(place, place + len(said)) != said:
+            return None
+        place += len(said)
+    return size
+
+
 def stream_split(
     source: TextSource,
     tokenizer: Tokenizer,
@@ -421,6 +461,7 @@ def _token_boundary(tokens: TokenArray, begun: npt.NDArray[np.int64], val_fracti
 
 
 _MOST_VALIDATION_BYTES = 1 << 24
+_COMPARED_TOKENS = 1 << 16
 MOST_BYTES = 2_000_000_000
 """What the cache grows to; the corpora that were not used for longest go first."""
 

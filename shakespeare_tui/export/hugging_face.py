@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.data.tokenizers.hugging_face import as_hugging_face
+from shakespeare_tui.data.tokenizers.kinds import token_noun
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.decoding.logits_model import LogitsModel
 from shakespeare_tui.export.families import Equivalent, Reader, check_families, equivalent
@@ -234,7 +235,8 @@ def _figures(source: ExportSource) -> list[str]:
         + f" | {loss.protocol} |"
         for loss in found
     ]
-    table = "| loss (nats per token) | perplexity | bits per byte | protocol |\n"
+    noun = token_noun(source.config.data.tokenizer)
+    table = f"| loss (nats per {noun}) | perplexity | bits per byte | protocol |\n"
     notes = [
         f"`{loss.protocol}`: "
         + _PROTOCOLS.get(loss.protocol, "so many evenly spaced windows of the validation part")

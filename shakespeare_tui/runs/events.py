@@ -58,10 +58,10 @@ class RunStarted(Event):
     tokens: int = 0
     """Of the corpus; 0 in older logs, when each was a character."""
     characters_per_token: float = 1.0
-    """On the validation split."""
+    """On the validation split; 0 where the tokens do not say its text."""
     tokenizer_sha256: str = ""
     bytes_per_token: float = 0.0
-    """As in ``RunInfo``; empty and 0 in older logs."""
+    """As in ``RunInfo``; empty and 0 in older logs, and 0 where that has none."""
 
     @property
     def corpus_tokens(self) -> int:

@@ -100,8 +100,8 @@ def _bits_per_character(val: Loss | None, history: RunHistory) -> float | None:
 
 
 def characters_per_token(history: RunHistory) -> float:
-    """Of the run's validation text; 1 where a token is a character, or the run does not say."""
-    return (history.started and history.started.characters_per_token) or 1.0
+    """Of the run's validation text; 0 where its tokens do not say that text."""
+    return history.started.characters_per_token if history.started else 1.0
 
 
 def _section(history: RunHistory, name: str) -> dict[str, Any]:

@@ -63,8 +63,8 @@ class RunInfo:
     tokenizer_sha256: str | None = None
     """The tokenizer's fingerprint; older runs do not tell it."""
     bytes_per_token: float | None = None
-    """UTF-8 on the validation split, its first token left out, for no loss is about that; older
-    runs do not tell it."""
+    """UTF-8 on the validation split, its first token left out, for no loss is about that; None
+    where the tokens do not say that text, and in older runs."""
     parent: str | None = None
     """The checkpoint that the weights started from, for fine-tuned and forked runs."""
     pretrained: str | None = None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shakespeare_tui.chart_axes import Axis
+from shakespeare_tui.data.tokenizers.kinds import token_noun
 from shakespeare_tui.diagnosis import Doctor, Reading
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import format_duration, format_rate
@@ -438,6 +439,12 @@ class RunHistory:
     def vocab_size(self) -> int:
         """Tokens in the vocabulary, 0 where it is not known."""
         return self.started.vocab_size if self.started else 0
+
+    @property
+    def token_noun(self) -> str:
+        """What its losses are by: ``token`` or ``word``."""
+        data = self.config.get("data")
+        return token_noun(data.get("tokenizer") if isinstance(data, dict) else None)
 
     @property
     def unit(self) -> TokenUnit:

@@ -33,8 +33,13 @@ def perplexity(loss: float | None) -> float | None:
     return math.exp(loss)
 
 
-def bits_per_character(loss: float, characters_per_token: float) -> float:
-    """A loss in nats per token as bits per character of the text that it is about."""
+def bits_per_character(loss: float, characters_per_token: float) -> float | None:
+    """A loss in nats per token as bits per character of the text that it is about.
+
+    None where that is not known: where there are 0 characters in a token.
+    """
+    if not characters_per_token:
+        return None
     return loss / math.log(2) / characters_per_token
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shakespeare_tui.config.schema import Config, ModelConfig
-from shakespeare_tui.data.source import open_corpus
+from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer
 from shakespeare_tui.data.tokens import encode_split
 from shakespeare_tui.data.windows import gather_windows
@@ -131,8 +131,8 @@ def open_splits(
     tokenizer: Tokenizer,
     corpus_sha256: str = "",
     whose: str = "",
-) -> tuple[TokenArray, TokenArray]:
-    """The training and the validation tokens of a config's corpus, to be measured on.
+) -> tuple[TextSource, TokenArray, TokenArray]:
+    """A config's corpus, its training tokens and its validation tokens, to be measured on.
 
     Args:
         config: Says which corpus, and how it is split.
@@ -149,7 +149,7 @@ def open_splits(
             f"the corpus {source.name} has changed since run {whose} was trained on it; put the "
             "old text back to compare losses"
         )
-    return encode_split(
+    train, val = encode_split(
         source,
         tokenizer,
         config.data.val_fraction,
@@ -157,6 +157,7 @@ def open_splits(
         cache_folder() / "tokens",
         is_streamed=config.data.windows == "streamed",
     )
+    return source, train, val
 
 
 def affordable_windows(

@@ -17,7 +17,7 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
-from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file
+from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, token_noun
 from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     Tokenizer,
@@ -28,6 +28,7 @@ from shakespeare_tui.data.tokenizers.tokenizer import (
 from shakespeare_tui.data.tokens import (
     check_variety,
     encode_split,
+    foretold_size,
     open_tokenizer,
     split_tokens,
     stream_split,
@@ -183,7 +184,12 @@ class Session:
 
     @functools.cached_property
     def characters_per_token(self) -> float:
-        """Of the validation split: what turns nats per token into nats per character."""
+        """Of the validation split: what turns nats per token into nats per character.
+
+        0 where the tokens do not say that text.
+        """
+        if not self.tokenizer.is_lossless and self.run.info().bytes_per_token is None:
+            return 0.0
         return text_size(self.tokenizer, self.val).characters / len(self.val)
 
     @property
@@ -251,7 +257,9 @@ def _new_session(
         )
     else:
         tokenizer = _tokenizer_of(start_from, config.data.tokenizer)
-        data = config.data.model_copy(update={"tokenizer": tokenizer.name})
+        kind = start_from.run.config().data.tokenizer
+        is_word = token_noun(kind) == "word"  # a file does not tell, and losses are by word
+        data = config.data.model_copy(update={"tokenizer": kind if is_word else tokenizer.name})
         config = config.model_copy(update={"data": data})
     # What is too short is refused before anything is written.
     if source.size_bytes <= _SHORT_BYTES and source.validation is None:
@@ -272,6 +280,7 @@ def _new_session(
     with backend.training_threads(), run.locked():
         run.clear_blank()
         try:
+            size = foretold_size(source, tokenizer, val)
             info = new_run_info(
                 name=run.name,
                 corpus=source.name,
@@ -279,7 +288,7 @@ def _new_session(
                 characters=survey.characters,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_sha256=tokenizer.fingerprint,
-                bytes_per_token=text_size(tokenizer, val[1:]).bytes / (len(val) - 1),
+                bytes_per_token=size.bytes / (len(val) - 1) if size else None,
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
                 pretrained=pretrained,

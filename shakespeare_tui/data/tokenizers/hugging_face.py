@@ -149,6 +149,11 @@ class HuggingFaceTokenizer(Tokenizer):
         """The file's content."""
         return self._record
 
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every byte has a token, and nothing changes the text before."""
+        return self._is_byte_level and not _flattened(self._record.get("normalizer"))
+
     def save(self, path: Path) -> None:
         """Write the file as other programs read it."""
         write_json_atomically(path, self._record)

@@ -31,6 +31,11 @@ def is_tokenizer_file(spec: str) -> bool:
     return re.search(TOKENIZER_FILE, spec, re.IGNORECASE) is not None
 
 
+def token_noun(spec: object) -> str:
+    """What a token of a tokenizer, as ``data.tokenizer`` has it, is called beside a loss."""
+    return "word" if spec == "word" else "token"
+
+
 def tokenizer_kind(name: str) -> "type[Tokenizer]":
     """The class of a kind.
 

@@ -125,6 +125,11 @@ class Tokenizer(Protocol):
         """
 
     @property
+    def is_lossless(self) -> bool:
+        """Whether tokens say any text that they are made of to the byte."""
+        return True
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Ids by which a model says that its text is over; none where the tokens are plain text."""
         return frozenset()

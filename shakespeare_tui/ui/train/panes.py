@@ -321,13 +321,12 @@ def _result(history: RunHistory) -> list[Content]:
     if loss is None or figure is None:
         return []
     bits = bits_per_character(loss, characters_per_token(history))
-    value = Content.assemble((f"{loss:.4f}", "bold $accent"), (f"  {protocol}", "$text-muted"))
-    also = Content.assemble(
-        ("perplexity ", "$text-muted"),
-        f"{figure:.2f}",
-        ("   bits/char ", "$text-muted"),
-        f"{bits:.3f}",
-    )
+    per_word = " per word" if history.token_noun == "word" else ""
+    about = (f"{per_word}  {protocol}", "$text-muted")
+    value = Content.assemble((f"{loss:.4f}", "bold $accent"), about)
+    also = Content.assemble(("perplexity ", "$text-muted"), f"{figure:.2f}")
+    if bits is not None:
+        also += Content.assemble(("   bits/char ", "$text-muted"), f"{bits:.3f}")
     accuracy = Content(format_accuracy(history.finished.accuracy))
     return [_row("val loss", value), _row("", also), _row("accuracy", accuracy)]
 

@@ -186,7 +186,9 @@ class LossSpec:
             return "accuracy in %"
         if self.quantity == "perplexity":
             return "perplexity per byte" if self.is_per_byte else "perplexity"
-        return BITS_PER_BYTE if self.is_per_byte else ""
+        if self.is_per_byte:
+            return BITS_PER_BYTE
+        return "nats per word" if self.history.token_noun == "word" else ""
 
     def shown(self, history: RunHistory, values: Values) -> Values:
         """Losses in nats, or accuracies, of a run as they are drawn; NaN where none compare."""
