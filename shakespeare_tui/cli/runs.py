@@ -1,4 +1,4 @@
-"""``runs``: list all runs; ``runs check`` verifies them, ``runs export`` writes their events."""
+"""``runs``: list all runs; ``show`` tells of one, ``check`` verifies, ``export`` writes events."""
 
 import argparse
 from dataclasses import asdict
@@ -32,9 +32,11 @@ _LEFT_OUT_FIRST = ("perplexity", "parameters", "at step", "accuracy", "age", "co
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "runs",
-        help="list, filter and sort runs; runs check verifies them, runs export writes events",
+        help="list, filter and sort runs; runs show, runs check and runs export",
         description="List the runs below the folder checkpoints (or $SHAKESPEARE_TUI_RUNS), each "
         "with the best of its checkpoints that match QUERY. Losses compare within a protocol only. "
+        "`runs show RUN[@REF]` tells all that is known of one: where it comes from, its settings, "
+        "losses, parameters and sizes by component, checkpoints and layers. "
         "`runs check [RUN ...]` reads all files of the runs instead and says which checkpoints can "
         "be used; it exits with 1 where anything is damaged. `runs export RUN ...` writes events "
         "for other programs.",
@@ -43,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "or a word, all of which must hold; 'or' separates alternatives, '!' negates a term.",
     )
     query = parser.add_argument("query", nargs="*", metavar="QUERY", help="which runs; all without")
-    completes(query, lambda prefix: ["check", "export", *run_names(prefix)])
+    completes(query, lambda prefix: ["show", "check", "export", *run_names(prefix)])
     parser.add_argument(
         "--sort",
         metavar="NAME",
@@ -70,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.runs.catalog import RunCatalog
     from shakespeare_tui.runs.compare.query import parse_query, sort_name
 
+    if arguments.query[:1] == ["show"]:
+        from shakespeare_tui.cli.run_show import show_run
+
+        return show_run(arguments.query[1:], as_json=arguments.json)
     if arguments.query[:1] == ["check"]:
         return check_runs(arguments.query[1:], as_json=arguments.json)
     if arguments.query[:1] == ["export"]:

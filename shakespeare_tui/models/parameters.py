@@ -1,6 +1,11 @@
 """Count a model's parameters by arithmetic, without building it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+from shakespeare_tui.formatting import format_bytes
 
 MOST_LOGITS = 2**24
 """Logits in float32 that the model makes at once for a loss: 64 MiB."""
@@ -66,50 +71,158 @@ def layer_title(layer: str) -> str:
     return f"block {number + 1} {'feed-forward' if part == 'feedforward' else part}"
 
 
-def parameter_counts(model: ModelConfig, vocab_size: int) -> dict[str, int]:
-    """Trainable parameters by component; the sum is the model's count.
+SizeType = Literal["float32", "bfloat16", "int8"]
+SIZE_TYPES: tuple[SizeType, ...] = get_args(SizeType)
+"""What weights are kept as, in files and for decoding."""
 
-    A tied output layer counts nothing of its own; sinusoidal and rotary positions have none.
+_Shape = tuple[int, int]
+"""Rows and columns of a matrix: what comes out and what goes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Parameters of one kind, of all blocks together.
+
+    Attributes:
+        parameters: Their number.
+        trained: Of these, those that training changes.
+        rows: Of its matrices; int8 has a float32 scale for each.
+        in_vectors: Of the parameters, those of norms and biases, which int8 leaves in float32.
+    """
+
+    parameters: int
+    trained: int
+    rows: int
+    in_vectors: int
+
+    def size_bytes(self, kind: SizeType) -> int:
+        """What the weights take in a file or in memory."""
+        if kind == "int8":
+            return self.parameters + 3 * self.in_vectors + 4 * self.rows
+        return self.parameters * (4 if kind == "float32" else 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterReport:
+    """A model's parameters by component.
+
+    Attributes:
+        components: By name, in the order of the forward pass; they add up to the model. A tied
+            output layer has nothing of its own.
+        adapters: Low-rank products beside the matrices while they are trained; checkpoints and
+            exports have them merged into the matrices.
+    """
+
+    components: Mapping[str, Component]
+    adapters: Component
+
+    @property
+    def model(self) -> Component:
+        """The sum of its components."""
+        parts = self.components.values()
+        return Component(
+            sum(part.parameters for part in parts),
+            sum(part.trained for part in parts),
+            sum(part.rows for part in parts),
+            sum(part.in_vectors for part in parts),
+        )
+
+    @property
+    def trained(self) -> int:
+        """Parameters that training changes, be they the model's or adapters."""
+        return self.model.trained + self.adapters.trained
+
+    @property
+    def trained_share(self) -> float:
+        """Of all parameters, adapters among them."""
+        return self.trained / (self.model.parameters + self.adapters.parameters)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A table's rows under ``REPORT_TITLES``; components that the model lacks are left out."""
+        parts = {name: part for name, part in self.components.items() if part.parameters}
+        parts["model"] = self.model
+        if self.adapters.parameters:
+            parts["adapters"] = self.adapters
+        return [_report_row(name, part) for name, part in parts.items()]
+
+
+REPORT_TITLES = ("", "parameters", "trained", *SIZE_TYPES)
+
+
+def _report_row(name: str, part: Component) -> tuple[str, ...]:
+    share = part.trained / part.parameters
+    trained = "all" if share == 1 else f"{share:.1%}" if share else "-"
+    sizes = (format_bytes(part.size_bytes(kind)) for kind in SIZE_TYPES)
+    return (name, f"{part.parameters:,}", trained, *sizes)
+
+
+def _component(
+    *matrices: _Shape, in_vectors: int = 0, copies: int = 1, trained_copies: int | None = None
+) -> Component:
+    rows = sum(rows for rows, _ in matrices)
+    numbers = in_vectors + sum(rows * columns for rows, columns in matrices)
+    trained = copies if trained_copies is None else trained_copies
+    return Component(numbers * copies, numbers * trained, rows * copies, in_vectors * copies)
+
+
+def parameter_report(
+    model: ModelConfig, vocab_size: int, training: TrainingConfig | None = None
+) -> ParameterReport:
+    """Count a model's parameters by component.
+
+    Sinusoidal and rotary positions have none.
+
+    Args:
+        model: The shape.
+        vocab_size: Number of token ids.
+        training: How it is trained, which may be in part; None for all of it.
     """
     width, inner, layers = model.d_model, model.feedforward_width, model.n_layers
+    rank = training.lora_rank if training is not None else None
+    blocks = training.train_blocks if training is not None else None
+    is_whole = not rank and blocks is None
+    outside = 1 if is_whole else 0
+    learning = 0 if rank else layers if blocks is None else min(blocks, layers)
     bias = int(model.bias)
     norm = width * (1 + (bias if model.norm == "layernorm" else 0))
-    attention = width * (model.qkv_width + model.attention_width)
-    attention += model.qkv_width * model.has_qkv_bias
-    attention += width * model.has_out_bias
+    attention: list[_Shape] = [(model.qkv_width, width), (width, model.attention_width)]
+    attention_vectors = model.qkv_width * model.has_qkv_bias + width * model.has_out_bias
     if model.qk_norm:
-        attention += 2 * model.head_width
-    matrices = 3 if model.activation == "swiglu" else 2
-    feedforward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
-    return {
-        "token embedding": vocab_size * width,
-        "position embedding": model.max_seq_len * width if model.positions == "learned" else 0,
-        "attention": layers * attention,
-        "feed-forward": layers * feedforward,
-        "norms": (2 * layers + 1) * norm,
-        "output layer": 0 if model.tie_weights else vocab_size * width,
-    }
-
-
-def learning_parameters(model: ModelConfig, training: TrainingConfig, vocab_size: int) -> int:
-    """The parameters that training changes: of low-rank products, of the last blocks, or all."""
-    counts = parameter_counts(model, vocab_size)
-    if training.lora_rank:
-        width, inner = model.d_model, model.feedforward_width
-        sides = 0
-        if training.lora_matrices != "feedforward":
-            sides += width + model.qkv_width + model.attention_width + width
-        if training.lora_matrices != "attention":
-            sides += (3 if model.activation == "swiglu" else 2) * (width + inner)
-        return model.n_layers * training.lora_rank * sides
-    if training.train_blocks is not None:
-        blocks = min(training.train_blocks, model.n_layers)
-        norm = counts["norms"] // (2 * model.n_layers + 1)
-        of_blocks = counts["attention"] + counts["feed-forward"] + counts["norms"] - norm
-        return of_blocks // model.n_layers * blocks + norm
-    return sum(counts.values())
+        attention_vectors += 2 * model.head_width
+    up = 2 if model.activation == "swiglu" else 1
+    feedforward: list[_Shape] = [(inner, width)] * up + [(width, inner)]
+    positions = [(model.max_seq_len, width)] if model.positions == "learned" else []
+    head = [] if model.tie_weights else [(vocab_size, width)]
+    adapted: list[_Shape] = []
+    if rank and training is not None:
+        adapted += attention if training.lora_matrices != "feedforward" else []
+        adapted += feedforward if training.lora_matrices != "attention" else []
+    sides = [
+        side for rows, columns in adapted for side in ((rank or 0, columns), (rows, rank or 0))
+    ]
+    norms = 2 * layers + 1
+    return ParameterReport(
+        components={
+            "token embedding": _component((vocab_size, width), trained_copies=outside),
+            "position embedding": _component(*positions, trained_copies=outside),
+            "attention": _component(
+                *attention, in_vectors=attention_vectors, copies=layers, trained_copies=learning
+            ),
+            "feed-forward": _component(
+                *feedforward,
+                in_vectors=bias * (up * inner + width),
+                copies=layers,
+                trained_copies=learning,
+            ),
+            "norms": _component(
+                in_vectors=norm, copies=norms, trained_copies=0 if rank else 2 * learning + 1
+            ),
+            "output layer": _component(*head, trained_copies=outside),
+        },
+        adapters=_component(*sides, copies=layers),
+    )
 
 
 def count_parameters(model: ModelConfig, vocab_size: int) -> int:
-    """All trainable parameters of the model."""
-    return sum(parameter_counts(model, vocab_size).values())
+    """All parameters of the model."""
+    return parameter_report(model, vocab_size).model.parameters

@@ -132,6 +132,22 @@ def test_what_cannot_be_imported_is_told_in_a_line(cli: CommandLine, case: str) 
     assert not list(runs_folder().glob("*/*.*")) or case == "name taken"
 
 
+def test_a_full_disk_leaves_nothing(cli: CommandLine) -> None:
+    import resource
+
+    write_folder(Path("theirs"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        outcome = cli("import", "theirs", "--name", "mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1 and "Traceback" not in outcome.err
+    assert not (runs_folder() / "mine").exists()
+    assert cli("import", "theirs", "--name", "mine").code == 0
+
+
 def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

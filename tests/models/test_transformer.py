@@ -1,5 +1,6 @@
 """The model against the published implementations that it claims to equal."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.models.parameters import count_parameters, parameter_counts
+from shakespeare_tui.models.parameters import count_parameters, parameter_report
 from shakespeare_tui.models.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
@@ -178,16 +179,37 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
     )
 
 
+PARTS = (
+    ("q_norm", "attention"),
+    ("k_norm", "attention"),
+    ("norm", "norms"),
+    ("attention", "attention"),
+    ("feedforward", "feed-forward"),
+    ("positions", "position embedding"),
+    ("embedding", "token embedding"),
+    ("head", "output layer"),
+)
+"""Where a parameter belongs, by what its name holds; the first that fits counts."""
+
+
 @settings(max_examples=100)
 @given(model_configs(), st.integers(1, 80))
 def test_parameter_arithmetic_equals_the_model(config: ModelConfig, vocab_size: int) -> None:
     model = Transformer(config, vocab_size)
     assert count_parameters(config, vocab_size) == sum(p.numel() for p in model.parameters())
-    counts = parameter_counts(config, vocab_size)
-    assert counts["token embedding"] == model.embedding.weight.numel()
-    assert counts["feed-forward"] == sum(
-        p.numel() for n, p in model.named_parameters() if ".feedforward." in n
-    )
+    numbers: Counter[str] = Counter()
+    rounded: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part = next(part for word, part in PARTS if word in name)
+        numbers[part] += parameter.numel()
+        is_matrix = parameter.dim() == 2
+        # int8 has a float32 scale a row, and leaves vectors as they are.
+        rounded[part] += parameter.numel() + 4 * len(parameter) if is_matrix else 4 * len(parameter)
+    for part, component in parameter_report(config, vocab_size).components.items():
+        assert component.parameters == component.trained == numbers[part]
+        assert component.size_bytes("float32") == 4 * numbers[part]
+        assert component.size_bytes("bfloat16") == 2 * numbers[part]
+        assert component.size_bytes("int8") == rounded[part]
 
 
 def test_full_size_model_has_10_65_million_parameters() -> None:

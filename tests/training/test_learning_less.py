@@ -11,7 +11,7 @@ from shakespeare_tui.config.estimate.figures import estimate_memory
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.problems import ConfigError
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.models.parameters import learning_parameters
+from shakespeare_tui.models.parameters import parameter_report
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.training.torch_state import TorchTrainState, published_parameters
 
@@ -90,7 +90,7 @@ def test_what_learns_is_counted(override: str) -> None:
     state.step([WINDOW], 1.0)
     learning = [p for p in state.model.parameters() if p.requires_grad]
     count = sum(parameter.numel() for parameter in learning)
-    assert learning_parameters(config.model, config.training, VOCAB) == count
+    assert parameter_report(config.model, VOCAB, config.training).trained == count
     held = sum(
         value.nbytes
         for optimizer in state.optimizers

@@ -1,6 +1,6 @@
 """The figures of a run before it is trained: size, data, speed and time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, evaluation_seconds
@@ -23,10 +23,10 @@ from shakespeare_tui.machine import backend_of, blas_threads
 from shakespeare_tui.models.parameters import (
     MOST_COPIED,
     MOST_LOGITS,
+    ParameterReport,
     count_parameters,
     evaluation_windows,
-    learning_parameters,
-    parameter_counts,
+    parameter_report,
     pass_numbers,
 )
 
@@ -269,9 +269,10 @@ def _merged_bytes(config: Config, vocab_size: int) -> int:
     """Matrices with their low-rank products in them, as they are saved."""
     if not config.training.lora_rank:
         return 0
-    counts, adapted = parameter_counts(config.model, vocab_size), config.training.lora_matrices
-    numbers = counts["attention"] if adapted != "feedforward" else 0
-    numbers += counts["feed-forward"] if adapted != "attention" else 0
+    parts = parameter_report(config.model, vocab_size).components
+    adapted = config.training.lora_matrices
+    numbers = parts["attention"].parameters if adapted != "feedforward" else 0
+    numbers += parts["feed-forward"].parameters if adapted != "attention" else 0
     return numbers * _FULL_BYTES
 
 
@@ -289,7 +290,7 @@ def _optimizer_elements(config: Config, vocab_size: int) -> int:
 
 
 def _learning(config: Config, vocab_size: int) -> int:
-    return learning_parameters(config.model, config.training, vocab_size)
+    return parameter_report(config.model, vocab_size, config.training).trained
 
 
 def _learning_blocks(config: Config) -> int:
@@ -438,7 +439,7 @@ class Preflight:
     """What a run will be; None where it is not known.
 
     Attributes:
-        parameters: Trainable parameters by component.
+        parameters: By component, and which of them are trained.
         memory: Bytes in training.
         tokens_per_step: Tokens that one optimiser step learns from.
         steps: Optimiser steps; with a time budget only known with the speed.
@@ -450,7 +451,7 @@ class Preflight:
         problem: Why training could not begin; empty where nothing is in the way.
     """
 
-    parameters: Mapping[str, int]
+    parameters: ParameterReport
     memory: MemoryEstimate
     tokens_per_step: int
     steps: float | None
@@ -463,8 +464,8 @@ class Preflight:
 
     @property
     def parameter_count(self) -> int:
-        """All trainable parameters."""
-        return sum(self.parameters.values())
+        """All parameters of the model."""
+        return self.parameters.model.parameters
 
     @property
     def tokens_per_parameter(self) -> float | None:
@@ -507,7 +508,7 @@ def preflight(
             steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
     return Preflight(
-        parameters=parameter_counts(config.model, corpus.vocab_size),
+        parameters=parameter_report(config.model, corpus.vocab_size, training),
         memory=estimate_memory(config, corpus.vocab_size, is_half=is_half, is_fused=is_fused),
         tokens_per_step=tokens_per_step,
         steps=steps,

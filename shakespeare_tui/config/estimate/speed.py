@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.machine import backend_of
-from shakespeare_tui.models.parameters import parameter_counts
+from shakespeare_tui.models.parameters import parameter_report
 
 SPEED_STEPS = 20
 """Steps over which the speed is averaged."""
@@ -156,8 +156,8 @@ def flops_per_token(config: Config, vocab_size: int) -> float:
     no gradient of its own, and below all that learns there is no way back.
     """
     model, training = config.model, config.training
-    counts = parameter_counts(model, vocab_size)
-    blocks = counts["attention"] + counts["feed-forward"]
+    parts = parameter_report(model, vocab_size).components
+    blocks = parts["attention"].parameters + parts["feed-forward"].parameters
     head = vocab_size * model.d_model
     scores = 4.0 * model.n_layers * model.d_model * config.seq_len
     if training.lora_rank:

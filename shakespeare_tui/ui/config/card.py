@@ -1,10 +1,11 @@
 """The pre-flight card: asks in the background what it needs and keeps its figures up to date."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
@@ -23,8 +24,11 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.tokens import TokenSettings
 from shakespeare_tui.formatting import format_bytes, format_count, format_duration
 from shakespeare_tui.machine import backend_of
+from shakespeare_tui.models.parameters import REPORT_TITLES, ParameterReport
 from shakespeare_tui.ui.jobs import Job, Jobs
+from shakespeare_tui.ui.lab_screen import Dialog
 from shakespeare_tui.ui.services import Services
+from shakespeare_tui.ui.widgets.choice_dialog import FRAME
 
 CorpusKey = tuple[str, str, TokenSettings]
 """What the figures of a corpus depend on: its text, its validation text, and its tokens."""
@@ -99,9 +103,60 @@ def card_lines(card: CardFigures, width: int, rows: int) -> Iterator[Content]:
 def _parameters(figures: Preflight, width: int, is_low: bool) -> Iterator[Content]:
     total = figures.parameter_count
     yield _row("parameters", format_count(total), width=width, style="bold $accent")
-    for name, count in figures.parameters.items():
-        if count > total * (_SMALL_SHARE if is_low else 0):
-            yield _part(name, format_count(count), count / total, width)
+    for name, part in figures.parameters.components.items():
+        if part.parameters > total * (_SMALL_SHARE if is_low else 0):
+            yield _part(name, format_count(part.parameters), part.parameters / total, width)
+    report = figures.parameters
+    if report.trained < total:
+        yield _part("trained", format_count(report.trained), report.trained_share, width)
+
+
+class SizesDialog(Dialog[None]):
+    """The parameters by component, and what they take in each type.
+
+    Args:
+        report: What to show.
+    """
+
+    DEFAULT_CSS: ClassVar[str] = (
+        FRAME.format(name="SizesDialog", width=78)
+        + "SizesDialog VerticalScroll { height: auto; max-height: 16; }"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q,z", "dismiss", "Close", id="config.sizes_close"),
+    ]
+
+    def __init__(self, report: ParameterReport) -> None:
+        super().__init__()
+        self._report = report
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as frame:
+            frame.border_title = Content("Parameters and sizes")
+            frame.border_subtitle = Content("esc closes")
+            with VerticalScroll():
+                yield Static(size_lines(self._report), markup=False)
+
+
+def size_lines(report: ParameterReport) -> Content:
+    """The report as a table of 72 cells, and what else there is to say of it."""
+    lines = [Content.styled(_size_row(REPORT_TITLES), "$text-muted")]
+    for row in report.rows():
+        lines.append(Content.styled(_size_row(row), "bold $accent" if row[0] == "model" else ""))
+    notes = ["int8 has a scale for each row of a matrix, and leaves norms and biases in float32."]
+    if report.adapters.parameters:
+        notes.insert(
+            0,
+            f"{report.trained_share:.2%} of all parameters are trained: adapters, which "
+            "checkpoints have merged into the matrices.",
+        )
+    lines += [Content(""), *(Content.styled(note, "$text-muted") for note in notes)]
+    return Content("\n").join(lines)
+
+
+def _size_row(cells: Sequence[str]) -> str:
+    name, count, trained, *sizes = cells
+    return f"{name:<18}{count:>14}{trained:>9}" + "".join(f"{size:>10}" for size in sizes)
 
 
 def _memory(figures: Preflight, width: int) -> Iterator[Content]:

@@ -25,7 +25,7 @@ from shakespeare_tui.config.load import DEFAULT_PRESET
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import has_torch
-from shakespeare_tui.ui.config.card import ConfigCard
+from shakespeare_tui.ui.config.card import ConfigCard, SizesDialog
 from shakespeare_tui.ui.config.choices import ConfigChooser, given_origin
 from shakespeare_tui.ui.config.diff import ConfigDiff
 from shakespeare_tui.ui.config.files import ConfigFiles
@@ -138,6 +138,7 @@ Every setting of the next run, with its range, default and preset value. A dot m
 changed, a cross what is invalid. Enter edits a row; space selects the next choice.
 
 The card beside the form estimates what the config costs: parameters, memory, tokens and time.
+z lists the parameters by component, and their size in float32, bfloat16 and int8.
 Speed is measured on this machine for a second when you press m or pause typing. Advice comes from
 the tuning guide (shakespeare-tui config guide).
 
@@ -159,6 +160,7 @@ you type, errors included."""
         Binding("w", "save", "Save", id="config.save"),
         Binding("o", "open", "Open a file", show=False, id="config.open"),
         Binding("e", "editor", "Edit in $EDITOR", show=False, id="config.editor"),
+        Binding("z", "sizes", "Parameters and sizes", show=False, id="config.sizes"),
         Binding("m", "measure", "Measure speed", show=False, id="config.measure"),
         Binding("a", "advice", "Follow advice", show=False, id="config.advice"),
         Binding("F", "fast", f"Load {DEFAULT_PRESET}", show=False, id="config.fast"),
@@ -389,6 +391,14 @@ you type, errors included."""
             self.lab.say(f"{training.run_name or 'a run'} is being trained: its speed is in Train")
         elif not self._card.measure_speed():
             self.lab.say("fix the errors first: n goes to the next one", is_error=True)
+
+    def action_sizes(self) -> None:
+        """Show the parameters and their sizes by component."""
+        figures = self._card.figures
+        if figures is None:
+            self.lab.say("fix the errors first: n goes to the next one", is_error=True)
+        else:
+            self.app.push_screen(SizesDialog(figures.parameters))
 
     def action_advice(self) -> None:
         """List all advice; what is chosen is followed."""

@@ -97,3 +97,14 @@ async def test_difference_from_the_preset(pictured: Pictured, make_config_app: M
 async def test_ascii_while_editing(pictured: Pictured, make_config_app: MakeApp) -> None:
     keys = ("down", "enter", "3")
     await pictured(make_config_app(ascii=True), before("quick", QUICK, CHANGES, *keys))
+
+
+# Fewer heads of keys than of queries, one matrix for both ends, and low-rank products beside some.
+TUNED = """
+model: {d_model: 384, n_layers: 6, n_heads: 6, n_kv_heads: 2, max_seq_len: 256, activation: swiglu}
+training: {lora_rank: 8, batch_size: 8, max_steps: 5000}
+"""
+
+
+async def test_parameters_and_sizes(pictured: Pictured, make_config_app: MakeApp) -> None:
+    await pictured(make_config_app(), before("tuned", TUNED, None, "z"))
