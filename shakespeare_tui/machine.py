@@ -60,6 +60,19 @@ def blas_threads() -> int:
     return usable_cores()
 
 
+def has_bf16_products() -> bool:
+    """Whether the processor has instructions for products of bfloat16; false if it is not told."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, words = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words.split())
+    except OSError:
+        pass
+    return False
+
+
 def has_torch() -> bool:
     """Whether PyTorch is installed; this does not load it."""
     return importlib.util.find_spec("torch") is not None

@@ -8,6 +8,7 @@ from shakespeare_tui.cli.console import print_json, print_result, print_table, p
 from shakespeare_tui.config.estimate.figures import (
     CorpusFigures,
     Preflight,
+    expects_half,
     measure_corpus,
     preflight,
 )
@@ -21,7 +22,7 @@ from shakespeare_tui.formatting import (
     format_count,
     format_duration,
 )
-from shakespeare_tui.machine import free_memory
+from shakespeare_tui.machine import free_memory, has_bf16_products
 from shakespeare_tui.visible_text import visible
 
 _MOST_MEASURED = 4
@@ -106,7 +107,7 @@ def _estimates(runs: Sequence[PlannedRun], tokens_per_second: float | None) -> l
             config,
             corpus_of(config),
             tokens_per_second=speed.tokens_per_second if speed else None,
-            is_half=config.training.precision == "bfloat16",
+            is_half=expects_half(config, is_cpu=True, has_bf16=has_bf16_products()),
         )
         label = run.variant.label + (f", seed {run.seed}" if several else "")
         is_measured = bool(speed and speed.is_measured)

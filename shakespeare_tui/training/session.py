@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from shakespeare_tui.config.estimate.figures import TIGHT_SHARE, estimate_memory
+from shakespeare_tui.config.estimate.figures import (
+    TIGHT_SHARE,
+    estimate_memory,
+    expects_half,
+)
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.schema import Config, numpy_problem
 from shakespeare_tui.config.write import config_to_yaml
@@ -39,7 +43,7 @@ from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
-from shakespeare_tui.machine import backend_of, has_torch
+from shakespeare_tui.machine import backend_of, has_bf16_products, has_torch
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.event_log import truncate_after
@@ -381,7 +385,7 @@ def check_memory(
     need = estimate_memory(
         config,
         vocab_size,
-        is_half=config.training.precision == "bfloat16",
+        is_half=expects_half(config, is_cpu=device == "cpu", has_bf16=has_bf16_products()),
         is_fused=device == "cuda",
     )
     if available is None or need.total <= available * TIGHT_SHARE:

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.machine import Memory, memory, resident_bytes, usable_cores
+from shakespeare_tui.machine import Memory, has_bf16_products, memory, resident_bytes, usable_cores
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.ui.engine.training import TrainingController
 
@@ -83,6 +83,7 @@ class Services:
         memory_bytes: What this process occupies; None where the system does not tell.
         memory: Main memory that this process may use.
         usable_cores: How many cores it may use.
+        has_bf16: Whether the processor has instructions for products of bfloat16.
         speed_after_seconds: How long a config stays as it is before its speed is measured unasked.
         preload: Load torch in the background after the first paint.
     """
@@ -94,6 +95,7 @@ class Services:
     memory_bytes: Callable[[], int | None] = resident_bytes
     memory: Callable[[], Memory] = memory
     usable_cores: Callable[[], int] = usable_cores
+    has_bf16: Callable[[], bool] = has_bf16_products
     speed_after_seconds: float = 2.0
     preload: bool = True
     _lock: Lock = field(init=False, repr=False, default_factory=Lock)

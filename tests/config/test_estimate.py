@@ -16,6 +16,7 @@ from shakespeare_tui.config.estimate.figures import (
     activation_bytes,
     estimate_memory,
     evaluation_bytes,
+    expects_half,
     measure_corpus,
     preflight,
 )
@@ -468,3 +469,21 @@ def test_a_probe_takes_short_steps_of_the_same_model() -> None:
     assert probe_config(small(), VOCAB_SIZE) == small()
     # Of a large one, a micro-batch of the real size.
     assert probe_config(load_config("gpt2"), 50_257).training.batch_size == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_cpu", "has_bf16", "expected"),
+    [
+        (["training.precision=auto"], True, True, True),
+        (["training.precision=auto"], True, False, False),
+        (["training.precision=auto"], False, False, True),
+        (["training.precision=float32"], True, True, False),
+        (["training.precision=bfloat16"], True, False, True),
+        (["training.precision=auto", "training.backend=numpy"], True, True, False),
+    ],
+)
+def test_auto_is_reckoned_as_what_the_machine_will_take(
+    overrides: list[str], is_cpu: bool, has_bf16: bool, expected: bool
+) -> None:
+    config = load_config("base", overrides)
+    assert expects_half(config, is_cpu=is_cpu, has_bf16=has_bf16) is expected

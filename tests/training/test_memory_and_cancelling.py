@@ -38,7 +38,7 @@ class CancelAfter(threading.Event):
 
 
 class TestMemory:
-    config = load_config("base")
+    config = load_config("base", ["training.precision=float32"])
     need = estimate_memory(config, VOCAB).total
 
     def check(self, available: int | None, answer: bool = True) -> list[str]:

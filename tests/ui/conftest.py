@@ -55,7 +55,13 @@ def make_app(runs_root: Path) -> MakeApp:
         given = {name: choices.pop(name) for name in names}
         given.setdefault("training", TrainingController())
         services = Services(
-            **{"runs_root": runs_root, "clock": lambda: NOW, "preload": False} | given
+            **{
+                "runs_root": runs_root,
+                "clock": lambda: NOW,
+                "preload": False,
+                "has_bf16": lambda: False,
+            }
+            | given
         )
         return LabApp(
             settings=settings or memory_settings(**choices),

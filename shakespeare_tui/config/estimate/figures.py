@@ -195,6 +195,20 @@ class MemoryEstimate:
         )
 
 
+def expects_half(config: Config, *, is_cpu: bool, has_bf16: bool) -> bool:
+    """Whether matrix products will run in bfloat16, as far as can be told without measuring.
+
+    Args:
+        config: What would be trained; ``auto`` takes what is faster when the run begins.
+        is_cpu: It is trained on the processor.
+        has_bf16: The processor has instructions for such products.
+    """
+    precision = config.training.precision
+    if backend_of(config.training.backend) == "numpy":
+        return False
+    return precision == "bfloat16" or (precision == "auto" and (has_bf16 or not is_cpu))
+
+
 def estimate_memory(
     config: Config, vocab_size: int, *, is_half: bool = False, is_fused: bool = False
 ) -> MemoryEstimate:

@@ -15,6 +15,7 @@ from shakespeare_tui.config.estimate.advice import Advice, Machine, advise
 from shakespeare_tui.config.estimate.figures import (
     CorpusFigures,
     Preflight,
+    expects_half,
     measure_corpus,
     preflight,
 )
@@ -471,7 +472,9 @@ class ConfigCard(Vertical):
                 config,
                 corpus,
                 tokens_per_second=speed.tokens_per_second if speed else None,
-                is_half=_is_half(config, machine),
+                is_half=expects_half(
+                    config, is_cpu=machine.is_cpu, has_bf16=self._services.has_bf16()
+                ),
                 is_fused=not machine.is_cpu,
             )
             problem = self._speed_problem
@@ -516,9 +519,3 @@ class ConfigCard(Vertical):
         self.query_one("#card-advice", Static).update(advice_content(self._card, rows))
         lines = Content("\n").join(card_lines(self._card, width, rows))
         self.query_one("#card-figures", Static).update(lines)
-
-
-def _is_half(config: Config, machine: Machine) -> bool:
-    """Whether matrix products will run in bfloat16; on a processor only where that was asked."""
-    precision = config.training.precision
-    return precision == "bfloat16" or (precision == "auto" and not machine.is_cpu)
