@@ -1,4 +1,4 @@
-"""Tokenizers inside GGUF files, against what ``transformers`` makes of them."""
+"""Tokenizers inside GGUF files, against the rule in plain loops and against ``transformers``."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ PLAY = (shipped_folder("data") / "sample.txt").read_text(encoding="utf-8")
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
 
-def write(path: Path, kind: str, **extra: Any) -> None:
+def write(path: Path, kind: str, **extra: Any) -> list[str]:
     """A file with a vocabulary of pieces, in the order they were learned in, and no weights."""
     backend = tokenizers.Tokenizer(tokenizers.models.BPE())
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -42,6 +42,53 @@ def write(path: Path, kind: str, **extra: Any) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return tokens
+
+
+def by_the_rule(text: str, tokens: list[str]) -> list[int]:
+    """SentencePiece's ids: the pair that makes the first piece of the file is joined, leftmost."""
+    ids = {token: number for number, token in enumerate(tokens)}
+    symbols = list("\u2581" + text.replace(" ", "\u2581"))
+    while True:
+        ranked = [
+            (ids[first + second], place)
+            for place, (first, second) in enumerate(zip(symbols, symbols[1:], strict=False))
+            if first + second in ids
+        ]
+        if not ranked:
+            break
+        _, place = min(ranked)
+        symbols[place : place + 2] = ["".join(symbols[place : place + 2])]
+    pieces = [
+        [symbol] if symbol in ids else [f"<0x{byte:02X}>" for byte in symbol.encode()]
+        for symbol in symbols
+    ]
+    return [ids[piece] for several in pieces for piece in several]
+
+
+TEXTS = st.lists(
+    st.sampled_from(["the", "sea", " ", "  ", "\n", "Fisher:", "é", "中", "👋", ",", "aaa"])
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
+    max_size=20,
+).map("".join)
+
+
+@pytest.fixture(scope="module")
+def of_the_rule(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, list[str]]:
+    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    tokens = write(path, "llama")
+    return tokenizer_file(str(path)), tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS)
+def test_sentence_pieces_are_those_of_the_rule(
+    of_the_rule: tuple[Tokenizer, list[str]], text: str
+) -> None:
+    ours, tokens = of_the_rule
+    ids = ours.encode(text).tolist()
+    assert ids == (by_the_rule(text, tokens) if text else [])
+    assert ours.decode(ids) == (" " + text if text else "")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +101,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
     return tokenizer_file(str(path)), backend
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(["the", "sea", " ", "  ", "\n", "Fisher:", "é", "中", "👋", ",", "aaa"])
-        | st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
-        max_size=20,
-    ).map("".join)
-)
+@given(TEXTS)
 def test_sentence_pieces_are_those_of_transformers(pair: tuple[Tokenizer, Any], text: str) -> None:
     text = "x" + text  # before a first space transformers puts none, SentencePiece does
     ours, theirs = pair
@@ -70,6 +112,7 @@ def test_sentence_pieces_are_those_of_transformers(pair: tuple[Tokenizer, Any], 
     assert ours.decode(ids) == " " + text
 
 
+@pytest.mark.slow
 def test_a_long_text_is_that_of_transformers(pair: tuple[Tokenizer, Any]) -> None:
     ours, theirs = pair
     text = PLAY * 6
