@@ -201,7 +201,8 @@ def _train(
     from shakespeare_tui.visible_text import write_line
 
     run = session.run
-    console = TrainConsole(session.config, session.length, session.characters_per_token)
+    token_size = (session.characters_per_token, session.run.info().bytes_per_token)
+    console = TrainConsole(session.config, session.length, token_size)
     inbox = CommandInbox(run.commands_path)
     with progress("measuring a step", "passes"):
         seconds = step_seconds(

@@ -32,7 +32,7 @@ from shakespeare_tui.runs.events import (
     StepCompleted,
 )
 from shakespeare_tui.runs.length import RunLength
-from shakespeare_tui.runs.losses import EXACT, bits_per_character, perplexity
+from shakespeare_tui.runs.losses import EXACT, bits, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS, RunningMean
 from shakespeare_tui.runs.state import END_REASONS, state_after
 from shakespeare_tui.visible_text import visible
@@ -53,13 +53,15 @@ class TrainConsole:
     Args:
         config: The run's config.
         length: The run's, with what commands have added before.
-        characters_per_token: Of its validation split.
+        token_size: Characters and bytes per token of its validation split.
     """
 
-    def __init__(self, config: Config, length: RunLength, characters_per_token: float) -> None:
+    def __init__(
+        self, config: Config, length: RunLength, token_size: tuple[float, float | None]
+    ) -> None:
         self._config = config
         self._length = length
-        self._characters_per_token = characters_per_token
+        self._token_size = token_size
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._first: StepCompleted | None = None
@@ -273,12 +275,12 @@ class TrainConsole:
         print_result("\n".join((rule(), *(_row(name, value, sys.stdout) for name, value in rows))))
 
     def _figures(self, loss: float, protocol: str) -> str:
-        value = perplexity(loss)
-        shown = f"{value:.2f}" if value is not None else "-"
-        bits = bits_per_character(loss, self._characters_per_token)
-        unit = " nats per word" if token_noun(self._config.data.tokenizer) == "word" else ""
-        by_character = "" if bits is None else f", {bits:.3f} bits/char"
-        return f"{format_loss(loss)}{unit}, {protocol}, perplexity {shown}{by_character}"
+        likely = perplexity(loss)
+        shown = f"{likely:.2f}" if likely is not None else "-"
+        value, unit = bits(loss, *self._token_size)
+        per_word = " nats per word" if token_noun(self._config.data.tokenizer) == "word" else ""
+        by_text = "" if value is None else f", {value:.3f} {unit}"
+        return f"{format_loss(loss)}{per_word}, {protocol}, perplexity {shown}{by_text}"
 
 
 def _foretold(accuracy: float | None) -> str:

@@ -191,7 +191,7 @@ _KINDS = (
         "surprise",
         "nats",
         "neither",
-        "Mean surprise of the model at each character; text of its corpus comes near its loss.",
+        "Mean surprise of the model a character; text of its corpus comes near its loss.",
     ),
     MeasureKind("distinct_1", "distinct-1", "share", "higher", "Distinct words among all words."),
     MeasureKind(

@@ -62,6 +62,8 @@ class RunStarted(Event):
     tokenizer_sha256: str = ""
     bytes_per_token: float = 0.0
     """As in ``RunInfo``; empty and 0 in older logs, and 0 where that has none."""
+    pretrained: str = ""
+    """As in ``RunInfo``; empty where nothing was imported, and in older logs."""
 
     @property
     def corpus_tokens(self) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 from shakespeare_tui.config.estimate.speed import SPEED_STEPS, evaluation_seconds, mean_speed
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import context_note
+from shakespeare_tui.runs.folder import pretrained_note
 from shakespeare_tui.runs.history import Best, RunHistory
-from shakespeare_tui.runs.losses import Loss, bits_per_character, perplexity
+from shakespeare_tui.runs.losses import Loss, bits, perplexity
 from shakespeare_tui.runs.series import TRAIN_LOSS_STEPS
 
 _PACE_STEPS = 200
@@ -27,12 +28,13 @@ class RunFigures:
         val: The latest validation loss, with its accuracy.
         best: The lowest validation loss.
         perplexity: Exponential of the validation loss.
-        bits_per_character: The same loss in bits per character of the text.
+        bits: The same loss in bits of the text, and their unit: ``bits/char`` or ``bits/byte``.
         tokens_per_second: Over the last 20 steps, evaluations and samples left out.
         elapsed_seconds: Training time, pauses left out.
         seconds_left: At the pace of the last 200 steps, evaluations and samples included, the
             exact one at the end, too.
-        context_note: At which length its losses are, where that is not the model's; else empty.
+        notes: What to know of the losses: at which length they are, where that is not the model's,
+            and what a pretrained model may have read.
     """
 
     step: int
@@ -43,13 +45,13 @@ class RunFigures:
     val: Loss | None
     best: Best | None
     perplexity: float | None
-    bits_per_character: float | None
+    bits: tuple[float | None, str]
     learning_rate: float | None
     grad_norm: float | None
     tokens_per_second: float | None
     elapsed_seconds: float
     seconds_left: float | None
-    context_note: str
+    notes: tuple[str, ...]
 
 
 def run_figures(history: RunHistory) -> RunFigures:
@@ -85,23 +87,20 @@ def run_figures(history: RunHistory) -> RunFigures:
         val=val,
         best=history.best,
         perplexity=perplexity(val.value) if val else None,
-        bits_per_character=_bits_per_character(val, history),
+        bits=bits_of(val.value if val else None, history),
         learning_rate=last.learning_rate if last else None,
         grad_norm=last.grad_norm if last else None,
         tokens_per_second=tokens_per_second(history),
         elapsed_seconds=elapsed,
         seconds_left=None if seconds_left is None else max(0.0, seconds_left),
-        context_note=_context_note(history),
+        notes=_notes(history),
     )
 
 
-def _bits_per_character(val: Loss | None, history: RunHistory) -> float | None:
-    return None if val is None else bits_per_character(val.value, characters_per_token(history))
-
-
-def characters_per_token(history: RunHistory) -> float:
-    """Of the run's validation text; 0 where its tokens do not say that text."""
-    return history.started.characters_per_token if history.started else 1.0
+def bits_of(loss: float | None, history: RunHistory) -> tuple[float | None, str]:
+    """A loss of a run in nats per token, by the run's validation text; see ``bits``."""
+    value, unit = bits(loss or 0.0, history.characters_per_token, history.unit.bytes_per_token)
+    return (None if loss is None else value), unit
 
 
 def _section(history: RunHistory, name: str) -> dict[str, Any]:
@@ -115,10 +114,12 @@ def _seq_len(history: RunHistory) -> float | None:
     return as_number(_section(history, "data").get("seq_len")) or longest
 
 
-def _context_note(history: RunHistory) -> str:
+def _notes(history: RunHistory) -> tuple[str, ...]:
     seq_len = _seq_len(history)
     longest = as_number(_section(history, "model").get("max_seq_len"))
-    return context_note(seq_len, longest) if seq_len and longest else ""
+    note = context_note(seq_len, longest) if seq_len and longest else ""
+    source = history.started.pretrained if history.started else ""
+    return tuple(filter(None, (note, pretrained_note(source) if source else "")))
 
 
 def _epoch(history: RunHistory) -> float | None:

@@ -447,6 +447,11 @@ class RunHistory:
         return token_noun(data.get("tokenizer") if isinstance(data, dict) else None)
 
     @property
+    def characters_per_token(self) -> float:
+        """Of the validation text; 1 where each is a token, 0 where tokens do not say that text."""
+        return self.started.characters_per_token if self.started else 1.0
+
+    @property
     def unit(self) -> TokenUnit:
         """What its losses are counted in."""
         if self.started is None:

@@ -53,6 +53,19 @@ def bits_per_byte(loss: float, bytes_per_token: float) -> float:
     return loss / math.log(2) / bytes_per_token
 
 
+def bits(
+    loss: float, characters_per_token: float, bytes_per_token: float | None
+) -> tuple[float | None, str]:
+    """A loss in nats per token by the text that it is about, and the short name of the unit.
+
+    By characters where each is a token; by bytes, which compare across tokenizers, elsewhere. None
+    where neither is known.
+    """
+    if characters_per_token == 1 or not bytes_per_token:
+        return bits_per_character(loss, characters_per_token), "bits/char"
+    return bits_per_byte(loss, bytes_per_token), "bits/byte"
+
+
 @dataclass(frozen=True, slots=True)
 class TokenUnit:
     """What losses per token are counted in.

@@ -74,6 +74,11 @@ class Recording:
         self._starts.append(self._characters)
         self._characters += characters
 
+    @property
+    def placed(self) -> tuple[int, int]:
+        """How many tokens were placed, and how many characters begin in them."""
+        return len(self._starts), self._characters
+
     def at_character(self, position: int) -> Draw | None:
         """The draw of the token in which a character begins, counted from the first token's."""
         if not self._starts:

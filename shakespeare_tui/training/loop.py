@@ -519,6 +519,7 @@ class Trainer:
                 vocab_size=info.vocab_size,
                 tokenizer_sha256=info.tokenizer_sha256 or "",
                 bytes_per_token=info.bytes_per_token or 0.0,
+                pretrained=info.pretrained or "",
                 train_tokens=0 if session.config.data.windows == "streamed" else len(session.train),
                 val_tokens=len(session.val),
                 precision=session.progress.precision,

@@ -368,7 +368,7 @@ class TestFirstRun:
 def test_the_time_left_counts_what_commands_have_added(
     is_added_now: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    console = TrainConsole(Config(), RunLength(100, None, 0 if is_added_now else 100), 1.0)
+    console = TrainConsole(Config(), RunLength(100, None, 0 if is_added_now else 100), (1.0, 1.0))
     if is_added_now:
         added = {"steps": 100, "minutes": 0.0}
         console(CommandApplied(step=49, command="ExtendRun", arguments=added))

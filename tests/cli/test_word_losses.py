@@ -27,7 +27,7 @@ def test_they_are_by_word_and_by_byte_where_every_word_is_known(
 ) -> None:
     shown = train(cli, tmp_path, "")
     assert "nats per word, exact" in shown
-    assert "bits/char" in shown
+    assert "bits/byte" in shown
     text = LINES * 60
     at = int(0.9 * len(text))
     part = text[at:] if split == "val" else text[:at]
@@ -46,7 +46,7 @@ def test_they_are_not_by_byte_where_a_word_is_not_known(
 ) -> None:
     shown = train(cli, tmp_path, "and flights of angels sing thee to thy rest !\n")
     assert "nats per word" in shown
-    assert "bits/char" not in shown
+    assert "bits/" not in shown
     assert RunFolder(runs_root / "words").info().bytes_per_token is None
     outcome = cli("eval", "words", "--json")
     figures = json.loads(outcome.out)

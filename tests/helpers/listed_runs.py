@@ -6,7 +6,7 @@ from pathlib import Path
 
 from checkpoint_trees import weights
 from lab_harness import NOW
-from streams import finished_run, make_run
+from streams import finished_run, in_byte_pairs, make_run
 
 from shakespeare_tui.runs.compare.blind_tests import Verdict, append_verdict
 from shakespeare_tui.runs.editing import annotate_run
@@ -51,6 +51,26 @@ def runs(root: Path) -> None:
             record["parent"] = "quick-1@2000"
         (run.path / "run.json").write_text(json.dumps(record))
         os.utime(run.path / "run.json", (NOW - age_seconds, NOW - age_seconds))
+
+
+def runs_in_several_tokenizers(root: Path) -> None:
+    """The same, the later one a pretrained model's, which learns byte pairs."""
+    runs(root)
+    for name, about in (
+        ("quick-1", {"tokenizer_sha256": "characters", "bytes_per_token": 1.0}),
+        (
+            "quick-1-fork-1",
+            {"tokenizer_sha256": "pairs", "bytes_per_token": 2.0, "pretrained": "smollm2-135m"},
+        ),
+    ):
+        path = root / name / "run.json"
+        times = os.stat(path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | about))
+        os.utime(path, (times.st_mtime, times.st_mtime))
+        stream = finished_run(2000, run=name)
+        events = in_byte_pairs(stream) if name != "quick-1" else stream
+        lines = "".join(event.to_json() + "\n" for event in events)
+        RunFolder(root / name).events_path.write_text(lines)
 
 
 def damaged_runs(root: Path) -> None:

@@ -37,6 +37,10 @@ LOOKS = (
 )
 
 
+TOKEN_LOOKS = (LOOKS[0], LOOKS[2])
+"""Enough for views that differ from those of characters by words and boundaries only."""
+
+
 class Pictures(SingleFileSnapshotExtension):
     """Keeps each picture in an SVG file of its own."""
 

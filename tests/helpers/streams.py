@@ -60,6 +60,21 @@ def started(run: str = "quick-1", time: float = START, **training: Any) -> RunSt
     )
 
 
+def in_byte_pairs(stream: Iterable[Event], pretrained: str = "") -> Iterator[Event]:
+    """The same run as if its tokens were byte pairs, two characters long on the average."""
+    for event in stream:
+        if isinstance(event, RunStarted):
+            event = dataclasses.replace(
+                event,
+                characters_per_token=2.0,
+                bytes_per_token=2.0,
+                tokenizer_sha256="pairs",
+                vocab_size=512,
+                pretrained=pretrained,
+            )
+        yield event
+
+
 def loss_at(step: int) -> float:
     """The noiseless loss of a healthy scripted run: from ln 65 towards 1.4."""
     return 1.4 + (BASELINES["uniform"] - 1.4) * (1 + step / 60) ** -0.7

@@ -225,7 +225,7 @@ def test_perplexity_is_that_of_the_validation_loss_or_none():
     history = run_of(noisy_losses(300))
     figures = run_figures(history)
     assert figures.train_loss is not None
-    assert (figures.perplexity, figures.bits_per_character) == (None, None)
+    assert (figures.perplexity, figures.bits) == (None, (None, "bits/char"))
     history.apply(eval_event(300, 1.5, 1.6))
     assert run_figures(history).perplexity == pytest.approx(math.exp(1.6))
 
@@ -342,7 +342,8 @@ def test_figures_say_at_which_length_they_are_where_it_is_not_the_models():
     history = RunHistory()
     config = {"model": {"max_seq_len": 128}, "data": {"seq_len": None}}
     history.apply(RunStarted(run="a", config=config, parameters=1, device="x"))
-    assert run_figures(history).context_note == ""
+    assert run_figures(history).notes == ()
     config["data"]["seq_len"] = 64
     history.apply(RunStarted(run="a", config=config, parameters=1, device="x"))
-    assert "at 64 tokens, the trained length" in run_figures(history).context_note
+    (note,) = run_figures(history).notes
+    assert "at 64 tokens, the trained length" in note

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from shakespeare_tui.runs.losses import EXACT, Loss, best_of, losses, rank_by_loss
+from shakespeare_tui.runs.losses import EXACT, Loss, best_of, bits, losses, rank_by_loss
 
 SUBSET = "subset-300"
 
@@ -50,6 +50,12 @@ def test_an_exact_figure_does_not_lift_what_is_worse_by_the_shared_protocol():
     # The last checkpoint of a run that overfits is the only one that was measured exactly.
     measured = {"best": losses(1.4, SUBSET), "last": losses(2.0, SUBSET, exact=1.9)}
     assert best_of(measured, lambda name: measured[name]) == "best"
+
+
+def test_bits_are_of_characters_where_each_is_a_token_and_else_of_bytes():
+    assert bits(math.log(2), 1.0, 1.1) == (pytest.approx(1.0), "bits/char")
+    assert bits(math.log(2), 2.0, 2.5) == (pytest.approx(0.4), "bits/byte")
+    assert bits(math.log(2), 2.0, None) == (pytest.approx(0.5), "bits/char")
 
 
 def test_a_preferred_protocol_decides_where_nothing_is_exact():

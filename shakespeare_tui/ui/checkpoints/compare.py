@@ -17,9 +17,9 @@ from shakespeare_tui.formatting import format_accuracy, format_bytes, format_los
 from shakespeare_tui.measures import Memorisation
 from shakespeare_tui.runs.compare.items import CheckpointItem
 from shakespeare_tui.runs.compare.settings import Row, figure_rows, measure_rows, settings_rows
-from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.runs.folder import RunFolder, pretrained_hint
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.losses import perplexity
+from shakespeare_tui.runs.losses import differ_in_tokenizer, perplexity
 from shakespeare_tui.ui.checkpoints.writing import WritingScreen
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 from shakespeare_tui.ui.jobs import Job, Jobs
@@ -160,7 +160,8 @@ prompt, n the seed, o the length; escape goes back."""
 
     def _show_measures(self) -> None:
         written = [self.written(item) for item in self.items]
-        rows = figure_rows([_figures(item) for item in self.items])
+        is_mixed = differ_in_tokenizer(item.unit for item in self.items)
+        rows = figure_rows([_figures(item, is_mixed=is_mixed) for item in self.items])
         rows += measure_rows([text.measures for text in written])
         table = self._table(rows, "", "★")
         left = sum(text.measures is None and text.state != "failed" for text in written)
@@ -168,6 +169,8 @@ prompt, n the seed, o the length; escape goes back."""
             table = table + Content.styled(f"\n\n{left} not generated yet …", "$text-muted")
         elif any(text.measures and text.measures.memorisation is None for text in written):
             table = table + Content.styled(f"\n\n{_NO_CORPUS}", "$text-muted")
+        for note in dict.fromkeys(map(_pretrained, self.items)):
+            table = table + Content.styled(f"\n{note}" if note else "", "$text-muted")
         self.query_one("#measures-table", Static).update(table)
 
     def _keep_copies(self) -> None:
@@ -223,11 +226,17 @@ def _read_curves(runs: list[RunFolder]) -> dict[str, RunHistory]:
     return curves
 
 
-def _figures(item: CheckpointItem) -> dict[str, str]:
+def _pretrained(item: CheckpointItem) -> str:
+    source = item.run.info.pretrained if item.run.info else None
+    return f"{item.run.name}: {pretrained_hint(source)}" if source and item.losses else ""
+
+
+def _figures(item: CheckpointItem, *, is_mixed: bool) -> dict[str, str]:
     size = item.checkpoint.size_bytes if item.checkpoint else 0
     figure = perplexity(item.val_loss)
     return {
         "val loss": str(item.loss or "-"),
+        **({"bits per byte": format_loss(item.bits_per_byte)} if is_mixed else {}),
         "train loss": format_loss(item.train_loss),
         "gap": format_loss(item.gap),
         "perplexity": "-" if figure is None else f"{figure:.2f}",

@@ -13,6 +13,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import sharing_words
 from shakespeare_tui.measures.changes import first_difference
 from shakespeare_tui.runs.compare.items import CheckpointItem
+from shakespeare_tui.runs.losses import in_one_unit
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter, Written
 from shakespeare_tui.ui.lab_screen import LabScreen
@@ -201,9 +202,10 @@ class WritingScreen(LabScreen):
     def show_texts(self) -> None:
         """Show the texts as far as they are there; the others are compared with the first."""
         first = self.written(self.items[0])
+        losses_of = in_one_unit(self.items, lambda item: item.losses, lambda item: item.unit)
         for number, (item, pane) in enumerate(zip(self.items, self.query(TextPane), strict=False)):
             other = first if number else None
-            title = f"{item.key}  {item.loss or '-'}"
+            title = f"{item.key}  {next(iter(losses_of(item)), '-')}"
             pane.show(title, self.prompt, self.written(item), other=other)
 
     def head(self) -> Content:

@@ -259,11 +259,11 @@ class CorpusTokens(Vertical):
         if not isinstance(found, Counted):
             return [heading(kind), *paragraph(found or "Reading …", width, "$text-muted")]
         figures = found.figures
-        title = heading(f"{kind}: {figures.tokenizer.vocab_size:,} tokens in the vocabulary")
+        title = heading(f"{kind}: vocabulary of {figures.tokenizer.vocab_size:,}")
         part = "" if found.is_whole else f" in the first {format_bytes(figures.text_bytes)}"
         facts = [
             title,
-            pair("tokens", f"{figures.tokens:,}{part}, {figures.used:,} different", width),
+            pair("tokens", f"{figures.tokens:,}{part}, {figures.used:,} in use", width),
             pair("bytes/token", f"{figures.bytes_per_token:.3f}", width),
         ]
         return sections(facts, self._views(found, width))
@@ -306,7 +306,7 @@ class CorpusTokens(Vertical):
 
         tokenizer = found.figures.tokenizer
         merges = tokenizer.merges if isinstance(tokenizer, HuggingFaceTokenizer) else []
-        yield heading("Merges, in the order in which they were learned")
+        yield heading("Merges in the order of learning")
         if not merges:
             yield muted("this tokenizer merges nothing")
         for number, pieces in enumerate(merges[:_MOST_LINES], 1):

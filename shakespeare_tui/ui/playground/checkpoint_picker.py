@@ -1,8 +1,10 @@
 """Which checkpoint texts are written with: the list, kept up to date, and the choice from it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from shakespeare_tui.runs.catalog import CheckpointEntry, RunCatalog, RunEntry
+from shakespeare_tui.runs.losses import Loss, TokenUnit, in_one_unit
 from shakespeare_tui.ui.widgets.choice_dialog import Choice
 
 
@@ -45,10 +47,16 @@ class CheckpointPicker:
     @property
     def choices(self) -> list[Choice]:
         """All checkpoints, and below them the runs that are damaged."""
+        both = [(run, entry) for run in self._runs for entry in run.checkpoints]
+        losses_of = in_one_unit(both, _losses, lambda pair: _unit(pair[0]))
         checkpoints = [
-            Choice("checkpoint", entry.reference, _about(entry), entry.problem is not None)
-            for run in self._runs
-            for entry in run.checkpoints
+            Choice(
+                "checkpoint",
+                entry.reference,
+                _about(run, entry, next(iter(losses_of((run, entry))), None)),
+                entry.problem is not None,
+            )
+            for run, entry in both
         ]
         damaged = [
             Choice("damaged", run.name, run.problem, is_damaged=True)
@@ -62,13 +70,21 @@ class CheckpointPicker:
         return [entry for run in self._runs for entry in run.checkpoints if entry.info is not None]
 
 
-def _about(entry: CheckpointEntry) -> str:
+def _losses(pair: tuple[RunEntry, CheckpointEntry]) -> Sequence[Loss]:
+    return pair[1].info.losses if pair[1].info else []
+
+
+def _unit(run: RunEntry) -> TokenUnit:
+    return run.info.unit if run.info else TokenUnit("", None)
+
+
+def _about(run: RunEntry, entry: CheckpointEntry, loss: Loss | None) -> str:
     if entry.problem is not None:
         return entry.problem
-    loss = entry.info.loss if entry.info else None
-    figure = f"val loss {loss or '-'}"
-    marks = ["best"] * entry.is_best + ["last"] * entry.is_last
-    return " · ".join((figure, *marks))
+    # What it may have read is said where losses are compared.
+    is_pretrained = run.info is not None and run.info.pretrained is not None
+    marks = ["best"] * entry.is_best + ["last"] * entry.is_last + ["pretrained"] * is_pretrained
+    return " · ".join((f"val loss {loss or '-'}", *marks))
 
 
 def _best(runs: list[RunEntry]) -> str | None:

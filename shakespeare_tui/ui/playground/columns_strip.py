@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import counted
 from shakespeare_tui.ui.engine.generation import GenerationJob
 from shakespeare_tui.ui.widgets.inputs import OrderedInput
 from shakespeare_tui.ui.widgets.stream_text import StreamText
@@ -467,6 +468,10 @@ def progress(job: GenerationJob, column: int) -> str:
     if not characters:
         is_searching = searched and job.state == "writing"
         return f"searching {searched:,}" if is_searching else job.state
-    speed = f" · {characters / job.seconds:,.0f}/s" if job.seconds else ""
+    count, shown = characters, f"{characters:,}"
+    tokens, begun = job.recordings[column].placed
+    if tokens != begun:  # where they are no characters, lengths are told in tokens everywhere
+        count, shown = tokens, counted(tokens, "token")
+    speed = f" · {count / job.seconds:,.0f}/s" if job.seconds else ""
     how = "" if job.state in ("writing", "done") else f" · {job.state}"
-    return f"{characters:,}{speed}{how}"
+    return f"{shown}{speed}{how}"

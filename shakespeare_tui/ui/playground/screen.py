@@ -38,12 +38,12 @@ In the prompt, \\n is a new line; up recalls earlier prompts. Below each text ar
 star marks the best column (none for a tie, or for a text caught in a loop). Underlined passages
 of 20 characters or more occur word for word in the training text.
 
-s shows surprise: every character of the current text is shaded by its probability, and the panel
+s shows surprise: every token of the current text is shaded by its probability, and the panel
 shows what the model expected at the cursor, before and after each step. v or a paste does the
 same for a text of your own. + and - change the selected step, [ and ] select another, c applies
 the changed strategy to the column. Enter opens the candidates: enter or a number takes one and
 continues from there as a branch; b walks the tree of branches. m jumps to the next passage copied
-from the training text. a shows which earlier characters the model attended to: [ and ] choose the
+from the training text. a shows which earlier tokens the model attended to: [ and ] choose the
 layer, + and - the head, w goes back.
 
 o exports columns or branches as text, Markdown or JSON, y copies the current text, f generates a
@@ -317,7 +317,7 @@ class PlaygroundScreen(LabScreen):
         return self.has_class("-surprise")
 
     def action_show_surprise(self) -> None:
-        """Read the current column's text, character by character."""
+        """Read the current column's text, token by token."""
         column = self.columns.strip.current
         if column.stream.text:
             self.columns.stop()

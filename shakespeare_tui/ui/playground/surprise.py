@@ -1,7 +1,7 @@
 """The surprise view: a text shaded by its probability, what was expected, branches from there."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
+from shakespeare_tui.formatting import counted
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.lab_screen import lab_of
@@ -255,6 +256,12 @@ class SurpriseText(StreamText):
             return self._starts[number - 1], self._starts[number]
         return position, position + 1
 
+    def tokens_between(self, start: int, stop: int) -> int:
+        """How many tokens begin from one place on and before another."""
+        if not self._starts:
+            return stop - start
+        return bisect_left(self._starts, stop) - bisect_left(self._starts, start)
+
     def go_to(self, position: int) -> None:
         """Put the cursor on the token at a place; the place behind the last is one too."""
         self.position = self.span(min(max(position, 0), len(self.text)))[0]
@@ -383,8 +390,9 @@ def attention_lines(
     *,
     ascii: bool,  # noqa: A002
     span: Callable[[int], tuple[int, int]] = lambda place: (place, place + 1),
+    distance: Callable[[int, int], int] = lambda start, stop: stop - start,
 ) -> Content:
-    """The tokens that were looked at most, each between its neighbours, with bar and share.
+    """The tokens that were looked at most, how far back, between their neighbours, with a share.
 
     Args:
         text: The text before the place.
@@ -393,6 +401,7 @@ def attention_lines(
         height: Lines at most.
         ascii: Whether signs for blanks are ASCII.
         span: The first character of the token at a place, and the one behind its last.
+        distance: How many tokens begin between two places.
     """
     lines = []
     top = float(weights.max(initial=0.0)) or 1.0
@@ -412,7 +421,7 @@ def attention_lines(
         bar = "█" * max(1, round(float(weights[place]) / top * room))
         lines.append(
             Content.assemble(
-                (f"{place - len(text):>5} ", "$text-muted"),
+                (f"{-distance(place, len(text)):>5} ", "$text-muted"),
                 (shown[0], "$text-muted"),
                 (shown[1], "bold $accent"),
                 (shown[2], "$text-muted"),
@@ -451,11 +460,13 @@ def surprise_foot(
 
 def _chosen(text: str, span: tuple[int, int], scored: "Scored | None", ascii: bool) -> Content:  # noqa: A002
     position, stop = span
-    where = f"character {position + 1:,} of {len(text):,}"
-    if stop - position > 1:
-        where = f"{position + 1:,} to {stop:,} of {len(text):,}"
+    place, n, unit = position + 1, len(text), "character"
+    starts = scored.starts if scored is not None else ()
+    if starts and starts[-1] == n != len(starts) - 1:
+        place, n, unit = bisect_right(starts, position), len(starts) - 1, "token"
+    where = f"{unit} {place:,} of {n:,}"
     if position >= len(text):
-        return Content.styled(f"behind the last of {len(text):,} characters", "$text-muted")
+        return Content.styled(f"behind the last of {counted(n, unit)}", "$text-muted")
     shown = (signs(text[position:stop], ascii), "bold $accent")
     if scored is None or position >= len(scored.nats):
         return Content.assemble(shown, (f"  {where}", "$text-muted"))
@@ -764,6 +775,8 @@ class SurprisePanel(Horizontal):
             self.text_view.mark_copies([(each.start, each.end) for each in passages])
             if measures.mean_surprise is not None:
                 note = f"mean surprise {measures.mean_surprise:.3f} nats"
+                if 0 < len(job.result.starts) <= len(text):  # at the cursor, of a token
+                    note = f"{measures.mean_surprise:.3f} nats per character"
                 self.text_view.border_subtitle = Content(note)
         self.shade_text()
         self.draw()
@@ -850,7 +863,13 @@ class SurprisePanel(Horizontal):
                 "Attention",
                 self._heads.title(n[0], n[1]),
                 lambda w, h, _: attention_lines(
-                    before, chosen, w, h, ascii=ascii_only, span=self.text_view.span
+                    before,
+                    chosen,
+                    w,
+                    h,
+                    ascii=ascii_only,
+                    span=self.text_view.span,
+                    distance=self.text_view.tokens_between,
                 ),
             )
         elif xray is not None:

@@ -108,7 +108,7 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
     cells = (width - label_cells) // len(shown)
     heading = [Content.styled(" " * label_cells, "")]
     for number in shown:
-        text = (stages[number].text or stages[number].name)[: cells - 1].ljust(cells)
+        text = _named(stages[number].text or stages[number].name, cells - 1).ljust(cells)
         is_selected = number == xray.step + 1
         heading.append(Content.styled(text, "bold $accent" if is_selected else "$text-muted"))
     lines = [Content("").join(heading)]
@@ -134,6 +134,13 @@ def xray_lines(xray: XRay, width: int, height: int, *, is_focused: bool, ascii: 
                 parts.append(_bar(float(stage.probabilities[token]), cells, is_selected))
         lines.append(Content("").join(parts))
     return Content("\n").join(lines)
+
+
+def _named(step: str, cells: int) -> str:
+    """A step in so many cells: of its name as much as fits, and its whole value."""
+    name, sign_, values = step.partition("=")
+    room = cells - len(values) - 2
+    return f"{name[:room]}…={values}" if len(step) > cells and sign_ and room > 0 else step[:cells]
 
 
 def _fitting(n_stages: int, selected: int, n_fit: int) -> Sequence[int]:

@@ -114,7 +114,7 @@ def figures_of(figures: RunFigures, memory_bytes: int | None) -> list[Figure]:
         ("best", "best val", best.loss.short if best else "-"),
         ("ppl", "perplexity", _number(figures.perplexity, 2)),
         ("acc", "accuracy", format_accuracy(figures.val.accuracy if figures.val else None)),
-        ("bits", "bits/char", _number(figures.bits_per_character, 3)),
+        ("bits", figures.bits[1], _number(figures.bits[0], 3)),
         ("epoch", "epoch", _number(figures.epoch, 2)),
         ("LR", "LR", _rate(figures.learning_rate)),
         ("grad", "grad norm", _number(figures.grad_norm, 2)),

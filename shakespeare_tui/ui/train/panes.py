@@ -14,9 +14,9 @@ from shakespeare_tui.diagnosis import Reading
 from shakespeare_tui.files import as_number
 from shakespeare_tui.formatting import counted, format_accuracy, format_duration, format_loss
 from shakespeare_tui.runs.events import SampleGenerated
-from shakespeare_tui.runs.figures import RunFigures, characters_per_token
+from shakespeare_tui.runs.figures import RunFigures, bits_of
 from shakespeare_tui.runs.history import RunHistory
-from shakespeare_tui.runs.losses import bits_per_character, perplexity
+from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.runs.run_rank import Rank
 from shakespeare_tui.runs.state import END_REASONS
 from shakespeare_tui.ui.lab_screen import state_content
@@ -305,8 +305,7 @@ def result_content(
             (f"  {best.loss.protocol}, at step {best.step:,}", "$text-muted"),
         )
         lines.append(_row("best", value))
-    if figures.context_note:
-        lines.append(Content.styled(figures.context_note, "$text-muted"))
+    lines += [Content.styled(note, "$text-muted") for note in figures.notes]
     if rank is not None:
         lines.append(_row("rank", _rank(rank)))
     if keys:
@@ -320,15 +319,17 @@ def _result(history: RunHistory) -> list[Content]:
     figure = perplexity(loss)
     if loss is None or figure is None:
         return []
-    bits = bits_per_character(loss, characters_per_token(history))
+    bits, unit = bits_of(loss, history)
     per_word = " per word" if history.token_noun == "word" else ""
     about = (f"{per_word}  {protocol}", "$text-muted")
     value = Content.assemble((f"{loss:.4f}", "bold $accent"), about)
     also = Content.assemble(("perplexity ", "$text-muted"), f"{figure:.2f}")
     if bits is not None:
-        also += Content.assemble(("   bits/char ", "$text-muted"), f"{bits:.3f}")
-    accuracy = Content(format_accuracy(history.finished.accuracy))
-    return [_row("val loss", value), _row("", also), _row("accuracy", accuracy)]
+        also += Content.assemble((f"   {unit} ", "$text-muted"), f"{bits:.3f}")
+    lines = [_row("val loss", value), _row("", also)]
+    if (accuracy := history.finished.accuracy) is not None:  # which older runs do not tell
+        lines.append(_row("accuracy", Content(format_accuracy(accuracy))))
+    return lines
 
 
 def _rank(rank: Rank) -> Content:

@@ -181,14 +181,15 @@ class LossSpec:
 
     @property
     def unit(self) -> str:
-        """What is drawn; empty where it is the loss in nats per token."""
+        """What is drawn; empty where it is the loss in nats per character, each a token."""
         if self.quantity == "accuracy":
             return "accuracy in %"
         if self.quantity == "perplexity":
             return "perplexity per byte" if self.is_per_byte else "perplexity"
         if self.is_per_byte:
             return BITS_PER_BYTE
-        return "nats per word" if self.history.token_noun == "word" else ""
+        by_token = f"nats per {self.history.token_noun}"
+        return by_token if self.history.characters_per_token != 1 else ""
 
     def shown(self, history: RunHistory, values: Values) -> Values:
         """Losses in nats, or accuracies, of a run as they are drawn; NaN where none compare."""
@@ -456,7 +457,7 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     faint = "─" if marks.raw == BRAILLE else marks.raw
     train = "train" if spec.smoothing_steps == 1 else f"train, mean of {spec.smoothing_steps}"
     groups: list[list[Part]] = []
-    if spec.quantity != "loss":
+    if spec.unit:
         groups.append([(spec.unit, Style(bold=True))])
     if spec.quantity != "accuracy":
         groups.append([(f"{line} ", styles.get("smoothed")), (train, label)])
@@ -466,8 +467,6 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     for overlay in spec.overlays:
         mark = "━" if overlay.mark == BRAILLE else overlay.mark
         groups.append([(f"{mark} ", overlay.style), (overlay.name, label)])
-    if spec.quantity == "loss" and spec.unit:
-        groups.append([(spec.unit, label)])
     present = {marker.kind for marker in spec.history.markers}
     for kind, name in (
         ("best", "best"),

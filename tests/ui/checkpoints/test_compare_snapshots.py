@@ -1,12 +1,13 @@
 """Pictures of what lies over the Checkpoints screen: comparison, time-lapse, blind test."""
 
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, press, until
-from listed_runs import damaged_runs, is_read, whole
-from pictures import Pictured
+from listed_runs import damaged_runs, is_read, runs_in_several_tokenizers, whole
+from pictures import LOOKS, TOKEN_LOOKS, Look, Pictured
 from playground_script import ScriptedEngine
 from scripted_texts import ScriptedWriting
 from textual.pilot import Pilot
@@ -35,6 +36,7 @@ def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
         then: tuple[str, ...] = (),
         ready: Callable[[LabApp], bool] = whole,
         ascii: bool = False,  # noqa: A002
+        looks: Iterable[Look] = LOOKS,
     ) -> None:
         engine = ScriptedEngine(write=ScriptedWriting())
         app = make_app("checkpoints", ascii=ascii, engine=engine)
@@ -49,7 +51,7 @@ def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
                 await press(pilot, *then)
             await until(lambda: ready(app))
 
-        await pictured(app, prepare)
+        await pictured(app, prepare, looks)
 
     return pictures
 
@@ -71,6 +73,12 @@ async def test_measures(take: Taking) -> None:
 
 async def test_curves(take: Taking) -> None:
     await take(*MARK_TWO, then=("tab", "tab"), ready=has_curves)
+
+
+async def test_several_tokenizers(take: Taking, runs_root: Path) -> None:
+    shutil.rmtree(runs_root)
+    runs_in_several_tokenizers(runs_root)
+    await take("down", "space", *["down"] * 5, "space", "c", then=("tab",), looks=TOKEN_LOOKS)
 
 
 async def test_settings(take: Taking) -> None:

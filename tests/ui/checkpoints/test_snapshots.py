@@ -1,12 +1,12 @@
 """Pictures of the Checkpoints screen: empty, filled, narrowed, marked, damaged, asking."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, press, shown, until
-from listed_runs import damaged_runs, is_read, runs
-from pictures import Pictured
+from listed_runs import damaged_runs, is_read, runs, runs_in_several_tokenizers
+from pictures import LOOKS, TOKEN_LOOKS, Look, Pictured
 from textual.pilot import Pilot
 
 Taking = Callable[..., Awaitable[None]]
@@ -19,7 +19,7 @@ def take(
     """``await take(*keys, is_empty=False)``: the screen looks as it did."""
     monkeypatch.chdir(runs_root.parent)
 
-    async def pictures(*keys: str, is_empty: bool = False) -> None:
+    async def pictures(*keys: str, is_empty: bool = False, looks: Iterable[Look] = LOOKS) -> None:
         app = make_app("checkpoints")
         app.services.runs_root = Path("runs")
 
@@ -29,7 +29,7 @@ def take(
             await pilot.pause()
             await press(pilot, *keys)
 
-        await pictured(app, prepare)
+        await pictured(app, prepare, looks)
 
     return pictures
 
@@ -41,6 +41,11 @@ async def test_empty(take: Taking) -> None:
 async def test_runs(take: Taking, runs_root: Path) -> None:
     runs(runs_root)
     await take("down", "space", "down", "space")
+
+
+async def test_runs_in_several_tokenizers(take: Taking, runs_root: Path) -> None:
+    runs_in_several_tokenizers(runs_root)
+    await take("down", looks=TOKEN_LOOKS)
 
 
 async def test_sorted(take: Taking, runs_root: Path) -> None:

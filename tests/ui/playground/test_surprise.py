@@ -127,7 +127,9 @@ async def test_the_cursor_moves_by_token(make_app: MakeApp, runs_root: Path) -> 
         text.go_to(starts[word] + 1)
         first, stop = starts[word], starts[word + 1]
         assert text.position == first
-        await until(lambda: f"{first + 1} to {stop} of" in shown(app))
+        await until(lambda: f"token {word + 1} of {len(starts) - 1}" in shown(app))
+        assert text.tokens_between(starts[2], starts[9]) == 7
+        assert "nats per character" in shown(app)
         chosen = text.text[first:stop].replace(" ", "␣").replace("\n", "↵")
         await until(lambda: view(app).xray is not None and f" {chosen} " in shown(app))
 

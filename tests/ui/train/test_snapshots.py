@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from lab_harness import MakeApp, ScriptedTrainer, press, until
-from pictures import Pictured
-from streams import busy_run, failed_run, finished_run, run_with_ill_layers
+from pictures import LOOKS, TOKEN_LOOKS, Look, Pictured
+from streams import busy_run, failed_run, finished_run, in_byte_pairs, run_with_ill_layers
 from textual.pilot import Pilot
 
 from shakespeare_tui.runs.events import Event
@@ -30,6 +30,7 @@ def take(
         *keys: str,
         is_over: bool = False,
         error: str = "",
+        looks: Iterable[Look] = LOOKS,
     ) -> None:
         training, trainer = scripted(stream or ())
         trainer.ending = Ended(error=error)
@@ -49,7 +50,7 @@ def take(
             await press(pilot, *keys)
             app.clear_notifications()
 
-        await pictured(app, prepare)
+        await pictured(app, prepare, looks)
 
     return pictures
 
@@ -72,6 +73,11 @@ async def test_layers_of_a_deep_model(take: Taking) -> None:
 
 async def test_finished(take: Taking) -> None:
     await take(finished_run(2000), is_over=True)
+
+
+async def test_finished_by_byte_pairs(take: Taking) -> None:
+    stream = in_byte_pairs(finished_run(2000), pretrained="smollm2-135m")
+    await take(stream, is_over=True, looks=TOKEN_LOOKS)
 
 
 async def test_failed(take: Taking) -> None:
