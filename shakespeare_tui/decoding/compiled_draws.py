@@ -36,28 +36,63 @@ def _keep_likeliest(logits: Any) -> None:
 
 
 @compiled
+def _kth_largest(logits: Any, k: Any) -> Any:
+    """The ``k``-th largest of a row [V]; of a long one, only what can be it is put in order.
+
+    Where k blocks have a number that is no smaller than a bound, the k-th largest is none either.
+    """
+    size = len(logits)
+    width = size // (4 * k)
+    if width < 2:
+        return np.partition(logits, size - k)[size - k]
+    blocks = size // width
+    largest = np.empty(blocks, np.float32)
+    for n in range(blocks):
+        largest[n] = row_maximum(logits[n * width : (n + 1) * width], width)
+    bound = np.partition(largest, blocks - k)[blocks - k]
+    found, count = np.empty(size, np.float32), 0
+    for v in range(size):
+        if logits[v] >= bound:
+            found[count] = logits[v]
+            count += 1
+    return np.partition(found[:count], count - k)[count - k]
+
+
+@compiled
 def _keep_top_p(logits: Any, p: Any) -> None:
-    """The smallest set of mass ``p``; of equals at its edge, those of the lowest ids."""
-    ordered = np.sort(logits)[::-1]
-    powers = np.empty(len(logits), np.float32)
-    for v in range(len(logits)):
-        powers[v] = exp(ordered[v] - ordered[0])
+    """The smallest set of mass ``p``; of equals at its edge, those of the lowest ids.
+
+    All tokens below (1 - p) / V have less than 1 - p together, so that the set is among the others,
+    and only those are put in order.
+    """
+    size = len(logits)
+    most = row_maximum(logits, size)
+    powers = np.empty(size, np.float32)
     total = 0.0
-    for v in range(len(logits)):
-        if ordered[v] == _DROPPED:
-            powers[v] = _ZERO
+    for v in range(size):
+        power = exp(logits[v] - most)
+        powers[v] = power if logits[v] > _DROPPED else _ZERO
+    for v in range(size):
         total += np.float64(powers[v])
+    bound = (1 - p) * total / size
+    found, count = np.empty(size, np.float32), 0
+    for v in range(size):
+        if powers[v] >= bound:
+            found[count] = logits[v]
+            count += 1
+    ordered = np.sort(found[:count])[::-1]
     mass, last = 0.0, 0
-    for v in range(len(logits)):
-        mass += np.float64(powers[v])
-        last = v
+    for n in range(count):
+        if ordered[n] > _DROPPED:
+            mass += np.float64(exp(ordered[n] - most))
+        last = n
         if mass >= p * total:
             break
     least, above = ordered[last], 0
-    for v in range(len(logits)):
-        above += logits[v] > least
+    for n in range(count):
+        above += ordered[n] > least
     free = last + 1 - above
-    for v in range(len(logits)):
+    for v in range(size):
         if logits[v] == least and free > 0:
             free -= 1
         elif logits[v] <= least:
@@ -78,7 +113,7 @@ def _shape(logits: Any, kinds: Any, values: Any, counts: Any) -> None:
         elif kind == TOP_K:
             others = size - int(values[s])
             if others > 0:
-                least = np.partition(logits, others)[others]
+                least = _kth_largest(logits, int(values[s]))
                 for v in range(size):
                     if logits[v] < least:
                         logits[v] = _DROPPED

@@ -14,6 +14,7 @@ from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.cpu_decoder import Compilation, CpuDecoder, compiled_for
 from shakespeare_tui.decoding.decoder import Precision
+from shakespeare_tui.decoding.draws import TOP_K, TOP_P
 from shakespeare_tui.decoding.packed import PackedWeights
 from shakespeare_tui.decoding.torch_decoder import packed_weights
 from shakespeare_tui.models.transformer import Transformer
@@ -101,6 +102,30 @@ def texts(
 ) -> list[list[int]]:
     columns = [Column(strategy=parse_strategy(text), samples=2, seed=5) for text in strategies]
     return list(generate_columns(decoder, [1, 2, 3], columns, max_tokens=90, **options))
+
+
+@pytest.mark.parametrize("spread", [0.5, 4.0])
+@pytest.mark.parametrize(("kind", "value"), [(TOP_K, 1), (TOP_K, 7), (TOP_P, 0.5), (TOP_P, 0.99)])
+def test_of_a_large_vocabulary_the_same_tokens_are_kept(
+    kind: int, value: float, spread: float
+) -> None:
+    # What is imported while compiling is switched off stays uncompiled.
+    from shakespeare_tui.decoding.compiled_draws import draw
+
+    random = np.random.default_rng(2)
+    logits = np.round(random.normal(0, spread, 5003), 1).astype(np.float32)  # with many equals
+    logits[random.integers(0, 5003, 50)] = -np.inf
+    order = np.argsort(-logits, kind="stable")
+    if kind == TOP_K:
+        kept = np.flatnonzero(logits >= logits[order[int(value) - 1]])
+    else:
+        powers = np.exp(logits.astype(np.float64))
+        mass = np.cumsum(powers[order])
+        kept = np.sort(order[: 1 + int(np.argmax(mass >= value * powers.sum()))])
+    counts = np.zeros((1, len(logits)), np.int64)
+    token = draw(logits, np.array([kind]), np.array([value], float), counts, 0.3)
+    np.testing.assert_array_equal(np.flatnonzero(logits), kept)
+    assert token in kept
 
 
 def test_writes_what_is_drawn_token_by_token() -> None:
