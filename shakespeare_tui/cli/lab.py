@@ -21,7 +21,9 @@ _MOST_LOADING_SECONDS = 1.0
 
 
 def is_terminal() -> bool:
-    """Whether there is a terminal to open the lab in: keys to read and a screen to draw on."""
+    """Whether there is a terminal, or a browser, to open the lab in: keys and a screen."""
+    if "TEXTUAL_DRIVER" in os.environ:  # textual-serve draws in a browser
+        return True
     return (
         sys.stdin.isatty()
         and (sys.stdout.isatty() or sys.stderr.isatty())

@@ -44,6 +44,8 @@ _GOOD_MEMORY = 2_000_000_000
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "parquet": (("pyarrow",), "corpora whose source is Parquet"),
     "gguf": (("gguf",), "pretrained models in GGUF files"),
+    "serve": (("uvicorn", "starlette", "jinja2", "prometheus_client"), "models over HTTP"),
+    "web": (("textual_serve",), "labs in a browser"),
 }
 """The extras of ``pyproject.toml``: the modules that each brings, and what needs them."""
 

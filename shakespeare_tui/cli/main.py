@@ -39,6 +39,8 @@ COMMANDS = (
     "data",
     "import_model",
     "export",
+    "serve",
+    "web",
     "config",
     "gradcheck",
     "doctor",

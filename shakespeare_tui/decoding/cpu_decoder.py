@@ -208,6 +208,13 @@ def _begin_to_compile(types: _WeightTypes) -> Compilation | None:
         return _compilations[types]
 
 
+def wait_until_compiled() -> None:
+    """Wait for all that is being compiled."""
+    with _lock:
+        found = list(_compilations.values())
+    wait(found)
+
+
 def _compile(types: _WeightTypes, found: Compilation) -> None:
     kernels: CompiledKernels | None = None
     try:
@@ -249,9 +256,13 @@ def make_cpu_decoder(
         return CpuDecoder(packed, streams, compiled)
     drafting = _begin_to_compile(_DRAFTER_TYPES)
 
+    @functools.cache
+    def rounded() -> PackedWeights:
+        return pack("int8")
+
     def make_drafter() -> Drafter | None:
         is_ready = drafting is not None and drafting.done() and drafting.result() is not None
-        return CpuDecoder(pack("int8"), 1, drafting) if is_ready else None
+        return CpuDecoder(rounded(), 1, drafting) if is_ready else None
 
     return CpuDecoder(packed, streams, compiled, make_drafter)
 
@@ -299,6 +310,10 @@ class CpuDecoder:
         )
         # [B, T, C]: the last read's, after the last norm without its weight
         self._normed: FloatArray | None = None
+
+    def another(self) -> "CpuDecoder":
+        """A decoder of one stream with the same weights, which has read nothing."""
+        return CpuDecoder(self._weights, 1, self._compilation, self.make_drafter)
 
     @property
     def write_ahead(self) -> WriteAhead | None:

@@ -1,9 +1,14 @@
 """Choose the decoder for a model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from shakespeare_tui.decoding.cpu_decoder import make_cpu_decoder
+from shakespeare_tui.decoding.cpu_decoder import (
+    CpuDecoder,
+    make_cpu_decoder,
+    wait_until_compiled,
+)
 from shakespeare_tui.decoding.decoder import PRECISIONS, Decoder, Precision, RereadingDecoder
 from shakespeare_tui.decoding.logits_model import LogitsModel
 from shakespeare_tui.decoding.packed import ModelArrays, pack
@@ -59,3 +64,21 @@ def make_decoder(
 
         decoder = make_torch_decoder(model, streams, precision, cancelled)
     return decoder if use_cache else RereadingDecoder(decoder)
+
+
+def decoder_maker(model: AnyModel, precision: Precision = "auto") -> Callable[[], Decoder]:
+    """Makes decoders of one stream for a model that changes no more: they share packed weights.
+
+    It waits for compiled code, so that all of them compute alike.
+
+    Raises:
+        UserError: There is no such precision, or not on the model's device.
+    """
+    make = partial(make_decoder, model, 1, precision=precision)
+    first = make()
+    if not isinstance(first, CpuDecoder):
+        return make
+    wait_until_compiled()
+    if first.make_drafter is not None:
+        first.make_drafter()
+    return first.another

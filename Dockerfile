@@ -1,0 +1,23 @@
+# Serves models over HTTP; see docs/deploy.md.
+FROM python:3.12-slim
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PYTHONUNBUFFERED=1 \
+    SHAKESPEARE_TUI_RUNS=/runs \
+    SHAKESPEARE_TUI_CACHE=/cache \
+    NUMBA_CACHE_DIR=/cache/numba
+
+WORKDIR /src
+COPY . .
+RUN pip install ".[serve,onnx,gguf]" \
+    && useradd --create-home --uid 1000 lab \
+    && mkdir -p /runs /cache \
+    && chown lab /runs /cache
+
+USER lab
+WORKDIR /home/lab
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health')"]
+ENTRYPOINT ["shakespeare-tui"]
+CMD ["--help"]
