@@ -46,6 +46,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "gguf": (("gguf",), "pretrained models in GGUF files"),
     "serve": (("uvicorn", "starlette", "jinja2", "prometheus_client"), "models over HTTP"),
     "web": (("textual_serve",), "labs in a browser"),
+    "report": (("matplotlib", "jinja2"), "reports of experiments and runs"),
 }
 """The extras of ``pyproject.toml``: the modules that each brings, and what needs them."""
 

@@ -36,6 +36,7 @@ COMMANDS = (
     "score",
     "runs",
     "experiment",
+    "report",
     "data",
     "import_model",
     "export",

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from shakespeare_tui.config.draft import config_texts
 from shakespeare_tui.config.estimate.figures import EVALUATION_SHARE
 from shakespeare_tui.config.estimate.speed import Speeds
 from shakespeare_tui.config.schema import Config
-from shakespeare_tui.experiments.folder import ExperimentFolder, Record, Trial
+from shakespeare_tui.experiments.folder import ExperimentFolder, Trial
 from shakespeare_tui.experiments.plan import Variant
 from shakespeare_tui.experiments.schema import Experiment
 from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
@@ -245,11 +245,12 @@ class VariantRow:
 
     variant: Variant
     rows: tuple[RunRow, ...]
+    counted: tuple[TrialState, ...] = ("finished",)
 
     @property
     def finished(self) -> list[RunRow]:
         """The runs that count."""
-        return [row for row in self.rows if row.state == "finished"]
+        return [row for row in self.rows if row.state in self.counted]
 
     def spread(self, metric: str) -> Spread | None:
         """Of a metric, over the finished runs of one protocol."""
@@ -313,20 +314,17 @@ class ExperimentTable:
 
     Attributes:
         name: The experiment's.
-        record: What defines it.
+        experiment: What is asked, and how.
         rows: Its runs in order.
         planned: How many there are to be; more than rows while a search goes on.
+        counted: The states of runs whose figures count.
     """
 
     name: str
-    record: Record
+    experiment: Experiment
     rows: tuple[RunRow, ...]
     planned: int
-
-    @property
-    def experiment(self) -> Experiment:
-        """What is asked, and how."""
-        return self.record.definition.experiment
+    counted: tuple[TrialState, ...] = ("finished",)
 
     @cached_property
     def variants(self) -> list[VariantRow]:
@@ -334,7 +332,9 @@ class ExperimentTable:
         groups: dict[int, list[RunRow]] = {}
         for row in self.rows:
             groups.setdefault(row.trial.number, []).append(row)
-        return [VariantRow(rows[0].trial.variant, tuple(rows)) for rows in groups.values()]
+        return [
+            VariantRow(rows[0].trial.variant, tuple(rows), self.counted) for rows in groups.values()
+        ]
 
     @cached_property
     def differing(self) -> list[str]:
@@ -506,7 +506,10 @@ class ExperimentReader:
         if search is not None:
             planned = max(planned, search.trials * len(record.definition.seeds))
         rows = tuple(self._row(trial, entries.get(trial.run)) for trial in trials)
-        return ExperimentTable(name=self._folder.name, record=record, rows=rows, planned=planned)
+        experiment = record.definition.experiment
+        return ExperimentTable(
+            name=self._folder.name, experiment=experiment, rows=rows, planned=planned
+        )
 
     def _row(self, trial: Trial, entry: RunEntry | None) -> RunRow:
         config, texts = self._config(trial)
@@ -543,6 +546,59 @@ class ExperimentReader:
         source, history = self._histories[path]
         read_further(source, history)
         return history
+
+
+_MOST_VALUES = 3
+
+
+def table_of_runs(entries: Sequence[RunEntry]) -> ExperimentTable:
+    """Runs that nobody planned together; those that differ in their seeds alone are one variant.
+
+    Whatever was measured of them counts, also where a run was stopped.
+
+    Args:
+        entries: The runs, their configs read.
+    """
+    known = [
+        (entry, entry.config, entry.texts)
+        for entry in entries
+        if entry.config is not None and entry.texts is not None
+    ]
+    first = known[0][2] if known else {}
+    differing = {path for _, _, texts in known for path in differing_paths(texts, first)}
+    paths = [path for path in first if path in differing and path != "training.seed"]
+    numbers: dict[tuple[str, ...], tuple[int, Variant]] = {}
+    rows = []
+    for entry, config, texts in known:
+        key = tuple(texts[path] for path in paths)
+        if key not in numbers:
+            is_told = 0 < len(paths) <= _MOST_VALUES
+            values = {path: config.by_path()[path] for path in paths} if is_told else {}
+            variant = Variant("" if is_told else entry.name, values)
+            numbers[key] = len(numbers) + 1, variant
+        number, variant = numbers[key]
+        seed = config.training.seed
+        trial = Trial(run=entry.name, number=number, variant=variant, seed=seed)
+        history = RunHistory()
+        read_further(FollowSource(entry.path / "events.jsonl"), history)
+        rows.append(
+            RunRow(
+                trial=trial,
+                state=entry.state,
+                config=config,
+                texts=texts,
+                entry=entry,
+                history=history,
+                failure=history.failed.error if history.failed else "",
+            )
+        )
+    return ExperimentTable(
+        name=", ".join(row.name for row in rows),
+        experiment=Experiment(),
+        rows=tuple(rows),
+        planned=len(rows),
+        counted=get_args(RunState),
+    )
 
 
 def entries_of(experiment: str, catalog: RunCatalog) -> dict[str, RunEntry]:
