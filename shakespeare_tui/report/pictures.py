@@ -281,7 +281,7 @@ def _draw_final(table: ExperimentTable, report: Report, palette: Palette) -> "Fi
             v
             for judgement in table.judgements
             for v in (*judgement.ranked, *judgement.left_out)
-            if v in group.variants
+            if v in group.variants and v.losses
         ]
         colours = _colours(table, group.variants, palette)
         for axes, name in zip(pair, ("bits_per_byte", "perplexity"), strict=True):

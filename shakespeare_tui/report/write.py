@@ -58,7 +58,7 @@ def _page(report: Report, drawn: dict[str, str]) -> str:
 
     def linked(text: str) -> Markup:
         """A text whose words that name runs lead to the list of runs."""
-        parts = re.split(r"([A-Za-z0-9][A-Za-z0-9._-]*)", text)
+        parts = re.split(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?)", text)
         made = (
             f'<a href="#run-{escape(part)}">{escape(part)}</a>' if part in runs else escape(part)
             for part in parts

@@ -77,6 +77,8 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(home: Path, page: Pa
     assert page.count["svg"] == 6 and page.count["script"] == page.count["img"] == 0
     assert {f"run-{name}" for name in RUNS} <= page.anchors
     text = (home / "report" / "report.html").read_text(encoding="utf-8")
+    # A name that ends a sentence is linked like any other.
+    assert '<a href="#run-micro-4">micro-4</a>.' in text
     assert not re.search(r"url\((?!#)|@import", text)
     # Pictures take the colours of the page, light or dark, from its style sheet.
     pictures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
