@@ -219,6 +219,10 @@ def common_level(group: Group) -> float | None:
 # --- what the axes do ----------------------------------------------------------------------------
 
 
+_Rest = tuple[str, tuple[tuple[str, Any], ...]]
+"""An arm, and settings with their values."""
+
+
 @dataclass(frozen=True)
 class AxisLine:
     """What one setting does while the others stay.
@@ -241,16 +245,16 @@ def axis_lines(table: ExperimentTable) -> dict[str, list[AxisLine]]:
     found: dict[str, list[AxisLine]] = {}
     paths = dict.fromkeys(path for v in table.variants for path in v.variant.values)
     for path in paths:
-        lines: dict[object, list[VariantRow]] = {}
+        lines: dict[_Rest, list[VariantRow]] = {}
         for variant in table.variants:
             lines.setdefault(_rest(table, variant, path), []).append(variant)
-        for (arm, rest), variants in lines.items():  # type: ignore[misc]
+        for (arm, rest), variants in lines.items():
             values = [_value(variant, path) for variant in variants]
             if len({str(value) for value in values}) < 2:
                 continue
-            order = range(len(values))
+            order = list(range(len(values)))
             if all(isinstance(value, int | float) for value in values):
-                order = sorted(order, key=lambda index: values[index])  # type: ignore[assignment]
+                order.sort(key=values.__getitem__)
             others = [arm] if arm else []
             others += [f"{short_name(p)}={value_text(p, v)}" for p, v in rest if p in paths]
             found.setdefault(path, []).append(
@@ -269,7 +273,7 @@ def _value(variant: VariantRow, path: str) -> Any:
     return (config.by_path() | config.effective_values())[path]
 
 
-def _rest(table: ExperimentTable, variant: VariantRow, path: str) -> object:
+def _rest(table: ExperimentTable, variant: VariantRow, path: str) -> _Rest:
     """What a variant shares with those that differ from it in one setting alone."""
     axes = {p for v in table.variants for p in v.variant.values if p != path}
     return variant.variant.arm, tuple((p, _hashable(_value(variant, p))) for p in sorted(axes))

@@ -4,12 +4,16 @@ import re
 import shutil
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.experiments.table import ExperimentTable
 from shakespeare_tui.files import atomic_folder
 from shakespeare_tui.report.content import Report
 from shakespeare_tui.report.pictures import DARK, LIGHT, Pictures, colour_names
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PAGE, TEXT = "report.html", "report.md"
 
@@ -79,7 +83,7 @@ def _text(report: Report) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _template(name: str, *, is_html: bool):  # type: ignore[no-untyped-def]
+def _template(name: str, *, is_html: bool) -> "Template":
     try:
         import jinja2
     except ImportError:
