@@ -48,6 +48,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completes(stop.add_argument("experiment", metavar="NAME"), experiment_names)
     stop.add_argument("--json", action="store_true", help="print one JSON object")
     stop.set_defaults(run=run_stop)
+    from shakespeare_tui.cli.report import add_options  # which takes names from here
+
+    report = actions.add_parser(
+        "report",
+        help="write one as a page to read",
+        description="The same as `shakespeare-tui report`: a page, a text and pictures.",
+    )
+    add_options(report)
     schema = actions.add_parser(
         "schema",
         help="print the JSON Schema of experiment files",

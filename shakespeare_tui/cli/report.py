@@ -26,6 +26,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "published figures of the same protocol, samples, and every number with its run.",
         epilog="Example: shakespeare-tui report optimizers --output optimizers-report",
     )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes, also as an action of ``experiment``."""
     names = parser.add_argument(
         "names", metavar="EXPERIMENT|RUN", nargs="+", help="an experiment, or one or more runs"
     )
