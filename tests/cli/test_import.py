@@ -7,17 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pretrained_files import make_theirs, write_folder, write_gguf, write_tokenizer
+from real_cli import CommandLine
 
-pytest.importorskip("transformers")
-pytest.importorskip("tokenizers")
-
-from pretrained_files import make_theirs, write_folder, write_gguf, write_tokenizer  # noqa: E402
-from real_cli import CommandLine  # noqa: E402
-
-from shakespeare_tui.decoding.factory import make_decoder  # noqa: E402
-from shakespeare_tui.paths import runs_folder  # noqa: E402
-from shakespeare_tui.runs.folder import find_checkpoint  # noqa: E402
-from shakespeare_tui.training.torch_state import load_model  # noqa: E402
+from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.paths import runs_folder
+from shakespeare_tui.runs.folder import find_checkpoint
+from shakespeare_tui.training.torch_state import load_model
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,6 @@ from shakespeare_tui.errors import CancelledError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import parse_strategy, strategy_from_flags
 
-processors = pytest.importorskip("transformers.generation.logits_process")
-
 VOCAB = 13
 GREEDY = Column(strategy=parse_strategy("greedy"))
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -65,6 +63,7 @@ def text_of(
 def naive_greedy(model: Transformer, prompt: list[int], count: int, penalty: float) -> list[int]:
     """Every token from its window alone, by the definition in the module's docstring."""
     context, text = model.config.max_seq_len, list(prompt)
+    processors = pytest.importorskip("transformers.generation.logits_process")
     penalise = processors.RepetitionPenaltyLogitsProcessor(penalty)
     for _ in range(count):
         start = 0

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-import transformers
 from torch import Tensor
 
 VOCAB = 61
@@ -74,6 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make_theirs(case: str) -> Any:
     """A model of transformers whose every parameter is far from its initial value."""
+    transformers = pytest.importorskip("transformers")
     kind, settings = CASES[case]
     config = getattr(transformers, f"{kind}Config")(**settings)
     suffix = "LMHeadModel" if kind == "GPT2" else "ForCausalLM"

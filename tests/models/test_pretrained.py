@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from pretrained_files import CASES, make_theirs, tokens, write_gguf
 
-transformers = pytest.importorskip("transformers")
-
-from pretrained_files import CASES, make_theirs, tokens, write_gguf  # noqa: E402
-
-from shakespeare_tui.errors import UserError  # noqa: E402
-from shakespeare_tui.models.parameters import count_parameters  # noqa: E402
-from shakespeare_tui.models.pretrained.gguf_file import read_gguf  # noqa: E402
-from shakespeare_tui.models.pretrained.hugging_face import read_folder  # noqa: E402
+from shakespeare_tui.errors import UserError
+from shakespeare_tui.models.parameters import count_parameters
+from shakespeare_tui.models.pretrained.gguf_file import read_gguf
+from shakespeare_tui.models.pretrained.hugging_face import read_folder
 
 
 def equal_logits(ours: Any, theirs: Any, tolerance: float = 1e-4) -> None:

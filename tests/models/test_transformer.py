@@ -13,8 +13,6 @@ from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.models.parameters import count_parameters, parameter_report
 from shakespeare_tui.models.transformer import Transformer
 
-transformers = pytest.importorskip("transformers")
-
 VOCAB = 65
 
 
@@ -46,6 +44,7 @@ def test_equals_gpt2() -> None:
         tie_weights=True,
     )
     ours = randomised(config)
+    transformers = pytest.importorskip("transformers")
     theirs = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=VOCAB, n_positions=40, n_embd=48, n_layer=3, n_head=3, n_inner=192
@@ -99,6 +98,7 @@ def test_equals_qwen3(tie_weights: bool) -> None:
         rope_theta=5000.0,
     )
     ours = randomised(config)
+    transformers = pytest.importorskip("transformers")
     theirs = transformers.Qwen3ForCausalLM(
         transformers.Qwen3Config(
             vocab_size=VOCAB,

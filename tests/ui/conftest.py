@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from lab_harness import NOW, MakeApp, ScriptedTrainer
 from pictures import LOOKS, Look, Pictured, Prepare, compare
 from syrupy.assertion import SnapshotAssertion
+from textual.css import stylesheet
 
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.training import TrainingController
@@ -22,6 +24,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.screens)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_rules() -> Iterator[None]:
+    """A style sheet is parsed once for each theme, and not again by each app."""
+    parse, tokenize = stylesheet.parse, stylesheet.tokenize_values
+    rules: dict[tuple[Any, ...], list[Any]] = {}
+
+    @cache
+    def tokens_of(values: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+        return tokenize(dict(values))
+
+    def parse_once(*given: Any, variable_tokens: dict[str, Any], **options: Any) -> list[Any]:
+        # ``tokens_of`` keeps the tokens: there is one object for each set of values.
+        key = (*given, id(variable_tokens), *options.values())
+        if key not in rules:
+            rules[key] = list(parse(*given, variable_tokens=variable_tokens, **options))
+        return rules[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stylesheet, "parse", parse_once)
+        patch.setattr(stylesheet, "tokenize_values", lambda it: tokens_of(tuple(it.items())))
+        yield
 
 
 @pytest.fixture(autouse=True)
