@@ -55,6 +55,16 @@ def completes(action: _Action, words: Callable[[str], Iterable[str]]) -> _Action
     return action
 
 
+def experiment_names(prefix: str) -> Iterable[str]:
+    """Experiments that were begun, and those that ship with the program."""
+    from shakespeare_tui.experiments.folder import list_experiments
+    from shakespeare_tui.experiments.schema import shipped_experiments
+    from shakespeare_tui.paths import experiments_folder
+
+    begun = [folder.name for folder in list_experiments(experiments_folder())]
+    return dict.fromkeys([*begun, *shipped_experiments()])
+
+
 def run_names(prefix: str) -> Iterable[str]:
     """All runs."""
     from shakespeare_tui.paths import runs_folder

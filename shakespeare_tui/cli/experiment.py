@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.completion import completes, yaml_files
+from shakespeare_tui.cli.completion import completes, experiment_names, yaml_files
 from shakespeare_tui.cli.config import add_overrides
 from shakespeare_tui.cli.console import print_grid, print_json, say, whole_number
+from shakespeare_tui.cli.report import add_options
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
 
@@ -48,7 +49,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completes(stop.add_argument("experiment", metavar="NAME"), experiment_names)
     stop.add_argument("--json", action="store_true", help="print one JSON object")
     stop.set_defaults(run=run_stop)
-    from shakespeare_tui.cli.report import add_options  # which takes names from here
 
     report = actions.add_parser(
         "report",
@@ -120,16 +120,6 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_run)
-
-
-def experiment_names(prefix: str) -> Iterable[str]:
-    """Experiments that were begun, and those that ship with the program."""
-    from shakespeare_tui.experiments.folder import list_experiments
-    from shakespeare_tui.experiments.schema import shipped_experiments
-    from shakespeare_tui.paths import experiments_folder
-
-    begun = [folder.name for folder in list_experiments(experiments_folder())]
-    return dict.fromkeys([*begun, *shipped_experiments()])
 
 
 def run_run(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,10 @@ _GOOD_MEMORY = 2_000_000_000
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "parquet": (("pyarrow",), "corpora whose source is Parquet"),
     "gguf": (("gguf",), "pretrained models in GGUF files"),
+    "search": (("optuna",), "experiments that search"),
+    "ray": (("ray",), "experiments on a cluster"),
+    "tensorboard": (("tensorboardX",), "runs for TensorBoard"),
+    "onnx": (("onnx", "onnxruntime"), "exports for ONNX Runtime"),
     "serve": (("uvicorn", "starlette", "jinja2", "prometheus_client"), "models over HTTP"),
     "web": (("textual_serve",), "labs in a browser"),
     "report": (("matplotlib", "jinja2"), "reports of experiments and runs"),

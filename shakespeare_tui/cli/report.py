@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakespeare_tui.cli.completion import completes, run_names
+from shakespeare_tui.cli.completion import completes, experiment_names, run_names
 from shakespeare_tui.cli.console import print_json, print_result, say
-from shakespeare_tui.cli.experiment import experiment_names
 from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from shakespeare_tui.training.session import Session
 
 _SECONDS_BETWEEN_LINES = 10.0
-_STEPS_BEFORE_ESTIMATE = 10
 
 
 class TrainConsole:
@@ -65,6 +64,7 @@ class TrainConsole:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._first: StepCompleted | None = None
+        self._time = ""
         self._latest: StepCompleted | None = None
         self._mean_loss = RunningMean(TRAIN_LOSS_STEPS)
         self._train_loss = math.nan
@@ -109,8 +109,9 @@ class TrainConsole:
                 # The same weights, measured once more and exactly.
                 val = format_loss(event.val_loss)
                 accuracy = format_accuracy(event.accuracy)
-                exact = f"val_loss: {val} ({event.protocol}) | accuracy: {accuracy}"
-                self._say(f"Step {event.step} | {exact}")
+                figures = [f"val_loss: {val} ({event.protocol})", f"accuracy: {accuracy}"]
+                parts = [f"Step {event.step}", *figures]
+                self._say(fit_line(parts, terminal_width(sys.stderr)))
             else:
                 self._print_line(event)
             self._evaluated_step = event.step
@@ -132,7 +133,7 @@ class TrainConsole:
             self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
     def tell_time(self, session: "Session", step_seconds: float) -> None:
-        """Tell how long the run will take by one measured step, before the first."""
+        """Let the header tell how long the run will take, by one measured step."""
         training, progress = self._config.training, session.progress
         self._exact_tokens = len(session.val)
         self._is_rounded = progress.precision != "float32"
@@ -149,7 +150,7 @@ class TrainConsole:
         else:
             steps = max(0, self._length.last_step - progress.step)
             whole = f"about {format_duration(steps * a_step + exact)} for {counted(steps, 'step')}"
-        self._say(_row("measured", f"{step}: {whole}", sys.stderr))
+        self._time = f"{step}: {whole}"
 
     def _say(self, text: str) -> None:
         self._said_at = time.monotonic()
@@ -172,6 +173,7 @@ class TrainConsole:
             ("vocabulary", f"{event.vocab_size:,}"),
             ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
             ("steps", length),
+            *([("time", self._time)] if self._time else []),
         )
         self._say("\n".join(_row(name, value, sys.stderr) for name, value in rows))
 
@@ -182,12 +184,6 @@ class TrainConsole:
         if event.loss is not None:
             self._train_loss = self._mean_loss.observe(event.step, event.loss)
         self._update_bar(event)
-        steps = event.step - self._first.step
-        if steps == _STEPS_BEFORE_ESTIMATE and self._config.training.minutes is None:
-            exact = self._exact_seconds()
-            whole = self._seconds_left(event) + event.elapsed_seconds
-            share = f", {format_duration(exact)} of it for the exact loss at the end"
-            self._say(f"{'time':<12}about {format_duration(whole)}{share if exact >= 1 else ''}")
         if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
             self._print_line(None)
 

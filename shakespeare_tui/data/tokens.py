@@ -31,6 +31,7 @@ from shakespeare_tui.data.download import Report
 from shakespeare_tui.data.inspect.line_index import ByteStream
 from shakespeare_tui.data.inspect.ngrams import HIGHEST_BASELINE_ORDER
 from shakespeare_tui.data.source import TextSource, TextSurvey
+from shakespeare_tui.data.tokenizers.file import tokenizer_file
 from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, tokenizer_kind
 from shakespeare_tui.data.tokenizers.tokenizer import (
     TextSize,
@@ -40,7 +41,6 @@ from shakespeare_tui.data.tokenizers.tokenizer import (
     characters_begun,
     smallest_dtype,
     text_size,
-    tokenizer_file,
 )
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 from shakespeare_tui.files import atomic_writer

@@ -96,7 +96,7 @@ def _open_gguf(path: Path) -> ExportedFile:
     if config is not None:
         pretrained.model.context = min(config.seq_len, pretrained.model.context)
     if pretrained.tokenizer is None:
-        raise UserError(f"{path}: {pretrained.tokenizer_problem}; import it with --tokenizer")
+        raise UserError(f"{path}: {pretrained.tokenizer_problem}, so that its text cannot be read")
     try:
         tokenizer = HuggingFaceTokenizer(pretrained.tokenizer)
     except ValueError as error:

@@ -346,7 +346,7 @@ def _free_prefix(name: str, runs_root: Path) -> str:
     for end in ("", *(f"-{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")):
         if not any(re.fullmatch(rf"{re.escape(name + end)}-\d+", other) for other in taken):
             return name + end
-    raise UserError(f"there are many runs called {name}-…; give the experiment another --name")
+    raise UserError(f"there are many runs called {name}-…; give the experiment another name")
 
 
 def _free_numbers(prefix: str, trials: Path, runs_root: Path) -> Iterator[int]:

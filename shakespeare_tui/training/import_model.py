@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shakespeare_tui.config.schema import Config, DataConfig, ModelConfig, TrainingConfig
+from shakespeare_tui.data.tokenizers.file import tokenizer_file
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, tokenizer_file
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.models.pretrained.layouts import Pretrained
 from shakespeare_tui.runs.folder import Checkpoint, create_run_folder, new_run_info

@@ -21,13 +21,13 @@ from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
 from shakespeare_tui.data.source import TextSource, open_corpus
+from shakespeare_tui.data.tokenizers.file import tokenizer_file
 from shakespeare_tui.data.tokenizers.kinds import is_tokenizer_file, token_noun
 from shakespeare_tui.data.tokenizers.tokenizer import (
     TokenArray,
     Tokenizer,
     UnknownCharacterError,
     text_size,
-    tokenizer_file,
 )
 from shakespeare_tui.data.tokens import (
     check_variety,

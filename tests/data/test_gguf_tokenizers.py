@@ -9,7 +9,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, tokenizer_file
+from shakespeare_tui.data.tokenizers.file import tokenizer_file
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.paths import shipped_folder
 

@@ -132,8 +132,8 @@ class HuggingFaceTokenizer(Tokenizer):
             UserError: Always.
         """
         raise UserError(
-            "a tokenizer of this kind comes with a pretrained model; start from an imported run "
-            "(--from RUN), or name a file: --set data.tokenizer=PATH/tokenizer.json"
+            "a tokenizer of this kind comes with a pretrained model; start from an imported run, "
+            "or name a file: --set data.tokenizer=PATH/tokenizer.json"
         )
 
     @classmethod

@@ -16,15 +16,13 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers.kinds import NEW_KINDS, TOKENIZERS, tokenizer_kind
+from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS, tokenizer_kind
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.files import parse_json, read_bounded, read_head, reason, write_json_atomically
+from shakespeare_tui.files import parse_json, read_bounded, reason, write_json_atomically
 
 _MOST_BYTES = 1 << 25
 _TOKENS_A_COUNT = 1 << 22
 _ASCII = 128
-GGUF_MAGIC = b"GGUF"
-"""What a file of llama.cpp's begins with."""
 
 TokenArray = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -394,32 +392,6 @@ class CharTokenizer(Tokenizer):
         ):
             raise ValueError("its characters are not distinct and in order")
         return cls.from_vocabulary(characters)
-
-
-def tokenizer_file(spec: str) -> Tokenizer:
-    """The tokenizer in a ``tokenizer.json``, in a folder with one, or in a GGUF file.
-
-    Raises:
-        UserError: There is no such file, or no tokenizer in it that can be read.
-    """
-    given = path = Path(spec).expanduser()
-    if given.is_dir():
-        path = given / "tokenizer.json"
-    try:
-        beginning = read_head(path, len(GGUF_MAGIC))
-    except FileNotFoundError:
-        missing = "has no tokenizer.json" if given.is_dir() else "is no file"
-        raise UserError(
-            f"{spec} {missing}; a tokenizer is {', '.join(NEW_KINDS)}, a tokenizer.json, a folder "
-            "with one, or a GGUF file"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as a tokenizer: {reason(error)}") from None
-    if beginning == GGUF_MAGIC or path.suffix.lower() == ".gguf":
-        from shakespeare_tui.data.tokenizers.gguf_file import gguf_tokenizer
-
-        return gguf_tokenizer(path)
-    return load_tokenizer(path)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shakespeare_tui.config.problems import nearest
 from shakespeare_tui.data.catalogue import HUB, MODELS, CorpusFile, ModelEntry, UrlSource
 from shakespeare_tui.data.download import FetchFailedError, Report, fetch_files
-from shakespeare_tui.data.tokenizers.tokenizer import GGUF_MAGIC
+from shakespeare_tui.data.tokenizers.file import GGUF_MAGIC
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import read_head, reason
 from shakespeare_tui.models.pretrained.gguf_file import read_gguf
