@@ -157,7 +157,10 @@ class TensorBoardWriter:
     def _open(self, step: int) -> "SummaryWriter":
         """The writer; its first step hides what an earlier process wrote from there on."""
         if self._writer is None:
-            self._writer = self._kind(str(self._folder), purge_step=step, flush_secs=10)
+            # Files are named by the second, in which a run may end and be resumed.
+            self._writer = self._kind(
+                str(self._folder), purge_step=step, flush_secs=10, filename_suffix=f".{step}"
+            )
         return self._writer
 
 

@@ -163,7 +163,8 @@ def run_lines(
     codes: dict[int, int] = {}
     for number in range(count):
         words = bounded(mutated(dice, dice.choice(shown)))
-        while words == ["doctor"]:  # as it is shown, it takes seconds
+        # The first takes seconds as it is shown, the others go on until they are stopped or done.
+        while words == ["doctor"] or words[:1] in (["serve"], ["web"], ["experiment"]):
             words = bounded(mutated(dice, dice.choice(shown)))
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ROMEO:\n")))
         signal.alarm(SECONDS)

@@ -820,7 +820,7 @@ class TestTokens:
             await pilot.press("b", "b")
             await until(lambda: f"tokens      {len(text):,}" in shown(app))
             await pilot.press("minus")
-            await until(lambda: "bpe: 288 tokens" in shown(app))
+            await until(lambda: "bpe: vocabulary of 288" in shown(app))
 
     async def test_merges_and_the_vocabulary(self, make_app: MakeApp) -> None:
         app = make_app()

@@ -70,6 +70,7 @@ def before(spec: str, *keys: str) -> Prepare:
             for found in screen.query(field).results(Input):
                 found.value = value
         await pilot.pause()
+        await until(lambda: "Reading" not in shown(pilot.app))
 
     return prepare
 
