@@ -126,13 +126,14 @@ def _write(
             raise CancelledError("generation was stopped")
         ahead = ahead or _Ahead.of(reader, choosers)
         if ahead is not None and length > first:
+            start = length
             for drawn in ahead.rows(text, length):
                 yield drawn
                 length += 1
                 if all(chooser.is_over for chooser in choosers):
                     return
-            if length == last:
-                return
+            if length > start:
+                continue
         if length == first:
             # The prompt is the same for all and is read once.
             logits = reader.read(text[:1, :length])
