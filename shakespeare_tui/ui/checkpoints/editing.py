@@ -28,6 +28,8 @@ class CheckpointEditor:
         self, screen: LabScreen, browser: CheckpointBrowser, changed: Callable[[], object]
     ) -> None:
         self._screen, self._browser, self._changed = screen, browser, changed
+        # Of two deletions in one run, the second would find it held, as by a trainer.
+        self._turn = asyncio.Lock()
 
     def rename(self, run: RunFolder) -> None:
         """Ask for the run's new name."""
@@ -71,8 +73,9 @@ class CheckpointEditor:
 
     async def _carry_out(self, change: Callable[[], object], done: str) -> None:
         try:
-            with _refusals_told():
-                await asyncio.to_thread(change)
+            async with self._turn:
+                with _refusals_told():
+                    await asyncio.to_thread(change)
         except UserError as problem:
             self._screen.lab.say(str(problem), is_error=True)
         else:
