@@ -3,11 +3,9 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import NoReturn
 
 from shakespeare_tui.errors import UserError
-
-_MOST_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -23,20 +21,6 @@ class ChatTemplate:
     template: str
     bos_token: str = ""
     eos_token: str = ""
-
-    @classmethod
-    def from_tokenizer_config(cls, record: Mapping[str, Any]) -> Self | None:
-        """What a ``tokenizer_config.json`` says; None where it has no template for chats.
-
-        Where it has several by name, ``default`` is the one for chats.
-        """
-        template = record.get("chat_template")
-        if isinstance(template, list):
-            named = {entry.get("name"): entry for entry in template if isinstance(entry, dict)}
-            template = named.get("default", {}).get("template")
-        if not isinstance(template, str) or not 0 < len(template) <= _MOST_CHARACTERS:
-            return None
-        return cls(template, *(_content(record.get(f"{name}_token")) for name in ("bos", "eos")))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The text that the model continues with its answer.
@@ -73,8 +57,3 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise UserError(f"the chat template refuses these messages: {error}") from None
-
-
-def _content(token: Any) -> str:
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else ""
