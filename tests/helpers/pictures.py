@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lab_harness import drawn
+from lab_harness import drawn, shown, until
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.pilot import Pilot
@@ -48,16 +48,22 @@ class Pictures(SingleFileSnapshotExtension):
     _write_mode = WriteMode.TEXT
 
 
+_PASSING = ("Looking for runs …", "Reading …", "Reading the log of ")
+"""What stands where work in the background has not brought its answer yet."""
+
+
 async def settled_picture(pilot: Pilot[int]) -> str:
     """What the terminal shows as SVG, once everything that was asked for is drawn."""
-    assert isinstance(pilot.app, LabApp)
+    app = pilot.app
+    assert isinstance(app, LabApp)
+    await until(lambda: not any(words in shown(app) for words in _PASSING))
     last: list[Strip] | None = None
-    while (now := drawn(pilot.app)) != last:
+    while (now := drawn(app)) != last:
         last = now
         # A message may lead to another one, and that one to a new layout.
         for _ in range(3):
             await pilot.pause(0)
-    return re.sub(r"\bterminal-\d+-", "terminal-", pilot.app.export_screenshot(simplify=True))
+    return re.sub(r"\bterminal-\d+-", "terminal-", app.export_screenshot(simplify=True))
 
 
 async def compare(
