@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
+from compiling_once import compiling_once, with_numba
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
@@ -42,10 +42,8 @@ COMMON = (
 
 
 @pytest.fixture(scope="module", autouse=True)
-def with_numba() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_DISABLE_JIT", "0")
-        patch.setattr(numba.config, "DISABLE_JIT", 0)
+def compiling() -> Iterator[None]:
+    with with_numba():
         yield
 
 
@@ -60,9 +58,10 @@ def make_model(**shape: Any) -> Transformer:
 
 def compiled(packed: PackedWeights) -> Compilation:
     """As soon as it is there."""
-    compilation = compiled_for(packed)
-    assert compilation is not None
-    wait([compilation])
+    with compiling_once():
+        compilation = compiled_for(packed)
+        assert compilation is not None
+        wait([compilation])
     return compilation
 
 
@@ -115,6 +114,7 @@ def texts(
     return list(generate_columns(decoder, [1, 2, 3], columns, max_tokens=90, **options))
 
 
+@pytest.mark.slow  # it is compiled by itself, for twelve seconds
 @pytest.mark.parametrize("spread", [0.5, 4.0])
 @pytest.mark.parametrize(("kind", "value"), [(TOP_K, 1), (TOP_K, 7), (TOP_P, 0.5), (TOP_P, 0.99)])
 def test_of_a_large_vocabulary_the_same_tokens_are_kept(

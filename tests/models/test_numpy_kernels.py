@@ -8,6 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from compiling_once import compiling_once, with_numba
 from numpy.typing import NDArray
 from training_runs import make_config, post_at, resume, train, what_was_learned
 
@@ -25,10 +26,9 @@ VOCAB = 11
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_DISABLE_JIT", "0")
-        patch.setattr(numba.config, "DISABLE_JIT", 0)
-        assert use_compiled()
+    with with_numba():
+        with compiling_once():
+            assert use_compiled()
         yield
     use_twins({})
 
