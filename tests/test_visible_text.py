@@ -22,8 +22,8 @@ def test_what_steers_is_shown_as_its_code(character: str) -> None:
 
 
 def test_nothing_that_steers_is_left_of_any_character() -> None:
-    for code in range(sys.maxunicode + 1):
-        shown = visible(chr(code))
+    for start in range(0, sys.maxunicode + 1, 4096):
+        shown = set(visible("".join(map(chr, range(start, start + 4096)))))
         assert shown
         assert all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in shown)
         assert all(unicodedata.bidirectional(c) not in BIDI for c in shown)

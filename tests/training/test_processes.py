@@ -60,17 +60,20 @@ def errors(outcome: Outcome) -> list[str]:
     return [line for line in outcome.err.splitlines() if line.startswith(("error: ", "failed: "))]
 
 
+@pytest.mark.parametrize(
+    ("steps", "kills"), [(120, 4), pytest.param(300, 10, marks=pytest.mark.slow)]
+)
 @on_both_backends
-def test_kill_9_at_ten_random_moments_gives_the_losses_of_an_uninterrupted_run(
-    backend: str, start: Start, runs_root: Path
+def test_kill_9_at_random_moments_gives_the_losses_of_an_uninterrupted_run(
+    backend: str, steps: int, kills: int, start: Start, runs_root: Path
 ) -> None:
-    steps, hard = 300, (*HARD, f"--backend={backend}")
+    hard = (*HARD, f"--backend={backend}")
     reference = start(*train_arguments("reference", steps, *hard))
     run = RunFolder(runs_root / "killed")
     dice = random.Random(7)
     process = start(*train_arguments("killed", steps, *hard))
     wait_until(lambda: last_step(run) > 0, "the first step", process=process)
-    for kill in range(10):
+    for kill in range(kills):
         if kill % 2:
             # Any moment, also while the run is still being opened.
             time.sleep(dice.uniform(0, 0.5))
@@ -78,7 +81,7 @@ def test_kill_9_at_ten_random_moments_gives_the_losses_of_an_uninterrupted_run(
             before = last_step(run)
             wait_until(lambda before=before: last_step(run) > before, "a step", process=process)
             time.sleep(dice.uniform(0, 0.1))
-        assert process.kill().code == -signal.SIGKILL, "the run was over before ten kills"
+        assert process.kill().code == -signal.SIGKILL, "the run was over before all kills"
         process = start("train", "--no-ui", "--resume=killed")
     outcome = process.wait()
     assert outcome.code == 0, outcome.err

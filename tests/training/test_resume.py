@@ -172,10 +172,10 @@ def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(
     config = make_config(
         training__backend=backend,
         model__dropout=0.2,
-        training__max_steps=7,
-        training__eval_every=3,
-        sampling__every=3,
-        checkpoints__save_every=2,
+        training__max_steps=5,
+        training__eval_every=2,
+        sampling__every=2,
+        checkpoints__save_every=3,
     )
     reference = train(tmp_path, config, name="reference")
     for number in range(1, len(reference.events)):

@@ -87,10 +87,9 @@ async def in_themes(pilot: Pilot[int], names: Iterable[str]) -> list[str]:
     [
         ((140, 45), NAMES),
         # What is smaller takes the same colours from a theme.
-        ((80, 24), ("lab-dark", "lab-light")),
         pytest.param((80, 24), NAMES, marks=pytest.mark.slow),
     ],
-    ids=["140x45", "80x24", "80x24-all"],
+    ids=["140x45", "80x24"],
 )
 @pytest.mark.parametrize(
     ("place", "walks"),

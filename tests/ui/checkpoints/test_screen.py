@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
-from lab_harness import NOW, MakeApp, shown, until
+from lab_harness import NOW, MakeApp, press, shown, until
 from streams import finished_run, make_run
 from textual.pilot import Pilot
 from trained_run import trained
@@ -48,7 +48,7 @@ async def opened(app: LabApp, pilot: Pilot[int], count: int = 1) -> None:
 
 
 async def type_filter(pilot: Pilot[int], text: str) -> None:
-    await pilot.press("slash", *text, "enter")
+    await press(pilot, "slash", *text, "enter")
     await pilot.pause()
 
 
@@ -88,7 +88,7 @@ async def test_what_is_damaged_or_foreign_says_so_and_the_others_are_there(
         screen = place(app)
         for key in ("broken@", "foreign@", "alpha@20"):
             assert screen.table.go_to(key)
-            await pilot.press("enter" if key != "alpha@20" else "g", "g", "t", "f", "y", "space")
+            await press(pilot, "enter" if key != "alpha@20" else "g", "g", "t", "f", "y", "space")
             await pilot.pause()
             assert app.current_mode == "checkpoints"
         assert "there is no usable checkpoint on this line" in shown(app)
@@ -111,7 +111,7 @@ async def test_r_notices_what_was_damaged_meanwhile(
         (runs_root / "config" / "config.yaml").write_text("model: [")
         (runs_root / "fifo" / "run.json").unlink()
         os.mkfifo(runs_root / "fifo" / "run.json")
-        await pilot.press("r")
+        await press(pilot, "r")
         await until(lambda: "SHA-256" in " ".join(row_of(app, "20")))
         assert "config.yaml:1:" in row_of(app, "config")
         assert "not a regular file" in " ".join(row_of(app, "fifo"))
@@ -123,7 +123,7 @@ async def test_enter_shows_the_run_in_train(make_app: MakeApp, runs_root: Path) 
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("enter")
+        await press(pilot, "enter")
         await until(lambda: app.current_mode == "train" and "quick-1" in shown(app))
 
 
@@ -133,7 +133,7 @@ async def test_g_opens_the_playground_with_the_checkpoint(
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("end", "g")
+        await press(pilot, "end", "g")
         await until(lambda: app.current_mode == "playground")
         first = trained.steps()[0]
         await until(lambda: app.screen.picker.chosen == f"alpha@{first}")  # type: ignore[attr-defined]
@@ -143,12 +143,12 @@ async def test_t_goes_on_training_and_f_forks(make_app: MakeApp, trained: RunFol
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("f")
+        await press(pilot, "f")
         await until(lambda: app.current_mode == "config")
         best = trained.index()["best"]
         await until(lambda: app.services.draft.origin.start_from == f"alpha@{best}")
-        await pilot.press("escape", "5")
-        await pilot.press("t")
+        await press(pilot, "escape", "5")
+        await press(pilot, "t")
         await until(lambda: app.current_mode == "train")
         await until(lambda: not app.services.training.is_alive, 60)
         app.follow_training()
@@ -172,7 +172,7 @@ async def test_y_copies_how_the_checkpoint_is_called(make_app: MakeApp, trained:
     app = make_app("checkpoints")
     async with app.run_test(size=(100, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("y")
+        await press(pilot, "y")
         assert app.clipboard == f"alpha@{trained.index()['best']}"
 
 
@@ -193,21 +193,21 @@ async def test_sorting_filtering_and_marking(make_app: MakeApp, runs_root: Path)
     async with app.run_test(size=(110, 30)) as pilot:
         await opened(app, pilot, 2)
         assert keys(app) == ["b@20", "b@10", "a@20", "a@10"]
-        await pilot.press("s")
+        await press(pilot, "s")
         assert keys(app) == ["a@20", "b@20", "b@10", "a@10"]
-        await pilot.press("S")
+        await press(pilot, "S")
         assert keys(app) == ["a@10", "b@10", "b@20", "a@20"]
         await type_filter(pilot, "val<1.9 run=b")
         assert keys(app) == ["b@10", "b@20"]
         assert "2 of 4" in shown(app)
-        await pilot.press("home", "space", "space")
+        await press(pilot, "home", "space", "space")
         assert place(app).browser.marked == ["b@10", "b@20"]
         assert "2 marked" in shown(app)
-        await pilot.press("escape")
+        await press(pilot, "escape")
         await pilot.pause()
         assert keys(app) == ["a@10", "b@10", "b@20", "a@20"]
         assert place(app).browser.marked == ["b@10", "b@20"]
-        await pilot.press("u")
+        await press(pilot, "u")
         assert place(app).browser.marked == []
 
 
@@ -218,10 +218,10 @@ async def test_a_wrong_query_is_told_as_one_types_and_the_terms_before_it_hold(
     app = make_app("checkpoints")
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("slash", *"val<1.6")
+        await press(pilot, "slash", *"val<1.6")
         await pilot.pause()
         assert keys(app) == ["a@20"]
-        await pilot.press("space", *"d_modle=1")
+        await press(pilot, "space", *"d_modle=1")
         await pilot.pause()
         assert "did you mean d_model?" in shown(app)
         assert keys(app) == ["a@20"]
@@ -236,7 +236,7 @@ async def test_the_best_is_recommended_and_b_goes_there(make_app: MakeApp, runs_
         assert "a@30  lowest validation loss of 3" in shown(app)
         assert "overfitted" in shown(app)
         assert "without that: a@20" in shown(app)
-        await pilot.press("b")
+        await press(pilot, "b")
         assert place(app).table.chosen is not None
         assert place(app).table.chosen.key == "a@30"  # type: ignore[union-attr]
 
@@ -248,13 +248,13 @@ async def test_renaming_and_annotating(make_app: MakeApp, runs_root: Path) -> No
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot, 2)
         place(app).table.go_to("a@10")
-        await pilot.press("n", "home", "b", "delete", "enter")
+        await press(pilot, "n", "home", "b", "delete", "enter")
         await pilot.pause()
         assert "already a run 'b'" in shown(app)
-        await pilot.press("end", "2", "enter")
+        await press(pilot, "end", "2", "enter")
         await until(lambda: "b2@10" in keys(app))
         assert "from b2@10" in shown(app)
-        await pilot.press("a", *"[b]good", "enter")
+        await press(pilot, "a", *"[b]good", "enter")
         await until(lambda: "“[b]good”" in shown(app))
         assert read_notes(runs_root / "b2").note == "[b]good"
 
@@ -267,23 +267,23 @@ async def test_deleting_is_confirmed_and_enter_keeps(make_app: MakeApp, runs_roo
         await opened(app, pilot, 2)
         place(app).table.go_to("a@20")
         for answer in ("enter", "escape", "n"):
-            await pilot.press("d")
+            await press(pilot, "d")
             await until(lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.pause()
             assert "best and last" in shown(app)
-            await pilot.press(answer)
+            await press(pilot, answer)
             await pilot.pause()
             assert run.steps() == [10, 20]
-        await pilot.press("d", "y")
+        await press(pilot, "d", "y")
         await until(lambda: run.steps() == [10])
         await until(lambda: "a@20" not in keys(app))
         assert run.index() == {"best": 10, "last": 10}
         place(app).table.go_to("a@")
-        await pilot.press("d")
+        await press(pilot, "d")
         await until(lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.pause()
         assert "Started from it, and kept: b" in shown(app)
-        await pilot.press("y")
+        await press(pilot, "y")
         await until(lambda: not run.path.exists())
         await until(lambda: keys(app) == ["b@10"])
         assert "from a@10 (gone)" in shown(app)
@@ -295,7 +295,7 @@ async def test_a_run_in_training_is_not_deleted(make_app: MakeApp, runs_root: Pa
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
         await opened(app, pilot)
         with run.locked():
-            await pilot.press("d", "y")
+            await press(pilot, "d", "y")
             await until(lambda: "is being trained and cannot be deleted" in shown(app))
         assert run.steps() == [10]
 
@@ -315,7 +315,7 @@ async def test_any_size_and_ten_thousand_lines(
         screen.browser.items = screen.browser.items * 34
         screen.browser.refresh()
         screen.show_items()
-        await pilot.press("end", "pageup", "s", "home")
+        await press(pilot, "end", "pageup", "s", "home")
         assert len(screen.browser.shown) == 10200
 
 
@@ -324,13 +324,13 @@ async def test_the_list_waits_while_a_name_is_typed(make_app: MakeApp, runs_root
     app = make_app("checkpoints")
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
-        await pilot.press("slash")
+        await press(pilot, "slash")
         for key in "val":
-            await pilot.press(key)
+            await press(pilot, key)
             assert len(keys(app)) == 2
-        await pilot.press("<", "1", ".", "6")
+        await press(pilot, "<", "1", ".", "6")
         assert keys(app) == ["a@20"]
-        await pilot.press("space", *"zz")
+        await press(pilot, "space", *"zz")
         await pilot.pause()
         assert keys(app) == []
 
@@ -343,7 +343,7 @@ async def test_a_filter_that_fits_nothing_says_so_in_words(
         await opened(app, pilot)
         await type_filter(pilot, "val<0.001")
         await until(lambda: "No checkpoint matches val<0.001: empty the filter" in shown(app))
-        await pilot.press("escape")
+        await press(pilot, "escape")
         await until(lambda: "No checkpoint matches" not in shown(app) and keys(app))
 
 
@@ -360,6 +360,6 @@ async def test_what_the_header_calls_a_column_filters_by_it(
             sign = ">" if title == "Step" else "<"
             await type_filter(pilot, f"{title}{sign}{value}")
             assert keys(app) == ["small@600"], title
-            await pilot.press("escape")
+            await press(pilot, "escape")
         await type_filter(pilot, "Val<2.25 or Checkpoint:@500")
         assert keys(app) == ["small@600", "small@500"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab_harness import shown
+from lab_harness import press, shown
 from rich.cells import cell_len
 from textual import events
 from textual.app import App, ComposeResult
@@ -165,22 +165,22 @@ class TestView:
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
             await pilot.pause()
             assert shown(app).splitlines()[0].split()[:1] == ["1"]
-            await pilot.press("down", "down", "pagedown")
+            await press(pilot, "down", "down", "pagedown")
             assert "verse 14 of the poem" in text_lines(app)[0]
-            await pilot.press("up", "pageup", "up", "up")
+            await press(pilot, "up", "pageup", "up", "up")
             assert "verse 1 of the poem" in text_lines(app)[0]
-            await pilot.press("end")
+            await press(pilot, "end")
             assert "verse 1000 of the poem" in shown(app).splitlines()[-1]
-            await pilot.press("pagedown", "down")
+            await press(pilot, "pagedown", "down")
             assert "verse 1000 of the poem" in shown(app).splitlines()[-1]
-            await pilot.press("home", "greater_than_sign")
+            await press(pilot, "home", "greater_than_sign")
             assert "verse 101 of the poem" in text_lines(app)[0]
 
     async def test_the_split_is_found_and_marked(self, scan: Scan) -> None:
         state = scan(verses(1000))
         app = TextApp(state)
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
-            await pilot.press("s")
+            await press(pilot, "s")
             lines = shown(app).splitlines()
             (rule,) = [n for n, line in enumerate(lines) if "validation begins" in line]
             assert state.split is not None
@@ -192,12 +192,12 @@ class TestView:
         text = verses(100)
         app = TextApp(scan(text))
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
-            await pilot.press("t")
+            await press(pilot, "t")
             first, second = text_lines(app)[:2]
             ids = CharTokenizer(text).encode(text).tolist()
             assert [int(word) for word in second.split()[:10]] == ids[:10]
             assert first.split()[:5] == list("verse")
-            await pilot.press("t")
+            await press(pilot, "t")
             assert "verse 1 of the poem" in text_lines(app)[0]
 
     async def test_long_lines_scroll_line_by_line(self, scan: Scan) -> None:
@@ -206,13 +206,13 @@ class TestView:
             await pilot.pause()
             seen = [text_lines(app)[0]]
             for _ in range(30):
-                await pilot.press("down")
+                await press(pilot, "down")
                 seen.append(text_lines(app)[0])
             found = [word for line in seen for word in line.split() if word.startswith("w")]
             # A row of the index may end within a word; nothing else is lost or comes twice.
             whole = [word for word in found if word[1:].isdigit()]
             assert whole[:200] == [f"w{n}" for n in range(200)]
-            await pilot.press("end")
+            await press(pilot, "end")
             assert "w2999" in shown(app)
 
     async def test_the_wheel_moves_three_lines(self, scan: Scan) -> None:
@@ -231,7 +231,7 @@ class TestView:
     async def test_a_resize_keeps_the_place(self, scan: Scan) -> None:
         app = TextApp(scan(verses(100)))
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
-            await pilot.press(*["down"] * 30)
+            await press(pilot, *["down"] * 30)
             await pilot.resize_terminal(40, 30)
             await pilot.pause()
             assert "verse 31 of the poem" in text_lines(app)[0]
@@ -242,7 +242,7 @@ class TestView:
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
             await pilot.pause()
             state.source.paths[0].unlink()
-            await pilot.press(*["greater_than_sign"] * 5)
+            await press(pilot, *["greater_than_sign"] * 5)
             assert "cannot read" in shown(app)
 
     async def test_text_is_never_markup(self, scan: Scan) -> None:

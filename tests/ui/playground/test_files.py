@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_harness import MakeApp, shown, until
+from lab_harness import MakeApp, press, shown, until
 from listed_runs import runs
 from playground_script import TEXT, ScriptedEngine, write
 from textual.widgets import Input
@@ -46,11 +46,11 @@ async def test_o_exports_all_columns(scripted_place: Callable[..., LabApp], tmp_
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("o")
+        await press(pilot, "o")
         await until(lambda: "there is no text yet" in shown(app))
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
-        await pilot.press("n", "o", *["backspace"] * 40, *"all.json", "enter")
+        await press(pilot, "n", "o", *["backspace"] * 40, *"all.json", "enter")
         await until(lambda: "3 texts are in all.json" in shown(app))
     columns = json.loads((tmp_path / "all.json").read_text())["columns"]
     assert [column["strategy"] for column in columns] == list(
@@ -69,14 +69,14 @@ async def test_in_the_surprise_view_all_branches_are_exported(
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: TEXT in place(app).columns.strip.columns[0].stream.text)
-        await pilot.press("s")
+        await press(pilot, "s")
         view = app.screen.query_one(SurprisePanel)
         await until(lambda: view.xray is not None)
-        await pilot.press("enter", "2")
+        await press(pilot, "enter", "2")
         await until(lambda: len(view.branches) == 2 and view.branches[2].scored)
-        await pilot.press("o", *["backspace"] * 40, *"tree", "enter")
+        await press(pilot, "o", *["backspace"] * 40, *"tree", "enter")
         await until(lambda: "2 texts are in tree.md" in shown(app))
     assert (tmp_path / "tree.md").read_text().count("## quick-1-fork-1@1000") == 2
 
@@ -87,8 +87,8 @@ async def test_a_batch_writes_every_speaker_into_one_file(
     app = scripted_place()
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("f", *["backspace"] * 20, *"ROMEO, LADY\\nX:,", "enter")
-        await pilot.press(*["backspace"] * 20, *"all.json", "enter")
+        await press(pilot, "f", *["backspace"] * 20, *"ROMEO, LADY\\nX:,", "enter")
+        await press(pilot, *["backspace"] * 20, *"all.json", "enter")
         await until(lambda: "all.json holds 2 texts" in shown(app))
     columns = json.loads((tmp_path / "all.json").read_text())["columns"]
     assert [column["prompt"] for column in columns] == ["ROMEO:", "LADY\nX:"]
@@ -106,9 +106,9 @@ async def test_a_stopped_batch_leaves_no_file(
     app = scripted_place(endless)
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("f", "enter", "enter")
+        await press(pilot, "f", "enter", "enter")
         await until(lambda: "batch: ROMEO: 1 of 2" in shown(app))
-        await pilot.press("x")
+        await press(pilot, "x")
         await until(lambda: "no file was written" in shown(app))
     assert not (tmp_path / "speakers.md").exists()
 
@@ -151,7 +151,7 @@ async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
     app = scripted_place(long)
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         column = place(app).columns.strip.columns[0]
         await until(lambda: len(column.stream.text) > 90_000, 20)
         await until(lambda: not place(app).columns.is_busy)
@@ -171,22 +171,22 @@ async def test_an_export_asks_before_it_replaces_and_takes_names_as_they_are(
     app = scripted_place()
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
-        await pilot.press("n", "o")
+        await press(pilot, "n", "o")
         await until(lambda: isinstance(app.screen, PathDialog))
         suggested = tmp_path / app.screen.query_one(Input).value
         suggested.write_text("mine")
-        await pilot.press("enter")
+        await press(pilot, "enter")
         await until(lambda: "exists; enter again replaces it" in shown(app))
         assert suggested.read_text() == "mine"
         suggested.chmod(0o444)
-        await pilot.press("enter")
+        await press(pilot, "enter")
         await until(lambda: "is read-only" in shown(app))
-        await pilot.press(*["backspace"] * 40, *"x.pdf", "enter")
+        await press(pilot, *["backspace"] * 40, *"x.pdf", "enter")
         await until(lambda: "the ending must be .md, .txt or .json, not .pdf" in shown(app))
         suggested.chmod(0o600)
-        await pilot.press(*["backspace"] * 40, *suggested.stem, "enter", "enter")
+        await press(pilot, *["backspace"] * 40, *suggested.stem, "enter", "enter")
         await until(lambda: suggested.read_text() != "mine")
     assert suggested.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.glob("*.*")) == [suggested.name]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab_harness import MakeApp, ScriptedTrainer, shown, until
+from lab_harness import MakeApp, ScriptedTrainer, press, shown, until
 from listed_runs import runs
 from playground_script import TEXT, ScriptedEngine, measures, write
 from real_cli import CommandLine
@@ -60,9 +60,9 @@ async def test_the_same_text_comes_as_on_the_command_line(
     app = make_app("playground")
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("p", "end", *"AB", "escape")
+        await press(pilot, "p", "end", *"AB", "escape")
         place(app).columns.n_tokens, place(app).columns.seed = 40, 7
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
         first, _, greedy = texts(app)
     best = f"alpha@{trained.index()['best']}"
@@ -77,7 +77,7 @@ async def test_without_a_checkpoint_it_says_how_to_get_one(make_app: MakeApp) ->
     async with app.run_test(notifications=True) as pilot:
         await pilot.pause()
         assert "Press 3, then s, to train" in " ".join(shown(app).replace("│", "").split())
-        await pilot.press("g")
+        await press(pilot, "g")
         await pilot.pause()
         assert "3 then s trains a model" in shown(app)
 
@@ -97,13 +97,13 @@ async def test_all_columns_stream_together_and_x_stops_them(
     app = scripted_place(slow)
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: all("[/red]" in text for text in texts(app)))
         assert "[red]greedy[/red]" in shown(app)
-        await pilot.press("x")
+        await press(pilot, "x")
         await until(lambda: all(text.endswith("last") for text in texts(app)))
         await until(lambda: "stopped" in shown(app))
-        await pilot.press("y")
+        await press(pilot, "y")
         assert app.clipboard == "ROMEO:[red]temperature=0.8[/red] last"
 
 
@@ -119,14 +119,14 @@ async def test_n_takes_the_next_seed_for_all_columns(
     app = scripted_place(note)
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g", "n")
+        await press(pilot, "g", "n")
         await until(lambda: len(seen) == 2)
         assert [request.seed for request in seen] == [42, 43]
         assert len(seen[1].strategies) == 3
-        await pilot.press(
-            "number_sign", "backspace", "backspace", "7", "enter", "l", *"99", "enter"
+        await press(
+            pilot, "number_sign", "backspace", "backspace", "7", "enter", "l", *"99", "enter"
         )
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: len(seen) == 3)
         assert (seen[2].seed, seen[2].max_tokens) == (7, 99)
 
@@ -136,7 +136,7 @@ async def test_an_unknown_character_is_named(make_app: MakeApp, trained: RunFold
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         place(app).columns.prompt.set_prompt("be中")
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: "U+4E2D" in shown(app), 60)
         assert "failed" in shown(app)
         await pilot.resize_terminal(80, 24)
@@ -153,7 +153,7 @@ async def test_a_long_error_is_shown_in_full(scripted_place: Callable[..., LabAp
     app = scripted_place(fail)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: words in " ".join(shown(app).split()))
 
 
@@ -167,7 +167,7 @@ async def test_an_error_in_the_lab_advises_keys_and_no_commands(
             shutil.rmtree(trained.checkpoint_folder(step))
         (trained.path / "index.json").unlink()
         place(app).picker.chosen = "alpha"
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: "resume alpha on the Checkpoints screen" in shown(app), 60)
         assert "--resume" not in shown(app)
 
@@ -178,10 +178,10 @@ async def test_a_wrong_strategy_is_told_and_nothing_starts(
     app = scripted_place()
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("e", "end", *" temprature=1")
+        await press(pilot, "e", "end", *" temprature=1")
         await until(lambda: "unknown sampling step" in shown(app))
         assert "temperature?" in shown(app)
-        await pilot.press("escape", "g")
+        await press(pilot, "escape", "g")
         await pilot.pause()
         assert texts(app) == ["", "", ""]
         assert app.focused is place(app).columns.strip.columns[0].field
@@ -193,9 +193,9 @@ async def test_the_step_under_the_cursor_is_explained(
     app = scripted_place()
     async with app.run_test(size=(140, 40)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("right", "e", "end")
+        await press(pilot, "right", "e", "end")
         await until(lambda: "Keep the k likeliest" in shown(app))
-        await pilot.press("home")
+        await press(pilot, "home")
         await until(lambda: "Divide the logits" in shown(app))
 
 
@@ -203,9 +203,9 @@ async def test_a_step_is_chosen_from_the_list(scripted_place: Callable[..., LabA
     app = scripted_place()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("e", "f2")
+        await press(pilot, "e", "f2")
         await until(lambda: "type to filter" in shown(app))
-        await pilot.press(*"mirostat", "enter")
+        await press(pilot, *"mirostat", "enter")
         await until(
             lambda: place(app).columns.strip.strategies[0].startswith("temperature=0.8 mirostat=")
         )
@@ -219,11 +219,11 @@ async def test_an_empty_prompt_is_told_and_a_backslash_n_is_a_new_line(
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: place(app).picker.chosen)
         place(app).columns.prompt.set_prompt("")
-        await pilot.press("g")
+        await press(pilot, "g")
         await pilot.pause()
         assert "at least one character" in shown(app)
         assert app.focused is place(app).columns.prompt
-        await pilot.press(*"A:\\n", "enter")
+        await press(pilot, *"A:\\n", "enter")
         await until(lambda: texts(app)[0].startswith("A:\n\nWhat"))
 
 
@@ -234,16 +234,16 @@ async def test_up_and_down_walk_the_prompts_of_earlier_sessions(
     app = scripted_place(settings=Settings.load(path))
     async with app.run_test() as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g", "p", "end", *"X", "enter", "escape", "a")
-        await pilot.press("e", "end", *" top_k=3", "enter")
+        await press(pilot, "g", "p", "end", *"X", "enter", "escape", "a")
+        await press(pilot, "e", "end", *" top_k=3", "enter")
         await until(lambda: "la la" in texts(app)[3])
     again = make_app("playground", settings=Settings.load(path))
     async with again.run_test() as pilot:
         await until(lambda: place(again).picker.chosen)
         assert place(again).columns.strip.strategies[1] == "temperature=0.8 top_k=3"
-        await pilot.press("p", "up")
+        await press(pilot, "p", "up")
         assert place(again).columns.prompt.prompt == "ROMEO:"
-        await pilot.press("down", "down")
+        await press(pilot, "down", "down")
         assert place(again).columns.prompt.prompt == "ROMEO:X"
 
 
@@ -253,15 +253,15 @@ async def test_classic_and_sweep_fill_six_columns_and_write_them(
     app = scripted_place()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("k")
+        await press(pilot, "k")
         await until(lambda: len(texts(app)) == 6 and all(TEXT in text for text in texts(app)))
         assert place(app).columns.strip.strategies[0] == "greedy"
         assert place(app).columns.strip.strategies[-1] == "top_p=0.95"
         assert "columns 1-2 of 6" in shown(app)
-        await pilot.press("right", "right", "right")
+        await press(pilot, "right", "right", "right")
         await pilot.pause()
         assert "columns 3-4 of 6" in shown(app)
-        await pilot.press("t")
+        await press(pilot, "t")
         await until(lambda: place(app).columns.strip.strategies[0] == "temperature=0.3")
         assert place(app).columns.strip.strategies[-1] == "temperature=1.5"
 
@@ -272,14 +272,14 @@ async def test_columns_come_and_go_between_one_and_six(
     app = scripted_place()
     async with app.run_test(size=(200, 60), notifications=True) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("right", "a")
+        await press(pilot, "right", "a")
         assert place(app).columns.strip.strategies[1:3] == ("temperature=0.8 top_k=20",) * 2
-        await pilot.press("a", "a", "a")
+        await press(pilot, "a", "a", "a")
         assert len(texts(app)) == 6
         await until(lambda: "six columns" in shown(app))
-        await pilot.press(*"ddddddd")
+        await press(pilot, *"ddddddd")
         assert len(texts(app)) == 1
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: TEXT in texts(app)[0])
 
 
@@ -289,7 +289,7 @@ async def test_the_best_of_each_measure_is_marked_and_copies_are_underlined(
     app = scripted_place()
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: "★" in shown(app))
         rows = [row for row in shown(app).splitlines() if "distinct-2" in row]
         assert rows[0].count("★") == 1
@@ -304,9 +304,9 @@ async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp
     async with app.run_test() as pilot:
         await until(lambda: place(app).picker.chosen)
         before = place(app).picker.chosen
-        await pilot.press("c")
+        await press(pilot, "c")
         await until(lambda: "type to filter" in shown(app))
-        await pilot.press(*"quick-1@1500", "enter")
+        await press(pilot, *"quick-1@1500", "enter")
         await until(lambda: isinstance(app.screen, PlaygroundScreen))
         assert place(app).picker.chosen == "quick-1@1500" != before
         await until(lambda: "quick-1@1500" in shown(app))
@@ -322,13 +322,13 @@ async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: place(app).picker.chosen)
         before = place(app).picker.chosen
-        await pilot.press("c")
+        await press(pilot, "c")
         await until(lambda: "type to filter" in shown(app))
         assert "quick-1@1500  weights.safetensors is damaged" in shown(app)
         assert "quick-1-fork-1  config.yaml is missing" in shown(app)
-        await pilot.press(*"quick-1@1500", "enter")
+        await press(pilot, *"quick-1@1500", "enter")
         assert not isinstance(app.screen, PlaygroundScreen)
-        await pilot.press("escape")
+        await press(pilot, "escape")
         assert place(app).picker.chosen == before
 
 
@@ -341,7 +341,7 @@ async def test_while_a_run_is_trained_it_says_that_the_cores_are_shared(
     async with app.run_test(size=(140, 30)) as pilot:
         training.start(TrainingRequest(root=app.services.runs_root, config=Config()))
         await until(lambda: "shares the cores with quick-1" in shown(app))
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: TEXT in texts(app)[0])
         trainer.release()
         await until(lambda: "shares the cores" not in shown(app))
@@ -366,7 +366,7 @@ async def test_columns_are_removed_and_added_while_their_texts_come_in(
             await asyncio.sleep(0.06)
         await pilot.pause()
         assert 1 <= len(place(app).columns.strip.columns) <= 6
-        await pilot.press("x")
+        await press(pilot, "x")
         await until(lambda: not place(app).columns.is_busy)
 
 
@@ -399,10 +399,10 @@ async def test_enter_in_a_field_writes_and_leaves_it(scripted_place: Callable[..
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         for field, ending in (("p", "X"), ("e", " top_k=3")):
-            await pilot.press(field, "end", *ending, "enter")
+            await press(pilot, field, "end", *ending, "enter")
             await until(lambda: "begun" in texts(app)[0])
             await until(lambda: "x Stop" in shown(app).splitlines()[-1])
-            await pilot.press("x")
+            await press(pilot, "x")
             await until(lambda: "stopped" in shown(app))
             assert "x Stop" not in shown(app).splitlines()[-1]
         assert place(app).columns.prompt.prompt == "ROMEO:X"
@@ -416,9 +416,9 @@ async def test_after_a_key_that_replaces_strategies_e_edits_behind_the_new_one(
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         for key, first in (("k", "greedy"), ("t", "temperature=0.3")):
-            await pilot.press(key)
+            await press(pilot, key)
             await until(lambda first=first: place(app).columns.strip.strategies[0] == first)  # type: ignore[misc]
-            await pilot.press("e", *" top_k=3", "escape")
+            await press(pilot, "e", *" top_k=3", "escape")
             assert place(app).columns.strip.strategies[0] == f"{first} top_k=3"
 
 
@@ -430,15 +430,15 @@ async def test_u_brings_back_the_columns_and_their_texts(
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         assert "u Undo" not in shown(app)
-        await pilot.press("right", "e", "end", *",", "backspace", *" min_p=0.1", "enter")
+        await press(pilot, "right", "e", "end", *",", "backspace", *" min_p=0.1", "enter")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         before, strategies = texts(app), place(app).columns.strip.strategies
-        await pilot.press("n")
+        await press(pilot, "n")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
-        await pilot.press(key)
+        await press(pilot, key)
         await until(lambda: place(app).columns.strip.strategies != strategies)
         await until(lambda: "u Undo" in shown(app).splitlines()[-1])
-        await pilot.press("u")
+        await press(pilot, "u")
         await until(lambda: place(app).columns.strip.strategies == strategies)
         assert texts(app) == before
         assert strategies[1] == "temperature=0.8 top_k=20 min_p=0.1"
@@ -462,13 +462,13 @@ async def test_the_head_dims_what_the_texts_were_not_written_with(
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         assert dimmed()[-2:] == ["seed 42", "400 tokens"]
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[2].measures is not None)
         assert dimmed() == []
-        await pilot.press("number_sign", *"7", "enter")
+        await press(pilot, "number_sign", *"7", "enter")
         await until(lambda: dimmed() == ["seed 7"])
-        await pilot.press("l", *"99", "enter")
+        await press(pilot, "l", *"99", "enter")
         await until(lambda: dimmed() == ["seed 7", "99 tokens"])
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: dimmed() == [])
         assert "seed 7 · 99 tokens" in shown(app)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab_harness import MakeApp, shown, until
+from lab_harness import MakeApp, press, shown, until
 from listed_runs import runs
 from playground_script import (
     TEXT,
@@ -70,9 +70,9 @@ def surprise_app(make_app: MakeApp, runs_root: Path, engine: ScriptedEngine) -> 
 
 async def open_surprise(app: LabApp, pilot: object) -> None:
     await until(lambda: place(app).picker.chosen)
-    await pilot.press("g")  # type: ignore[attr-defined]
+    await press(pilot, "g")  # type: ignore[attr-defined]
     await until(lambda: TEXT in place(app).columns.strip.columns[0].stream.text)
-    await pilot.press("s")  # type: ignore[attr-defined]
+    await press(pilot, "s")  # type: ignore[attr-defined]
     await until(lambda: scored(app, 1) and view(app).xray is not None)
 
 
@@ -95,14 +95,14 @@ async def test_the_cursor_shows_what_was_expected(surprise_app: LabApp) -> None:
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
         assert view(app).text_view.position == len("ROMEO:")
-        await pilot.press("right")
+        await press(pilot, "right")
         await until(lambda: "character 8 of" in shown(app))
         nats = 0.05 + 0.9 * (ord("W") % 7)
         assert f"surprise {nats:.2f}" in shown(app)
         assert f"rank {1 + ord('W') % 7}" in shown(app)
         assert "entropy 1.25" in shown(app)
         assert "copied: 33 characters from line 1,234" in shown(app)
-        await pilot.press("end")
+        await press(pilot, "end")
         await until(lambda: "behind the last" in shown(app))
 
 
@@ -115,13 +115,13 @@ async def test_the_cursor_moves_by_token(make_app: MakeApp, runs_root: Path) -> 
         text = view(app).text_view
         starts = view(app).branches[1].scored.starts  # type: ignore[union-attr]
         assert len(starts) < len(text.text)
-        await pilot.press("home")
+        await press(pilot, "home")
         seen = [text.position]
         for _ in range(12):
-            await pilot.press("right")
+            await press(pilot, "right")
             seen.append(text.position)
         assert seen == list(starts[:13])
-        await pilot.press("left")
+        await press(pilot, "left")
         assert text.position == starts[11]
         word = next(n for n in range(len(starts) - 1) if starts[n + 1] - starts[n] > 2)
         text.go_to(starts[word] + 1)
@@ -138,11 +138,11 @@ async def test_plus_and_minus_change_the_selected_step_live(surprise_app: LabApp
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("right")
+        await press(pilot, "right")
         await open_surprise(app, pilot)
         await until(lambda: "temperature=0.8 top_k=20" in shown(app))
         before = view(app).xray.stages[-1].probabilities.max()  # type: ignore[union-attr]
-        await pilot.press("minus", "minus", "right_square_bracket", "plus")
+        await press(pilot, "minus", "minus", "right_square_bracket", "plus")
         await until(lambda: "temperature=0.6 top_k=21" in shown(app))
         assert view(app).xray.stages[-1].probabilities.max() > before  # type: ignore[union-attr]
 
@@ -154,9 +154,9 @@ async def test_beside_the_branches_a_change_of_the_steps_is_seen(
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("b")
+        await press(pilot, "b")
         await until(lambda: "up and down walk" in shown(app))
-        await pilot.press(key)
+        await press(pilot, key)
         await until(lambda: "up and down walk" not in shown(app))
         assert view(app).strategy in shown(app)
 
@@ -168,19 +168,19 @@ async def test_another_candidate_begins_a_branch(
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("right", "right")
+        await press(pilot, "right", "right")
         await until(lambda: not view(app).is_asking)
         third = view(app).xray.candidates(3)[2]  # type: ignore[union-attr]
-        await pilot.press(*keys)
+        await press(pilot, *keys)
         await until(lambda: len(requests) == 2)
         assert requests[1].prompt == "ROMEO:\nW" + third
         assert requests[1].strategies == ("temperature=0.8",)
         await until(lambda: view(app).text_view.text == requests[1].prompt + TEXT + "\n")
         await until(lambda: scored(app, 2))
-        await pilot.press("b", "up")
+        await press(pilot, "b", "up")
         await until(lambda: view(app).number == 1)
         assert view(app).text_view.text.startswith("ROMEO:\nWhat is")
-        await pilot.press("down", "escape", "escape")
+        await press(pilot, "down", "escape", "escape")
         assert not place(app).is_surprise_shown
         assert view(app).branches[2].text == requests[1].prompt + TEXT + "\n"
 
@@ -200,11 +200,11 @@ async def test_the_score_of_a_branch_may_come_when_another_text_is_read(
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("right", "right")
+        await press(pilot, "right", "right")
         await until(lambda: not view(app).is_asking)
-        await pilot.press("enter", "3")
+        await press(pilot, "enter", "3")
         await until(lambda: len(view(app).branches) == 2 and TEXT in view(app).text_view.text[9:])
-        await pilot.press("escape", "s")
+        await press(pilot, "escape", "s")
         await until(lambda: len(view(app).branches) == 1 and scored(app, 1))
         answers.set()
         await until(given.is_set)
@@ -216,13 +216,13 @@ async def test_attention_by_layer_and_head(surprise_app: LabApp) -> None:
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("a")
+        await press(pilot, "a")
         await until(lambda: "layer mean of 2 · head mean of 2" in shown(app))
-        await pilot.press("right_square_bracket", "plus", "plus")
+        await press(pilot, "right_square_bracket", "plus", "plus")
         await until(lambda: "layer 1 of 2 · head 2 of 2" in shown(app))
         row = next(row for row in shown(app).splitlines() if "70%" in row)
         assert "-4" in row
-        await pilot.press("a")
+        await press(pilot, "a")
         await until(lambda: "Expected" in shown(app))
 
 
@@ -240,11 +240,11 @@ async def test_attention_of_another_place_is_not_shown_while_an_answer_is_awaite
     app = surprise_app
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("end", "a")
+        await press(pilot, "end", "a")
         await until(lambda: "head mean of 2" in shown(app))
         answers.clear()
         # What was looked at most lies behind this place.
-        await pilot.press("home", "right")
+        await press(pilot, "home", "right")
         assert "reading …" in shown(app)
         answers.set()
         await until(lambda: "head mean of 2" in shown(app))
@@ -265,11 +265,11 @@ async def test_a_typed_text_or_a_file_is_read(surprise_app: LabApp, tmp_path: Pa
     path.write_text("Full fathom five")
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("v", *"Hark", "ctrl+s")
+        await press(pilot, "v", *"Hark", "ctrl+s")
         await until(lambda: view(app).text_view.text == "Hark")
-        await pilot.press("v", "tab", *str(tmp_path / "no"), "enter")
+        await press(pilot, "v", "tab", *str(tmp_path / "no"), "enter")
         await until(lambda: "such file" in shown(app))
-        await pilot.press("escape", "v", "tab", *str(path), "enter")
+        await press(pilot, "escape", "v", "tab", *str(path), "enter")
         await until(lambda: view(app).text_view.text == "Full fathom five")
 
 
@@ -278,9 +278,9 @@ async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) ->
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
         place(app).columns.n_tokens = 20
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
-        await pilot.press("s", "right", "a")
+        await press(pilot, "s", "right", "a")
         await until(lambda: scored(app, 1) and view(app).attention is not None, 30)
         chosen = AttentionChoice().of(view(app).attention)  # type: ignore[arg-type]
         assert chosen.sum() == pytest.approx(1, abs=1e-4)
@@ -303,14 +303,14 @@ async def test_the_footer_names_the_keys_of_what_is_shown(surprise_app: LabApp) 
     async with app.run_test(size=(140, 45)) as pilot:
         await open_surprise(app, pilot)
         await until(lambda: "+- Change[] Step" in footer(app))
-        await pilot.press("a")
+        await press(pilot, "a")
         await until(lambda: "+- Head[] Layer" in footer(app))
         assert "Change" not in footer(app)
         await until(lambda: "layer mean of 2 · head mean of 2" in shown(app))
-        await pilot.press("minus", "left_square_bracket")
+        await press(pilot, "minus", "left_square_bracket")
         await until(lambda: "layer 2 of 2 · head 2 of 2" in shown(app))
         assert view(app).strategy == "temperature=0.8"
-        await pilot.press("w")
+        await press(pilot, "w")
         await until(lambda: "+- Change[] Step" in footer(app))
 
 
@@ -318,19 +318,19 @@ async def test_c_gives_the_changed_strategy_to_the_column(surprise_app: LabApp) 
     app = surprise_app
     async with app.run_test(size=(140, 45), notifications=True) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await pilot.press("right")
+        await press(pilot, "right")
         await open_surprise(app, pilot)
         assert "To column" not in footer(app)
-        await pilot.press("plus")
+        await press(pilot, "plus")
         await until(lambda: "c To column" in footer(app))
-        await pilot.press("c")
+        await press(pilot, "c")
         await until(lambda: "column 2 has temperature=0.9 top_k=20" in shown(app))
         assert "To column" not in footer(app)
         written = place(app).columns.strip.columns[1].stream.text
-        await pilot.press("escape")
+        await press(pilot, "escape")
         assert place(app).columns.strip.strategies[1] == "temperature=0.9 top_k=20"
         assert place(app).columns.strip.columns[1].stream.text == written
-        await pilot.press("u")
+        await press(pilot, "u")
         await until(lambda: place(app).columns.strip.strategies[1] == "temperature=0.8 top_k=20")
         assert place(app).columns.strip.columns[1].stream.text == written
 
@@ -349,7 +349,7 @@ async def test_help_names_the_key_of_the_next_copy(surprise_app: LabApp) -> None
     app = surprise_app
     async with app.run_test(size=(140, 60)) as pilot:
         await open_surprise(app, pilot)
-        await pilot.press("question_mark")
+        await press(pilot, "question_mark")
         said = "m jumps to the next passage copied"
         await until(lambda: said in " ".join(shown(app).replace("│", "").split()))
 
@@ -372,12 +372,12 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
         await until(lambda: place(app).picker.chosen)
         await place(app).columns.strip.set_strategies(CHAINS)
         place(app).columns.n_tokens = 40
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         for chain in CHAINS:
             column = place(app).columns.strip.current
             assert column.written_with == chain
-            await pilot.press("s")
+            await press(pilot, "s")
             for position in range(6, 46, 3):
                 view(app).text_view.go_to(position)
                 await until(lambda: not view(app).is_asking)
@@ -397,7 +397,7 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
             words = {"mirostat": "μ ", "dry": "repeats", "beam": "score"}
             if word := words.get(chain.partition("=")[0]):
                 await until(lambda word=word: word in shown(app))  # type: ignore[misc]
-            await pilot.press("escape", "right")
+            await press(pilot, "escape", "right")
 
 
 async def test_a_changed_strategy_or_a_branch_is_not_called_drawn(
@@ -407,17 +407,17 @@ async def test_a_changed_strategy_or_a_branch_is_not_called_drawn(
     async with app.run_test(size=(200, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
         place(app).columns.n_tokens = 30
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
-        await pilot.press("s", "right")
+        await press(pilot, "s", "right")
         await until(lambda: "As it was drawn" in shown(app))
-        await pilot.press("plus")
+        await press(pilot, "plus")
         await until(lambda: "As it could be drawn" in shown(app))
-        await pilot.press("minus", "enter", "3")
+        await press(pilot, "minus", "enter", "3")
         await until(lambda: scored(app, 2), 60)
         position = view(app).text_view.position
         await until(lambda: view(app).xray is not None and "Expected" in shown(app))
-        await pilot.press("right")
+        await press(pilot, "right")
         await until(lambda: "As it was drawn" in shown(app))
         token = view(app).xray.characters.index(  # type: ignore[union-attr]
             view(app).text_view.text[position + 1]
@@ -433,7 +433,7 @@ async def test_a_search_counts_the_characters_that_it_writes(
         await until(lambda: place(app).picker.chosen)
         await place(app).columns.strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
         place(app).columns.n_tokens = 25
-        await pilot.press("g")
+        await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
         for column in place(app).columns.strip.columns:
             assert len(column.stream.text) == len("ROMEO:") + 25
@@ -457,7 +457,7 @@ async def test_an_error_of_the_reading_is_shown_in_full(
     async with app.run_test(size=(80, 24)) as pilot:
         await open_surprise(app, pilot)
         engine.expectation = fail
-        await pilot.press("right")
+        await press(pilot, "right")
         await until(lambda: words in " ".join(shown(app).split()))
 
 
