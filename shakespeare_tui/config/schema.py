@@ -136,6 +136,12 @@ def _sines_problem(d_model: int, positions: str) -> str | None:
     return f"positions sinusoidal needs an even d_model, got {d_model}; take {d_model + 1}"
 
 
+def _ngrams_problem(ngram_embedding: int) -> str | None:
+    if ngram_embedding != 1:
+        return None
+    return "ngram_embedding 1 would be the token's own embedding; take 0, 2 or 3"
+
+
 def _rates_problem(min_lr: float | None, learning_rate: float) -> str | None:
     if min_lr is None or min_lr <= learning_rate:
         return None
@@ -198,6 +204,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("model.n_kv_heads", "model.n_heads"), _key_heads_problem),
     Rule(("model.n_heads", "model.d_model", "model.positions", "model.head_dim"), _rope_problem),
     Rule(("model.d_model", "model.positions"), _sines_problem),
+    Rule(("model.ngram_embedding",), _ngrams_problem),
     Rule(("training.min_lr", "training.learning_rate"), _rates_problem),
     Rule(
         (
@@ -363,6 +370,8 @@ class ModelConfig(Section):
     """Use the token embedding as the output layer too: fewer parameters."""
     positions: Literal["sinusoidal", "learned", "rope"] = "rope"
     """How a token's place is told: fixed sines, a learned table, or rotary embedding."""
+    ngram_embedding: Integer = Field(default=0, ge=0, le=3)
+    """Embeddings of the last 2, or 2 and 3, tokens together are added: short runs learn sooner."""
     activation: Literal["gelu", "relu2", "swiglu"] = "gelu"
     """Non-linearity of the feed-forward layer; swiglu adds a third matrix."""
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"

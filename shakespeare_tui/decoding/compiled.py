@@ -19,6 +19,7 @@ from shakespeare_tui.decoding.compiled_draws import count, draw
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray
 from shakespeare_tui.decoding.draws import Draws
 from shakespeare_tui.decoding.packed import Linear, PackedWeights, epsilon
+from shakespeare_tui.models.ngrams import MOST_ROWS
 from shakespeare_tui.models.numpy_kernels import compiled, exp, row_maximum
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -275,10 +276,29 @@ def _is_sound(logits: Any) -> Any:
 
 
 @compiled
+def _add_ngrams(
+    text: Any, last: Any, place: Any, longest: Any, vocab_size: Any, ngrams: Any, out: Any
+) -> None:
+    """Adds the rows that ``ngram_ids`` gives to token ``last``, at ``place`` of its window."""
+    code, counted, first = text[last], vocab_size, 0
+    for back in range(1, longest):
+        before = text[last - back] if place >= back else vocab_size
+        code = code * (vocab_size + 1) + before
+        counted *= vocab_size + 1
+        rows = min(counted, MOST_ROWS)
+        row = code % rows + first
+        first += rows
+        for k in range(len(out)):
+            out[k] += ngrams[row, k]
+
+
+@compiled
 def _write(
     text: Any,
     length: Any,
     embedding: Any,
+    ngrams: Any,
+    longest: Any,
     positions: Any,
     start: Any,
     cache: Any,
@@ -315,6 +335,8 @@ def _write(
             token = text[b, length - 1 + i]
             for k in range(width):
                 stream[b, k] = embedding[token, k]
+            last, place = length - 1 + i, start + i
+            _add_ngrams(text[b], last, place, longest, len(embedding), ngrams, stream[b])
             if len(positions):
                 for k in range(width):
                     stream[b, k] += positions[start + i, k]
@@ -377,7 +399,8 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
         (
             _write,
             int64(
-                *(integers, int64, _VECTORS, _VECTORS, int64, *model, head, *draws),
+                *(integers, int64, _VECTORS, _VECTORS, int64, _VECTORS, int64, *model, head),
+                *draws,
                 *(float32[:, :, ::1], _VECTORS),
             ),
         ),
@@ -442,7 +465,8 @@ class Compiled:
         normed: FloatArray,
     ) -> int:
         """See ``CompiledKernels``."""
-        tables = packed.embedding, packed.positions
+        longest = packed.config.ngram_embedding
+        tables = packed.embedding, packed.ngrams, longest, packed.positions
         how = draws.kinds, draws.values, draws.windows, draws.counts, draws.uniforms
         model = (*_model(packed), packed.head)
         done: int = _write(text, length, *tables, start, cache, *model, *how, given, normed)

@@ -27,6 +27,7 @@ from shakespeare_tui.decoding.draws import Draws
 from shakespeare_tui.decoding.packed import SMALL_HEAD, PackedWeights, epsilon
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.compiling import compile_kernels, numba_version
+from shakespeare_tui.models.ngrams import ngram_ids
 from shakespeare_tui.models.numpy_gpt import gelu, relu_squared, swiglu
 
 
@@ -308,6 +309,10 @@ class CpuDecoder:
         self._cache: FloatArray = np.empty(
             (config.n_layers, 2, streams, config.key_heads, room, config.head_width), np.float32
         )
+        # What the n-gram embedding looks back on, before the first place too; else unused.
+        self._back = max(0, config.ngram_embedding - 1)
+        looked_back = self.context + self._back if self._back else 0
+        self._tokens: IntArray = np.full((streams, looked_back), self.vocab_size, np.int64)
         # [B, T, C]: the last read's, after the last norm without its weight
         self._normed: FloatArray | None = None
 
@@ -361,10 +366,11 @@ class CpuDecoder:
         """Go on from what ``leader``, of the same shape, has read; see ``Drafter``."""
         assert isinstance(leader, CpuDecoder)
         self._cache, self._length = leader._cache, leader._length
+        self._tokens = leader._tokens
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
-        self._cache = self._cache[:, :, rows]
+        self._cache, self._tokens = self._cache[:, :, rows], self._tokens[rows]
         if self._normed is not None:
             self._normed = self._normed[rows]
 
@@ -387,6 +393,8 @@ class CpuDecoder:
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
         done = compiled.write(self._weights, self._cache, start, text, length, draws, given, normed)
         if done:
+            if self._back:
+                self._remember(start, text[:, length - 1 : length - 1 + done])
             self._length, self._normed = start + done, normed[:, None]
         return done
 
@@ -399,6 +407,11 @@ class CpuDecoder:
             self._make_room(end)
         # Of shape [B, T, C]
         stream = weights.embedding[tokens]
+        if self._back:
+            self._remember(start, tokens)
+            seen = self._tokens[:, start : end + self._back]
+            for ids in ngram_ids(seen, self.vocab_size, weights.config.ngram_embedding):
+                stream += weights.ngrams[ids]
         if len(weights.positions):
             stream += weights.positions[start:end]
         rows = stream.reshape(streams * count, -1)
@@ -410,6 +423,11 @@ class CpuDecoder:
         self._length = end
         self._normed = rows.reshape(stream.shape)
         return self._normed
+
+    def _remember(self, start: int, tokens: IntArray) -> None:
+        """That ``tokens`` [B, T] stand from the place ``start`` on."""
+        first = self._back + start
+        self._tokens[:, first : first + tokens.shape[1]] = tokens
 
     def _read_many(self, start: int, stream: FloatArray) -> FloatArray:
         weights, config = self._weights, self._weights.config

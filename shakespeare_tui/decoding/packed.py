@@ -101,6 +101,7 @@ class PackedWeights:
         config: The shape.
         context: The most tokens that are read together.
         embedding: [V, C].
+        ngrams: [R, C]; [0, C] for none.
         positions: What is added for each place, [S, C]; [0, C] with rotary embedding.
         cosines: Of each place's rotation, [S, D / 2]; [0, D / 2] without.
         sines: As ``cosines``.
@@ -118,6 +119,7 @@ class PackedWeights:
     config: ModelConfig
     context: int
     embedding: FloatArray
+    ngrams: FloatArray
     positions: FloatArray
     cosines: FloatArray
     sines: FloatArray
@@ -156,6 +158,7 @@ def pack(
     layers, width, inner = config.n_layers, config.d_model, config.feedforward_width
     embedding = tokens * np.float32(model.embedding_scale)
     positions: FloatArray = np.empty((0, width), np.float32)
+    ngrams = weights["ngrams.weight"].copy() if config.ngram_embedding else positions
     cosines = sines = np.empty((0, config.head_width // 2), np.float32)
     if config.positions == "learned":
         positions = weights["positions.weight"].copy()
@@ -166,6 +169,7 @@ def pack(
         cosines, sines = (np.ascontiguousarray(t[:, half:]) for t in rotary_table(config))
     if config.norm == "layernorm":
         embedding -= embedding.mean(1, keepdims=True)
+        ngrams = ngrams - ngrams.mean(1, keepdims=True)
         positions = positions - positions.mean(1, keepdims=True)
     head_weight, head_bias = _after_norm(
         _Layer(weights, "norm"), weights.get("head.weight", tokens), None
@@ -188,6 +192,7 @@ def pack(
         config=config,
         context=model.context,
         embedding=embedding,
+        ngrams=ngrams,
         positions=positions,
         cosines=cosines,
         sines=sines,

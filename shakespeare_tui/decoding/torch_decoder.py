@@ -152,6 +152,7 @@ class TorchDecoder:
         index = torch.from_numpy(rows).to(self._cache.keys.device)
         self._cache.keys = self._cache.keys[:, index]
         self._cache.values = self._cache.values[:, index]
+        self._cache.tokens = self._cache.tokens[index]
         if self._hidden is not None:
             self._hidden = self._hidden[index]
 

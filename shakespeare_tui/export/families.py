@@ -99,13 +99,15 @@ def check_families(config: ModelConfig, reader: Reader) -> str:
         fits = ", ".join(fit for _, fit in found[nearest])
         raise UserError(
             f"{reader.name} has no equivalent of {settings}; the nearest layout, {nearest}, takes "
-            f"{fits}. The formats safetensors, onnx, torchscript and html take every model"
+            f"{fits}. The formats safetensors, onnx and torchscript take every model"
         )
     return nearest
 
 
 def _misfits(config: ModelConfig, family: str, reader: Reader) -> Iterator[tuple[str, str]]:
     """Each setting without an equivalent, and what the family takes instead."""
+    if config.ngram_embedding:
+        yield f"ngram_embedding {config.ngram_embedding}", "ngram_embedding 0"
     is_gpt2 = family == "gpt2"
     is_rotary = config.positions == "rope"
     if is_gpt2 == is_rotary:

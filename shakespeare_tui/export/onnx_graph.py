@@ -34,6 +34,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.export.quantise import quantised
 from shakespeare_tui.export.registry import Reopened
 from shakespeare_tui.export.source import ExportSource, FloatArray, Options, need
+from shakespeare_tui.models.ngrams import ngram_rows
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
 _OPSET, _IR_VERSION = 20, 10
@@ -47,6 +48,11 @@ def check(source: ExportSource, options: Options) -> None:
     """The packages must be there, and the model fit into one file."""
     need("onnx", "onnx")
     need("onnxruntime", "onnx")
+    if options.kv_cache and source.model.config.ngram_embedding:
+        raise UserError(
+            "with a KV cache, a graph sees no token before those it is given, which "
+            "model.ngram_embedding looks back on; take onnx without --kv-cache"
+        )
     size = source.size_bytes // (4 if options.dtype == "int8" else 1)
     if size > _MOST_BYTES:
         raise UserError("an ONNX file holds less than 2 GB; take --dtype int8, or another format")
@@ -239,6 +245,8 @@ def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) 
     x, scales = builder.embed(TOKENS)
     if embedding_scale != 1:
         x = op("Mul", x, constant(embedding_scale, np.float32))
+    if shape.ngram_embedding:
+        x = _add_ngrams(builder, x)
     first, last = (op("Reshape", value, constant([1])) for value in (read, end))
 
     def rows(name: str, table: NDArray[np.float32]) -> str:
@@ -272,6 +280,22 @@ def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) 
     builder.add("Identity", logits)
     builder.nodes[-1].output[0] = LOGITS
     return presents
+
+
+def _add_ngrams(builder: _Builder, x: str) -> str:
+    """``ngram_ids`` of the tokens, which are the text's first; adds their rows to ``x``."""
+    op, constant, longest = builder.op, builder.constant, builder.shape.ngram_embedding
+    vocab_size = len(builder.weights["embedding.weight"])
+    table = builder.initial("ngrams.weight", builder.weights["ngrams.weight"])
+    code, before, first = TOKENS, TOKENS, 0
+    for rows in ngram_rows(vocab_size, longest):
+        # One place on, where the first has nothing before it.
+        before = op("Pad", before, constant([0, 1, 0, -1]), constant(vocab_size))
+        code = op("Add", op("Mul", code, constant(vocab_size + 1)), before)
+        row = op("Add", op("Mod", code, constant(rows)), constant(first))
+        x = op("Add", x, op("Gather", table, row))
+        first += rows
+    return x
 
 
 def _attention(

@@ -8,6 +8,7 @@ import gzip
 import html
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -41,7 +42,7 @@ _SPLITS = {
 
 def check(source: ExportSource, options: Options) -> None:
     """The packages and the runtime must be there, and the tokenizer one that the page knows."""
-    onnx_graph.check(source, options)
+    onnx_graph.check(source, replace(options, kv_cache=True))
     size = source.size_bytes // (4 if options.dtype == "int8" else 1)
     if size > _MOST_BYTES:
         smaller = "take --dtype int8, or " if options.dtype != "int8" else "take "
@@ -55,7 +56,7 @@ def check(source: ExportSource, options: Options) -> None:
 
 def write(source: ExportSource, options: Options, target: Path) -> None:
     """One page."""
-    cached = Options(dtype=options.dtype, kv_cache=True)
+    cached = replace(options, kv_cache=True)
     shape, runtime = source.model.config, web_runtime()
     settings: dict[str, Any] = {
         "title": source.checkpoint.reference,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.compiling import replaceable
+from shakespeare_tui.models.ngrams import ngram_ids, ngram_rows
 from shakespeare_tui.models.parameters import MOST_LOGITS
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
@@ -617,6 +618,8 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
             shapes[f"{name}.bias"] = (width,)
 
     shapes["embedding.weight"] = (vocab_size, width)
+    if config.ngram_embedding:
+        shapes["ngrams.weight"] = (sum(ngram_rows(vocab_size, config.ngram_embedding)), width)
     if config.positions == "learned":
         shapes["positions.weight"] = (config.max_seq_len, width)
     for layer in range(config.n_layers):
@@ -694,7 +697,7 @@ class GPT:
         """GPT-2's scheme: N(0, 0.02), narrower by √(2 · layers) where the residual is added to."""
         if len(shape) < 2:
             return np.full(shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
-        if generator is None:
+        if generator is None or name == "ngrams.weight":
             return np.zeros(shape, np.float32)
         is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
         std = 0.02 / math.sqrt(2 * self.config.n_layers) if is_residual else 0.02
@@ -752,6 +755,15 @@ class GPT:
         x, embedding_saved = embedding(tokens, (root / "embedding").weight)
         if self.embedding_scale != 1:
             x *= self.embedding_scale
+        ngrams_saved: list[Saved] = []
+        if config.ngram_embedding:
+            seen = np.pad(
+                tokens, ((0, 0), (config.ngram_embedding - 1, 0)), constant_values=self.vocab_size
+            )
+            for ids in ngram_ids(seen, self.vocab_size, config.ngram_embedding):
+                added, ngram_saved = embedding(ids, (root / "ngrams").weight)
+                x += added
+                ngrams_saved.append(ngram_saved)
         rotary = None
         if config.positions == "learned":
             x += (root / "positions").weight[:length]
@@ -767,11 +779,11 @@ class GPT:
             if is_saving:
                 blocks_saved.append(block_saved)
         normed, norm_saved = norm(x, root / "norm", config)
-        return normed, (embedding_saved, dropped, blocks_saved, norm_saved)
+        return normed, ((embedding_saved, ngrams_saved), dropped, blocks_saved, norm_saved)
 
     def backward(self, d_logits: Array, saved: Saved) -> None:
         """Add the gradient of every weight, from that of the logits; ``saved`` is used up."""
-        embedding_saved, dropped, blocks_saved, norm_saved, head_saved = saved
+        (embedding_saved, ngrams_saved), dropped, blocks_saved, norm_saved, head_saved = saved
         config, root = self.config, self._root
         d_normed, d_head, _ = linear_backward(d_logits, head_saved)
         self._head.add(d_head)
@@ -781,6 +793,8 @@ class GPT:
         d_x = dropout_backward(d_x, dropped)
         if config.positions == "learned":
             self.gradients["positions.weight"][: d_x.shape[1]] += d_x.sum(0)  # [B, T, C] -> [T, C]
+        for ngram_saved in ngrams_saved:
+            (root / "ngrams").add(embedding_backward(d_x, ngram_saved))
         if self.embedding_scale != 1:
             d_x *= self.embedding_scale
         (root / "embedding").add(embedding_backward(d_x, embedding_saved))

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 from shakespeare_tui.formatting import format_bytes
+from shakespeare_tui.models.ngrams import ngram_rows
 
 MOST_LOGITS = 2**24
 """Logits in float32 that the model makes at once for a loss: 64 MiB."""
@@ -47,13 +48,13 @@ def evaluation_windows(model: ModelConfig, seq_len: int, *, is_fused: bool = Tru
 def layer_of(parameter: str) -> str:
     """The layer of a parameter, by its name: a norm belongs to what reads it.
 
-    ``embedding`` with learned positions, ``blocks.N.attention``, ``blocks.N.feedforward``, and
-    ``head`` with the last norm.
+    ``embedding`` with n-grams' and learned positions, ``blocks.N.attention``,
+    ``blocks.N.feedforward``, and ``head`` with the last norm.
     """
     first, *rest = parameter.split(".")
     if first == "blocks":
         return f"blocks.{rest[0]}.{rest[1].removesuffix('_norm')}"
-    return "embedding" if first in ("embedding", "positions") else "head"
+    return "embedding" if first in ("embedding", "ngrams", "positions") else "head"
 
 
 def block_of(layer: str) -> int | None:
@@ -191,6 +192,7 @@ def parameter_report(
         attention_vectors += 2 * model.head_width
     up = 2 if model.activation == "swiglu" else 1
     feedforward: list[_Shape] = [(inner, width)] * up + [(width, inner)]
+    ngrams = [(rows, width) for rows in ngram_rows(vocab_size, model.ngram_embedding)]
     positions = [(model.max_seq_len, width)] if model.positions == "learned" else []
     head = [] if model.tie_weights else [(vocab_size, width)]
     adapted: list[_Shape] = []
@@ -204,6 +206,7 @@ def parameter_report(
     return ParameterReport(
         components={
             "token embedding": _component((vocab_size, width), trained_copies=outside),
+            "n-gram embedding": _component(*ngrams, trained_copies=outside),
             "position embedding": _component(*positions, trained_copies=outside),
             "attention": _component(
                 *attention, in_vectors=attention_vectors, copies=layers, trained_copies=learning

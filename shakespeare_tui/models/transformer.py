@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.models.ngrams import ngram_ids, ngram_rows
 from shakespeare_tui.models.parameters import MOST_LOGITS
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
@@ -181,6 +182,7 @@ class KVCache:
 
     Args:
         config: The model's shape.
+        vocab_size: Number of token ids.
         context: Tokens that fit.
         batch_size: Streams that are decoded together.
         device: Where the buffers live.
@@ -190,6 +192,7 @@ class KVCache:
     def __init__(
         self,
         config: ModelConfig,
+        vocab_size: int,
         context: int,
         batch_size: int,
         device: torch.device,
@@ -199,6 +202,15 @@ class KVCache:
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
+        # What the n-gram embedding looks back on, before the first place too; else unused.
+        looked_back = context + config.ngram_embedding - 1 if config.ngram_embedding else 0
+        self.tokens = torch.full((batch_size, looked_back), vocab_size, device=device)
+
+    def remember(self, tokens: Tensor, looked_back: int) -> Tensor:
+        """Append ``tokens`` [B, T]; return them after the ``looked_back`` ones before them."""
+        end = self.length + looked_back + tokens.size(1)
+        self.tokens[:, self.length + looked_back : end] = tokens
+        return self.tokens[:, self.length : end]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's [B, K, T, D] keys and values; return all, [B, K, S + T, D]."""
@@ -399,6 +411,8 @@ class Transformer(nn.Module):
         )
         with torch.device("meta"):
             self.embedding = nn.Embedding(vocab_size, config.d_model)
+            rows = sum(ngram_rows(vocab_size, config.ngram_embedding))
+            self.ngrams = nn.Embedding(rows, config.d_model) if rows else None
             self.positions = (
                 nn.Embedding(config.max_seq_len, config.d_model)
                 if config.positions == "learned"
@@ -432,27 +446,39 @@ class Transformer(nn.Module):
                 parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
                 continue
             is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
+            is_zero = generator is None or name == "ngrams.weight"
             for piece in _pieces(parameter):
                 check_cancelled(cancelled, "making the model")
-                if generator is None:
+                if is_zero:
                     piece.zero_()
                 else:
                     piece.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
 
-    def embed(self, tokens: Tensor, start: int = 0) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    def embed(
+        self, tokens: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """What the first block reads, [B, T, C], and the rotary table's rows where there is one.
 
-        ``tokens`` [B, T] stand from position ``start`` on.
+        ``tokens`` [B, T] follow those that ``cache`` has seen.
 
         Raises:
             ValueError: The context would be exceeded.
         """
+        start = 0 if cache is None else cache.length
         end = start + tokens.size(1)
         if end > self.context:
             raise ValueError(f"{end} tokens are more than the context of {self.context}")
         x = self.embedding(tokens)
         if self.embedding_scale != 1:
             x = x * self.embedding_scale
+        if self.ngrams is not None:
+            longest = self.config.ngram_embedding
+            if cache is None:
+                seen = F.pad(tokens, (longest - 1, 0), value=self.vocab_size)
+            else:
+                seen = cache.remember(tokens, longest - 1)
+            for ids in ngram_ids(seen, self.vocab_size, longest):
+                x = x + self.ngrams(ids)
         rotary = None
         if self.positions is not None:
             x = x + self.positions.weight[start:end]
@@ -466,7 +492,7 @@ class Transformer(nn.Module):
 
     def hidden_states(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """The residual stream after the last norm, [B, T, C], of ``tokens`` [B, T]."""
-        x, rotary = self.embed(tokens, 0 if cache is None else cache.length)
+        x, rotary = self.embed(tokens, cache)
         if self.config.dropout:
             x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
@@ -559,4 +585,6 @@ class Transformer(nn.Module):
     def make_cache(self, batch_size: int) -> KVCache:
         """An empty cache for ``batch_size`` streams, on the model's device and in its type."""
         weight = self.embedding.weight
-        return KVCache(self.config, self.context, batch_size, weight.device, weight.dtype)
+        return KVCache(
+            self.config, self.vocab_size, self.context, batch_size, weight.device, weight.dtype
+        )

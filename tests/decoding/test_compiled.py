@@ -29,6 +29,8 @@ SHAPES: list[dict[str, Any]] = [
     {"qk_norm": True, "activation": "swiglu", "norm": "rmsnorm", "bias": True},
     {"n_heads": 6, "n_kv_heads": 2, "head_dim": 8, "attention_bias": "qkv"},
     {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
+    {"ngram_embedding": 2},
+    {"ngram_embedding": 3, "positions": "learned"},
 ]
 COMMON = (
     "temperature=0.8",

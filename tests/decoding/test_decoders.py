@@ -79,12 +79,11 @@ def close(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: flo
         {"n_heads": 6, "n_kv_heads": 2, "head_dim": 8},
         {"n_heads": 6, "n_kv_heads": 1, "attention_bias": "qkv", "qk_norm": True},
         {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
+        {"ngram_embedding": 3},
     ],
     ids=str,
 )
-def test_fast_equals_the_model_where_heads_share_keys_and_values(
-    shape: dict[str, Any], kind: str
-) -> None:
+def test_fast_equals_the_model_of_other_shapes(shape: dict[str, Any], kind: str) -> None:
     model = make_model(**shape)
     tokens = random_tokens(3, CONTEXT)
     theirs = expected(model, tokens)

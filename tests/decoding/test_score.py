@@ -124,6 +124,7 @@ def test_too_short_and_called_off() -> None:
         {"qk_norm": True},
         {"positions": "learned", "bias": True},
         {"positions": "sinusoidal"},
+        {"ngram_embedding": 2},
         {"n_heads": 4, "n_kv_heads": 2, "head_dim": 6},
     ],
 )

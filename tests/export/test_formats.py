@@ -132,8 +132,16 @@ def test_gguf_rounds_as_its_package_does(dtype: str, opened: Open, tmp_path: Pat
     assert np.abs(found - weight).max() <= np.abs(weight).max() / 250
 
 
-@pytest.mark.parametrize("shape", list(SHAPES))
-@pytest.mark.parametrize("kv_cache", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    ("shape", "kv_cache"),
+    [
+        *((shape, True) for shape in SHAPES if shape != "ngrams"),
+        *(
+            pytest.param(shape, False, marks=[pytest.mark.slow] if shape != "ngrams" else [])
+            for shape in SHAPES
+        ),
+    ],
+)
 def test_onnx_runtime_computes_the_same_at_every_length(
     shape: str, kv_cache: bool, opened: Open, tmp_path: Path
 ) -> None:
@@ -213,6 +221,7 @@ def test_what_has_no_equivalent_is_named(opened: Open, tmp_path: Path) -> None:
     for name, shape, setting in (
         ("hf", "plain", "model.positions rope"),
         ("gguf", "plain", "model.positions rope"),
+        ("gguf", "ngrams", "model.ngram_embedding 3"),
         ("gguf", "quick", "model.activation relu2"),
     ):
         with pytest.raises(UserError, match=f"no equivalent of {setting}") as raised:

@@ -59,6 +59,7 @@ shapes = st.builds(
     d_ff=st.sampled_from((None, 5, 12)),
     tie_weights=st.booleans(),
     positions=st.sampled_from(("sinusoidal", "learned", "rope")),
+    ngram_embedding=st.sampled_from((0, 2, 3)),
     activation=st.sampled_from(("gelu", "relu2", "swiglu")),
     norm=st.sampled_from(("layernorm", "rmsnorm")),
     norm_eps=st.sampled_from((1e-5, 0.05)),

@@ -158,6 +158,29 @@ def test_relu2_and_sinusoidal_equal_their_formulas() -> None:
     torch.testing.assert_close(block.feedforward(x), expected)
 
 
+@pytest.mark.parametrize("vocab_size", [5, 300])
+@pytest.mark.parametrize("longest", [2, 3])
+def test_an_ngram_adds_the_same_wherever_it_stands(vocab_size: int, longest: int) -> None:
+    """With one table of distinct vectors the sums tell which n-grams are told apart."""
+    config = ModelConfig(d_model=8, n_heads=2, n_layers=1, max_seq_len=60, ngram_embedding=longest)
+    model = Transformer(config, vocab_size, torch.Generator().manual_seed(1))
+    assert model.ngrams is not None and not model.ngrams.weight.any()
+    with torch.no_grad():
+        model.ngrams.weight.normal_(generator=torch.Generator().manual_seed(2))
+        text = torch.randint(vocab_size, (40, 60), generator=torch.Generator().manual_seed(3))
+        added = model.embed(text)[0] - model.embedding(text)
+    seen: dict[tuple[int, ...], tuple[float, ...]] = {}
+    for row, vectors in zip(text.tolist(), added, strict=True):
+        for place, vector in enumerate(vectors):
+            before = [vocab_size] * (longest - 1) + row
+            ngram = tuple(before[place : place + longest])
+            rounded = tuple((vector * 1e3).round().tolist())
+            assert seen.setdefault(ngram, rounded) == rounded
+    # Of 5 tokens none share a row; of 300 some of the rarest do.
+    shared = len(seen) - len(set(seen.values()))
+    assert shared == 0 if vocab_size == 5 else shared < 0.1 * len(seen)
+
+
 @st.composite
 def model_configs(draw: st.DrawFn) -> ModelConfig:
     heads = draw(st.integers(1, 4))
@@ -171,6 +194,7 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
         d_ff=draw(st.none() | st.integers(1, 40)),
         max_seq_len=draw(st.integers(2, 20)),
         positions=draw(st.sampled_from(["sinusoidal", "learned", "rope"])),
+        ngram_embedding=draw(st.sampled_from([0, 2, 3])),
         activation=draw(st.sampled_from(["gelu", "relu2", "swiglu"])),
         norm=draw(st.sampled_from(["layernorm", "rmsnorm"])),
         qk_norm=draw(st.booleans()),
@@ -186,6 +210,7 @@ PARTS = (
     ("attention", "attention"),
     ("feedforward", "feed-forward"),
     ("positions", "position embedding"),
+    ("ngrams", "n-gram embedding"),
     ("embedding", "token embedding"),
     ("head", "output layer"),
 )
