@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ui_under_training import steps_a_second, train_command
+from lab_throughput import steps_a_second, train_command
 
 WAITS = {"libgomp's own": "300000", "ours": "5000"}
 """GOMP_SPINCOUNT: how often a thread looks whether the others are there before it sleeps."""

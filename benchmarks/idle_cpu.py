@@ -10,9 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-
-from pseudo_terminal import PseudoTerminal
+from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 
 SCREENS = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
 _SETTLE_SECONDS = 3.0

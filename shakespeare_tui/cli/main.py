@@ -44,6 +44,7 @@ COMMANDS = (
     "web",
     "config",
     "gradcheck",
+    "bench",
     "doctor",
     "completion",
 )

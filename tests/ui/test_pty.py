@@ -14,8 +14,9 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
-from pseudo_terminal import PseudoTerminal
 from real_cli import TINY, CommandLine, wait_until
+
+from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 
 PROGRAM = [sys.executable, "-m", "shakespeare_tui"]
 Open = Callable[..., PseudoTerminal]

@@ -35,7 +35,7 @@ from shakespeare_tui.ui.services import Engine, Services
 from shakespeare_tui.ui.settings import Settings
 
 if TYPE_CHECKING:
-    from pseudo_terminal import PseudoTerminal
+    from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 
 __all__ = ["trained"]
 
@@ -195,7 +195,7 @@ def leave_by_keys(terminal: "PseudoTerminal") -> None:
 
 def walk_on_terminal(folder: Path, runs_root: Path, resizes: int, seed: int) -> None:
     """Train for real on a pseudo-terminal, resize and look around, leave at a random moment."""
-    from pseudo_terminal import PseudoTerminal
+    from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 
     draw = random.Random(seed)
     command = [sys.executable, "-m", "shakespeare_tui", "train", *TINY]

@@ -8,8 +8,7 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
 
-from pseudo_terminal import PseudoTerminal
-
+from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.config.files import editor_command
 

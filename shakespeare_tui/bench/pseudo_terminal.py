@@ -1,4 +1,4 @@
-"""A program on a pseudo-terminal: keys in, what it draws out; for tests and benchmarks (POSIX)."""
+"""A program on a pseudo-terminal: keys in, what it draws out (POSIX)."""
 
 import contextlib
 import fcntl

@@ -1,0 +1,103 @@
+"""Training: tokens a second, and what loss is reached in how much time."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shakespeare_tui.bench.figures import Figures, Watcher
+from shakespeare_tui.bench.plain import PlainLoop, exact_loss
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.data.catalogue import find_entry
+from shakespeare_tui.data.download import cached_path
+from shakespeare_tui.data.tokens import split_point
+from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
+from shakespeare_tui.paths import shipped_folder
+from shakespeare_tui.training.measure_speed import measure_throughput
+
+_VOCAB_SIZE = 65
+_ROUNDS, _SECONDS = 5, 1.0
+PLAIN = "plain PyTorch loop"
+
+
+def measure(watcher: Watcher) -> Iterator[Figures]:
+    """Steps of two presets, by both backends, beside a plain loop of the same width and depth."""
+    keep_freed_memory()
+    text = torch.randint(_VOCAB_SIZE, (100_000,))
+    for preset in ("nanogpt-cpu", "quick"):
+        config = load_config(preset, ["model.dropout=0"])
+        loop = PlainLoop(config, text, _VOCAB_SIZE)
+
+        def plain(loop: PlainLoop = loop) -> float:
+            steps, started = 0, time.perf_counter()
+            while time.perf_counter() - started < _SECONDS:
+                loop.step()
+                steps += 1
+            return steps * loop.tokens / (time.perf_counter() - started)
+
+        contenders = {PLAIN: plain}
+        precisions = ("float32", "bfloat16") if has_bf16_products() else ("float32",)
+        for name, settings in (
+            *((precision, [f"training.precision={precision}"]) for precision in precisions),
+            ("NumPy, float32", ["training.backend=numpy", "training.precision=float32"]),
+        ):
+            ours = load_config(preset, ["model.dropout=0", *settings])
+            contenders[name] = lambda ours=ours: measure_throughput(ours, _SECONDS)
+        loop.step()
+        rows, length = config.training.batch_size, config.seq_len
+        title = f"Training {preset}, {rows} × {length} tokens a step"
+        samples = watcher.in_turn(title, contenders, _ROUNDS)
+        yield Figures(title, "tokens/s", samples, (PLAIN,))
+
+
+_BUDGET_SECONDS = 20
+
+
+def measure_losses(watcher: Watcher) -> Iterator[Figures]:
+    """The exact loss after a time: nanoGPT's CPU recipe as a plain loop, and ``quick``."""
+    corpus = cached_path(find_entry("tiny_shakespeare"))
+    if not corpus.is_file():
+        corpus = shipped_folder("data") / "sample.txt"
+    title = f"Validation loss by characters on {corpus.stem}"
+    plain = f"{PLAIN}, {_BUDGET_SECONDS} s"
+    contenders = {plain: lambda: _plain_loss(corpus, _BUDGET_SECONDS)}
+    for seconds in (_BUDGET_SECONDS // 8, _BUDGET_SECONDS):
+        contenders[f"quick, {seconds} s"] = lambda seconds=seconds: _own_loss(corpus, seconds)
+    samples = watcher.in_turn(title, contenders, 1)
+    note = "exact: every validation token but the first once, in windows of the model's context"
+    yield Figures(title, "nats/character", samples, is_rate=False, note=note)
+
+
+def _plain_loss(corpus: Path, seconds: float) -> float:
+    """Of the recipe, its rate falling from 1e-3 to 1e-4 along a cosine."""
+    text = corpus.read_text(encoding="utf-8")
+    alphabet = {character: index for index, character in enumerate(sorted(set(text)))}
+    ids = np.array([alphabet[character] for character in text])
+    split = split_point(len(ids), 0.1)
+    loop = PlainLoop(load_config("nanogpt-cpu"), torch.from_numpy(ids[:split]), len(alphabet))
+    started = time.perf_counter()
+    while (passed := (time.perf_counter() - started) / seconds) < 1:
+        loop.rate = 1e-4 + 0.9e-3 * 0.5 * (1 + np.cos(np.pi * passed))
+        loop.step()
+    return exact_loss(loop.model, ids[split:])
+
+
+def _own_loss(corpus: Path, seconds: float) -> float:
+    """Of the preset, by the command that everyone uses."""
+    command = [sys.executable, "-m", "shakespeare_tui", "train", "--no-ui", "--json"]
+    options = [f"--minutes={seconds}s", f"--corpus={corpus}", "--config=quick"]
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(
+            [*command, *options],
+            env={**os.environ, "SHAKESPEARE_TUI_RUNS": folder},
+            capture_output=True,
+            check=True,
+        )
+    return float(json.loads(result.stdout)["val_loss"])

@@ -1,0 +1,121 @@
+"""``bench``: how fast this is on the machine at hand, beside a plain loop and other programs."""
+
+import argparse
+import importlib
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from shakespeare_tui.cli.console import print_grid, print_json, print_result, say
+
+if TYPE_CHECKING:
+    from shakespeare_tui.bench.figures import Figures, Watcher
+
+PARTS = {
+    "ceilings": ("ceilings", "measure"),
+    "training": ("training", "measure"),
+    "loss": ("training", "measure_losses"),
+    "decoding": ("decoding", "measure"),
+    "screens": ("screens", "measure"),
+}
+"""Module and function of each part."""
+_PACKAGES = ("torch", "numpy", "numba", "transformers", "textual")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure how fast this machine trains, writes and paints",
+        description="Measure training, generation and screens beside a plain PyTorch loop and, "
+        "where it is installed, transformers: medians of contenders that take turns.",
+        epilog="Takes about four minutes on two quiet cores. Other programs that compute meanwhile "
+        "falsify it.",
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all"
+    )
+    parser.add_argument(
+        "--run", metavar="RUN[@REF]", help="measure generation by this checkpoint, nothing else"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print each part as it comes."""
+    from shakespeare_tui.bench.figures import Watcher
+    from shakespeare_tui.config.problems import join_words
+    from shakespeare_tui.errors import UserError, never
+
+    for name in arguments.parts:
+        if name not in PARTS:
+            raise UserError(f"there is no part {name!r}; there are {join_words(PARTS, 'and')}")
+    machine = _machine()
+    if not arguments.json:
+        print_grid([(name, value) for name, value in machine.items()])
+    if arguments.run and arguments.parts:
+        raise UserError("--run measures one checkpoint and no part beside it; leave out one")
+    found: dict[str, list[dict[str, object]]] = {}
+    watcher = Watcher(_tell, never)
+    for name in ["decoding"] if arguments.run else arguments.parts or PARTS:
+        for figures in _measured(name, watcher, arguments.run):
+            found.setdefault(name, []).append(figures.as_json())
+            if not arguments.json:
+                _print(figures)
+    if arguments.json:
+        print_json({"machine": machine, "parts": found})
+    return 0
+
+
+def _measured(part: str, watcher: "Watcher", run: str | None) -> "Iterator[Figures]":
+    if run:
+        from shakespeare_tui.bench.decoding import measure_run
+
+        return measure_run(watcher, run)
+    module, function = PARTS[part]
+    measure: Any = getattr(importlib.import_module(f"shakespeare_tui.bench.{module}"), function)
+    figures: Iterator[Figures] = measure(watcher)
+    return figures
+
+
+def _tell(line: str) -> None:
+    if sys.stderr.isatty():
+        say(line)
+
+
+def _machine() -> dict[str, str]:
+    from shakespeare_tui.formatting import format_bytes
+    from shakespeare_tui.machine import memory, processor_name, usable_cores
+
+    total = memory().total
+    versions = [f"Python {platform.python_version()}"]
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"no {package}")
+    return {
+        "processor": f"{processor_name()}, {usable_cores()} cores",
+        "memory": "unknown" if total is None else format_bytes(total),
+        "system": platform.platform(),
+        "versions": ", ".join(versions),
+    }
+
+
+def _print(figures: "Figures") -> None:
+    print_result()
+    print_result(f"{figures.title}, {figures.unit}")
+    if figures.note:
+        print_result(figures.note)
+    rows = []
+    for name, samples in figures.samples.items():
+        spread = f"({_number(min(samples))} to {_number(max(samples))})" if samples[1:] else ""
+        ratios = [f"{figures.ratio(name, base):.2f} × {base}" for base in figures.bases]
+        rows.append((name, _number(figures.median(name)), spread, *ratios))
+    print_grid(rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
