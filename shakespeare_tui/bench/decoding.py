@@ -119,7 +119,11 @@ def make_theirs(model: Transformer) -> Any:
     import transformers
 
     shape = model.config
-    tokens = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": model.vocab_size - 1}
+    tokens: dict[str, Any] = {
+        "bos_token_id": 0,
+        "eos_token_id": None,
+        "pad_token_id": model.vocab_size - 1,
+    }
     if shape.activation == "swiglu" and shape.positions == "rope":
         llama = transformers.LlamaConfig(
             vocab_size=model.vocab_size,

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from shakespeare_tui.bench.figures import Figures, Watcher
+from shakespeare_tui.bench.figures import Contenders, Figures, Watcher
 from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 from shakespeare_tui.errors import check_cancelled
 
@@ -52,7 +52,7 @@ def _first_paint(watcher: Watcher, environment: dict[str, str]) -> Figures:
         with PseudoTerminal(command, environment=environment) as terminal:
             return 1000 * (terminal.wait_for(wanted, 60) - terminal.started)
 
-    ways = {
+    ways: Contenders = {
         minimal: lambda: paint([sys.executable, "-c", _MINIMAL], "first paint"),
         "the lab": lambda: paint([sys.executable, "-m", "shakespeare_tui"], "3 Train"),
     }

@@ -1,5 +1,6 @@
 """Training: tokens a second, and what loss is reached in how much time."""
 
+import functools
 import json
 import os
 import subprocess
@@ -35,26 +36,28 @@ def measure(watcher: Watcher) -> Iterator[Figures]:
         config = load_config(preset, ["model.dropout=0"])
         loop = PlainLoop(config, text, _VOCAB_SIZE)
 
-        def plain(loop: PlainLoop = loop) -> float:
-            steps, started = 0, time.perf_counter()
-            while time.perf_counter() - started < _SECONDS:
-                loop.step()
-                steps += 1
-            return steps * loop.tokens / (time.perf_counter() - started)
-
-        contenders = {PLAIN: plain}
+        contenders = {PLAIN: functools.partial(_plain_speed, loop)}
         precisions = ("float32", "bfloat16") if has_bf16_products() else ("float32",)
         for name, settings in (
             *((precision, [f"training.precision={precision}"]) for precision in precisions),
             ("NumPy, float32", ["training.backend=numpy", "training.precision=float32"]),
         ):
             ours = load_config(preset, ["model.dropout=0", *settings])
-            contenders[name] = lambda ours=ours: measure_throughput(ours, _SECONDS)
+            contenders[name] = functools.partial(measure_throughput, ours, _SECONDS)
         loop.step()
         rows, length = config.training.batch_size, config.seq_len
         title = f"Training {preset}, {rows} × {length} tokens a step"
         samples = watcher.in_turn(title, contenders, _ROUNDS)
         yield Figures(title, "tokens/s", samples, (PLAIN,))
+
+
+def _plain_speed(loop: PlainLoop) -> float:
+    """Tokens a second over a second."""
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < _SECONDS:
+        loop.step()
+        steps += 1
+    return steps * loop.tokens / (time.perf_counter() - started)
 
 
 _BUDGET_SECONDS = 20
@@ -67,9 +70,9 @@ def measure_losses(watcher: Watcher) -> Iterator[Figures]:
         corpus = shipped_folder("data") / "sample.txt"
     title = f"Validation loss by characters on {corpus.stem}"
     plain = f"{PLAIN}, {_BUDGET_SECONDS} s"
-    contenders = {plain: lambda: _plain_loss(corpus, _BUDGET_SECONDS)}
+    contenders = {plain: functools.partial(_plain_loss, corpus, _BUDGET_SECONDS)}
     for seconds in (_BUDGET_SECONDS // 8, _BUDGET_SECONDS):
-        contenders[f"quick, {seconds} s"] = lambda seconds=seconds: _own_loss(corpus, seconds)
+        contenders[f"quick, {seconds} s"] = functools.partial(_own_loss, corpus, seconds)
     samples = watcher.in_turn(title, contenders, 1)
     note = "exact: every validation token but the first once, in windows of the model's context"
     yield Figures(title, "nats/character", samples, is_rate=False, note=note)

@@ -37,7 +37,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all"
     )
     parser.add_argument(
-        "--run", metavar="RUN[@REF]", help="measure generation by this checkpoint, nothing else"
+        "--run",
+        dest="reference",
+        metavar="RUN[@REF]",
+        help="measure generation by this checkpoint, nothing else",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -51,16 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     for name in arguments.parts:
         if name not in PARTS:
-            raise UserError(f"there is no part {name!r}; there are {join_words(PARTS, 'and')}")
+            raise UserError(
+                f"there is no part {name!r}; there are {join_words(list(PARTS), 'and')}"
+            )
     machine = _machine()
     if not arguments.json:
         print_grid([(name, value) for name, value in machine.items()])
-    if arguments.run and arguments.parts:
+    if arguments.reference and arguments.parts:
         raise UserError("--run measures one checkpoint and no part beside it; leave out one")
     found: dict[str, list[dict[str, object]]] = {}
     watcher = Watcher(_tell, never)
-    for name in ["decoding"] if arguments.run else arguments.parts or PARTS:
-        for figures in _measured(name, watcher, arguments.run):
+    for name in ["decoding"] if arguments.reference else arguments.parts or PARTS:
+        for figures in _measured(name, watcher, arguments.reference):
             found.setdefault(name, []).append(figures.as_json())
             if not arguments.json:
                 _print(figures)

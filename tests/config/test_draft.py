@@ -196,8 +196,8 @@ def test_texts_read_back_as_the_values_they_show(data: st.DataObject) -> None:
     value = data.draw(values[field.kind])
     if field.kind == "number" and 1 in (field.above, field.minimum):
         value += 2
-    if field.kind == "integer" and field.maximum == 20:
-        value = min(value, 20)
+    if field.kind == "integer" and field.maximum is not None:
+        value = min(value, int(field.maximum))
     assert read_text(field, write_text(field, value)) == (value, [])
 
 

@@ -48,6 +48,7 @@ def configs(draw: st.DrawFn) -> Config:
     heads = [k for k in range(1, 33) if values["model.n_heads"] % k == 0]
     values["model.n_kv_heads"] = draw(st.none() | st.sampled_from(heads))
     values["model.head_dim"] = draw(st.none() | st.integers(1, 64).map(lambda half: 2 * half))
+    values["model.ngram_embedding"] = draw(st.sampled_from((0, 2, 3)))
     if values["training.lora_rank"]:
         values["training.train_blocks"], values["training.ema_decay"] = None, 0.0
         values["training.optimizer"] = "adamw"

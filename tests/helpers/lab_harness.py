@@ -8,6 +8,7 @@ from typing import Any
 
 from textual import events
 from textual._compositor import LayoutUpdate
+from textual.keys import key_to_character
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
 from textual.strip import Strip
@@ -59,7 +60,7 @@ async def press(pilot: Pilot[Any], *keys: str) -> None:
     """
     waiting = list(keys)
     while waiting:
-        before = pilot.app.screen
+        before, focused = pilot.app.screen, pilot.app.focused
         is_typing = isinstance(pilot.app.focused, Input)
         _post(pilot, waiting.pop(0))
         while is_typing and waiting and len(waiting[0]) == 1:
@@ -67,12 +68,13 @@ async def press(pilot: Pilot[Any], *keys: str) -> None:
         # A key goes down to the focused widget, and what it does may come back as a message.
         for _ in range(3):
             await pilot.pause(0)
-        if isinstance(pilot.app.screen, ModalScreen) or pilot.app.screen is not before:
+        is_elsewhere = pilot.app.screen is not before or pilot.app.focused is not focused
+        if is_elsewhere or isinstance(pilot.app.screen, ModalScreen):
             await pilot.pause()
 
 
 def _post(pilot: Pilot[Any], key: str) -> None:
-    pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
+    pilot.app.post_message(events.Key(key, key_to_character(key)))
 
 
 class ScriptedTrainer:

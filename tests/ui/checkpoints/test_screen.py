@@ -248,7 +248,7 @@ async def test_renaming_and_annotating(make_app: MakeApp, runs_root: Path) -> No
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot, 2)
         place(app).table.go_to("a@10")
-        await press(pilot, "n", "home", "b", "delete", "enter")
+        await pilot.press("n", "home", "b", "delete", "enter")
         await pilot.pause()
         assert "already a run 'b'" in shown(app)
         await press(pilot, "end", "2", "enter")
