@@ -42,7 +42,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     corpus = parser.add_argument(
         "--corpus",
         metavar="NAME|FILE",
-        help="of an exported file; default: what its run was trained on",
+        help="of an exported file or an imported model; default: what its run was trained on",
     )
     completes(corpus, corpus_names)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
@@ -63,14 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = find_model(arguments.checkpoint)
     checkpoint, tokenizer = found.checkpoint, found.tokenizer
-    if checkpoint is not None and arguments.corpus is not None:
-        raise UserError("--corpus is for exported files; a run is measured on its own corpus")
+    info = None if checkpoint is None else checkpoint.run.info()
+    if info is not None and info.corpus_sha256 and arguments.corpus is not None:
+        raise UserError(
+            "--corpus is for exported files and imported models; a run that was trained here is "
+            "measured on its own corpus"
+        )
     config = found.config if arguments.corpus is None else _with_corpus(arguments.corpus)
     if config is None:
         raise UserError(
             f"{found.reference} does not say what it was trained on; add --corpus NAME|FILE"
         )
-    info = None if checkpoint is None else checkpoint.run.info()
     source, train, val = open_splits(
         config, tokenizer, info.corpus_sha256 if info else "", info.name if info else ""
     )
@@ -88,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{found.reference} has no loss: its weights are so large that the model computes "
             "no numbers; use an earlier checkpoint of the run"
         )
-    if checkpoint is not None and result.protocol == EXACT and arguments.split == "val":
+    is_usual = arguments.corpus is None and arguments.split == "val"
+    if checkpoint is not None and result.protocol == EXACT and is_usual:
         _write_down(checkpoint, result)
     # Nothing foretells the first token: its text is not counted.
     foretold = len(split) - 1

@@ -164,6 +164,8 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     write_tokenizer(edit, 61)
     Path("play.txt").write_text("ROMEO: WHAT HO! WHERE ART THOU, ANNA?\n" * 60)
     assert cli("import", "theirs", "--name", "mine").code == 0
+    before = cli("eval", "mine", "--corpus", "play.txt", "--json")
+    assert before.code == 0, before.err
     short = ("--set=data.seq_len=16", "--set=sampling.max_tokens=4", "--max-steps=4")
     outcome = cli(
         *("train", "--no-ui", "--from", "mine", "--corpus", "play.txt", "--lora", "2", "--json"),
@@ -177,6 +179,9 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     assert (config.training.lora_rank, config.training.learning_rate) == (2, 1e-3)
     measured = cli("eval", "tuned", "--json")
     assert json.loads(measured.out)["pretrained"] == "theirs"
+    assert json.loads(measured.out)["tokens"] == json.loads(before.out)["tokens"]
+    elsewhere = cli("eval", "tuned", "--corpus", "play.txt")
+    assert elsewhere.code == 2 and "on its own corpus" in elsewhere.err
     assert "may have read" in measured.err
     frozen = cli(
         *("train", "--no-ui", "--from", "mine", "--corpus", "play.txt", "--freeze", "1"),
