@@ -116,10 +116,18 @@ def _print(figures: "Figures") -> None:
         print_result(figures.note)
     rows = []
     for name, samples in figures.samples.items():
-        spread = f"({_number(min(samples))} to {_number(max(samples))})" if samples[1:] else ""
-        ratios = [f"{figures.ratio(name, base):.2f} × {base}" for base in figures.bases]
-        rows.append((name, _number(figures.median(name)), spread, *ratios))
+        cells = [name, _number(figures.median(name))]
+        if samples[1:]:
+            cells.append(f"({_number(min(samples))} to {_number(max(samples))})")
+        rows.append((*cells, *(_ratio(figures, name, base) for base in figures.bases)))
     print_grid(rows)
+
+
+def _ratio(figures: "Figures", name: str, base: str) -> str:
+    if name == base:
+        return ""
+    better = figures.ratio(name, base)
+    return f"{better:.2f} × {base}" if figures.is_rate else f"{1 / better:.2f} × as long as {base}"
 
 
 def _number(value: float) -> str:
