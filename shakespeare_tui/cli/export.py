@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_target(arguments.output, format_, may_replace=arguments.overwrite)
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     if checkpoint.weights_path.is_file():
-        size = checkpoint.weights_path.stat().st_size
+        size = checkpoint.weights_bytes
         # All formats together are some eight times the weights.
         check_disk(arguments.output, size * (8 if arguments.all else 1))
     from shakespeare_tui.export.source import open_source

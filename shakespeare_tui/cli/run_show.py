@@ -122,6 +122,7 @@ def _record(
         "parameters": None if report is None else _report_record(report),
         "checkpoint": None if chosen.checkpoint is None else _checkpoint_record(chosen),
         "checkpoints": [_checkpoint_record(item) for item in own if item.checkpoint],
+        "shared_bytes": run.frozen_path.stat().st_size if run.frozen_path.is_file() else 0,
         "layers": _layers_record(run),
     }
 
@@ -206,11 +207,13 @@ def _print(
         print_table(_table(REPORT_TITLES, report.rows()))
         if report.adapters.parameters:
             print_result(
-                f"{report.trained_share:.2%} are trained: adapters, which checkpoints have merged "
-                "into the matrices"
+                f"{report.trained_share:.2%} are trained: adapters, which are added to the "
+                "matrices where the model is used"
             )
     if record["checkpoints"]:
-        print_result("\ncheckpoints")
+        shared = record["shared_bytes"]
+        besides = f", and {format_bytes(shared)} that they share" if shared else ""
+        print_result(f"\ncheckpoints{besides}")
         titles = ("step", "val loss", "protocol", "bits/byte", "accuracy", "train", "size", "")
         print_table(_table(titles, map(_checkpoint_row, record["checkpoints"])))
     if (layers := record["layers"]) is not None:

@@ -235,7 +235,7 @@ def _served(found: NamedModel, name: str, arguments: argparse.Namespace) -> "Ser
         tokenizer=found.tokenizer,
         open=opened,
         # The model, and its weights as they are packed for decoding.
-        size_bytes=2 * path.stat().st_size,
+        size_bytes=2 * (path.stat().st_size if checkpoint is None else checkpoint.weights_bytes),
         stream_bytes=stream,
         prompts=tuple(found.prompts),
         created=int(path.stat().st_mtime),

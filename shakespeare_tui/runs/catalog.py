@@ -23,6 +23,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import file_sha256, read_head, reason
 from shakespeare_tui.runs.event_log import last_events
 from shakespeare_tui.runs.folder import (
+    FROZEN,
     WEIGHTS,
     CheckpointInfo,
     RunFolder,
@@ -338,6 +339,8 @@ def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
             problem = None if is_as_saved else "its content is not what was saved (SHA-256)"
         if problem is not None:
             return _Read(state, None, size, f"{WEIGHTS} is damaged: {problem}")
+        if info.frozen_sha256 and (problem := _frozen_problem(folder)):
+            return _Read(state, None, size, problem)
     except UserError as error:
         return _Read((), None, 0, _shortened(str(error), folder))
     except OSError as error:
@@ -347,13 +350,22 @@ def _read_checkpoint(folder: str, step: int, before: _Read | None) -> _Read:
     return _Read(state, info, size, None)
 
 
+def _frozen_problem(folder: str) -> str | None:
+    """What is wrong with the weights that a run's checkpoints share."""
+    path = Path(folder).parent / FROZEN / WEIGHTS
+    if not path.is_file():
+        return f"{FROZEN}/{WEIGHTS} is missing, which the checkpoints of the run share"
+    problem = weights_problem(str(path), path.stat().st_size)
+    return None if problem is None else f"{FROZEN}/{WEIGHTS} is damaged: {problem}"
+
+
 def _state(folder: str) -> tuple[int, ...]:
     """What changes when a checkpoint's folder, its figures or, last, its weights do."""
     outer = os.stat(folder)
     if not stat.S_ISDIR(outer.st_mode):
         raise UserError("a file, not a folder; checkpoints are folders")
     state = [outer.st_ino, outer.st_mtime_ns]
-    for name in ("info.json", WEIGHTS):
+    for name in (f"../{FROZEN}/{WEIGHTS}", "info.json", WEIGHTS):
         try:
             inner = os.stat(f"{folder}/{name}")
         except FileNotFoundError:

@@ -32,14 +32,25 @@ from shakespeare_tui.runs.notes import read_notes
 
 FORMAT_VERSION = 2
 """Of ``run.json`` and ``info.json``. 2: digests of a checkpoint's files and of the tokenizer."""
+PARTED_FORMAT = 3
+"""Of an ``info.json`` whose checkpoint has of its own only the weights that learn."""
 WEIGHTS, STATE = "weights.safetensors", "state.safetensors"
+FROZEN = "frozen"
+"""A run's folder with the weights that do not learn, which its checkpoints share."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ASIDE = ".aside-"
 _STEP_FOLDER = re.compile(r"step-(\d{8,12})")
 _STEPS_LIMIT = 10**12
 _MOST_BYTES = 1 << 20
 _MOST_NAMED = 6
-_BEGINNINGS = {"config.yaml", "tokenizer.json", "run.json", "events.jsonl", "commands.jsonl"}
+_BEGINNINGS = {
+    "config.yaml",
+    "tokenizer.json",
+    "run.json",
+    "events.jsonl",
+    "commands.jsonl",
+    FROZEN,
+}
 """What a run's folder may hold before its first checkpoint."""
 
 
@@ -107,6 +118,8 @@ class CheckpointInfo:
     weights_sha256: str | None = None
     state_sha256: str | None = None
     """Digests of the files; older checkpoints do not tell them."""
+    frozen_sha256: str | None = None
+    """Of the file of weights that do not learn; None where the checkpoint has all its weights."""
 
     @property
     def losses(self) -> list[Loss]:
@@ -160,6 +173,17 @@ class Checkpoint:
         return self.folder / WEIGHTS
 
     @property
+    def frozen_path(self) -> Path | None:
+        """The weights that it shares with its run's other checkpoints; None where it has all."""
+        return self.run.frozen_path if self.info.frozen_sha256 else None
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of all its weights, those that it shares included; 0 where they are gone."""
+        paths = [path for path in (self.weights_path, self.frozen_path) if path is not None]
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    @property
     def state_path(self) -> Path:
         """What training needs besides the weights to go on exactly (safetensors)."""
         return self.folder / STATE
@@ -190,6 +214,11 @@ class RunFolder:
     def events_path(self) -> Path:
         """The log of events."""
         return self.path / "events.jsonl"
+
+    @property
+    def frozen_path(self) -> Path:
+        """The weights that do not learn, where only a part does."""
+        return self.path / FROZEN / WEIGHTS
 
     @property
     def _lock_path(self) -> Path:
@@ -367,6 +396,7 @@ class RunFolder:
             raise _name_is_taken(self.name)
         self.sweep()
         self.events_path.unlink(missing_ok=True)
+        shutil.rmtree(self.frozen_path.parent, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what crashes left behind: unfinished folders and temporary files.
@@ -496,10 +526,10 @@ def _read_record(path: Path | str, kind: type[Record]) -> Record:
     version = record.get("format") if isinstance(record, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path} is damaged or not of this program: it names no format")
-    if version > FORMAT_VERSION:
+    if version > PARTED_FORMAT:
         raise NewerFormatError(
             f"{path} was written by a newer version (format {version}, this program reads up to "
-            f"{FORMAT_VERSION}); update shakespeare-tui"
+            f"{PARTED_FORMAT}); update shakespeare-tui"
         )
     known = _KINDS[kind.__name__]
     try:

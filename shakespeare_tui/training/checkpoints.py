@@ -21,10 +21,17 @@ from safetensors.numpy import save_file
 from shakespeare_tui.config.schema import CheckpointConfig, Config, ModelConfig
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
-from shakespeare_tui.files import atomic_folder, file_sha256, open_regular, write_json_atomically
+from shakespeare_tui.files import (
+    atomic_folder,
+    file_sha256,
+    open_regular,
+    write_json_atomically,
+)
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.runs.folder import (
+    FORMAT_VERSION,
+    PARTED_FORMAT,
     STATE,
     WEIGHTS,
     Checkpoint,
@@ -40,6 +47,7 @@ from shakespeare_tui.training.train_state import (
     Arrays,
     StateArrays,
     TrainState,
+    merged,
 )
 
 _FREE_TRAINING = {
@@ -161,6 +169,7 @@ def rounding_differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
         yield f"{now.backend} is {now.torch}, was {then.torch}"
 
 
+_LORA_SCALE = "lora_scale"
 _WEIGHT_TYPES = (np.float32, np.float64, np.float16)
 # Of safetensors' types, those that NumPy has; bfloat16 is widened.
 _ARRAY_TYPES = {
@@ -258,6 +267,7 @@ def save_checkpoint(
     is_fresh = progress.evaluated_step == progress.step
     aside: Path | None = None
     arrays = state.arrays()
+    frozen_sha256 = _frozen_sha256(run, arrays.frozen) if arrays.frozen else None
     metadata = {
         "progress": json.dumps(asdict(progress)),
         "ema_updates": str(arrays.ema_updates),
@@ -265,9 +275,11 @@ def save_checkpoint(
     }
     with atomic_folder(folder) as temporary:
         weights_path, state_path = temporary / WEIGHTS, temporary / STATE
-        _save_arrays(weights_path, arrays.weights)
+        scale = {_LORA_SCALE: repr(arrays.lora_scale)} if arrays.lora_scale else None
+        _save_arrays(weights_path, arrays.weights, scale)
         _save_arrays(state_path, arrays.rest, metadata)
         info = CheckpointInfo(
+            format=PARTED_FORMAT if frozen_sha256 else FORMAT_VERSION,
             step=progress.step,
             val_loss=progress.val_loss if is_fresh else None,
             train_loss=progress.train_loss if is_fresh else None,
@@ -277,6 +289,7 @@ def save_checkpoint(
             elapsed_seconds=progress.elapsed_seconds,
             weights_sha256=file_sha256(weights_path),
             state_sha256=file_sha256(state_path),
+            frozen_sha256=frozen_sha256,
         )
         write_json_atomically(temporary / "info.json", asdict(info))
         if folder.exists():
@@ -285,6 +298,21 @@ def save_checkpoint(
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
     return Checkpoint(run, folder, info)
+
+
+def _frozen_sha256(run: RunFolder, frozen: Arrays) -> str:
+    """The digest of a run's weights that do not learn, which are written with its first checkpoint.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    known = [each.info.frozen_sha256 for each in run.checkpoints() if each.info.frozen_sha256]
+    if known and run.frozen_path.is_file():
+        return known[-1]
+    shutil.rmtree(run.frozen_path.parent, ignore_errors=True)  # of a run that never came so far
+    with atomic_folder(run.frozen_path.parent) as temporary:
+        _save_arrays(temporary / WEIGHTS, frozen)
+    return file_sha256(run.frozen_path)
 
 
 def save_weights(run: RunFolder, weights: Arrays) -> Checkpoint:
@@ -383,6 +411,50 @@ def _verified(
                 )
 
 
+def _read_parts(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -> StateArrays:
+    """A checkpoint's own weights, and those that its run's checkpoints share.
+
+    Raises:
+        UserError: They are missing or damaged.
+        CancelledError: ``cancelled``, polled between arrays, became true.
+    """
+    arrays, metadata = read_arrays(checkpoint.weights_path, cancelled)
+    path = checkpoint.frozen_path
+    frozen: Arrays = {}
+    if path is not None:
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing: it holds the weights that did not learn, which all "
+                f"checkpoints of {checkpoint.run.name} share; put it back, or train the run again"
+            )
+        frozen, _ = read_arrays(path, cancelled)
+    try:
+        scale = float(metadata.get(_LORA_SCALE, 0.0))
+    except ValueError:
+        raise _unreadable(checkpoint.weights_path, "its scale is no number") from None
+    return StateArrays(weights=arrays, rest={}, frozen=frozen, lora_scale=scale)
+
+
+def _whole(checkpoint: Checkpoint, parts: StateArrays) -> Arrays:
+    try:
+        return merged(parts.weights, parts.frozen, parts.lora_scale)
+    except ValueError as error:
+        raise _unreadable(checkpoint.weights_path, str(error)) from None
+
+
+@contextlib.contextmanager
+def _verified_weights(
+    checkpoint: Checkpoint, cancelled: Callable[[], bool] = never
+) -> Iterator[None]:
+    """As ``_verified``, all files of a checkpoint's weights."""
+    info = checkpoint.info
+    with contextlib.ExitStack() as stack:
+        if checkpoint.frozen_path is not None:
+            stack.enter_context(_verified(checkpoint.frozen_path, info.frozen_sha256, cancelled))
+        stack.enter_context(_verified(checkpoint.weights_path, info.weights_sha256, cancelled))
+        yield
+
+
 @contextlib.contextmanager
 def reading_weights(
     checkpoint: Checkpoint,
@@ -409,8 +481,9 @@ def reading_weights(
         CancelledError: ``cancelled`` became true.
     """
     check_room(checkpoint, copies, available)
-    arrays, _ = read_arrays(checkpoint.weights_path, cancelled)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
+    parts = _read_parts(checkpoint, cancelled)
+    with _verified_weights(checkpoint, cancelled):
+        arrays = _whole(checkpoint, parts)
         # By arithmetic: a hostile config must not make us allocate.
         stored = sum(array.size for array in arrays.values())
         expected = count_parameters(model, vocab_size)
@@ -429,9 +502,9 @@ def read_weights(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) 
         UserError: They are missing or damaged.
         CancelledError: ``cancelled``, polled between arrays, became true.
     """
-    arrays, _ = read_arrays(checkpoint.weights_path, cancelled)
-    with _verified(checkpoint.weights_path, checkpoint.info.weights_sha256, cancelled):
-        return arrays
+    parts = _read_parts(checkpoint, cancelled)
+    with _verified_weights(checkpoint, cancelled):
+        return _whole(checkpoint, parts)
 
 
 def check_weights(
@@ -524,8 +597,7 @@ def check_room(checkpoint: Checkpoint, copies: int, available: int | None) -> No
     Raises:
         UserError: They do not fit.
     """
-    path = checkpoint.weights_path
-    needed = copies * (path.stat().st_size if path.is_file() else 0)
+    needed = copies * checkpoint.weights_bytes
     if available is not None and needed > available:
         raise UserError(
             f"loading {checkpoint.reference} takes about {format_bytes(needed)} of memory, and "
@@ -547,8 +619,11 @@ def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) ->
             f"with --from {checkpoint.run.name}"
         )
     rest, metadata = read_arrays(path, cancelled)
-    with _verified(path, checkpoint.info.state_sha256, cancelled):
-        weights = read_weights(checkpoint, cancelled)
+    with (
+        _verified(path, checkpoint.info.state_sha256, cancelled),
+        _verified_weights(checkpoint, cancelled),
+    ):
+        parts = _read_parts(checkpoint, cancelled)
     try:
         progress = _PROGRESS.validate_json(metadata["progress"], strict=True)
         ema_updates = _COUNT.validate_json(metadata["ema_updates"], strict=True)
@@ -571,7 +646,7 @@ def read_state(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) ->
         raise _unreadable(path, f"an unknown precision {progress.precision!r}")
     return SavedState(
         checkpoint=checkpoint,
-        arrays=StateArrays(weights=weights, rest=rest, ema_updates=ema_updates),
+        arrays=dataclasses.replace(parts, rest=rest, ema_updates=ema_updates),
         progress=progress,
         fingerprint=fingerprint,
     )

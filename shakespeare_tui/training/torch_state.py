@@ -52,6 +52,7 @@ from shakespeare_tui.training.train_state import (
     StepResult,
     StepTime,
     averaging_decay,
+    is_product,
     layer_norms,
 )
 
@@ -182,7 +183,7 @@ def freeze_all_but_last(model: Transformer, blocks: int) -> None:
 def published_parameters(model: Transformer) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters that any model of this shape has, by name."""
     for name, parameter in model.named_parameters():
-        if not name.endswith(("lora_a", "lora_b")):
+        if not is_product(name):
             yield name, parameter
 
 
@@ -413,13 +414,14 @@ class TorchTrainState:
             learned = [name for name, parameter in named.items() if parameter.requires_grad]
             rest |= {f"raw.{name}": named[name] for name in learned}
             weights |= zip(learned, self.ema, strict=True)
-        for module, layer in self._lora.items():
-            # What generates has the products in its matrices; training goes on beside them.
-            rest[f"raw.{module}.weight"] = layer.weight
-            rest |= {f"{module}.lora_a": layer.lora_a, f"{module}.lora_b": layer.lora_b}
-            weights[f"{module}.weight"] = layer.merged()
+        frozen = {n: weights.pop(n) for n in [*weights] if not named[n].requires_grad}
+        weights |= {name: named[name] for name in named if is_product(name)}
         return StateArrays(
-            weights=_arrays(weights), rest=_arrays(rest), ema_updates=self._ema_updates
+            weights=_arrays(weights),
+            rest=_arrays(rest),
+            ema_updates=self._ema_updates,
+            frozen=_arrays(frozen),
+            lora_scale=next((layer.scale for layer in self._lora.values()), 0.0),
         )
 
     def load(
@@ -428,17 +430,21 @@ class TorchTrainState:
         """Go on exactly where ``arrays``, from ``checkpoint``, were saved."""
         origin, weights_origin = str(checkpoint.state_path), str(checkpoint.weights_path)
         raw = {n.removeprefix("raw."): a for n, a in arrays.rest.items() if n.startswith("raw.")}
-        if bool(raw) != bool(self.ema or self._lora):
+        weights = arrays.frozen | arrays.weights
+        # Older checkpoints have the products, and the matrices without them, with the rest.
+        products = {n: a for n, a in (arrays.rest | weights).items() if is_product(n)}
+        weights = {name: array for name, array in weights.items() if name not in products}
+        if bool(raw or products) != bool(self.ema or self._lora):
             changed = "ema_decay or lora_rank" if self._lora or not self.ema else "ema_decay"
             raise UserError(f"{origin} does not fit training.{changed}; it was changed since")
-        self.load_weights(arrays.weights | raw, weights_origin, cancelled)
+        self.load_weights(weights | raw, weights_origin, cancelled)
         if self.ema:
-            check_weights(arrays.weights, _shapes(self.model), weights_origin)
+            check_weights(weights, _shapes(self.model), weights_origin)
             learned = [n for n, p in self.model.named_parameters() if p.requires_grad]
             for average, name in zip(self.ema, learned, strict=True):
-                average.copy_(torch.from_numpy(arrays.weights[name]))
+                average.copy_(torch.from_numpy(weights[name]))
             self._ema_updates = arrays.ema_updates
-        self._load_lora(arrays.rest, origin)
+        self._load_lora(products, origin)
         self._load_optimizers(arrays.rest, origin)
         if "rng.numpy" in arrays.rest:
             # Of the other backend's, nothing can be made here: dropout is drawn anew.

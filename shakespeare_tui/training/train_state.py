@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,15 +92,55 @@ class StateArrays:
     """All that a training state holds, on its way to or from a checkpoint.
 
     Attributes:
-        weights: What generates: the averaged weights where such are kept.
+        weights: What generates: the averaged weights where such are kept. Where only a part
+            learns, that part, and of low-rank products ``MODULE.lora_a`` and ``MODULE.lora_b``.
         rest: ``optimizer.INDEX.PARAMETER.SLOT``, ``rng.DEVICE``, and beside averaged weights
             ``raw.PARAMETER``, which training goes on from.
         ema_updates: Updates that the averaged weights have seen.
+        frozen: The weights that do not learn: a run's checkpoints share them. Those of matrices
+            with products are without these.
+        lora_scale: Factor on low-rank products.
     """
 
     weights: Arrays
     rest: Arrays
     ema_updates: int = 0
+    frozen: Arrays = field(default_factory=dict)
+    lora_scale: float = 0.0
+
+    @property
+    def whole(self) -> Arrays:
+        """All weights of the model that generates, as one of any origin has them."""
+        return merged(self.weights, dict(self.frozen), self.lora_scale)
+
+
+def merged(weights: Arrays, frozen: Arrays, lora_scale: float) -> Arrays:
+    """All weights of a model of which only a part learned, low-rank products in their matrices.
+
+    Args:
+        weights: As of ``StateArrays``.
+        frozen: Likewise; it is emptied, not to hold what is replaced.
+        lora_scale: Likewise.
+
+    Raises:
+        ValueError: A product does not fit its matrix.
+    """
+    found = {name: array for name, array in weights.items() if not is_product(name)}
+    while frozen:
+        name, array = frozen.popitem()
+        module = name.removesuffix(".weight")
+        if (first := weights.get(f"{module}.lora_a")) is not None:
+            second = weights.get(f"{module}.lora_b")
+            if second is None:
+                raise ValueError(f"{module}.lora_a has nothing to go with")
+            array = array + np.float32(lora_scale) * (second @ first)
+        found[name] = array
+    return found
+
+
+def is_product(name: str) -> bool:
+    """Whether an array is a factor of a low-rank product."""
+    return name.endswith((".lora_a", ".lora_b"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,12 +166,6 @@ def test_the_pass_of_an_evaluation_is_counted(shape: dict[str, Any]) -> None:
     assert estimate.total >= estimate.weights + estimate.optimizer + estimate.between
 
 
-def test_a_save_merges_low_rank_products_into_copies() -> None:
-    config = small("training.lora_rank=4", d_model=1024, n_layers=24)
-    matrices = 4 * 24 * (4 + 8) * 1024**2
-    assert estimate_memory(config, VOCAB_SIZE).between == matrices
-
-
 @pytest.mark.parametrize(
     "override",
     [

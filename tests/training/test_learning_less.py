@@ -31,7 +31,7 @@ def config_with(*overrides: str) -> Config:
 
 
 def weights(state: TorchTrainState) -> dict[str, Any]:
-    return {name: array.copy() for name, array in state.arrays().weights.items()}
+    return {name: array.copy() for name, array in state.arrays().whole.items()}
 
 
 @pytest.mark.parametrize("matrices", ["attention", "feedforward", "all"])
@@ -59,8 +59,9 @@ def test_merged_they_compute_what_they_did_beside_the_matrices() -> None:
         with state.averaged() as model:
             merged = model(tokens)
         plain = Transformer(state.model.config, VOCAB).eval()
+        whole = state.arrays().whole
         for name, parameter in plain.named_parameters():
-            parameter.copy_(torch.from_numpy(state.arrays().weights[name]))
+            parameter.copy_(torch.from_numpy(whole[name]))
         torch.testing.assert_close(merged, beside, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(plain(tokens), beside, rtol=1e-5, atol=1e-6)
         assert torch.equal(state.model(tokens), beside)
@@ -129,13 +130,15 @@ def test_a_restored_state_goes_on_with_the_same_losses(override: str) -> None:
     kept = type(arrays)(
         weights={name: array.copy() for name, array in arrays.weights.items()},
         rest={name: array.copy() for name, array in arrays.rest.items()},
+        frozen={name: array.copy() for name, array in arrays.frozen.items()},
+        lora_scale=arrays.lora_scale,
     )
     expected = [state.step([WINDOW], 1.0).loss for _ in range(3)]
     again = make_state(config)
     checkpoint: Any = type("At", (), {"state_path": Path("s"), "weights_path": Path("w")})
     again.load(kept, checkpoint)
     assert [again.step([WINDOW], 1.0).loss for _ in range(3)] == expected
-    assert {name for name, _ in published_parameters(again.model)} == set(kept.weights)
+    assert {name for name, _ in published_parameters(again.model)} == set(kept.whole)
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,6 @@ def estimate_memory(
         between = max(
             evaluation_bytes(config, vocab_size),
             _sampling_bytes(config, vocab_size),
-            _merged_bytes(config, vocab_size),
         )
     if config.logging.layers_every:
         # Measuring layers copies what learns, beside its gradients and after the activations.
@@ -277,17 +276,6 @@ def _sampling_bytes(config: Config, vocab_size: int) -> int:
     if config.training.lora_rank or weights > MOST_COPIED:
         return 0
     return 2 * weights + _FULL_BYTES * vocab_size * config.model.d_model
-
-
-def _merged_bytes(config: Config, vocab_size: int) -> int:
-    """Matrices with their low-rank products in them, as they are saved."""
-    if not config.training.lora_rank:
-        return 0
-    parts = parameter_report(config.model, vocab_size).components
-    adapted = config.training.lora_matrices
-    numbers = parts["attention"].parameters if adapted != "feedforward" else 0
-    numbers += parts["feed-forward"].parameters if adapted != "attention" else 0
-    return numbers * _FULL_BYTES
 
 
 def _optimizer_elements(config: Config, vocab_size: int) -> int:

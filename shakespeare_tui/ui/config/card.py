@@ -148,8 +148,8 @@ def size_lines(report: ParameterReport) -> Content:
     if report.adapters.parameters:
         notes.insert(
             0,
-            f"{report.trained_share:.2%} of all parameters are trained: adapters, which "
-            "checkpoints have merged into the matrices.",
+            f"{report.trained_share:.2%} of all parameters are trained: adapters, which are "
+            "added to the matrices where the model is used.",
         )
     lines += [Content(""), *(Content.styled(note, "$text-muted") for note in notes)]
     return Content("\n").join(lines)
