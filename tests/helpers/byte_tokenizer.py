@@ -57,6 +57,9 @@ class ByteTokenizer(Tokenizer):
     ) -> Iterator[TokenArray]:
         yield self.encode("".join(pieces))  # a pair may lie across two pieces
 
+    def cuts(self, text: str) -> list[int]:
+        return []
+
     def token_bytes(self, token: int) -> bytes:
         if not 0 <= token < self.vocab_size:
             raise UserError(f"token ids must be below the vocabulary size {self.vocab_size}")

@@ -1,7 +1,7 @@
 """Pictures of the screens, in every look from one running app, and those that were kept."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,34 +68,39 @@ async def settled_picture(pilot: Pilot[int]) -> str:
 
 async def compare(
     app: LabApp,
-    prepare: Prepare | None,
+    prepare: Prepare | Mapping[str, Prepare] | None,
     looks: Iterable[Look],
     kept: SnapshotAssertion,
     folder: Path,
 ) -> None:
     """Bring an app to a state, and compare what it shows in each look with the picture kept.
 
+    Several states, by name, come one after the other.
+
     Raises:
         AssertionError: With the files of the pictures that differ, as kept and as they are now.
     """
     looks, differing = tuple(looks), []
     kept = kept.use_extension(Pictures)
+    states = prepare if isinstance(prepare, Mapping) else {"": prepare}
     async with app.run_test(size=looks[0][:2], notifications=True) as pilot:
         app.looks.choose_theme(looks[0].theme)
-        if prepare is not None:
-            await prepare(pilot)
-        for look in looks:
-            app.looks.choose_theme(look.theme)
-            if app.size != look[:2]:
-                await pilot.resize_terminal(*look[:2])
-            picture = await settled_picture(pilot)
-            if kept(name=str(look)) != picture:
-                differing.append(_describe(kept, look, picture, folder))
+        for state, bring in states.items():
+            if bring is not None:
+                await bring(pilot)
+            for look in looks:
+                app.looks.choose_theme(look.theme)
+                if app.size != look[:2]:
+                    await pilot.resize_terminal(*look[:2])
+                picture = await settled_picture(pilot)
+                name = f"{state}-{look}" if state else str(look)
+                if kept(name=name) != picture:
+                    differing.append(_describe(kept, name, picture, folder))
     assert not differing, "\n".join(["these pictures differ:", *differing])
 
 
-def _describe(kept: SnapshotAssertion, look: Look, picture: str, folder: Path) -> str:
-    before = Path(kept.extension.get_location(test_location=kept.test_location, index=str(look)))
+def _describe(kept: SnapshotAssertion, name: str, picture: str, folder: Path) -> str:
+    before = Path(kept.extension.get_location(test_location=kept.test_location, index=name))
     now = folder / before.name
     folder.mkdir(exist_ok=True)
     now.write_text(picture, encoding="utf-8")

@@ -1,6 +1,6 @@
 """What every test of the screens stands on: folders of its own and an app that holds still."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -120,13 +120,16 @@ def pictured(
 ) -> Pictured:
     """``await pictured(app, prepare=None, looks=LOOKS)``: the app looks as it did, in every look.
 
-    ``prepare(pilot)`` brings the app to the state that is pictured.
+    ``prepare(pilot)`` brings the app to the state that is pictured; several, by name, to one after
+    the other.
     """
     # No notice goes away between two pictures.
     monkeypatch.setattr(LabApp, "NOTIFICATION_TIMEOUT", 3600)
 
     async def take(
-        app: LabApp, prepare: Prepare | None = None, looks: Iterable[Look] = LOOKS
+        app: LabApp,
+        prepare: Prepare | Mapping[str, Prepare] | None = None,
+        looks: Iterable[Look] = LOOKS,
     ) -> None:
         await compare(app, prepare, looks, snapshot, tmp_path / "pictures")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from shakespeare_tui.data.tokenizers.tokenizer import (
@@ -37,6 +38,7 @@ _ENDS = {
     "<eos>",
     "</s>",
 }
+_NO_UTF8 = "the text holds characters that no UTF-8 has; remove them"
 _PIECE_CHARACTERS = 1 << 16
 _PIECES_AT_ONCE = 16
 _MANY_TOKENS = 4096
@@ -202,7 +204,7 @@ class HuggingFaceTokenizer(Tokenizer):
         try:
             found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
-            raise UserError("the text holds characters that no UTF-8 has; remove them") from None
+            raise UserError(_NO_UTF8) from None
         except Exception as error:  # noqa: BLE001 — the package raises nothing narrower
             raise UserError(
                 f"the text holds something that the vocabulary does not ({error})"
@@ -219,6 +221,30 @@ class HuggingFaceTokenizer(Tokenizer):
             yield self._encode_batch([first])
         while batch := list(itertools.islice(texts, _PIECES_AT_ONCE)):
             yield self._inside._encode_batch(batch)
+
+    def cuts(self, text: str) -> Sequence[int]:
+        """Places between words; none where tokens may reach from one into the next."""
+        return [found.start() for found in _CUT.finditer(text)] if self._splits_words else []
+
+    def encode_in_place(
+        self, text: str, *, is_beginning: bool = True
+    ) -> tuple[TokenArray, npt.NDArray[np.int64]]:
+        """Ids of ``text`` and where each begins in it, though it may say something else."""
+        if self.is_lossless:
+            return super().encode_in_place(text, is_beginning=is_beginning)
+        try:
+            tokenizer = self if is_beginning else self._inside
+            found = tokenizer._unprocessed.encode(text, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError):
+            raise UserError(_NO_UTF8) from None
+        ends = np.array([stop for _, stop in found.offsets], np.int64)
+        starts = np.concatenate([[0], np.maximum.accumulate(ends)]) if len(ends) else [0]
+        return np.array(found.ids, smallest_dtype(self.vocab_size)), np.asarray(starts, np.int64)
+
+    @functools.cached_property
+    def _unprocessed(self) -> tokenizers.Tokenizer:
+        """Finds where tokens lie in a text: a post-processor would leave out spaces."""
+        return _backend({**self._record, "post_processor": None})
 
     @functools.cached_property
     def _inside(self) -> "HuggingFaceTokenizer":

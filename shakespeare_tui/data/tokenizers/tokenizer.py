@@ -115,6 +115,30 @@ class Tokenizer(Protocol):
         """
         return map(self.encode, pieces)
 
+    def cuts(self, text: str) -> Sequence[int]:
+        """Where a text can be cut, in order, so that both sides give the tokens of the whole.
+
+        This is for tokenizers whose tokens do not reach from one character into the next.
+        """
+        return range(len(text) + 1)
+
+    def encode_in_place(
+        self, text: str, *, is_beginning: bool = True
+    ) -> tuple[TokenArray, npt.NDArray[np.int64]]:
+        """Ids of ``text`` [n], and the first character of each in it with the text's end [n + 1].
+
+        A token that only goes on with a character begins where that one ends.
+
+        Args:
+            text: A text, or what lies between two of its ``cuts``.
+            is_beginning: As for ``encode_stream``.
+
+        Raises:
+            UserError: The text cannot be expressed.
+        """
+        ids = np.concatenate(list(self.encode_stream([text], is_beginning=is_beginning)))
+        return ids, token_starts(self, ids)
+
     def token_bytes(self, token: int) -> bytes:
         """What an id stands for: UTF-8, perhaps of a part of a character.
 
@@ -197,13 +221,12 @@ class TextSize:
 
 def characters_begun(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
     """How many characters begin in each id, shape [vocab_size]: their sum counts a text's."""
-    return np.array(
-        [
-            sum(byte & 0xC0 != 0x80 for byte in tokenizer.token_bytes(token))
-            for token in range(tokenizer.vocab_size)
-        ],
-        np.int64,
-    )
+    every = range(tokenizer.vocab_size)
+    return np.array([_begun(tokenizer.token_bytes(token)) for token in every], np.int64)
+
+
+def _begun(content: bytes) -> int:
+    return sum(byte & 0xC0 != 0x80 for byte in content)
 
 
 def text_size(tokenizer: Tokenizer, tokens: npt.NDArray[np.integer[Any]]) -> TextSize:
@@ -226,8 +249,24 @@ def token_starts(
     A token that only goes on with a character begins where that one ends. The token in which
     character c begins is the last i with ``starts[i] <= c``.
     """
-    begun = characters_begun(tokenizer)[tokens]
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(begun)])
+    kinds, places = np.unique(tokens, return_inverse=True)
+    begun = np.array([_begun(tokenizer.token_bytes(token)) for token in kinds.tolist()], np.int64)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(begun[places])])
+
+
+def unsaid_share(tokenizer: Tokenizer, text: str) -> float:
+    """The share of a text's tokens that do not say it, as words outside the vocabulary do not.
+
+    A loss about those is about less than the text, and none by its characters or bytes compares.
+    """
+    if tokenizer.is_lossless:
+        return 0.0
+    tokens, starts = tokenizer.encode_in_place(text)
+    if tokenizer.decode(tokens.tolist()).removeprefix(" ") == text.removeprefix(" "):
+        return 0.0  # a space may be put at the front
+    places = zip(tokens.tolist(), starts.tolist(), starts[1:].tolist(), strict=False)
+    unsaid = [shown_token(tokenizer, token) != text[start:stop] for token, start, stop in places]
+    return sum(unsaid) / len(unsaid)
 
 
 def shown_token(tokenizer: Tokenizer, token: int) -> str:

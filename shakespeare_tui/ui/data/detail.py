@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
 from shakespeare_tui.data.available import AvailableCorpus
+from shakespeare_tui.data.tokens import TokenSettings, open_tokenizer
 from shakespeare_tui.data.windows import WindowCut
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.ui.data.characters import CharacterLines, CorpusZipf, word_lines
@@ -22,15 +23,19 @@ from shakespeare_tui.ui.data.report import (
 )
 from shakespeare_tui.ui.data.text_view import TextView
 from shakespeare_tui.ui.data.tokens import CorpusTokens
-from shakespeare_tui.ui.data.windows import CorpusWindows, WindowSettings
+from shakespeare_tui.ui.data.windows import MOST_ENCODED_BYTES, CorpusWindows, WindowSettings
+from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
+from shakespeare_tui.ui.widgets.text_glyphs import signs
 from shakespeare_tui.ui.widgets.text_page import TextPage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from shakespeare_tui.data.inspect.line_index import LineIndex
     from shakespeare_tui.data.inspect.scan import ScanState
+    from shakespeare_tui.data.inspect.text_tokens import PlacedToken, TextTokens
+    from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.ui.data.scans import Scan
 
 TABS = (
@@ -104,7 +109,11 @@ class CorpusTabs(Vertical):
         self.tab = TABS[0][0]
         """The tab that is seen."""
         self._is_composed = False
-        self._ids: tuple[str, Mapping[str, int]] = ("", {})
+        self._sought: tuple[TokenSettings, str] | None = None
+        self._sought_in: LineIndex | None = None
+        self._tokens: TextTokens | str = ""
+        """Those that were sought of the text, or why there are none."""
+        self._jobs = Jobs(self)
 
     def compose(self) -> ComposeResult:
         """The line of names, and one pane a subject."""
@@ -171,7 +180,10 @@ class CorpusTabs(Vertical):
             self._show_speakers(state)
         elif tab == "text":
             split = state.split.train if state.split else None
-            self.query_one(TextView).show_text(state.index, split=split, ids=self._token_ids(state))
+            found = self._text_tokens(state)
+            self.query_one(TextView).show_text(
+                state.index, split=split, tokens=None if isinstance(found, str) else found
+            )
         elif tab == "windows":
             self.query_one(CorpusWindows).show(state if state.is_read else None)
         elif tab == "tokens":
@@ -185,33 +197,61 @@ class CorpusTabs(Vertical):
             lambda width: speaker_lines(state, width, is_ascii)
         )
 
-    def _token_ids(self, state: "ScanState") -> "Mapping[str, int] | None":
-        """The id of every character, where these are the tokens and the whole text was read."""
-        if not state.is_read or self._windows.tokens.tokenizer != "char":
-            return None
-        vocabulary = state.statistics.vocabulary
-        if self._ids[0] != vocabulary:
-            from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
+    def _text_tokens(self, state: "ScanState") -> "TextTokens | str":
+        """The tokens of the text, or why there are none yet; the config says which."""
+        from shakespeare_tui.data.inspect.text_tokens import TextTokens
+        from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
 
-            self._ids = (vocabulary, CharTokenizer.from_vocabulary(vocabulary).vocab)
-        return self._ids[1]
+        if not state.is_read:
+            return ""
+        settings = self._windows.tokens
+        is_same = self._sought == (settings, self._windows.validation)
+        if is_same and self._sought_in is state.index:
+            return self._tokens
+        self._sought, self._sought_in = (settings, self._windows.validation), state.index
+        if settings.tokenizer == "char":
+            known = CharTokenizer.from_vocabulary(state.statistics.vocabulary)
+            self._jobs.cancel("tokenizer")
+            self._tokens = TextTokens(state.index, known)
+            return self._tokens
+        self._tokens = f"the tokens of {settings.tokenizer} are being sought"
+
+        def take(job: "Job[Tokenizer]") -> None:
+            found = job.result
+            self._tokens = job.error if found is None else TextTokens(state.index, found)
+            self.refresh_tab()
+
+        self._jobs.start(
+            "tokenizer",
+            lambda job: open_tokenizer(
+                settings,
+                state.source,
+                cancelled=job.cancelled.is_set,
+                most_bytes=MOST_ENCODED_BYTES,
+            ),
+            take,
+        )
+        return self._tokens
+
+    def on_unmount(self) -> None:
+        self._jobs.close()
 
     @on(TextView.Moved)
     def _say_place(self, event: TextView.Moved) -> None:
-        rows, state = event.view.rows_shown, self.state
+        rows, token, state = event.view.rows_shown, event.view.token, self.state
         if rows is None:
             return
         first, last = rows
         index = state.index
-        text = "so far, without ids" if event.view.shows_ids else "so far"
-        if state.split is not None:
-            text = _part(first.start, last.stop, state.split.train)
-            if event.view.shows_ids and self._windows.tokens.tokenizer != "char":
-                text += f" · the ids of {self._windows.tokens.tokenizer} are on the Tokens tab"
+        said = [] if token is None else [_token(token, is_ascii=self._is_ascii)]
+        said.append(_part(first.start, last.stop, state.split.train) if state.split else "so far")
+        tokens = self._text_tokens(state)
+        if isinstance(tokens, str) and tokens:
+            said.append(tokens)
         lines = "line" if first.line == last.line else f"lines {first.line + 1:,} to"
-        text += f" · {lines} {last.line + 1:,} of {index.n_lines:,}"
-        text += f" · characters {first.start:,} to {max(first.start, last.stop - 1):,}"
-        self.query_one("#text-place", Static).update(Content(text))
+        said.append(f"{lines} {last.line + 1:,} of {index.n_lines:,}")
+        said.append(f"characters {first.start:,} to {max(first.start, last.stop - 1):,}")
+        self.query_one("#text-place", Static).update(Content(" · ".join(said)))
 
     # --- moving about --------------------------------------------------------------------------
 
@@ -256,6 +296,12 @@ class CorpusTabs(Vertical):
 
 def _is_page(widget: Widget) -> bool:
     return isinstance(widget, TextPage | CorpusZipf | TextView)
+
+
+def _token(token: "PlacedToken", *, is_ascii: bool) -> str:
+    """A token in words."""
+    place = f"{token.start:,}" if token.stop - token.start < 2 else f"from {token.start:,}"
+    return f'token {token.id:,} "{signs(token.shown, is_ascii=is_ascii)}", character {place}'
 
 
 def _part(start: int, stop: int, split: int) -> str:

@@ -227,10 +227,23 @@ def _absolute(typed: str) -> str:
         path = str(Path(typed).expanduser().absolute())
         if not os.path.lexists(path):
             raise UserError(f"there is no file or folder {typed}; tab completes what there is")
+        if _is_model(Path(path)):
+            raise UserError(
+                f"{typed} is a model and no text; in a shell, shakespeare-tui import {typed} makes "
+                "a run of it"
+            )
         locate_corpus(path)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{typed} is no path: {error}") from None
     return path
+
+
+def _is_model(path: Path) -> bool:
+    """Whether it is a file of weights, or a folder as the hub's."""
+    weights = (".gguf", ".safetensors")
+    if (path / "config.json").is_file():
+        return any(file.suffix in (*weights, ".bin") for file in path.iterdir())
+    return path.suffix.lower() in weights
 
 
 def _prompt(item: PathSuggestion) -> Content:

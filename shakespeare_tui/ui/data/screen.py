@@ -160,8 +160,9 @@ its SHA-256. i imports a text file or a folder of text files; Overview then says
 suitable for training: encoding, size, rare characters.
 
 The n-gram baselines (nats per character on the validation split) are what a trained model has to
-beat. Text shows where the validation split begins, and token ids (t). Windows shows how seq_len
-and stride cut the training split, and how targets are shifted from inputs by one character.
+beat. Text shows where the validation split begins, the boundaries of tokens, and their ids (t); the
+arrows ←→ or a click go to a token, of which the line above then tells. Windows shows how seq_len
+and stride cut the training split, and how targets are shifted from inputs by one token.
 Tokens counts the corpus in tokens of a kind (c; b puts another beside it, + and - change how many
 byte pairs are learned); o goes on to the longest, the commonest, the merges and the vocabulary."""
     BINDINGS: ClassVar[list[BindingType]] = [

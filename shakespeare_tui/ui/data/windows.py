@@ -33,7 +33,7 @@ _MOST_RANDOM = 1_000_000_000
 _LABEL_CELLS = 9
 _MOST_PLACES = 2048
 _MOST_CELLS = 12  # of a token's text
-_MOST_ENCODED_BYTES = 64_000_000
+MOST_ENCODED_BYTES = 64_000_000
 """Larger corpora are not encoded to be looked at."""
 
 
@@ -106,7 +106,7 @@ def encode_training_part(
     def report(what: str, done: int, total: int | None) -> None:
         job.report(done, total)
 
-    if source.size_bytes > _MOST_ENCODED_BYTES:
+    if source.size_bytes > MOST_ENCODED_BYTES:
         raise UserError(f"this corpus is too large to be encoded by {kind} for a look")
     tokenizer = open_tokenizer(settings.tokens, source, report, cancelled)
     train, _ = encode_split(

@@ -540,6 +540,8 @@ class TestImport:
             ("missing.txt", "there is no file or folder missing.txt"),
             ("bare", "has no text files"),
             ("empty.txt", "is empty"),
+            ("m.gguf", "m.gguf is a model and no text"),
+            ("theirs", "theirs is a model and no text"),
         ],
     )
     async def test_what_cannot_be_imported_is_said_beside_the_field(
@@ -547,6 +549,10 @@ class TestImport:
     ) -> None:
         (bare_folder / "empty.txt").touch()
         (bare_folder / "bare").mkdir()
+        (bare_folder / "m.gguf").write_bytes(b"GGUF")
+        (bare_folder / "theirs").mkdir()
+        for name in ("config.json", "pytorch_model.bin", "README.md"):
+            (bare_folder / "theirs" / name).write_text("{}")
         app = open_app()
         async with app.run_test(size=WIDE) as pilot:
             await until(lambda: is_listed(app))

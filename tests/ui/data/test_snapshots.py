@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from held_scan import HeldScans
 from lab_harness import MakeApp, press, shown, until
-from pictures import Pictured, Prepare
+from pictures import TOKEN_LOOKS, Pictured, Prepare
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
@@ -95,6 +95,28 @@ async def test_picture(view: str, make_app: MakeApp, pictured: Pictured) -> None
     app = make_app("data")
     app.services.draft.load(Origin("config", "a test's", Config()))
     await pictured(app, VIEWS[view])
+
+
+def pressing(*keys: str) -> Prepare:
+    async def prepare(pilot: Pilot[Any]) -> None:
+        await press(pilot, *keys)
+        await until(lambda: not any(words in shown(pilot.app) for words in ("sought", "Encoding")))
+
+    return prepare
+
+
+async def test_byte_pairs(make_app: MakeApp, pictured: Pictured) -> None:
+    data = {"tokenizer": "bpe", "vocab_size": 300, "seq_len": 16}
+    config = Config.model_validate({"data": data})
+    app = make_app("data")
+    app.services.draft.load(Origin("config", "a test's", config))
+    states = {
+        "text": before("sample", *[NEXT] * 4),
+        "cursor": pressing("s", *["right"] * 5),
+        "ids": pressing("t"),
+        "windows": pressing(NEXT, "right"),
+    }
+    await pictured(app, states, TOKEN_LOOKS)
 
 
 async def test_picture_in_ascii(make_app: MakeApp, pictured: Pictured) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from byte_tokenizer import ByteTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_harness import press, shown
@@ -15,8 +16,11 @@ from textual.app import App, ComposeResult
 
 from shakespeare_tui.data.inspect.line_index import Row
 from shakespeare_tui.data.inspect.scan import ScanState, scan_corpus
+from shakespeare_tui.data.inspect.text_tokens import PlacedToken, TextTokens
 from shakespeare_tui.data.source import locate_corpus
-from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
+from shakespeare_tui.data.tokenizers.byte_pair import BytePairTokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
+from shakespeare_tui.data.tokenizers.word import WordTokenizer
 from shakespeare_tui.ui.data.text_view import (
     ScreenLine,
     TextLayout,
@@ -56,6 +60,11 @@ class TestWrapping:
         assert character not in glyphs(f"a{character}b\n")
 
 
+def characters_of(row: Row) -> list[PlacedToken]:
+    places = enumerate(row.text, row.start)
+    return [PlacedToken(ord(letter), place, place + 1, letter) for place, letter in places]
+
+
 def rows_of(texts: list[str]) -> list[Row]:
     rows, start = [], 0
     for number, text in enumerate(texts):
@@ -77,7 +86,7 @@ class TestPlaces:
         self, texts: list[str], height: int, moves: list[int], split: int, id_cells: int
     ) -> None:
         rows = rows_of(texts)
-        layout = TextLayout(16, split, id_cells)
+        layout = TextLayout(16, split, id_cells, characters_of)
         places = [(row.number, n) for row in rows for n in range(len(layout.lines(row)))]
 
         def read(first: int, stop: int) -> list[Row]:
@@ -119,19 +128,21 @@ class TestPlaces:
 class TextApp(App[None]):
     """A text view alone."""
 
-    def __init__(self, state: ScanState) -> None:
+    def __init__(self, state: ScanState, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.state = state
+        vocabulary = state.statistics.vocabulary
+        self.tokenizer = tokenizer or CharTokenizer.from_vocabulary(vocabulary)
 
     def compose(self) -> ComposeResult:
         yield TextView()
 
     def on_mount(self) -> None:
         state = self.state
-        ids = CharTokenizer.from_vocabulary(state.statistics.vocabulary).vocab
+        tokens = TextTokens(state.index, self.tokenizer)
         assert state.split is not None
         view = self.query_one(TextView)
-        view.show_text(state.index, split=state.split.train, ids=ids)
+        view.show_text(state.index, split=state.split.train, tokens=tokens)
         view.focus()
 
 
@@ -251,3 +262,73 @@ class TestView:
         async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
             await pilot.pause()
             assert line in shown(app)
+
+
+POEM = "Où est l'été ? 中文 🎭\n\n\n  Zounds!  \n" + "To be or not to be\n" * 30 + "x" * 5000
+
+
+def tokenizers() -> list[Tokenizer]:
+    words = "to be or not to be the the\n"
+    return [
+        CharTokenizer(POEM),
+        BytePairTokenizer.from_corpus(["To be or not to be\n" * 20], 288),
+        WordTokenizer.from_corpus([words]),
+    ]
+
+
+class TestTokens:
+    @pytest.mark.parametrize("tokenizer", tokenizers(), ids=lambda one: one.name)
+    def test_rows_have_the_tokens_of_the_whole_text(self, scan: Scan, tokenizer: Tokenizer) -> None:
+        state = scan(POEM)
+        tokens = TextTokens(state.index, tokenizer)
+        found = [
+            token
+            for row in state.index.rows(0, state.index.n_rows)
+            for token in tokens.of_row(row)
+            if token.start >= row.start
+        ]
+        assert [token.id for token in found] == tokenizer.encode(POEM).tolist()
+        assert found[0].start == 0 and found[-1].stop == len(POEM)
+        assert all(one.stop == other.start for one, other in pairwise(found))
+        for token in found:
+            said = tokenizer.token_bytes(token.id)
+            text = POEM[token.start : token.stop]
+            is_part = not said.isascii()  # of a character
+            assert said == text.encode() or said == b" <unk>" or is_part
+
+    async def test_the_cursor_goes_by_token_and_half_a_character_is_bytes(self, scan: Scan) -> None:
+        app = TextApp(scan("the € out\n" * 40), ByteTokenizer())
+        async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
+            view = app.query_one(TextView)
+            seen = []
+            for _ in range(7):
+                await pilot.press("right")
+                assert view.token is not None
+                seen.append((view.token.shown, view.token.start))
+            euro = [("<E2>", 4), ("<82>", 5), ("<AC>", 5)]
+            assert seen == [("th", 0), ("e ", 2), *euro, (" ", 5), ("ou", 6)]
+            await pilot.press("left", "left", "t")
+            assert "<AC>" in text_lines(app)[0]
+            assert view.token is not None and view.token.shown == "<AC>"
+
+    async def test_the_cursor_takes_the_screen_along(self, scan: Scan) -> None:
+        app = TextApp(scan("a\n" * 200), ByteTokenizer())
+        async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
+            await pilot.press(*["right"] * (2 * HEIGHT + 1))
+            view = app.query_one(TextView)
+            assert view.token is not None and view.token.start == 2 * HEIGHT
+            assert shown(app).splitlines()[-1].split()[0] == str(HEIGHT + 1)
+            await pilot.press(*["left"] * 2 * HEIGHT)
+            assert shown(app).splitlines()[0].split()[0] == "1"
+            await pilot.press("end", "right")  # it is not seen any more: on to what is
+            assert view.token.start > 2 * HEIGHT
+
+    @pytest.mark.parametrize("has_ids", [False, True])
+    async def test_a_click_chooses_a_token(self, scan: Scan, has_ids: bool) -> None:
+        app = TextApp(scan("the € out\n" * 40), ByteTokenizer())
+        async with app.run_test(size=(WIDTH, HEIGHT)) as pilot:
+            view = app.query_one(TextView)
+            await pilot.press(*(["t"] if has_ids else []))
+            at = shown(app).splitlines()[0].index("ou")
+            assert await pilot.click(TextView, offset=(at + 1, 0))
+            assert view.token is not None and view.token.shown == "ou"
