@@ -58,6 +58,20 @@ def write(request: GenerationRequest, job: GenerationJob) -> None:
         job.measure(column, measures(column))
 
 
+def write_pairs(request: GenerationRequest, job: GenerationJob) -> None:
+    """The same texts, in as many pieces as their tokens, byte pairs, say."""
+    n_columns = len(request.strategies)
+    tokenizer = pairs()
+    for column in range(n_columns):
+        tokens = tokenizer.encode(TEXT + "\n" + "la " * column)
+        decoder = tokenizer.decoder()
+        for token in tokens.tolist():
+            piece = decoder.feed(token)
+            job.recordings[column].place(len(piece))
+            job.add([piece if place == column else "" for place in range(n_columns)], 0.125)
+        job.measure(column, measures(column))
+
+
 CHARACTERS = tuple(sorted(set("\n !'(),-.:;?[]/" + string.ascii_letters)))
 
 
@@ -85,6 +99,16 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
         weights[head // 2, head % 2, max(0, position - 1 - 3 * head)] = 0.7
         weights[head // 2, head % 2, 0] += 0.3
     return weights
+
+
+def attention_on_pairs(reference: str, runs_root: Path, text: str, position: int) -> Reals:
+    """As ``attention_of``, on the first characters of tokens."""
+    found = np.zeros((2, 2, position), np.float32)
+    starts = token_starts(pairs(), pairs().encode(text[:position]))
+    places = np.searchsorted(starts, np.arange(position), side="right") - 1
+    weights = attention_of(reference, runs_root, text, position)
+    np.add.at(found.transpose(2, 0, 1), starts[places], weights.transpose(2, 0, 1))
+    return found
 
 
 def score_pairs(reference: str, runs_root: Path, text: str, prompt_length: int) -> Scored:

@@ -15,7 +15,12 @@ GenerationState = Literal["loading", "writing", "measuring", "done", "stopped", 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """What to continue, with which checkpoint and strategies: one text a strategy, one seed."""
+    """What to continue, with which checkpoint and strategies: one text a strategy, one seed.
+
+    Attributes:
+        references: Of each text, where not all are written by ``reference``.
+        seeds: Of each text, where not all have ``seed``.
+    """
 
     runs_root: Path
     reference: str
@@ -23,6 +28,16 @@ class GenerationRequest:
     strategies: tuple[str, ...]
     max_tokens: int = 400
     seed: int = 42
+    references: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def reference_of(self, column: int) -> str:
+        """The checkpoint that writes a text."""
+        return self.references[column] if self.references else self.reference
+
+    def seed_of(self, column: int) -> int:
+        """The seed of a text."""
+        return self.seeds[column] if self.seeds else self.seed
 
 
 class GenerationJob:
@@ -39,7 +54,7 @@ class GenerationJob:
         pieces: Of each column, what was written so far; the thread appends and takes nothing back.
         characters: How many each column has got.
         searched: How many tokens a search has looked at in each column, before it writes any.
-        seconds: How long they took, without loading.
+        seconds: How long each took so far, without loading.
         recordings: Of each column, what its tokens were chosen from.
         measures: Of each column, once they are known.
         previews: Provisional ones of each column, while it is written.
@@ -58,7 +73,7 @@ class GenerationJob:
         self.pieces: list[list[str]] = [[] for _ in request.strategies]
         self.characters = [0] * len(request.strategies)
         self.searched = [0] * len(request.strategies)
-        self.seconds = 0.0
+        self.seconds = [0.0] * len(request.strategies)
         self.recordings: list[Recording] = [Recording() for _ in request.strategies]
         self.measures: list[Measures | None] = [None] * len(request.strategies)
         self.previews: list[Measures | None] = [None] * len(request.strategies)
@@ -108,7 +123,7 @@ class GenerationJob:
         return self._job.cancelled.is_set()
 
     def add(self, pieces: Sequence[str], seconds: float, is_searching: Sequence[bool] = ()) -> None:
-        """Hand over a piece a column, ``seconds`` after the beginning of the first.
+        """Hand over a piece a column, ``seconds`` after those that are written together began.
 
         Where a column ``is_searching``, one more token was looked at and none is chosen yet.
         """
@@ -116,9 +131,9 @@ class GenerationJob:
             if piece:
                 self.pieces[column].append(piece)
                 self.characters[column] += len(piece)
+                self.seconds[column] = seconds
         for column, searches in enumerate(is_searching):
             self.searched[column] += searches
-        self.seconds = seconds
         self.state = "writing"
 
     def measure(self, column: int, measures: "Measures") -> None:

@@ -5,7 +5,8 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,7 @@ from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, n
 
 if TYPE_CHECKING:
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
+    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.factory import Model
     from shakespeare_tui.measures import CorpusReference
     from shakespeare_tui.training.threads import SharedThreads
@@ -42,7 +44,7 @@ class LiveMeasures:
     ) -> None:
         self._job, self._open_reference = job, open_reference
         self._least_pause_seconds = least_pause_seconds
-        self._measured = [0] * len(job.pieces)
+        self._measured = [len(pieces) for pieces in job.pieces]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live measures")
 
@@ -93,69 +95,121 @@ _log = logging.getLogger(__name__)
 def write_columns(request: "GenerationRequest", job: "GenerationJob") -> None:
     """Continue a prompt with every strategy and measure the texts; runs in the job's thread.
 
+    Texts of one checkpoint are written together, and those of several one checkpoint after another.
+
     Raises:
         CancelledError: The job was stopped; what is written by then is measured.
         UserError: There is no such checkpoint, it is damaged, or the request does not fit it.
     """
     from shakespeare_tui.training.threads import SharedThreads
 
+    groups: dict[str, list[int]] = {}
+    for column in range(len(request.strategies)):
+        groups.setdefault(request.reference_of(column), []).append(column)
+    # The prompt is checked before a model is loaded: a wrong one fails at once.
+    groups_prepared = [
+        _prepared(request, reference, columns) for reference, columns in groups.items()
+    ]
     with SharedThreads() as threads:
-        _write(request, job, threads)
+        for group in groups_prepared:
+            job.state = "loading"
+            _write(group, request, job, threads)
 
 
-def _write(request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads") -> None:
-    from shakespeare_tui.data.tokenizers.tokenizer import characters_begun
-    from shakespeare_tui.decoding.choosers import WAITING
-    from shakespeare_tui.decoding.columns import Column, generate_columns
-    from shakespeare_tui.decoding.factory import make_decoder
-    from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
+@dataclass(frozen=True)
+class _Group:
+    """Texts that one checkpoint writes.
+
+    Attributes:
+        reference: The checkpoint.
+        run_path: Of its run.
+        prompt: In its tokens.
+        places: Of the texts among all.
+        columns: How they are written.
+    """
+
+    reference: str
+    run_path: Path
+    prompt: list[int]
+    places: list[int]
+    columns: "list[Column]"
+
+
+def _prepared(request: "GenerationRequest", reference: str, places: list[int]) -> _Group:
+    from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.runs.folder import find_checkpoint
     from shakespeare_tui.sampling import parse_strategy
 
-    run = find_checkpoint(request.reference, request.runs_root).run
-    # The prompt is checked before the model is loaded: a wrong one fails at once.
-    suited = run.tokenizer()
-    prompt = suited.encode(request.prompt).tolist()
-    strategies = [parse_strategy(text, suited.sampling_defaults()) for text in request.strategies]
-    columns = [Column(strategy=strategy, seed=request.seed) for strategy in strategies]
-    model, tokenizer = load_model_of(request.reference, request.runs_root, job.stop_requested)
+    run = find_checkpoint(reference, request.runs_root).run
+    tokenizer = run.tokenizer()
+    defaults = tokenizer.sampling_defaults()
+    columns = [
+        Column(
+            strategy=parse_strategy(request.strategies[place], defaults),
+            seed=request.seed_of(place),
+        )
+        for place in places
+    ]
+    return _Group(reference, run.path, tokenizer.encode(request.prompt).tolist(), places, columns)
+
+
+def _write(
+    group: _Group, request: "GenerationRequest", job: "GenerationJob", threads: "SharedThreads"
+) -> None:
+    from shakespeare_tui.data.tokenizers.tokenizer import characters_begun
+    from shakespeare_tui.decoding.choosers import WAITING
+    from shakespeare_tui.decoding.columns import generate_columns
+    from shakespeare_tui.decoding.factory import make_decoder
+    from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
+
+    model, tokenizer = load_model_of(group.reference, request.runs_root, job.stop_requested)
     stops = StopTexts((), tokenizer)
-    texts = [StreamedText(tokenizer, stops) for _ in columns]
+    texts = [StreamedText(tokenizer, stops) for _ in group.columns]
+    recordings = [job.recordings[place] for place in group.places]
+
+    def add(pieces: Sequence[str], is_searching: Sequence[bool] = ()) -> None:
+        everywhere = [""] * len(job.pieces)
+        searching = [False] * len(job.pieces)
+        for place, piece in zip(group.places, pieces, strict=True):
+            everywhere[place] = piece
+        for place, searches in zip(group.places, is_searching, strict=False):
+            searching[place] = searches
+        job.add(everywhere, time.perf_counter() - started, searching)
+
     begun = characters_begun(tokenizer)
     started = time.perf_counter()
     is_whole = False
-    live = LiveMeasures(job, lambda: reference_of(run.path))
+    live = LiveMeasures(job, lambda: reference_of(group.run_path))
     with contextlib.suppress(CancelledError), live:
         stream = generate_columns(
             make_decoder(model, 1, cancelled=job.stop_requested),
-            prompt,
-            columns,
+            group.prompt,
+            group.columns,
             max_tokens=request.max_tokens,
             stop=stops or None,
             cancelled=job.stop_requested,
-            recordings=job.recordings,
+            recordings=recordings,
         )
         for tokens in stream:
             threads.take_turns()
             pieces = [text.feed(token) for text, token in zip(texts, tokens, strict=True)]
-            for recording, token in zip(job.recordings, tokens, strict=True):
+            for recording, token in zip(recordings, tokens, strict=True):
                 # Negative ones are no tokens: a column has ended, or its next is not known yet.
                 if token >= 0:
                     recording.place(0 if token in stops.end_tokens else int(begun[token]))
-            is_searching = [token == WAITING for token in tokens]
-            job.add(pieces, time.perf_counter() - started, is_searching)
+            add(pieces, [token == WAITING for token in tokens])
         is_whole = True
     # Half a character, where the last token was one.
-    job.add([text.flush() for text in texts], time.perf_counter() - started)
+    add([text.flush() for text in texts])
     job.state = "measuring"
     # Of the run, not of the checkpoint: training may have removed that one meanwhile.
-    reference = reference_of(run.path)
-    _measure(job, reference, model, tokenizer)
+    _measure(job, group.places, reference_of(group.run_path), model, tokenizer)
     check_cancelled(lambda: not is_whole, "writing")
 
 
 def _measure(
     job: "GenerationJob",
+    places: list[int],
     reference: "CorpusReference | None",
     model: "Model",
     tokenizer: "Tokenizer",
@@ -164,14 +218,12 @@ def _measure(
     from shakespeare_tui.measures import measure_text
 
     prompt = job.request.prompt
-    for column in range(len(job.pieces)):
+    for column in places:
         if text := job.text(column):
             whole = prompt + text
-            surprise = score_tokens(model, tokenizer.encode(whole))
-            measures = measure_text(whole, reference, len(prompt))
-            job.measure(
-                column, measures.with_surprise(surprise.nats_per_character(tokenizer, len(prompt)))
-            )
+            tokens, starts = tokenizer.encode_in_place(whole)
+            mean = score_tokens(model, tokens).nats_per_character(starts, len(prompt))
+            job.measure(column, measure_text(whole, reference, len(prompt)).with_surprise(mean))
 
 
 _MOST_MODELS = 2

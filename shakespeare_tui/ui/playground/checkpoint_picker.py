@@ -39,6 +39,20 @@ class CheckpointPicker:
         """Choose ``RUN@STEP`` with the next list."""
         self._wanted = reference
 
+    def before(self, reference: str) -> str | None:
+        """What a checkpoint was trained from: its run's parent, else the first that the run has.
+
+        None where it is that itself.
+        """
+        usable = {entry.reference for entry in self._usable}
+        for run in self._runs:
+            own = [entry.reference for entry in run.checkpoints if entry.reference in usable]
+            if reference in own:
+                parent = run.info.parent if run.info else None
+                found = parent if parent in usable else own[-1]
+                return found if found != reference else None
+        return None
+
     @property
     def is_empty(self) -> bool:
         """Whether no checkpoint can be used."""

@@ -21,6 +21,7 @@ from shakespeare_tui.ui.lab_screen import lab_of
 from shakespeare_tui.ui.playground.batch import Batch, read_speakers
 from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns_strip import (
+    MOST_COLUMNS,
     ColumnsStrip,
     ColumnState,
     StrategyField,
@@ -199,6 +200,13 @@ class ColumnsPanel(Vertical):
         self._remember()
         self.stop()
         request = self.request(self.prompt.prompt, self.strip.strategies)
+        columns = self.strip.columns
+        if any(column.reference for column in columns):
+            references = tuple(column.reference or request.reference for column in columns)
+            request = replace(request, references=references)
+        if any(column.seed_offset for column in columns):
+            seeds = tuple(self.seed + column.seed_offset for column in columns)
+            request = replace(request, seeds=seeds)
         self.written, self._outcome = request, ""
         self._job = GenerationJob(request, self.lab.services.engine.write)
         self.strip.begin(self._job)
@@ -280,10 +288,10 @@ class ColumnsPanel(Vertical):
         else:
             self.lab.say("this is the only column")
 
-    async def replace_columns(self, strategies: Sequence[str]) -> None:
-        """Have a column for each strategy instead, and write them."""
+    async def replace_columns(self, columns: Sequence[ColumnState]) -> None:
+        """Have these columns instead, and write them."""
         self._can_undo(self._shown)
-        await self.strip.set_strategies(strategies)
+        await self.strip.set_columns(columns)
         self.show_advice()
         if self._picker.chosen is not None:
             self.generate()
@@ -322,6 +330,38 @@ class ColumnsPanel(Vertical):
         """Ask how many tokens to write."""
         self._ask("Tokens", 1, 1_000_000, self.n_tokens, "n_tokens")
 
+    async def compare_with_before(self) -> None:
+        """The chosen checkpoint beside the one that it was trained from, by one strategy."""
+        chosen = self._picker.chosen
+        if chosen is None:
+            self.generate()
+            return
+        before = self._picker.before(chosen)
+        if before is None:
+            self.lab.say(
+                f"{chosen} was trained from nothing that is here; c chooses another", is_error=True
+            )
+            return
+        strategy = self.strip.current.strategy
+        await self.replace_columns([ColumnState(strategy, each) for each in (before, chosen)])
+
+    def ask_texts(self) -> None:
+        """Ask for how many texts, and write them by the current strategy from as many seeds."""
+
+        def answer(text: str) -> None:
+            plain = text.strip()
+            if not plain.isdecimal() or not 1 <= int(plain) <= MOST_COLUMNS:
+                raise UserError(f"a whole number from 1 to {MOST_COLUMNS}")
+            current = self.strip.current
+            states = [
+                ColumnState(current.strategy, current.reference, offset)
+                for offset in range(int(plain))
+            ]
+            self.call_later(self.replace_columns, states)
+
+        bar = self.query_one(AskBar)
+        bar.ask("Texts", "of the current strategy, from seeds in a row", "4", answer)
+
     def ask_seed(self) -> None:
         self._ask("Seed", 0, 2**63 - 1, self.seed, "seed")
 
@@ -340,14 +380,11 @@ class ColumnsPanel(Vertical):
 
     def texts(self) -> list[WrittenText]:
         """The columns that have a text, for a file."""
-        written = self.written
-        if written is None:
-            return []
         return [
             written_text(
-                checkpoint=written.reference,
+                checkpoint=column.written_by[0],
                 strategy=column.written_with,
-                seed=written.seed,
+                seed=column.written_by[1],
                 text=column.stream.text,
                 prompt_length=column.stream.prompt_length,
                 measures=column.measures,

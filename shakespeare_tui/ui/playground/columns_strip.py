@@ -180,10 +180,19 @@ class StrategyField(OrderedInput):
 
 @dataclass(frozen=True, eq=False)
 class ColumnState:
-    """What a column shows: the strategy in its line, and the text that ``written_with`` wrote."""
+    """What a column shows: the strategy in its line, and the text that ``written_with`` wrote.
+
+    Attributes:
+        reference: The column's own checkpoint; empty where it has that of all.
+        seed_offset: Added to the seed of all.
+        written_by: The checkpoint that wrote the text, and its seed.
+    """
 
     strategy: str
+    reference: str = ""
+    seed_offset: int = 0
     written_with: str = ""
+    written_by: tuple[str, int] = ("", 0)
     text: str = ""
     prompt_length: int = 0
     measures: "Measures | None" = None
@@ -226,7 +235,9 @@ class TextColumn(Vertical):
         self.stream = StreamText()
         self._measures_line = Static(classes="measures", markup=False)
         self.measures: Measures | None = None
+        self.reference, self.seed_offset = "", 0
         self.written_with = ""
+        self.written_by = ("", 0)
         self.recording: Recording | None = None
         self._preview: Measures | None = None
         self._best: frozenset[str] = frozenset()
@@ -242,13 +253,17 @@ class TextColumn(Vertical):
         return self.field.value
 
     def number(self, number: int) -> None:
-        """Title the frame."""
-        self.border_title = Content(str(number))
+        """Title the frame, by what the column has of its own too."""
+        offset = f"seed +{self.seed_offset}" if self.seed_offset else ""
+        parts = (str(number), self.reference, offset)
+        self.border_title = Content(" · ".join(part for part in parts if part))
 
-    def begin(self, prompt: str, recording: "Recording | None" = None) -> None:
-        """A text begins; of its tokens is noted in ``recording`` what they are chosen from."""
-        self.written_with, self.recording = self.strategy, recording
-        self.stream.begin(prompt, len(prompt))
+    def begin(self, job: GenerationJob, place: int) -> None:
+        """The text at a place of a job begins; what its tokens are chosen from will be noted."""
+        request = job.request
+        self.written_with, self.recording = self.strategy, job.recordings[place]
+        self.written_by = (request.reference_of(place), request.seed_of(place))
+        self.stream.begin(request.prompt, len(request.prompt))
         self.show_measures(None, frozenset())
 
     @property
@@ -256,7 +271,10 @@ class TextColumn(Vertical):
         """What is shown, to come back to."""
         return ColumnState(
             strategy=self.strategy,
+            reference=self.reference,
+            seed_offset=self.seed_offset,
             written_with=self.written_with,
+            written_by=self.written_by,
             text=self.stream.text,
             prompt_length=self.stream.prompt_length,
             measures=self.measures,
@@ -268,7 +286,9 @@ class TextColumn(Vertical):
     def restore(self, state: ColumnState) -> None:
         """Show what was shown before."""
         self.field.write(state.strategy)
+        self.reference, self.seed_offset = state.reference, state.seed_offset
         self.written_with, self.recording = state.written_with, state.recording
+        self.written_by = state.written_by
         self.stream.begin(state.text, state.prompt_length)
         self.show_measures(state.measures, state.best)
         self.border_subtitle = Content(state.progress)
@@ -362,12 +382,19 @@ class ColumnsStrip(Horizontal):
         """What all columns show, to come back to."""
         return tuple(column.state for column in self.columns)
 
-    async def set_strategies(self, strategies: Sequence[str]) -> None:
+    async def set_columns(self, columns: Sequence[ColumnState]) -> None:
         """Have one column for each, the first ones kept with their texts."""
-        await self._resize(len(strategies))
-        for column, text in zip(self.columns, strategies, strict=True):
-            column.field.write(text)
+        await self._resize(len(columns))
+        for column, wanted in zip(self.columns, columns, strict=True):
+            column.field.write(wanted.strategy)
+            column.reference, column.seed_offset = wanted.reference, wanted.seed_offset
         self.go_to(0)
+
+    def set_reference(self, reference: str, columns: Sequence[TextColumn]) -> None:
+        """Give columns a checkpoint of their own, or that of all where it is empty."""
+        for column in columns:
+            column.reference = reference
+        self._arrange()
 
     async def restore(self, states: Sequence[ColumnState], place: int) -> None:
         """Show what was shown before."""
@@ -390,8 +417,10 @@ class ColumnsStrip(Horizontal):
         """A copy of the current column's strategy beside it; False where there are six."""
         if len(self.columns) >= MOST_COLUMNS:
             return False
-        await self._add(self.current.strategy, self.place + 1)
+        source = self.current
+        await self._add(source.strategy, self.place + 1)
         self.go_to(self.place + 1)
+        self.set_reference(source.reference, [self.current])
         return True
 
     async def _add(self, strategy: str, place: int) -> None:
@@ -442,8 +471,8 @@ class ColumnsStrip(Horizontal):
         """The texts of a job begin, one in each column."""
         # Columns may come and go while it writes.
         self._written = list(self.columns)
-        for column, recording in zip(self._written, job.recordings, strict=True):
-            column.begin(job.request.prompt, recording)
+        for place, column in enumerate(self._written):
+            column.begin(job, place)
 
     def follow(self, job: GenerationJob) -> None:
         """Take over what the job that was begun last has written."""
@@ -472,6 +501,7 @@ def progress(job: GenerationJob, column: int) -> str:
     tokens, begun = job.recordings[column].placed
     if tokens != begun:  # where they are no characters, lengths are told in tokens everywhere
         count, shown = tokens, counted(tokens, "token")
-    speed = f" · {count / job.seconds:,.0f}/s" if job.seconds else ""
-    how = "" if job.state in ("writing", "done") else f" · {job.state}"
+    seconds, is_measured = job.seconds[column], job.measures[column] is not None
+    speed = f" · {count / seconds:,.0f}/s" if seconds else ""
+    how = "" if is_measured or job.state in ("writing", "done") else f" · {job.state}"
     return f"{shown}{speed}{how}"

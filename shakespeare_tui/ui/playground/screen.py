@@ -1,5 +1,6 @@
 """The Playground screen: its keys, and what they lead to: columns, the surprise view, files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +18,7 @@ from shakespeare_tui.ui.jobs import Job, Jobs
 from shakespeare_tui.ui.lab_screen import Dialog, LabScreen
 from shakespeare_tui.ui.playground.checkpoint_picker import CheckpointPicker
 from shakespeare_tui.ui.playground.columns import ColumnsPanel
+from shakespeare_tui.ui.playground.columns_strip import ColumnState
 from shakespeare_tui.ui.playground.export import ask_and_export
 from shakespeare_tui.ui.playground.surprise import SurprisePanel
 from shakespeare_tui.ui.widgets.choice_dialog import FRAME, Choice, ChoiceDialog
@@ -31,8 +33,12 @@ from the strategies alone. g generates all columns, x stops, n takes the next se
 A strategy is a line of steps, applied from left to right: temperature=0.8 top_k=20. e edits the
 current column's strategy; the line below the columns explains the step under the cursor, and h
 lists all steps. k loads the six classic strategies, t sweeps the temperature from 0.3 to 1.5, a
-adds a column, d removes one, and the arrows move between columns. u undoes k, t, a and d, texts
-included. Seed and length at the top are dim until texts have been generated with them.
+adds a column, d removes one, and the arrows move between columns. u undoes k, t, a, d, b and m,
+texts included. Seed and length at the top are dim until texts have been generated with them.
+
+c chooses the checkpoint, C one for the current column alone. b puts the checkpoint beside the one
+that it was trained from, from one prompt and seed: a fine-tuned model after and before. m writes
+several texts by the current strategy, from as many seeds; l says how long they become.
 
 In the prompt, \\n is a new line; up recalls earlier prompts. Below each text are its measures; a
 star marks the best column (none for a tie, or for a text caught in a loop). Underlined passages
@@ -119,6 +125,7 @@ _OF_COLUMNS = frozenset(
     ("generate", "stop", "next_seed", "edit_prompt", "edit_strategy", "classic", "sweep")
     + ("show_surprise", "move", "add_column", "remove_column", "ask_length", "ask_seed")
     + ("copy_written", "choose_checkpoint", "reload", "batch", "list_steps", "undo_columns")
+    + ("compare_with_before", "ask_texts")
 )
 
 
@@ -145,7 +152,18 @@ class PlaygroundScreen(LabScreen):
         Binding("right", "move(1)", "Next column", show=False, id="playground.right"),
         Binding("a", "add_column", "Add column", show=False, id="playground.add"),
         Binding("d", "remove_column", "Remove column", show=False, id="playground.remove"),
-        Binding("c", "choose_checkpoint", "Checkpoint", show=False, id="playground.checkpoint"),
+        Binding(
+            "c", "choose_checkpoint(False)", "Checkpoint", show=False, id="playground.checkpoint"
+        ),
+        Binding(
+            "C",
+            "choose_checkpoint(True)",
+            "Checkpoint of this column",
+            show=False,
+            id="playground.own_checkpoint",
+        ),
+        Binding("b", "compare_with_before", "Before and after", show=False, id="playground.before"),
+        Binding("m", "ask_texts", "Many texts", show=False, id="playground.many"),
         Binding("l", "ask_length", "Length", show=False, id="playground.length"),
         Binding("number_sign", "ask_seed", "Seed", show=False, id="playground.seed"),
         Binding("y", "copy_written", "Copy text", show=False, id="playground.copy"),
@@ -220,18 +238,26 @@ class PlaygroundScreen(LabScreen):
         """Read the runs' folders again."""
         self.list_checkpoints()
 
-    def action_choose_checkpoint(self) -> None:
+    def action_choose_checkpoint(self, is_own: bool) -> None:
+        """Choose the checkpoint that writes all columns, or the current one alone."""
         if self.picker.is_empty:
             self._say_no_checkpoint()
             return
+        strip = self.columns.strip
 
         def take(choice: Choice | None) -> None:
-            if choice is not None:
+            if choice is None:
+                return
+            if is_own:
+                strip.set_reference(choice.name, [strip.current])
+            else:
                 self.picker.chosen = choice.name
-                self.columns.show_advice()
+                strip.set_reference("", strip.columns)
+            self.columns.show_advice()
 
-        dialog = ChoiceDialog("Checkpoint", self.picker.choices, self.picker.chosen or "")
-        self.lab.push_screen(dialog, take)
+        present = (is_own and strip.current.reference) or self.picker.chosen or ""
+        title = "Checkpoint of this column" if is_own else "Checkpoint"
+        self.lab.push_screen(ChoiceDialog(title, self.picker.choices, present), take)
 
     def _say_no_checkpoint(self) -> None:
         self.lab.say("there is no checkpoint yet: 3 then s trains a model", is_error=True)
@@ -274,11 +300,20 @@ class PlaygroundScreen(LabScreen):
         """The comparison that everyone begins with: six strategies."""
         from shakespeare_tui.sampling import CLASSIC
 
-        await self.columns.replace_columns([strategy.text for strategy in CLASSIC])
+        await self.columns.replace_columns([ColumnState(strategy.text) for strategy in CLASSIC])
 
     async def action_sweep(self) -> None:
         """One strategy at six temperatures."""
-        await self.columns.replace_columns([f"temperature={value}" for value in _SWEEP])
+        sweep = [ColumnState(f"temperature={value}") for value in _SWEEP]
+        await self.columns.replace_columns(sweep)
+
+    async def action_compare_with_before(self) -> None:
+        """The checkpoint beside what it was trained from."""
+        await self.columns.compare_with_before()
+
+    def action_ask_texts(self) -> None:
+        """Several continuations by one strategy."""
+        self.columns.ask_texts()
 
     async def action_undo_columns(self) -> None:
         """Bring back the columns, and their texts, that the last change replaced or removed."""
@@ -326,6 +361,7 @@ class PlaygroundScreen(LabScreen):
                 column.stream.prompt_length,
                 column.written_with,
                 column.recording,
+                column.reference,
             )
         else:
             self._say_no_text()
@@ -336,6 +372,7 @@ class PlaygroundScreen(LabScreen):
         prompt_length: int = 0,
         strategy: str = "",
         recording: "Recording | None" = None,
+        reference: str = "",
     ) -> None:
         if self.picker.chosen is None:
             self._say_no_checkpoint()
@@ -344,6 +381,8 @@ class PlaygroundScreen(LabScreen):
         else:
             self.add_class("-surprise")
             request = self.columns.request("", ())
+            if reference:
+                request = replace(request, reference=reference)
             self.surprise.open_text(
                 text, prompt_length, request, strategy=strategy, recording=recording
             )

@@ -778,6 +778,9 @@ class SurprisePanel(Horizontal):
                 if 0 < len(job.result.starts) <= len(text):  # at the cursor, of a token
                     note = f"{measures.mean_surprise:.3f} nats per character"
                 self.text_view.border_subtitle = Content(note)
+            elif job.result.unsaid:
+                note = f"{job.result.unsaid:.0%} of the tokens stand for unknown words: no mean"
+                self.text_view.border_subtitle = Content(note)
         self.shade_text()
         self.draw()
 

@@ -312,6 +312,76 @@ async def test_c_chooses_another_checkpoint(scripted_place: Callable[..., LabApp
         await until(lambda: "quick-1@1500" in shown(app))
 
 
+async def test_before_and_after_and_many_texts_are_those_of_the_command_line(
+    make_app: MakeApp, trained: RunFolder, cli: CommandLine
+) -> None:
+    app = make_app("playground")
+    first, best = f"alpha@{min(trained.steps())}", f"alpha@{trained.index()['best']}"
+
+    async def written(count: int) -> list[str]:
+        columns = place(app).columns
+        await until(lambda: len(texts(app)) == count and not columns.is_busy, 60)
+        assert all(column.measures is not None for column in columns.strip.columns)
+        return texts(app)
+
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).picker.chosen)
+        place(app).columns.n_tokens, place(app).columns.seed = 40, 7
+        await pilot.press("b")
+        before_and_after = await written(2)
+        assert all(f" · {reference} " in shown(app) for reference in (first, best))
+        await pilot.press("right", "m", "3", "enter")
+        await until(lambda: len(texts(app)) == 3)
+        many = await written(3)
+        assert "3 · " in shown(app) and "seed +2" in shown(app)
+        exported = place(app).columns.texts()
+        assert [(text.checkpoint, text.settings["seed"]) for text in exported] == [
+            (best, 7),
+            (best, 8),
+            (best, 9),
+        ]
+        await pilot.press("u")
+        assert texts(app) == before_and_after
+
+    def of_the_command(reference: str, seed: int) -> str:
+        arguments = ("--max-tokens=40", f"--seed={seed}", "--temperature=0.8")
+        return cli("generate", reference, *arguments).out.removesuffix("\n")
+
+    assert before_and_after == [of_the_command(first, 7), of_the_command(best, 7)]
+    assert many == [of_the_command(best, seed) for seed in (7, 8, 9)]
+
+
+async def test_a_fork_is_set_beside_what_it_came_from(
+    scripted_place: Callable[..., LabApp],
+) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 30), notifications=True) as pilot:
+        await until(lambda: place(app).picker.chosen == "quick-1-fork-1@1000")
+        await pilot.press("b")
+        await until(lambda: len(texts(app)) == 2)
+        written = place(app).columns.written
+        assert written is not None
+        assert written.references == ("quick-1@2000", "quick-1-fork-1@1000")
+        place(app).picker.chosen = "quick-1@1000"  # the first that its run has
+        await pilot.press("b")
+        await until(lambda: "was trained from nothing that is here" in shown(app))
+
+
+async def test_a_column_has_a_checkpoint_of_its_own(scripted_place: Callable[..., LabApp]) -> None:
+    app = scripted_place()
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(lambda: place(app).picker.chosen)
+        await pilot.press("right", "C", *"quick-1@1500", "enter", "g")
+        await until(lambda: "quick-1@1500" in shown(app))
+        written = place(app).columns.written
+        assert written is not None
+        chosen = "quick-1-fork-1@1000"
+        assert written.references == (chosen, "quick-1@1500", chosen)
+        await pilot.press("c", *"quick-1@2000", "enter", "g")
+        await until(lambda: place(app).columns.written != written)
+        assert place(app).columns.written.references == ()
+
+
 async def test_a_damaged_checkpoint_is_offered_with_its_reason_and_not_taken(
     scripted_place: Callable[..., LabApp], runs_root: Path
 ) -> None:
@@ -377,7 +447,7 @@ async def test_a_column_takes_text_before_it_is_mounted_and_after_it_is_gone(
     async with app.run_test(size=(140, 30)) as pilot:
         await until(lambda: place(app).picker.chosen)
         column = TextColumn("greedy")
-        column.begin("A:")
+        column.stream.begin("A:", 2)
         column.stream.append("before")
         await place(app).columns.strip.mount(column)
         await until(lambda: "before" in shown(app))

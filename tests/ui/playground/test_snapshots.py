@@ -1,14 +1,21 @@
 """Pictures of the Playground screen: its views, empty, at work, and with something wrong."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
 from lab_harness import MakeApp, press, shown, until
 from listed_runs import runs
-from pictures import Pictured
-from playground_script import ScriptedEngine, expectation_of_pairs, score_pairs, write
+from pictures import LOOKS, TOKEN_LOOKS, Look, Pictured
+from playground_script import (
+    ScriptedEngine,
+    attention_on_pairs,
+    expectation_of_pairs,
+    score_pairs,
+    write,
+    write_pairs,
+)
 from textual.pilot import Pilot
 
 from shakespeare_tui.errors import CancelledError, UserError
@@ -39,6 +46,7 @@ def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
         until_shown: str,
         write: Callable[..., None] = write,
         ascii: bool = False,  # noqa: A002
+        looks: Iterable[Look] = LOOKS,
         **scripts: Callable[..., object],
     ) -> None:
         runs(runs_root)
@@ -62,7 +70,7 @@ def take(pictured: Pictured, make_app: MakeApp, runs_root: Path) -> Taking:
                 columns = app.screen.query(TextColumn)
                 await until(lambda: all(column.measures is not None for column in columns))
 
-        await pictured(app, prepare)
+        await pictured(app, prepare, looks)
 
     return pictures
 
@@ -101,6 +109,32 @@ async def test_a_failure(take: Taking) -> None:
 
 async def test_surprise(take: Taking) -> None:
     await take(*READING, "enter", "down", until_shown="Expected")
+
+
+BY_PAIRS = {
+    "write": write_pairs,
+    "score": score_pairs,
+    "expectation": expectation_of_pairs,
+    "attention": attention_on_pairs,
+}
+
+
+async def test_before_and_after_by_byte_pairs(take: Taking) -> None:
+    await take("b", until_shown="★", looks=TOKEN_LOOKS, **BY_PAIRS)
+
+
+async def test_many_texts_by_byte_pairs(take: Taking) -> None:
+    await take("m", "3", "enter", until_shown="★", looks=TOKEN_LOOKS, **BY_PAIRS)
+
+
+async def test_branches_by_byte_pairs(take: Taking) -> None:
+    keys = (*READING, "enter", "3", READ, "right", "right", READ, "b")
+    await take(*keys, until_shown="Branches", looks=TOKEN_LOOKS, **BY_PAIRS)
+
+
+async def test_attention_on_byte_pairs(take: Taking) -> None:
+    keys = (*READING, "right", READ, "a", READ, "right_square_bracket")
+    await take(*keys, until_shown="layer 1 of 2", looks=TOKEN_LOOKS, **BY_PAIRS)
 
 
 async def test_surprise_by_byte_pairs(take: Taking) -> None:

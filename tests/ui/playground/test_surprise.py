@@ -26,6 +26,7 @@ from shakespeare_tui.sampling import Draw, parse_strategy
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
 from shakespeare_tui.ui.engine.scoring import Expectation
+from shakespeare_tui.ui.playground.columns_strip import ColumnState
 from shakespeare_tui.ui.playground.screen import PlaygroundScreen
 from shakespeare_tui.ui.playground.surprise import AttentionChoice, SurprisePanel, surprise_levels
 from shakespeare_tui.ui.playground.xray import XRay, nudged, xray_lines
@@ -370,7 +371,7 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
     app = make_app("playground")
     async with app.run_test(size=(200, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await place(app).columns.strip.set_strategies(CHAINS)
+        await place(app).columns.strip.set_columns(list(map(ColumnState, CHAINS)))
         place(app).columns.n_tokens = 40
         await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
@@ -431,7 +432,9 @@ async def test_a_search_counts_the_characters_that_it_writes(
     app = make_app("playground")
     async with app.run_test(size=(140, 45)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await place(app).columns.strip.set_strategies(["beam=3", "contrastive=4", "greedy"])
+        await place(app).columns.strip.set_columns(
+            [ColumnState(each) for each in ("beam=3", "contrastive=4", "greedy")]
+        )
         place(app).columns.n_tokens = 25
         await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[-1].measures is not None, 60)
