@@ -138,6 +138,9 @@ def _write_one(
     report: Callable[[int, int | None], None],
 ) -> tuple[list[str], list[float | None]]:
     """What one checkpoint writes, and its mean surprise at each of its texts."""
+    import numpy as np
+
+    from shakespeare_tui.data.tokenizers.tokenizer import token_starts
     from shakespeare_tui.decoding.score import score_tokens
 
     model, tokenizer = open_model(checkpoint, order.device, order.precision)
@@ -147,10 +150,11 @@ def _write_one(
         model, tokenizer, tokens, columns, limits, lambda _: report(next(passes), order.max_tokens)
     )
     say_if_precision_is_slower(order.precision, written.steady, model, tokens, columns)
-    surprises = [
-        score_tokens(model, tokens + stream).nats_per_character(tokenizer, len(order.prompt))
-        for stream in written.streams
-    ]
+    surprises = []
+    for stream in written.streams:
+        starts = token_starts(tokenizer, np.array(tokens + stream))
+        surprise = score_tokens(model, tokens + stream)
+        surprises.append(surprise.nats_per_character(starts, int(starts[len(tokens)])))
     return written.texts, surprises
 
 

@@ -37,10 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     checkpoint = find_checkpoint(arguments.checkpoint, runs_folder())
     # The text is checked before the model is loaded: a wrong one fails at once.
-    tokens = checkpoint.run.tokenizer().encode(text)
+    tokens, starts = checkpoint.run.tokenizer().encode_in_place(text)
     if len(tokens) < 2:
-        raise UserError("the text is too short to be scored; give at least two characters")
+        raise UserError("the text is too short to be scored: it takes two tokens or more")
     from shakespeare_tui.cli.writing import reference_of
+    from shakespeare_tui.data.tokenizers.kinds import token_noun
+    from shakespeare_tui.data.tokenizers.tokenizer import unsaid_share
     from shakespeare_tui.decoding.score import score_tokens
     from shakespeare_tui.measures import measure_text
     from shakespeare_tui.runs.losses import perplexity
@@ -49,24 +51,31 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"note: {pretrained_note(source)}")
     model, tokenizer = open_model(checkpoint, arguments.device)
     surprise = score_tokens(model, tokens)
-    measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(
-        surprise.nats_per_character(tokenizer)
-    )
+    unsaid = unsaid_share(tokenizer, text)
+    if unsaid:
+        say(
+            f"note: {unsaid:.1%} of the tokens stand for words that the vocabulary has not: losses "
+            "per token are about less than the text, and none is given by its characters"
+        )
+    mean = None if unsaid else surprise.nats_per_character(starts)
+    measures = measure_text(text, reference_of(checkpoint.run)).with_surprise(mean)
     if arguments.json:
         record = measures.as_json()
         figures = {
             "mean_surprise": record["mean_surprise"],
             "perplexity": perplexity(record["mean_surprise"]),
             "accuracy": surprise.accuracy(),
+            "unknown_share": unsaid,
             "memorisation": record["memorisation"],
             "measures": record,
         }
         print_json(figures)
         return 0
-    from shakespeare_tui.cli.score_report import score_lines
+    from shakespeare_tui.cli.score_report import ScoredText, score_lines
 
-    lines = score_lines(text, checkpoint.reference, measures, surprise, tokenizer, terminal_width())
-    print_result("\n".join(lines))
+    noun = token_noun(checkpoint.run.config().data.tokenizer)
+    scored = ScoredText(text, checkpoint.reference, tokenizer, noun, surprise, starts, unsaid)
+    print_result("\n".join(score_lines(scored, measures, terminal_width())))
     return 0
 
 

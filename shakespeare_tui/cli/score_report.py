@@ -1,12 +1,14 @@
 """Lay out what ``score`` found as plain text."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from rich.cells import cell_len, set_cell_size
 
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, shown_token, token_starts
+from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, shown_token
 from shakespeare_tui.formatting import format_accuracy
 from shakespeare_tui.measures import LEAST_COPY_CHARACTERS, MEASURES, Measures, Passage
 from shakespeare_tui.runs.losses import perplexity
@@ -21,31 +23,47 @@ _PLACES_APART = 8
 _BEFORE, _AFTER = 24, 12
 
 
-def score_lines(
-    text: str,
-    checkpoint: str,
-    measures: Measures,
-    surprise: "Surprise",
-    tokenizer: Tokenizer,
-    width: int,
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class ScoredText:
+    """A text and what a checkpoint made of its N tokens.
+
+    Attributes:
+        text: The text.
+        checkpoint: Its reference.
+        tokenizer: The checkpoint's.
+        noun: What a token of it is called.
+        surprise: At each token.
+        starts: The first character of each token, and the text's end, [N + 1].
+        unsaid: The share of tokens that do not say the text.
+    """
+
+    text: str
+    checkpoint: str
+    tokenizer: Tokenizer
+    noun: str
+    surprise: "Surprise"
+    starts: "npt.NDArray[np.int64]"
+    unsaid: float
+
+
+def score_lines(scored: ScoredText, measures: Measures, width: int) -> Iterator[str]:
     """Yield the report line by line, none longer than ``width`` columns."""
-    lines = _lines(text, checkpoint, measures, surprise, tokenizer)
-    for line in lines:
+    for line in _lines(scored, measures):
         yield (set_cell_size(line, width) if cell_len(line) > width else line).rstrip()
 
 
-def _lines(
-    text: str, checkpoint: str, measures: Measures, surprise: "Surprise", tokenizer: Tokenizer
-) -> Iterator[str]:
+def _lines(scored: ScoredText, measures: Measures) -> Iterator[str]:
+    text, surprise = scored.text, scored.surprise
     mean = measures.mean_surprise
     likely = perplexity(mean)
-    yield f"{'checkpoint':<16}{checkpoint}"
+    yield f"{'checkpoint':<16}{scored.checkpoint}"
     yield f"{'characters':<16}{len(text):,}"
     yield f"{'mean surprise':<16}{'-' if mean is None else f'{mean:.4f} nats per character'}"
-    per_word = surprise.mean() if tokenizer.name == "word" else None
-    if per_word is not None:
-        yield f"{'':<16}{per_word:.4f} nats per word"
+    per_token = None if scored.tokenizer.name == "char" else surprise.mean()
+    if per_token is not None:
+        yield f"{'':<16}{per_token:.4f} nats per {scored.noun}"
+    if scored.unsaid:
+        yield f"{'unknown words':<16}{scored.unsaid:.1%} of the tokens"
     yield f"{'perplexity':<16}{'-' if likely is None else f'{likely:.4f}'}"
     yield f"{'accuracy':<16}{format_accuracy(surprise.accuracy())}"
     yield ""
@@ -56,7 +74,7 @@ def _lines(
         yield ""
         yield from _copies(text, measures)
     yield ""
-    yield from _surprising(text, surprise, tokenizer)
+    yield from _surprising(scored)
 
 
 def _copies(text: str, measures: Measures) -> Iterator[str]:
@@ -81,9 +99,10 @@ def _passage(text: str, passage: Passage, digits: int) -> str:
     return f"  {place}  line {passage.source_line:<8,}{copied}"
 
 
-def _surprising(text: str, surprise: "Surprise", tokenizer: Tokenizer) -> Iterator[str]:
+def _surprising(scored: ScoredText) -> Iterator[str]:
+    text, surprise, tokenizer = scored.text, scored.surprise, scored.tokenizer
     yield "most surprising tokens: nats, rank, what was expected"
-    starts = token_starts(tokenizer, surprise.tokens).tolist()
+    starts = scored.starts.tolist()
     for place in _most_surprising(surprise):
         start, end = starts[place], starts[place + 1]
         (best,) = surprise.top_candidates(place, 1)

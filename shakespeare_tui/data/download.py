@@ -483,11 +483,29 @@ def fetch_files(
     """
     folder = cache_folder() / "models" / name
     advice = "get the model by other means and give its folder or file"
-    with _turn(folder / "model", cancelled or threading.Event()) as called_off:
-        for file in files:
-            if cached_file(file, folder) is None:
-                _Attempt(file, folder, advice, set(), report, called_off, TIMEOUT_SECONDS).run_all()
+    turn = folder / "model"
+    try:
+        with _turn(turn, cancelled or threading.Event()) as called_off:
+            for file in files:
+                if cached_file(file, folder) is None:
+                    attempt = _Attempt(
+                        file, folder, advice, set(), report, called_off, TIMEOUT_SECONDS
+                    )
+                    attempt.run_all()
+    except BaseException:
+        _forget_if_empty(folder)
+        raise
     return folder
+
+
+def _forget_if_empty(folder: Path) -> None:
+    """Remove a folder in which there is nothing but the lock of a fetch that brought nothing."""
+    with contextlib.suppress(OSError):
+        names = list(folder.iterdir())
+        if all(name.name.endswith(".lock") for name in names):
+            for name in names:
+                name.unlink()
+            folder.rmdir()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, token_starts
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError, never
@@ -63,12 +62,13 @@ class Surprise:
         """The share of tokens that the model held for the likeliest; NaN where it foretold none."""
         return float((self.rank[1:] == 1).mean()) if len(self.rank) > 1 else math.nan
 
-    def nats_per_character(self, tokenizer: Tokenizer, start: int = 0) -> float | None:
-        """Mean nats per character from character ``start`` on, by what the tokens say.
+    def nats_per_character(self, starts: _Integers, start: int = 0) -> float | None:
+        """Mean nats per character from character ``start`` on; None where ``mean`` is.
 
-        None where ``mean`` is.
+        Args:
+            starts: The first character of each token in the text, and the text's end, [N + 1].
+            start: A character of the text.
         """
-        starts = token_starts(tokenizer, self.tokens)
         first = max(1, int(np.searchsorted(starts, start, side="right")) - 1)
         characters = int(starts[-1] - starts[first]) if first < len(starts) else 0
         nats = float(self.nats[first:].sum(dtype=np.float64))
@@ -116,7 +116,7 @@ def score_tokens(
     """
     text = np.asarray(tokens, dtype=np.int64)
     if len(text) < 2:
-        raise UserError("the text is too short to be scored; give at least two characters")
+        raise UserError("the text is too short to be scored: it takes two tokens or more")
     nats, entropy = (np.full(len(text), np.nan, np.float32) for _ in range(2))
     rank = np.zeros(len(text), np.int64)
     for places, logits in _read(model, text[:-1], batch, cancelled):

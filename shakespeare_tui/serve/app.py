@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shakespeare_tui import __version__
+from shakespeare_tui.data.tokenizers.tokenizer import unsaid_share
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.files import parse_json
 from shakespeare_tui.serve import bodies
@@ -348,7 +349,8 @@ class _Routes:
                 f"text must have from 2 to {limits.prompt_tokens:,} tokens, got {len(tokens):,}",
                 "text",
             )
-        scored = self._service.score(model, tokens)
+        unsaid = await asyncio.to_thread(unsaid_share, model.tokenizer, body.text)
+        scored = self._service.score(model, tokens, unsaid)
         return JSONResponse(await _while_wanted(request, scored, limits.seconds))
 
     async def completions(self, request: Request) -> Response:

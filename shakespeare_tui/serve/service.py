@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shakespeare_tui.data.tokenizers.tokenizer import shown_token
+from shakespeare_tui.data.tokenizers.tokenizer import shown_token, token_starts
 from shakespeare_tui.decoding.score import score_tokens
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.losses import perplexity
@@ -92,12 +92,15 @@ class Service:
         with self.store.lease(model) as opened:
             yield from write_pieces(order, opened, model.tokenizer)
 
-    async def score(self, model: ServedModel, tokens: Sequence[int]) -> dict[str, Any]:
+    async def score(
+        self, model: ServedModel, tokens: Sequence[int], unsaid: float = 0.0
+    ) -> dict[str, Any]:
         """How surprising a text is.
 
         Args:
             model: Reads it.
             tokens: At least two.
+            unsaid: The share of them that do not say the text; then there is no mean.
 
         Raises:
             RefusedError: The model cannot be loaded.
@@ -107,9 +110,11 @@ class Service:
             with self.store.lease(model) as opened:
                 text = np.array(tokens, np.int64)
                 surprise = score_tokens(opened.model, text, batch=1)  # type: ignore[arg-type]
-                mean = surprise.nats_per_character(model.tokenizer)
+                starts = token_starts(model.tokenizer, text)
+                mean = None if unsaid else surprise.nats_per_character(starts)
                 yield {
                     "model": model.name,
+                    "unknown_share": unsaid,
                     "mean_surprise": mean,
                     "perplexity": perplexity(mean),
                     "accuracy": surprise.accuracy(),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pretrained_files import make_theirs, write_folder, write_gguf, write_tokenizer
 from real_cli import CommandLine
+from safetensors import safe_open
 
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.paths import runs_folder
@@ -145,7 +146,7 @@ def test_a_full_disk_leaves_nothing(cli: CommandLine) -> None:
 
 
 def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
-    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A proxy that refuses: no test leaves this machine.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
@@ -156,6 +157,7 @@ def test_a_repository_that_cannot_be_reached_is_told_in_a_line(
     outcome = cli("import", "gpt2")
     assert outcome.code == 2 and "the model gpt2 cannot be fetched" in outcome.err
     assert not runs_folder().exists()
+    assert list((tmp_path / "cache/models").iterdir()) == []
 
 
 def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: CommandLine) -> None:
@@ -183,10 +185,42 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     elsewhere = cli("eval", "tuned", "--corpus", "play.txt")
     assert elsewhere.code == 2 and "on its own corpus" in elsewhere.err
     assert "may have read" in measured.err
+    check_shared_weights(cli, "tuned", {"lora_a", "lora_b"})
     frozen = cli(
         *("train", "--no-ui", "--from", "mine", "--corpus", "play.txt", "--freeze", "1"),
         *("--name", "frozen", *short),
     )
     assert frozen.code == 0, frozen.err
+    check_shared_weights(cli, "frozen", {"weight"})
     refused = cli("train", "--no-ui", "--resume", "mine")
     assert refused.code == 2 and "--from mine" in refused.err
+
+
+def check_shared_weights(cli: CommandLine, name: str, kinds: set[str]) -> None:
+    """Checkpoints of a run that learns a part have that part, and the run the rest, once."""
+    run = runs_folder() / name
+    whole = (runs_folder() / "mine/step-00000000/weights.safetensors").stat().st_size
+    own = [folder / "weights.safetensors" for folder in run.glob("step-*")]
+    with safe_open(own[0], framework="np") as file:
+        assert {key.rpartition(".")[2] for key in file.keys()} == kinds  # noqa: SIM118
+    shared = run / "frozen/weights.safetensors"
+    assert own[0].stat().st_size < whole / 2 < shared.stat().st_size <= whole
+    with safe_open(own[0].with_name("state.safetensors"), framework="np") as file:
+        assert not any("raw." in key for key in file.keys())  # noqa: SIM118
+    text = cli("generate", name, "--prompt", "ROMEO", "--greedy", "--max-tokens", "5").out
+    more = cli("train", "--no-ui", "--resume", name, "--max-steps", "6")
+    assert more.code == 0, more.err
+    assert cli("runs", "check", name).code == 0
+    assert (
+        json.loads(cli("runs", "show", name, "--json").out)["shared_bytes"] == shared.stat().st_size
+    )
+    exported = cli("export", f"{name}@4", "--to", "safetensors", "--output", f"{name}-out")
+    assert exported.code == 0, exported.err
+    hidden = shared.rename(shared.with_name("elsewhere"))
+    outcome = cli("generate", name)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "which all checkpoints of" in outcome.err
+    assert "frozen/weights.safetensors is missing" in cli("runs", "--json").out
+    hidden.rename(shared)
+    again = cli("generate", f"{name}@4", "--prompt", "ROMEO", "--greedy", "--max-tokens", "5")
+    assert again.out == text

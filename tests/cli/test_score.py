@@ -53,7 +53,7 @@ def test_the_figures_are_those_by_hand(step: int, cli: CommandLine, trained: Run
     figures = score(cli, f"alpha@{step}", f"--text={TEXT}")
     mean, share = by_hand(trained, step, TEXT)
     assert figures.keys() == {
-        *("mean_surprise", "perplexity", "accuracy"),
+        *("mean_surprise", "perplexity", "accuracy", "unknown_share"),
         *("memorisation", "measures"),
     }
     assert figures["mean_surprise"] == pytest.approx(mean, rel=1e-5)

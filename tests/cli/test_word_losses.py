@@ -54,3 +54,15 @@ def test_they_are_not_by_byte_where_a_word_is_not_known(
     assert "words that the vocabulary has not" in outcome.err
     known = json.loads(cli("eval", "words", "--split=train", "--json").out)
     assert known["bits_per_byte"] > 0
+    said = json.loads(cli("score", "words", "--text= the king is dead", "--json").out)
+    assert said["unknown_share"] == 0
+    assert said["mean_surprise"] > 0
+    outcome = cli("score", "words", "--text= the knave is dead")
+    assert "25.0% of the tokens" in outcome.out
+    assert "words that the vocabulary has not" in outcome.err
+    assert "nats per word" in outcome.out
+    assert "nats per character" not in outcome.out
+    unsaid = json.loads(cli("score", "words", "--text= the knave is dead", "--json").out)
+    assert (unsaid["mean_surprise"], unsaid["perplexity"]) == (None, None)
+    # It is what stood for the word that surprises, at the word's own place.
+    assert "the [ <unk>] is dead" in " ".join(outcome.out.split())

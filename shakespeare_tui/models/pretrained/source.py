@@ -100,6 +100,12 @@ def _fetch_repository(name: str, told: Report | None, cancelled: threading.Event
     try:
         fetched("model.safetensors")
     except FetchFailedError:
-        fetched(INDEX)
+        try:
+            fetched(INDEX)
+        except FetchFailedError as error:
+            raise UserError(
+                f"the model {name} has no safetensors on the hub ({error.reason}); pickles are not "
+                "read, for they may carry code: take another model"
+            ) from None
         fetched(*shard_names(folder))
     return folder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from shakespeare_tui.data.tokenizers.tokenizer import characters_begun, shown_token, token_starts
+from shakespeare_tui.data.tokenizers.tokenizer import characters_begun, shown_token, unsaid_share
 from shakespeare_tui.ui.engine.writing import load_model_of, reference_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Scored:
         rank: Place of its first token among all by probability [N], from 1; 0 for the first.
         measures: Of the text, copied passages among them.
         starts: The characters with which tokens begin, and N; ascending.
+        unsaid: The share of tokens behind the prompt that do not say the text, as words outside
+            the vocabulary do not; then there is no mean surprise.
     """
 
     nats: Reals
@@ -36,6 +38,7 @@ class Scored:
     rank: Integers
     measures: "Measures"
     starts: tuple[int, ...] = ()
+    unsaid: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,20 +77,22 @@ def score_text(reference: str, runs_root: Path, text: str, prompt_length: int) -
 
     run = find_checkpoint(reference, runs_root).run
     model, tokenizer = load_model_of(reference, runs_root)
+    encoded, starts = tokenizer.encode_in_place(text)
     with SharedThreads():
-        surprise = score_tokens(model, tokenizer.encode(text))
+        surprise = score_tokens(model, encoded)
     measures = measure_text(text, reference_of(run.path), prompt_length)
-    starts = token_starts(tokenizer, surprise.tokens)
-    # The token in which each character begins, [N]; a token may stand for other text than it was
-    # made of, as of a word outside the vocabulary.
-    tokens = np.minimum(_token_at(starts, np.arange(len(text))), len(surprise.tokens) - 1)
+    # The token in which each character begins, [N].
+    tokens = np.minimum(_token_at(starts, np.arange(len(text))), len(encoded) - 1)
+    unsaid = unsaid_share(tokenizer, text[prompt_length:])
+    mean = None if unsaid else surprise.nats_per_character(starts, prompt_length)
     heads, which = np.unique(tokens, return_inverse=True)
     return Scored(
         np.add.reduceat(surprise.nats, heads)[which],
         surprise.entropy[tokens],
         surprise.rank[tokens],
-        measures.with_surprise(surprise.nats_per_character(tokenizer, prompt_length)),
+        measures.with_surprise(mean),
         tuple(sorted({*starts[starts < len(text)].tolist(), len(text)})),
+        unsaid,
     )
 
 
@@ -106,8 +111,8 @@ def expectation_at(reference: str, runs_root: Path, text: str, position: int) ->
     from shakespeare_tui.training.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
-    tokens = tokenizer.encode(text).astype(np.int64)
-    starts = token_starts(tokenizer, tokens)
+    ids, starts = tokenizer.encode_in_place(text)
+    tokens = ids.astype(np.int64)
     place = max(1, int(_token_at(starts, np.array(position))))
     with SharedThreads():
         logits = logits_at(model, tokens, place)
@@ -136,8 +141,7 @@ def attention_of(reference: str, runs_root: Path, text: str, position: int) -> R
     from shakespeare_tui.training.threads import SharedThreads
 
     model, tokenizer = load_model_of(reference, runs_root)
-    tokens = tokenizer.encode(text)
-    starts = token_starts(tokenizer, tokens)
+    tokens, starts = tokenizer.encode_in_place(text)
     place = max(1, int(_token_at(starts, np.array(position))))
     with SharedThreads():
         weights = attention_at(model, tokens, place)

@@ -81,6 +81,13 @@ async def test_several_tokenizers(take: Taking, runs_root: Path) -> None:
     await take("down", "space", *["down"] * 5, "space", "c", then=("tab",), looks=TOKEN_LOOKS)
 
 
+async def test_curves_in_several_tokenizers(take: Taking, runs_root: Path) -> None:
+    shutil.rmtree(runs_root)
+    runs_in_several_tokenizers(runs_root)
+    keys = ("down", "space", *["down"] * 5, "space", "c")
+    await take(*keys, then=("tab", "tab"), ready=has_curves, looks=TOKEN_LOOKS)
+
+
 async def test_settings(take: Taking) -> None:
     await take(*MARK_TWO, then=("shift+tab",))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from config_harness import place
 from lab_harness import MakeApp, press, until
-from pictures import Pictured, Prepare
+from pictures import TOKEN_LOOKS, Pictured, Prepare
 from textual.pilot import Pilot
 
 from shakespeare_tui.config.draft import Origin
@@ -97,6 +97,17 @@ async def test_difference_from_the_preset(pictured: Pictured, make_config_app: M
 async def test_ascii_while_editing(pictured: Pictured, make_config_app: MakeApp) -> None:
     keys = ("down", "enter", "3")
     await pictured(make_config_app(ascii=True), before("quick", QUICK, CHANGES, *keys))
+
+
+PAIRS = """
+model: {d_model: 128, n_layers: 4, n_heads: 4}
+data: {corpus: sample, tokenizer: bpe, vocab_size: 300}
+training: {batch_size: 16, max_steps: 1000}
+"""
+
+
+async def test_byte_pairs(pictured: Pictured, make_config_app: MakeApp) -> None:
+    await pictured(make_config_app(), before("pairs", PAIRS), TOKEN_LOOKS)
 
 
 # Fewer heads of keys than of queries, one matrix for both ends, and low-rank products beside some.
