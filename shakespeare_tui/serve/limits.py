@@ -16,7 +16,7 @@ class Limits:
         body_seconds: How long a client may take to send it.
         running: How many texts are written at once; the others wait.
         waiting: How many wait; more are refused.
-        seconds: How long a request may take in all, waiting and being read included.
+        seconds: How long a request may take, its turn included, and not the loading of its model.
         stream_bytes: Keys and values of all texts that are written at once.
         cache_bytes: What is kept of seeded texts, to be given again; 0 keeps nothing.
         logprob_bytes: Logits of one request that are kept for its ``logprobs``.

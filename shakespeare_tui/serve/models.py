@@ -120,6 +120,10 @@ class ModelStore:
             )
         return place.served
 
+    def is_loaded(self, served: ServedModel) -> bool:
+        """Whether it is in memory."""
+        return self._places[served.name].opened is not None
+
     @contextlib.contextmanager
     def lease(self, served: ServedModel) -> Iterator[Opened]:
         """The model, loaded, and kept in memory as long as it is used.

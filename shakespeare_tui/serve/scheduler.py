@@ -28,14 +28,10 @@ class Ticket(Generic[Item]):
         work: Makes the items, lazily: it is stopped between any two of them.
         deliver: Called in a thread of the scheduler after each slice.
         weight: Bytes that it holds while it runs.
-        deadline: When it is given up, by the scheduler's clock.
     """
 
-    def __init__(
-        self, work: Iterator[Item], deliver: Deliver[Item], weight: int, deadline: float
-    ) -> None:
-        self.work, self.deliver = work, deliver
-        self.weight, self.deadline = weight, deadline
+    def __init__(self, work: Iterator[Item], deliver: Deliver[Item], weight: int) -> None:
+        self.work, self.deliver, self.weight = work, deliver, weight
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -87,14 +83,14 @@ class Scheduler:
         return len(self._waiting)
 
     def submit(
-        self, work: Iterator[Item], deliver: Deliver[Item], *, weight: int, seconds: float
+        self, work: Iterator[Item], deliver: Deliver[Item], *, weight: int
     ) -> Ticket[Item]:
         """Queue some work.
 
         Raises:
             RefusedError: The queue is full, or the server ends.
         """
-        ticket = Ticket(work, deliver, weight, self._clock() + seconds)
+        ticket = Ticket(work, deliver, weight)
         with self._changed:
             if self._is_closed:
                 raise RefusedError(503, "the server is shutting down", code="shutting_down")
@@ -161,10 +157,6 @@ class Scheduler:
         began = self._clock()
         try:
             if not ticket.is_cancelled:
-                if began > ticket.deadline:
-                    raise RefusedError(
-                        408, "the request took too long; ask for fewer tokens", code="timeout"
-                    )
                 for item in ticket.work:
                     items.append(item)
                     if self._clock() - began >= _SLICE_SECONDS:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,32 @@ class Service:
         self.scheduler = Scheduler(threads, limits.running, limits.waiting, limits.stream_bytes)
         self.cache = TextCache(limits.cache_bytes)
         self.metrics = Metrics(self.scheduler, store)
+        self._loader = ThreadPoolExecutor(len(store.models), "load")
+        self._loading: dict[str, asyncio.Future[None]] = {}
+
+    async def load(self, model: ServedModel) -> None:
+        """Have a model in memory before something is asked of it.
+
+        Code may have to be compiled for it, which takes long on a busy machine. That is no work of
+        one request: it is on nobody's clock, and those who write go on meanwhile.
+
+        Raises:
+            RefusedError: It cannot be loaded.
+        """
+        if self.store.is_loaded(model):
+            return
+        loading = self._loading.get(model.name)
+        if loading is None or loading.done():
+            loop = asyncio.get_running_loop()
+            loading = loop.run_in_executor(self._loader, self._load, model)
+            # Whoever waited for it may have left.
+            loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._loading[model.name] = loading
+        await asyncio.shield(loading)
+
+    def _load(self, model: ServedModel) -> None:
+        with self.store.lease(model):
+            pass
 
     async def write(
         self, orders: Sequence[TextOrder], *, is_repeatable: bool
@@ -49,6 +76,8 @@ class Service:
         Raises:
             RefusedError: One cannot be written.
         """
+        for name in {order.model for order in orders}:
+            await self.load(self.store.find(name))
         fresh: dict[int, list[Piece]] = {}
         for place, order in enumerate(orders):
             known = self.cache.get(order) if is_repeatable else None
@@ -58,7 +87,7 @@ class Service:
             self.metrics.cached.inc()
             for piece in known:
                 yield place, piece
-        arrivals = _Arrivals()
+        arrivals = _Arrivals(self.limits.seconds)
         tickets: list[Ticket[Piece]] = []
         try:
             for place in fresh:
@@ -70,7 +99,6 @@ class Service:
                         self._steps(order, model),
                         arrivals.at(place),
                         weight=model.stream_bytes * order.samples,
-                        seconds=self.limits.seconds,
                     )
                 )
             left = len(fresh)
@@ -131,10 +159,9 @@ class Service:
                     ],
                 }
 
-        arrivals = _Arrivals()
-        ticket = self.scheduler.submit(
-            steps(), arrivals.at(0), weight=model.stream_bytes, seconds=self.limits.seconds
-        )
+        await self.load(model)
+        arrivals = _Arrivals(self.limits.seconds)
+        ticket = self.scheduler.submit(steps(), arrivals.at(0), weight=model.stream_bytes)
         try:
             _, found, _ = await arrivals.next()
         finally:
@@ -145,14 +172,20 @@ class Service:
 
     def close(self) -> None:
         """Give up what is under way, and end the threads."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
         self.scheduler.close()
 
 
 class _Arrivals:
-    """What comes from the scheduler's threads, in the event loop."""
+    """What comes from the scheduler's threads, in the event loop.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: How long it may take in all, waiting for a turn included.
+    """
+
+    def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + seconds
         self._queue: asyncio.Queue[tuple[int, Sequence[Any], BaseException | None, bool]] = (
             asyncio.Queue()
         )
@@ -169,7 +202,13 @@ class _Arrivals:
         return deliver
 
     async def next(self) -> tuple[int, Sequence[Any], bool]:
-        place, items, problem, is_over = await self._queue.get()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                place, items, problem, is_over = await self._queue.get()
+        except TimeoutError:
+            raise RefusedError(
+                408, "the request took too long; ask for fewer tokens", code="timeout"
+            ) from None
         if isinstance(problem, UserError):
             raise RefusedError(400, str(problem))
         if problem is not None and not isinstance(problem, RefusedError):

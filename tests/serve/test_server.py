@@ -245,6 +245,37 @@ def test_models_are_given_up_for_others_and_a_deleted_one_is_told() -> None:
     ]
 
 
+def test_a_model_that_loads_long_is_on_nobodys_clock_and_in_nobodys_way() -> None:
+    loading, may_load = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def opened_late() -> Opened:
+        loading.set()
+        assert may_load.wait(200)
+        return Opened(MODEL, decoder_maker(MODEL))
+
+    limits = Limits(seconds=2)
+    with make_client(limits, served("first"), served("late", open=opened_late)) as client:
+
+        def ask() -> None:
+            body = {"prompt": "To", "model": "late", "n": 2, "stop": "e", "max_tokens": 2}
+            found.append(client.post("/v1/completions", json=body).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert loading.wait(60)
+            assert completion(client, model="first", max_tokens=2)["choices"]
+            threads[0].join(1.2 * limits.seconds)
+            assert not found
+        finally:
+            may_load.set()
+            for thread in threads:
+                thread.join()
+    assert found == [200, 200]
+
+
 def test_more_than_the_queue_holds_is_refused_and_cancelled_work_is_closed() -> None:
     scheduler = Scheduler(threads=1, running=1, waiting=1, running_bytes=100)
     begun, closed, over = threading.Event(), threading.Event(), threading.Event()
@@ -261,11 +292,11 @@ def test_more_than_the_queue_holds_is_refused_and_cancelled_work_is_closed() -> 
         if is_over:
             over.set()
 
-    first = scheduler.submit(endless(), deliver, weight=1, seconds=60)
+    first = scheduler.submit(endless(), deliver, weight=1)
     assert begun.wait(10)
-    scheduler.submit(iter(()), lambda *_: None, weight=1, seconds=60)
+    scheduler.submit(iter(()), lambda *_: None, weight=1)
     with pytest.raises(RefusedError, match="try again"):
-        scheduler.submit(iter(()), lambda *_: None, weight=1, seconds=60)
+        scheduler.submit(iter(()), lambda *_: None, weight=1)
     first.cancel()
     assert closed.wait(10) and over.wait(10)
     scheduler.close()
