@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "vocab_size": info.vocab_size,
                 "context": config.seq_len,
                 "max_context": config.model.max_seq_len,
+                "chat": pretrained.chat_template is not None,
             }
         )
         return 0
@@ -82,5 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"tokens, context {config.seq_len:,} of {config.model.max_seq_len:,}"
     )
     say("its losses do not compare with models trained here: it may have read the same texts")
+    if pretrained.chat_template is not None:
+        say(f"it was made for chats: shakespeare-tui serve {info.name}, then /v1/chat/completions")
     say(f"next: shakespeare-tui generate {info.name} --prompt 'The play begins'")
     return 0

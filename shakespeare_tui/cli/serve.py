@@ -238,5 +238,6 @@ def _served(found: NamedModel, name: str, arguments: argparse.Namespace) -> "Ser
         size_bytes=2 * (path.stat().st_size if checkpoint is None else checkpoint.weights_bytes),
         stream_bytes=stream,
         prompts=tuple(found.prompts),
+        chat_template=found.chat_template,
         created=int(path.stat().st_mtime),
     )

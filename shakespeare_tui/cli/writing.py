@@ -18,6 +18,7 @@ from shakespeare_tui.visible_text import read_line
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
     from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
     from shakespeare_tui.decoding.columns import Column
     from shakespeare_tui.decoding.decoder import Precision
@@ -53,6 +54,7 @@ class NamedModel:
         config: Of its run; None of another program's file.
         open: The model, given ``--device`` and ``--precision``.
         checkpoint: None of a file.
+        chat_template: How it reads chats; None where it was not made for them.
     """
 
     reference: str
@@ -60,6 +62,7 @@ class NamedModel:
     config: "Config | None"
     open: "Callable[[str, Precision], AnyModel]"
     checkpoint: "Checkpoint | None" = None
+    chat_template: "ChatTemplate | None" = None
 
     @property
     def prompts(self) -> Sequence[str]:
@@ -85,7 +88,9 @@ def find_model(reference: str) -> NamedModel:
                 raise UserError(f"an exported file is computed on the CPU, not on {device}")
             return file.model
 
-        return NamedModel(reference, file.tokenizer, file.config, opened)
+        return NamedModel(
+            reference, file.tokenizer, file.config, opened, chat_template=file.chat_template
+        )
     checkpoint = find_checkpoint(reference, runs_folder())
     return NamedModel(
         checkpoint.reference,
@@ -93,6 +98,7 @@ def find_model(reference: str) -> NamedModel:
         checkpoint.run.config(),
         lambda device, precision: open_model(checkpoint, device, precision)[0],
         checkpoint,
+        checkpoint.run.chat_template(),
     )
 
 

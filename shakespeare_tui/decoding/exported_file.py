@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.data.tokenizers.kinds import TOKENIZERS, tokenizer_kind
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
@@ -34,12 +35,14 @@ class ExportedFile:
         model: To be decoded with and measured.
         tokenizer: The model's.
         config: Of the run that it was exported from; None in files of other programs.
+        chat_template: None where it was not made for chats.
     """
 
     path: Path
     model: "AnyModel"
     tokenizer: Tokenizer
     config: Config | None
+    chat_template: ChatTemplate | None = None
 
 
 def is_exported_file(reference: str) -> bool:
@@ -67,21 +70,26 @@ def _open_onnx(path: Path) -> ExportedFile:
             f"{path} was not exported by this program: it holds no tokenizer; export the run again"
         )
     config = parse_config(metadata[CONFIG_KEY], str(path))
-    tokenizer = _tokenizer(metadata[TOKENIZER_KEY], path)
-    return ExportedFile(path, make_model(config.model), tokenizer, config)
+    tokenizer, template = _tokenizer(metadata[TOKENIZER_KEY], path)
+    return ExportedFile(path, make_model(config.model), tokenizer, config, template)
 
 
-def tokenizer_text(tokenizer: Tokenizer) -> str:
-    """A tokenizer for the metadata."""
-    return json.dumps({"type": tokenizer.name, "record": tokenizer.as_json()}, ensure_ascii=False)
+def tokenizer_text(tokenizer: Tokenizer, chat_template: ChatTemplate | None) -> str:
+    """A tokenizer for the metadata, with how chats are written."""
+    record: dict[str, Any] = {"type": tokenizer.name, "record": tokenizer.as_json()}
+    if chat_template is not None:
+        record["chat_template"] = chat_template.as_json()
+    return json.dumps(record, ensure_ascii=False)
 
 
-def _tokenizer(text: str, path: Path) -> Tokenizer:
+def _tokenizer(text: str, path: Path) -> tuple[Tokenizer, ChatTemplate | None]:
     try:
         record: dict[str, Any] = parse_json(text)
+        chats = record.get("chat_template")
+        template = None if chats is None else ChatTemplate.from_json(chats)
         if record["type"] in TOKENIZERS:
-            return tokenizer_kind(record["type"]).from_json(record["record"])
-    except (ValueError, KeyError, TypeError) as error:
+            return tokenizer_kind(record["type"]).from_json(record["record"]), template
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged: its tokenizer cannot be read ({error})") from None
     raise UserError(f"{path} holds a tokenizer of unknown type; update shakespeare-tui")
 
@@ -101,4 +109,4 @@ def _open_gguf(path: Path) -> ExportedFile:
         tokenizer = HuggingFaceTokenizer(pretrained.tokenizer)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
-    return ExportedFile(path, pretrained.model, tokenizer, config)
+    return ExportedFile(path, pretrained.model, tokenizer, config, pretrained.chat_template)

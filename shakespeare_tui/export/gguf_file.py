@@ -52,8 +52,7 @@ def write(source: ExportSource, options: Options, target: Path) -> None:
     _add_shape(writer, theirs.family, theirs.config, source.model.vocab_size)
     for key, value in _tokens(source.tokenizer).items():
         _add(writer, f"tokenizer.ggml.{key}", value)
-    ends = source.tokenizer.end_tokens
-    writer.add_eos_token_id(min(ends) if ends else _unlikeliest(source))
+    _add_ends(writer, source)
     kinds = gguf.GGMLQuantizationType
     kind = {"float32": kinds.F32, "float16": kinds.F16, "q8_0": kinds.Q8_0}[options.dtype]
     types = gguf.LlamaFileType
@@ -84,6 +83,20 @@ def _tensors(theirs: Equivalent, layout: Any) -> dict[str, Any]:
         plain = rotary_frequencies(shape.model_copy(update=_UNSCALED))
         found["rope_freqs.weight"] = (plain / rotary_frequencies(shape)).astype(np.float32)
     return found
+
+
+def _add_ends(writer: Any, source: ExportSource) -> None:
+    """What begins and ends a text, and how chats are written, where the model has such."""
+    ends, template = source.tokenizer.end_tokens, source.chat_template
+    end = min(ends) if ends else None
+    if template is not None:
+        writer.add_chat_template(template.template)
+        numbers = {source.tokenizer.token_bytes(n).decode("utf-8", "replace"): n for n in ends}
+        end = numbers.get(template.eos_token, end)
+        begins = source.tokenizer.encode(template.bos_token).tolist()
+        if len(begins) == 1:
+            writer.add_bos_token_id(begins[0])
+    writer.add_eos_token_id(_unlikeliest(source) if end is None else end)
 
 
 _UNSCALED = {"rope_factor": 1.0, "rope_base_context": None}

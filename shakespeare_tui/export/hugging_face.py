@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.data.tokenizers.hugging_face import as_hugging_face
 from shakespeare_tui.data.tokenizers.kinds import token_noun
-from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from shakespeare_tui.data.tokenizers.tokenizer import load_tokenizer
 from shakespeare_tui.decoding.logits_model import LogitsModel
 from shakespeare_tui.export.families import Equivalent, Reader, check_families, equivalent
 from shakespeare_tui.export.registry import Reopened
@@ -47,9 +47,7 @@ def write(source: ExportSource, options: Options, target: Path) -> None:
     ends = sorted(source.tokenizer.end_tokens)
     write_json_atomically(target / "config.json", _config(source, theirs, ends))
     write_json_atomically(target / "tokenizer.json", as_hugging_face(source.tokenizer))
-    write_json_atomically(
-        target / "tokenizer_config.json", _tokenizer_config(source.tokenizer, source.model.context)
-    )
+    write_json_atomically(target / "tokenizer_config.json", _tokenizer_config(source))
     generation: dict[str, Any] = {
         "do_sample": True,
         "temperature": source.config.sampling.temperature or 1.0,
@@ -119,15 +117,20 @@ def _rope(shape: ModelConfig) -> dict[str, Any]:
     return plain
 
 
-def _tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+def _tokenizer_config(source: ExportSource) -> dict[str, Any]:
+    tokenizer, template = source.tokenizer, source.chat_template
     config: dict[str, Any] = {
         # The one class that takes tokenizer.json as it is.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": context,
+        "model_max_length": source.model.context,
         "clean_up_tokenization_spaces": False,
     }
     if tokenizer.end_tokens:
         config["eos_token"] = tokenizer.token_bytes(min(tokenizer.end_tokens)).decode()
+    if template is not None:
+        config["chat_template"] = template.template
+        named = {"bos_token": template.bos_token, "eos_token": template.eos_token}
+        config |= {name: token for name, token in named.items() if token}
     return config
 
 

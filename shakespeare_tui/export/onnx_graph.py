@@ -117,7 +117,7 @@ def graph_of(source: ExportSource, options: Options) -> Any:
             CONTEXT_KEY: str(source.model.context),
             VOCAB_KEY: str(vocab_size),
             CONFIG_KEY: config_to_yaml(source.config),
-            TOKENIZER_KEY: tokenizer_text(source.tokenizer),
+            TOKENIZER_KEY: tokenizer_text(source.tokenizer, source.chat_template),
         },
     )
     onnx.checker.check_model(model)

@@ -16,7 +16,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.export.quantise import bfloat16, pruned, quantised
 from shakespeare_tui.export.registry import Reopened
 from shakespeare_tui.export.source import ExportSource, FloatArray, Options
-from shakespeare_tui.files import write_atomically
+from shakespeare_tui.files import write_atomically, write_json_atomically
 from shakespeare_tui.training.checkpoints import read_arrays
 
 WEIGHTS = "model.safetensors"
@@ -65,6 +65,8 @@ def write(source: ExportSource, options: Options, target: Path) -> None:
         raise OSError(str(error)) from error
     write_atomically(target / "config.yaml", config_to_yaml(source.config))
     source.tokenizer.save(target / "tokenizer.json")
+    if source.chat_template is not None:
+        write_json_atomically(target / "chat_template.json", source.chat_template.as_json())
 
 
 def reopen(source: ExportSource, options: Options, target: Path) -> Reopened:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import Config
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import UserError, never
@@ -62,6 +63,11 @@ class ExportSource:
     def size_bytes(self) -> int:
         """Of all weights in float32."""
         return sum(weight.nbytes for weight in self.weights.values())
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """How the model reads chats; None where it was not made for them."""
+        return self.checkpoint.run.chat_template()
 
     def with_weights(self, weights: Mapping[str, FloatArray]) -> Model:
         """A model of the same shape with other weights, by the library that opened this one."""

@@ -68,7 +68,7 @@ def extra_files(source: ExportSource) -> dict[str, str]:
     """What else is in the archive."""
     return {
         "config.yaml": config_to_yaml(source.config),
-        "tokenizer.json": tokenizer_text(source.tokenizer),
+        "tokenizer.json": tokenizer_text(source.tokenizer, source.chat_template),
     }
 
 

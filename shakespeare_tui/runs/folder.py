@@ -17,6 +17,7 @@ from shakespeare_tui.config.load import parse_config, read_config_file
 from shakespeare_tui.config.problems import nearest
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import (
@@ -43,6 +44,7 @@ _STEP_FOLDER = re.compile(r"step-(\d{8,12})")
 _STEPS_LIMIT = 10**12
 _MOST_BYTES = 1 << 20
 _MOST_NAMED = 6
+_CHAT_TEMPLATE = "chat_template.json"
 _BEGINNINGS = {
     "config.yaml",
     "tokenizer.json",
@@ -50,6 +52,7 @@ _BEGINNINGS = {
     "events.jsonl",
     "commands.jsonl",
     FROZEN,
+    _CHAT_TEMPLATE,
 }
 """What a run's folder may hold before its first checkpoint."""
 
@@ -229,10 +232,18 @@ class RunFolder:
         """Where other processes leave commands for the trainer, one JSON line each."""
         return self.path / "commands.jsonl"
 
-    def write_definition(self, info: RunInfo, config: Config, tokenizer: Tokenizer) -> None:
+    def write_definition(
+        self,
+        info: RunInfo,
+        config: Config,
+        tokenizer: Tokenizer,
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
         """Write what defines the run, ``run.json`` last: with it the run exists."""
         write_atomically(self.path / "config.yaml", config_to_yaml(config))
         tokenizer.save(self.path / "tokenizer.json")
+        if chat_template is not None:
+            write_json_atomically(self.path / _CHAT_TEMPLATE, chat_template.as_json())
         write_json_atomically(self.path / "run.json", asdict(info))
 
     def info(self) -> RunInfo:
@@ -279,6 +290,20 @@ class RunFolder:
                 "or comes from another run; put the old file back"
             )
         return tokenizer
+
+    def chat_template(self) -> ChatTemplate | None:
+        """How the model reads chats; None where it was not made for them.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        path = self.path / _CHAT_TEMPLATE
+        try:
+            return ChatTemplate.from_json(parse_json(read_bounded(path, _MOST_BYTES)))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {reason(error)}") from None
 
     def checkpoint_folder(self, step: int) -> Path:
         """Where the checkpoint of ``step`` is or will be."""

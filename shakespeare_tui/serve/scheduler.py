@@ -82,9 +82,7 @@ class Scheduler:
         """How many wait to be begun."""
         return len(self._waiting)
 
-    def submit(
-        self, work: Iterator[Item], deliver: Deliver[Item], *, weight: int
-    ) -> Ticket[Item]:
+    def submit(self, work: Iterator[Item], deliver: Deliver[Item], *, weight: int) -> Ticket[Item]:
         """Queue some work.
 
         Raises:

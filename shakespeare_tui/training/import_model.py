@@ -60,7 +60,7 @@ def import_model(
                 parameters=sum(parameter.size for parameter in weights.values()),
                 pretrained=source,
             )
-            run.write_definition(info, config, tokenizer)
+            run.write_definition(info, config, tokenizer, pretrained.chat_template)
         except BaseException:
             shutil.rmtree(run.path, ignore_errors=True)
             raise

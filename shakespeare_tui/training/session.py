@@ -302,7 +302,8 @@ def _new_session(
                 experiment=request.experiment,
                 variant=request.variant,
             )
-            run.write_definition(info, config, tokenizer)
+            chat_template = start_from.run.chat_template() if start_from else None
+            run.write_definition(info, config, tokenizer, chat_template)
             state = backend.new_state(config, info, hooks.cancelled.is_set)
             if weights is not None and start_from is not None:
                 state.load_weights(weights, str(start_from.weights_path), hooks.cancelled.is_set)

@@ -11,7 +11,9 @@ from pretrained_files import make_theirs, write_folder, write_gguf, write_tokeni
 from real_cli import CommandLine
 from safetensors import safe_open
 
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.decoding.factory import make_decoder
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.runs.folder import find_checkpoint
 from shakespeare_tui.training.torch_state import load_model
@@ -53,6 +55,51 @@ def test_a_folder_becomes_a_run(cli: CommandLine, case: str) -> None:
     np.testing.assert_allclose(logits[0], expected, rtol=1e-3, atol=1e-3)
     listed = cli("runs")
     assert listed.code == 0 and "finished" in listed.out
+
+
+CHATS = (
+    "{% for message in messages %}{% if message['role'] == 'tool' %}"
+    "{{ raise_exception('no tools') }}{% endif %}\n"
+    "{{ bos_token + message['role'] }}: {{ message['content'] | trim }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+MESSAGES = [{"role": "user", "content": " Speak, speak. "}, {"role": "assistant", "content": "No."}]
+
+
+@pytest.mark.parametrize("place", ["file", "text", "list"])
+def test_a_chat_template_is_kept_and_goes_on_with_an_export(cli: CommandLine, place: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    write_folder(Path("theirs"))
+    config: dict[str, object] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": {"__type": "AddedToken", "content": "<b>"},
+        "eos_token": "<e>",
+    }
+    if place == "file":
+        Path("theirs/chat_template.jinja").write_text(CHATS)
+    elif place == "text":
+        config["chat_template"] = CHATS
+    else:
+        named = [{"name": "rag", "template": "x"}, {"name": "default", "template": CHATS}]
+        config["chat_template"] = named
+    Path("theirs/tokenizer_config.json").write_text(json.dumps(config))
+    oracle = transformers.AutoTokenizer.from_pretrained("theirs").apply_chat_template
+    expected = oracle(MESSAGES, tokenize=False, add_generation_prompt=True)
+    outcome = cli("import", "theirs", "--name", "mine", "--json")
+    assert outcome.code == 0 and json.loads(outcome.out)["chat"] is True
+    template = find_checkpoint("mine", runs_folder()).run.chat_template()
+    assert template is not None and template.render(MESSAGES) == expected
+    with pytest.raises(UserError, match="no tools"):
+        template.render([{"role": "tool", "content": ""}])
+    assert cli("export", "mine", "--to=hf", "--output=out").code == 0
+    again = transformers.AutoTokenizer.from_pretrained("out").apply_chat_template
+    assert again(MESSAGES, tokenize=False, add_generation_prompt=True) == expected
+
+
+def test_a_template_runs_where_it_can_only_make_text() -> None:
+    for code in ("messages.append(1)", "messages.__class__.__mro__", "''.__init__.__globals__"):
+        with pytest.raises(UserError, match="refuses these messages"):
+            ChatTemplate(f"{{{{ {code} }}}}").render(MESSAGES)
 
 
 def test_a_run_is_named_after_its_source(cli: CommandLine) -> None:
@@ -164,6 +211,7 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     write_folder(Path("theirs"))
     edit = Path("theirs/tokenizer.json")
     write_tokenizer(edit, 61)
+    Path("theirs/chat_template.jinja").write_text(CHATS)
     Path("play.txt").write_text("ROMEO: WHAT HO! WHERE ART THOU, ANNA?\n" * 60)
     assert cli("import", "theirs", "--name", "mine").code == 0
     before = cli("eval", "mine", "--corpus", "play.txt", "--json")
@@ -177,6 +225,8 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     assert "may have read this very text" in outcome.err
     tuned = find_checkpoint("tuned", runs_folder())
     assert tuned.run.info().pretrained == "theirs"
+    template = tuned.run.chat_template()
+    assert template is not None and template.template == CHATS
     config = tuned.run.config()
     assert (config.training.lora_rank, config.training.learning_rate) == (2, 1e-3)
     measured = cli("eval", "tuned", "--json")

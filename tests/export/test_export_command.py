@@ -7,6 +7,9 @@ import pytest
 from exported_runs import make_run
 from real_cli import CommandLine
 
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
+from shakespeare_tui.decoding.exported_file import open_exported_file
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("gguf")
 
@@ -54,6 +57,18 @@ def test_eval_and_generate_read_what_was_exported(
     searched = cli("generate", target, "--strategy=contrastive=4", "--max-tokens=3")
     # An ONNX graph gives no hidden states.
     assert searched.code == (2 if name == "m.onnx" else 0)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.gguf"])
+def test_a_chat_template_is_in_the_file(
+    name: str, cli: CommandLine, runs_root: Path, tmp_path: Path
+) -> None:
+    run = make_run(runs_root, "llama", "bpe").run
+    template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    run.write_definition(run.info(), run.config(), run.tokenizer(), template)
+    target = tmp_path / name
+    assert cli("export", run.name, f"--to={name[2:]}", f"--output={target}").code == 0
+    assert open_exported_file(target).chat_template == template
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(

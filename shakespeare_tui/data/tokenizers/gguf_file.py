@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer, characters_record
 from shakespeare_tui.errors import UserError
 
@@ -142,6 +143,23 @@ def tokenizer_record(file: GgufFile) -> dict[str, Any] | None:
     if kind == "llama":
         return _characters(file) or _record(file, **_sentence_pieces(file))
     return None
+
+
+def chat_template(file: GgufFile) -> ChatTemplate | None:
+    """How the model reads chats; None where it was not made for them."""
+    tokens = _list(file, "tokens")
+
+    def named(end: str) -> str:
+        number = file.value(f"tokenizer.ggml.{end}_token_id")
+        known = isinstance(number, int) and 0 <= number < len(tokens)
+        return str(tokens[number]) if known else ""
+
+    record = {
+        "chat_template": file.value("tokenizer.chat_template"),
+        "bos_token": named("bos"),
+        "eos_token": named("eos"),
+    }
+    return ChatTemplate.from_tokenizer_config(record)
 
 
 def _list(file: GgufFile, name: str) -> list[Any]:

@@ -7,7 +7,12 @@ from typing import Any
 import torch
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.data.tokenizers.gguf_file import GgufFile, tokenizer_problem, tokenizer_record
+from shakespeare_tui.data.tokenizers.gguf_file import (
+    GgufFile,
+    chat_template,
+    tokenizer_problem,
+    tokenizer_record,
+)
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.pretrained.hugging_face import LARGEST_CONTEXT
 from shakespeare_tui.models.pretrained.layouts import (
@@ -36,7 +41,13 @@ def read_gguf(
     config = _config(file, family)
     model = read_weights(config, GGUF_FAMILIES[family], file, available_bytes, cancelled)
     tokenizer = tokenizer_record(file)
-    return Pretrained(model, tokenizer, family, "" if tokenizer else tokenizer_problem(file))
+    return Pretrained(
+        model,
+        tokenizer,
+        family,
+        "" if tokenizer else tokenizer_problem(file),
+        chat_template(file) if tokenizer else None,
+    )
 
 
 def _config(file: GgufFile, family: str) -> ModelConfig:

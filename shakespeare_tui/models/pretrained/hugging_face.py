@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
+from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.files import parse_json, read_bounded, reason
 from shakespeare_tui.models.pretrained.layouts import (
@@ -47,7 +48,21 @@ def read_folder(
         file = _Safetensors(folder, stack)
         model = read_weights(shape, FAMILIES[family], file, available_bytes, cancelled)
     tokenizer = folder / "tokenizer.json"
-    return Pretrained(model, _read_json(tokenizer) if tokenizer.is_file() else None, family)
+    return Pretrained(
+        model,
+        _read_json(tokenizer) if tokenizer.is_file() else None,
+        family,
+        chat_template=_chat_template(folder),
+    )
+
+
+def _chat_template(folder: Path) -> ChatTemplate | None:
+    record, file = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    try:
+        text = read_bounded(file, _MOST_BYTES).decode() if file.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {reason(error)}") from None
+    return ChatTemplate.from_tokenizer_config(_read_json(record) if record.is_file() else {}, text)
 
 
 def folder_config(config: Record, origin: str) -> ModelConfig:

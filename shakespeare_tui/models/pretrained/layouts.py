@@ -17,6 +17,7 @@ from shakespeare_tui.models.parameters import count_parameters
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
     from shakespeare_tui.models.transformer import Transformer
 
 Record = Mapping[str, Any]
@@ -31,12 +32,14 @@ class Pretrained:
         tokenizer: As in a ``tokenizer.json`` of Hugging Face; None where there was none.
         family: What its publishers call the architecture.
         tokenizer_problem: Why there is no tokenizer, where there is none.
+        chat_template: None where it was not made for chats.
     """
 
     model: "Transformer"
     tokenizer: dict[str, Any] | None
     family: str
     tokenizer_problem: str = "it brings no tokenizer"
+    chat_template: "ChatTemplate | None" = None
 
 
 class TensorFile(Protocol):

@@ -1,5 +1,6 @@
 """Where a pretrained model comes from: a folder, a GGUF file, the catalogue, a hub repository."""
 
+import contextlib
 import os
 import re
 import threading
@@ -97,6 +98,9 @@ def _fetch_repository(name: str, told: Report | None, cancelled: threading.Event
             "the network, or give a folder or a GGUF file"
         ) from None
     fetched("tokenizer.json")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        with contextlib.suppress(FetchFailedError):  # not every model is made for chats
+            fetched(name)
     try:
         fetched("model.safetensors")
     except FetchFailedError:
