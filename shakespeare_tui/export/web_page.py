@@ -10,7 +10,6 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
 from shakespeare_tui.decoding.exported_file import open_exported_file
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.export import onnx_graph
+from shakespeare_tui.export.page import page
 from shakespeare_tui.export.registry import Reopened
 from shakespeare_tui.export.source import ExportSource, Options
-from shakespeare_tui.export.web_runtime import web_runtime
+from shakespeare_tui.export.web_runtime import check_web_runtime, web_runtime
 from shakespeare_tui.files import write_atomically
 from shakespeare_tui.formatting import format_bytes
 
@@ -41,7 +41,7 @@ _SPLITS = {
 
 
 def check(source: ExportSource, options: Options) -> None:
-    """The packages and the runtime must be there, and the tokenizer one that the page knows."""
+    """The packages and the runtime must be had, and the tokenizer one that the page knows."""
     onnx_graph.check(source, replace(options, kv_cache=True))
     size = source.size_bytes // (4 if options.dtype == "int8" else 1)
     if size > _MOST_BYTES:
@@ -51,7 +51,7 @@ def check(source: ExportSource, options: Options) -> None:
             f"{smaller}a smaller model"
         )
     _tokenizer(source.tokenizer)
-    web_runtime()
+    check_web_runtime()
 
 
 def write(source: ExportSource, options: Options, target: Path) -> None:
@@ -71,16 +71,25 @@ def write(source: ExportSource, options: Options, target: Path) -> None:
         "tokenizer": _tokenizer(source.tokenizer),
     }
     graph = onnx_graph.graph_of(source, cached).SerializeToString()
-    parts = {
-        "TITLE": html.escape(source.checkpoint.reference),
+    held = {
         # In a script element nothing but its end tag is markup.
-        "SETTINGS": json.dumps(settings).replace("<", "\\u003c"),
-        "MODEL": _packed(graph),
-        "RUNTIME": _packed(runtime.script),
-        "WASM": _packed(runtime.wasm),
+        ("settings", "application/json"): json.dumps(settings).replace("<", "\\u003c"),
+        ("model", "text/plain"): _packed(graph),
+        ("runtime", "text/plain"): _packed(runtime.script),
+        ("wasm", "text/plain"): _packed(runtime.wasm),
     }
-    page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    write_atomically(target, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page))
+    scripts = [
+        f'<script id="{name}" type="{kind}">{content}</script>'
+        for (name, kind), content in held.items()
+    ]
+    text = page(
+        "shakespeare_tui.export",
+        TITLE=html.escape(source.checkpoint.reference),
+        STATUS="opening the model …",
+        BEFORE="",
+        AFTER="\n".join(["<p>The model runs in this page. Nothing leaves it.</p>", *scripts]),
+    )
+    write_atomically(target, text)
 
 
 def _packed(content: bytes) -> str:
@@ -117,8 +126,8 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def reopen(source: ExportSource, options: Options, target: Path) -> Reopened:
     """The graph in the page, by ONNX Runtime."""
-    page = target.read_text("utf-8")
-    match = re.search(r'<script id="model"[^>]*>([^<]*)</script>', page)
+    text = target.read_text("utf-8")
+    match = re.search(r'<script id="model"[^>]*>([^<]*)</script>', text)
     graph = target.with_name("model.onnx")
     graph.write_bytes(gzip.decompress(base64.b64decode(match[1] if match else "")))
     try:

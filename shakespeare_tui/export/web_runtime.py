@@ -31,13 +31,28 @@ class WebRuntime:
     wasm: bytes
 
 
+def check_web_runtime() -> None:
+    """Look whether the runtime is here or may be fetched; nothing is.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    archive = _archive()
+    if not archive.is_file():
+        _npm(archive)
+
+
+def _archive() -> Path:
+    return cache_folder() / "web" / f"{_PACKAGE}-{_VERSION}.tgz"
+
+
 def web_runtime() -> WebRuntime:
     """The runtime, from the cache, else by ``npm`` with the user's own settings.
 
     Raises:
         UserError: It cannot be had.
     """
-    archive = cache_folder() / "web" / f"{_PACKAGE}-{_VERSION}.tgz"
+    archive = _archive()
     if not archive.is_file() or file_sha256(archive) != _SHA256:
         _fetch(archive)
     try:
@@ -49,14 +64,22 @@ def web_runtime() -> WebRuntime:
     return WebRuntime(script, wasm)
 
 
-def _fetch(archive: Path) -> None:
-    advice = f"put {archive.name} into {archive.parent}"
+def _advice(archive: Path) -> str:
+    return f"put {archive.name} into {archive.parent}"
+
+
+def _npm(archive: Path) -> str:
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(
             f"a page takes {_PACKAGE}, which npm fetches, and npm is not installed; install "
-            f"Node.js, or {advice}"
+            f"Node.js, or {_advice(archive)}"
         )
+    return npm
+
+
+def _fetch(archive: Path) -> None:
+    npm, advice = _npm(archive), _advice(archive)
     with tempfile.TemporaryDirectory(prefix="shakespeare-tui-") as folder:
         command = [npm, "pack", f"{_PACKAGE}@{_VERSION}", "--silent", "--ignore-scripts"]
         try:

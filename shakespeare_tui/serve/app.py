@@ -8,7 +8,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shakespeare_tui import __version__
 from shakespeare_tui.data.tokenizers.tokenizer import unsaid_share
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.export.page import page
 from shakespeare_tui.files import parse_json
 from shakespeare_tui.serve import bodies
 from shakespeare_tui.serve.limits import RefusedError
@@ -34,6 +34,10 @@ from shakespeare_tui.serve.texts import Piece, TextOrder, TokenScore
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN_PATHS = ("/", "/health")
 _CHAT_TOKENS = 512
+_MODEL_CHOICE = """<div class="row">
+  <label>Model <select id="model"></select></label>
+  <label id="locked" hidden>API key <input id="key" type="password" autocomplete="off"></label>
+</div>"""
 
 Result = TypeVar("Result")
 
@@ -270,7 +274,13 @@ class _EventStream(Response):
 class _Routes:
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+        self._page = page(
+            "shakespeare_tui.serve",
+            TITLE="shakespeare-tui",
+            STATUS="asking for models …",
+            BEFORE=_MODEL_CHOICE,
+            AFTER="",
+        )
         self._started = time.time()
 
     async def page(self, request: Request) -> Response:

@@ -64,7 +64,8 @@ def test_a_chat_template_is_in_the_file(
     name: str, cli: CommandLine, runs_root: Path, tmp_path: Path
 ) -> None:
     run = make_run(runs_root, "llama", "bpe").run
-    template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    template = ChatTemplate(text, eos_token="<|endoftext|>")
     run.write_definition(run.info(), run.config(), run.tokenizer(), template)
     target = tmp_path / name
     assert cli("export", run.name, f"--to={name[2:]}", f"--output={target}").code == 0

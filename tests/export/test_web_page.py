@@ -37,7 +37,7 @@ def test_a_browser_writes_what_the_model_writes(tokenizer: str, tmp_path: Path) 
         export(source, FORMATS["html"], Options(), page_path)
     except UserError as error:
         pytest.skip(str(error))
-    page = Page(page_path, tmp_path / "profile")
+    page = Page(page_path.as_uri(), tmp_path / "profile")
     try:
         page.wait_for("document.getElementById('status')?.textContent === 'ready'")
         prompt = "Is the day so young?"

@@ -1,45 +1,27 @@
 """The server in this process, with a tiny model: what it answers is what the library writes."""
 
-import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import openai
 import pytest
+from openai import OpenAI
+from real_cli import CommandLine
+from served_models import MODEL, TEMPLATE, TOKENIZER, alone, listening, served
 from starlette.testclient import TestClient
 
-from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
-from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer
-from shakespeare_tui.decoding.columns import Column, generate_columns
-from shakespeare_tui.decoding.factory import decoder_maker, make_decoder
+from shakespeare_tui.cli.serve import listen
+from shakespeare_tui.decoding.factory import decoder_maker
 from shakespeare_tui.decoding.score import score_tokens
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.models.numpy_gpt import GPT
-from shakespeare_tui.sampling import strategy_from_flags
 from shakespeare_tui.serve.app import create_app
 from shakespeare_tui.serve.limits import Limits, RefusedError
 from shakespeare_tui.serve.models import ModelStore, Opened, ServedModel
 from shakespeare_tui.serve.scheduler import Scheduler
 from shakespeare_tui.serve.service import Service
-
-TOKENIZER = CharTokenizer("\n !,.:abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ|<>")
-SHAPE = ModelConfig(d_model=16, n_heads=2, n_layers=1, d_ff=32, max_seq_len=16)
-MODEL = GPT(SHAPE, TOKENIZER.vocab_size, np.random.default_rng(0))
-TEMPLATE = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }}|{% endfor %}")
-
-
-def served(name: str, **values: Any) -> ServedModel:
-    return ServedModel(
-        name=name,
-        tokenizer=TOKENIZER,
-        open=values.pop("open", lambda: Opened(MODEL, decoder_maker(MODEL))),
-        size_bytes=values.pop("size_bytes", 100),
-        stream_bytes=10,
-        **values,
-    )
 
 
 def make_client(limits: Limits, *models: ServedModel, **options: Any) -> TestClient:
@@ -56,12 +38,16 @@ def client() -> Iterator[TestClient]:
         yield found
 
 
-def alone(prompt: str, seed: int, tokens: int, temperature: float, samples: int = 1) -> list[str]:
-    column = Column(strategy=strategy_from_flags(temperature), samples=samples, seed=seed)
-    rows = generate_columns(
-        make_decoder(MODEL, 1), TOKENIZER.encode(prompt).tolist(), [column], max_tokens=tokens
-    )
-    return [TOKENIZER.decode(stream) for stream in zip(*rows, strict=True)]
+@pytest.fixture(scope="module")
+def official() -> Iterator[OpenAI]:
+    """OpenAI's own client, and a server that listens."""
+    limits = Limits(max_tokens=100_000, body_bytes=3000, samples=4)
+    models = served("first"), served("chats", chat_template=TEMPLATE)
+    with (
+        listening(create_app(Service(ModelStore(models, 250), limits, 2))) as url,
+        OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        yield client
 
 
 def completion(client: TestClient, **body: Any) -> dict[str, Any]:
@@ -101,43 +87,60 @@ def test_equal_seeded_requests_come_from_memory(client: TestClient) -> None:
     assert "shakespeare_tui_cached_texts_total 1.0" in client.get("/metrics").text
 
 
-def test_a_stream_is_the_text_in_pieces(client: TestClient) -> None:
-    whole = completion(client, seed=5, max_tokens=60, n=2, echo=True)["choices"]
-    body = {"prompt": "To be", "seed": 5, "max_tokens": 60, "n": 2, "echo": True, "stream": True}
-    body["stream_options"] = {"include_usage": True}
-    answer = client.post("/v1/completions", json=body)
-    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
-    assert lines[-1] == "[DONE]"
-    *chunks, usage = map(json.loads, lines[:-1])
-    texts = ["", ""]
-    for chunk in chunks:
-        for choice in chunk["choices"]:
-            texts[choice["index"]] += choice["text"]
-    assert texts == [choice["text"] for choice in whole]
-    assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 120, "total_tokens": 125}
+def test_the_official_client_gets_texts_whole_and_in_pieces(official: OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "first", "prompt": "To be", "seed": 5, "max_tokens": 60}
+    whole = official.completions.create(**asked, n=2, temperature=0.7)
+    assert [choice.text for choice in whole.choices] == alone("To be", 5, 60, 0.7, 2)
+    assert {choice.finish_reason for choice in whole.choices} == {"length"}
+    texts, usage = ["", ""], None
+    for chunk in official.completions.create(
+        **asked,
+        n=2,
+        temperature=0.7,
+        echo=True,
+        stream=True,
+        stream_options={"include_usage": True},
+    ):
+        usage = chunk.usage
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == ["To be" + choice.text for choice in whole.choices]
+    assert usage is not None and usage == whole.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (5, 120)
+    several = official.completions.create(model="first", prompt=["To", "be"], seed=5, max_tokens=9)
+    expected = [alone(prompt, 5, 9, 1.0)[0] for prompt in ("To", "be")]
+    assert [choice.text for choice in several.choices] == expected
 
 
 @pytest.mark.parametrize("stop", ["e", "ab", ["Q", "zz", "o"]])
 def test_a_stop_text_ends_the_text_and_is_no_part_of_it(
-    client: TestClient, stop: str | list[str]
+    official: OpenAI, stop: str | list[str]
 ) -> None:
-    (text,) = alone("To be", 9, 100, 1.0)
     stops = [stop] if isinstance(stop, str) else stop
-    ends = [text.index(each) for each in stops if each in text]
-    (choice,) = completion(client, seed=9, max_tokens=100, stop=stop)["choices"]
-    assert choice["text"] == (text[: min(ends)] if ends else text)
-    assert choice["finish_reason"] == ("stop" if ends else "length")
+    found = official.completions.create(
+        model="first", prompt="To be", seed=9, max_tokens=100, n=2, stop=stop
+    )
+    for choice, text in zip(found.choices, alone("To be", 9, 100, 1.0, 2), strict=True):
+        ends = [text.index(each) for each in stops if each in text]
+        assert choice.text == (text[: min(ends)] if ends else text)
+        assert choice.finish_reason == ("stop" if ends else "length")
 
 
-def test_logprobs_are_the_models_and_echo_scores_the_prompt(client: TestClient) -> None:
-    (choice,) = completion(client, seed=2, max_tokens=6, logprobs=3, echo=True)["choices"]
-    told = choice["logprobs"]
-    assert "".join(told["tokens"]) == choice["text"]
-    nats = score_tokens(MODEL, TOKENIZER.encode(choice["text"])).nats  # type: ignore[arg-type]
-    assert told["token_logprobs"][0] is None
-    assert told["token_logprobs"][1:] == pytest.approx((-nats[1:]).tolist(), abs=1e-4)
-    assert told["text_offset"] == list(range(11))
-    assert all(3 <= len(each) <= 4 for each in told["top_logprobs"][1:])
+@pytest.mark.parametrize("max_tokens", [6, 0])
+def test_logprobs_are_the_models_and_echo_scores_the_prompt(
+    official: OpenAI, max_tokens: int
+) -> None:
+    (choice,) = official.completions.create(
+        model="first", prompt="To be", seed=2, max_tokens=max_tokens, logprobs=3, echo=True
+    ).choices
+    told = choice.logprobs
+    assert told is not None and told.token_logprobs and told.top_logprobs
+    assert "".join(told.tokens or []) == choice.text
+    nats = score_tokens(MODEL, TOKENIZER.encode(choice.text)).nats  # type: ignore[arg-type]
+    assert told.token_logprobs[0] is None
+    assert told.token_logprobs[1:] == pytest.approx((-nats[1:]).tolist(), abs=1e-4)
+    assert told.text_offset == list(range(5 + max_tokens))
+    assert all(3 <= len(each) <= 4 for each in told.top_logprobs[1:])
 
 
 def test_score_agrees_with_the_evaluation(client: TestClient) -> None:
@@ -147,14 +150,61 @@ def test_score_agrees_with_the_evaluation(client: TestClient) -> None:
     assert "".join(each["token"] for each in answer["tokens"]) == "To be, or not"
 
 
-def test_chats_take_the_models_template(client: TestClient) -> None:
-    messages = [{"role": "user", "content": "hi"}]
-    body = {"model": "chats", "messages": messages, "seed": 4, "max_tokens": 12}
-    answer = client.post("/v1/chat/completions", json=body).json()
-    assert answer["choices"][0]["message"]["content"] == alone("user:hi|", 4, 12, 1.0)[0]
-    refused = client.post("/v1/chat/completions", json={**body, "model": "first"})
-    assert refused.status_code == 400
-    assert "no chat template" in refused.json()["error"]["message"]
+def test_chats_take_the_models_template(official: OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "chats",
+        "messages": [{"role": "user", "content": "hi"}],
+        "seed": 4,
+        "max_completion_tokens": 12,
+    }
+    (choice,) = official.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices
+    (text,) = alone("user:hi|", 4, 12, 1.0)
+    assert (choice.message.role, choice.message.content) == ("assistant", text)
+    assert choice.logprobs is not None and choice.logprobs.content is not None
+    assert "".join(each.token for each in choice.logprobs.content) == text
+    assert {len(each.top_logprobs) for each in choice.logprobs.content} == {2}
+    deltas = [chunk.choices[0] for chunk in official.chat.completions.create(**asked, stream=True)]
+    assert "".join(each.delta.content or "" for each in deltas) == text
+    assert (deltas[0].delta.role, deltas[-1].finish_reason) == ("assistant", "length")
+    with pytest.raises(openai.BadRequestError, match="no chat template"):
+        official.chat.completions.create(**{**asked, "model": "first"})
+
+
+def test_the_official_client_knows_the_errors(official: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as wrong:
+        official.completions.create(model="first", prompt="To be", temperature=-1)
+    assert (wrong.value.param, wrong.value.type) == ("temperature", "invalid_request_error")
+    with pytest.raises(openai.NotFoundError) as unknown:
+        official.completions.create(model="gpt-4", prompt="To be")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.APIStatusError) as too_long:
+        official.completions.create(model="first", prompt="x" * 4000)
+    assert too_long.value.status_code == 413
+    assert [model.id for model in official.models.list()] == ["first", "chats"]
+    assert official.models.retrieve("chats").owned_by == "shakespeare-tui"
+    refusals: tuple[tuple[dict[str, Any], Limits, type[openai.APIStatusError]], ...] = (
+        ({"api_key": "secret"}, Limits(), openai.AuthenticationError),
+        ({}, Limits(waiting=0), openai.RateLimitError),
+    )
+    for options, limits, kind in refusals:
+        with make_client(limits, served("first"), **options) as client:
+            other = OpenAI(
+                base_url="http://127.0.0.1/v1", api_key="any", max_retries=0, http_client=client
+            )
+            with pytest.raises(kind):
+                other.completions.create(model="first", prompt="To be")
+
+
+def test_a_text_whose_client_has_left_is_given_up(official: OpenAI) -> None:
+    stream = official.completions.create(
+        model="first", prompt="To be", max_tokens=100_000, stream=True
+    )
+    next(iter(stream))
+    stream.close()
+    deadline = time.monotonic() + 60
+    while official.get("../health", cast_to=dict[str, Any])["running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +350,23 @@ def test_more_than_the_queue_holds_is_refused_and_cancelled_work_is_closed() -> 
     first.cancel()
     assert closed.wait(10) and over.wait(10)
     scheduler.close()
+
+
+def test_bad_command_lines_are_one_line(cli: CommandLine) -> None:
+    with listen("127.0.0.1", 0) as used:
+        port = used.getsockname()[1]
+        for arguments, words in (
+            (["serve", "nobody", f"--port={port}"], "give another --port"),
+            (["web", f"--port={port}"], "give another --port"),
+            (["serve", "nobody", "--port=0"], "there is no run"),
+            (["serve", "nobody.gguf", "--port=0"], "there is no file"),
+            (["serve", "nobody", "--port=70000"], "from 0 to 65535"),
+            (["serve", "nobody", "--host=0.0.0.0"], "takes a key"),
+            (["serve", "nobody", "--max-tokens=0"], "at least 1"),
+        ):
+            done = cli(*arguments)
+            assert (done.code, done.err.count("\n")) == (2, 1), done.err
+            assert words in done.err
 
 
 def test_nothing_of_the_server_reads_a_path_from_a_request(tmp_path: Path) -> None:
