@@ -9,12 +9,15 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /src
 COPY . .
+# Without a version: what is installed is this very folder.
+# hadolint ignore=DL3013
 RUN pip install ".[serve,onnx,gguf]" \
     && useradd --create-home --uid 1000 lab \
     && mkdir -p /runs /cache \
     && chown lab /runs /cache
 
-USER lab
+# By its number, which tells a host that it is not root.
+USER 1000
 WORKDIR /home/lab
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
