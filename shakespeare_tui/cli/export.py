@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes
 from shakespeare_tui.cli.console import print_json, print_table, progress, say
-from shakespeare_tui.errors import RunFailedError, UserError
-from shakespeare_tui.files import reason
+from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _per_cent(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write, verify and report; 0 when done."""
-    from shakespeare_tui.export.export import check_disk, check_target
+    from shakespeare_tui.export.export import check_disk, check_target, disk_errors_told
     from shakespeare_tui.export.registry import FOLDER_OF_ALL, find_format
     from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
@@ -114,29 +113,28 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.export.source import open_source
 
     source = open_source(checkpoint)
-    try:
+    with disk_errors_told(arguments.output):
         if options is None:
             return _run_all(arguments, source)
         return _run_one(arguments, source, format_, options)
-    except OSError as error:
-        raise RunFailedError(
-            f"{arguments.output} cannot be written: {reason(error)}; nothing was left behind"
-        ) from None
 
 
 def _run_one(
     arguments: argparse.Namespace, source: "ExportSource", format_: "Format", options: "Options"
 ) -> int:
-    from shakespeare_tui.export.verify import measured_perplexity
+    from shakespeare_tui.export.export import export_and_compare, report_lines
 
-    format_.load().check(source, options)
-    is_rounded = format_.is_rounded or not options.is_exact
-    validation = _validation(source) if arguments.perplexity or is_rounded else None
-    done = _export(source, format_, options, arguments.output, validation)
-    before = None
-    if validation is not None and is_rounded:
-        with progress("measuring the model", "tokens") as measured:
-            before = measured_perplexity(source.model, validation, measured)
+    with progress(f"{format_.name}: measuring", "tokens") as bar:
+        done, before = export_and_compare(
+            source,
+            format_,
+            options,
+            arguments.output,
+            measures=arguments.perplexity,
+            notice=_note,
+            report=lambda what: say(f"{format_.name}: {what}"),
+            progressed=bar,
+        )
     if arguments.json:
         print_json(
             {
@@ -146,26 +144,13 @@ def _run_one(
             }
         )
         return 0
-    for line in _report(done, before):
+    for line in report_lines(done, before):
         say(line)
     return 0
 
 
-def _validation(source: "ExportSource") -> "TokenArray | None":
-    """The tokens that perplexities are measured on; None, with a word, where they are not here."""
-    from shakespeare_tui.runs.folder import pretrained_note
-    from shakespeare_tui.training.evaluate import open_splits
-
-    try:
-        *_, val = open_splits(
-            source.config, source.tokenizer, source.info.corpus_sha256, source.info.name
-        )
-    except UserError as error:
-        say(f"note: no perplexity is measured: {error}")
-        return None
-    if source.info.pretrained is not None:
-        say(f"note: {pretrained_note(source.info.pretrained)}")
-    return val
+def _note(text: str) -> None:
+    say(f"note: {text}")
 
 
 def _export(
@@ -191,35 +176,12 @@ def _export(
         )
 
 
-def _report(done: "Exported", before: float | None) -> list[str]:
-    found = done.verification
-    lengths = f"{len(found.lengths)} lengths from {found.lengths[0]} to {found.lengths[-1]:,}"
-    lines = [
-        f"{done.path}: {done.title}, {format_bytes(done.size_bytes)}, "
-        f"loaded in {done.load_seconds:.2f} s, {found.tokens_per_second:,.0f} tokens/s",
-        f"verified by {found.opened_by}: logits differ by at most {found.logit_difference:.2g} "
-        f"({lengths}); greedy text {_greedy_words(done)}",
-    ]
-    if done.perplexity is not None:
-        change = ""
-        if before is not None:
-            change = f", the model's {before:.4f} ({done.perplexity / before - 1:+.2%})"
-        lines.append(f"perplexity {done.perplexity:.4f}{change}: exact, on the validation part")
-    return lines
-
-
-def _greedy_words(done: "Exported") -> str:
-    found = done.verification
-    if found.greedy_equal == found.greedy_tokens:
-        return f"equal for {found.greedy_tokens} tokens"
-    return f"differs after {found.greedy_equal} of {found.greedy_tokens} tokens"
-
-
 def _run_all(arguments: argparse.Namespace, source: "ExportSource") -> int:
     from shakespeare_tui.export.export import replacing, write_record
     from shakespeare_tui.export.registry import FORMATS, file_name, variants
+    from shakespeare_tui.export.verify import validation_tokens
 
-    validation = _validation(source)
+    validation = validation_tokens(source, _note)
     rows: list[Exported] = []
     refused: dict[str, str] = {}
     with replacing(arguments.output, is_folder=True) as folder:

@@ -11,11 +11,16 @@ from typing import Any
 
 from shakespeare_tui import __version__
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray
-from shakespeare_tui.errors import UserError, check_cancelled, never
+from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, never
 from shakespeare_tui.export.registry import Format
 from shakespeare_tui.export.source import ExportSource, Options
-from shakespeare_tui.export.verify import Verification, measured_perplexity, verify
-from shakespeare_tui.files import atomic_folder, write_json_atomically
+from shakespeare_tui.export.verify import (
+    Verification,
+    measured_perplexity,
+    validation_tokens,
+    verify,
+)
+from shakespeare_tui.files import atomic_folder, reason, write_json_atomically
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.machine import free_bytes
 from shakespeare_tui.visible_text import visible
@@ -69,6 +74,29 @@ class Exported:
             "perplexity": self.perplexity,
             "verification": self.verification.as_json(),
         }
+
+
+def report_lines(done: Exported, before: float | None) -> list[str]:
+    """What came of an export, in words.
+
+    Args:
+        done: The export.
+        before: The model's own perplexity, where it was measured.
+    """
+    found = done.verification
+    lengths = f"{len(found.lengths)} lengths from {found.lengths[0]} to {found.lengths[-1]:,}"
+    lines = [
+        f"{done.path}: {done.title}, {format_bytes(done.size_bytes)}, "
+        f"loaded in {done.load_seconds:.2f} s, {found.tokens_per_second:,.0f} tokens/s",
+        f"verified by {found.opened_by}: logits differ by at most {found.logit_difference:.2g} "
+        f"({lengths}); greedy text {found.greedy_words}",
+    ]
+    if done.perplexity is not None:
+        change = ""
+        if before is not None:
+            change = f", the model's {before:.4f} ({done.perplexity / before - 1:+.2%})"
+        lines.append(f"perplexity {done.perplexity:.4f}{change}: exact, on the validation part")
+    return lines
 
 
 def check_target(target: Path, format_: Format, *, may_replace: bool) -> None:
@@ -133,6 +161,71 @@ def replacing(target: Path, *, is_folder: bool) -> Iterator[Path]:
         if is_folder and target.exists():
             os.rename(target, Path(holder, "replaced"))
         os.replace(made if is_folder else made / target.name, target)
+
+
+@contextlib.contextmanager
+def disk_errors_told(target: Path) -> Iterator[None]:
+    """What the disk refuses, a full one for example, in one line.
+
+    Raises:
+        RunFailedError: In the place of an ``OSError`` of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"{visible(str(target))} cannot be written: {reason(error)}; nothing was left behind"
+        ) from None
+
+
+def export_and_compare(
+    source: ExportSource,
+    format_: Format,
+    options: Options,
+    target: Path,
+    *,
+    measures: bool = False,
+    notice: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda what: None,
+    progressed: Callable[[int, int], None] = lambda done, total: None,
+    cancelled: Callable[[], bool] = never,
+) -> tuple[Exported, float | None]:
+    """``export``, with perplexities where weights are rounded or left out, or where it is asked.
+
+    Args:
+        source: What.
+        format_: As what.
+        options: How.
+        target: Where; what is there already is replaced.
+        measures: Measure the perplexity of an exact export, too.
+        notice: Told what is to be known of the figures.
+        report: As of ``export``.
+        progressed: As of ``export``.
+        cancelled: As of ``export``.
+
+    Returns:
+        The export, and the perplexity of the model itself where it may be another.
+
+    Raises:
+        UserError: As of ``export``, which raises all that this does.
+    """
+    format_.load().check(source, options)
+    is_rounded = format_.is_rounded or not options.is_exact
+    validation = validation_tokens(source, notice) if measures or is_rounded else None
+    done = export(
+        source,
+        format_,
+        options,
+        target,
+        validation=validation,
+        report=report,
+        progressed=progressed,
+        cancelled=cancelled,
+    )
+    if validation is None or not is_rounded:
+        return done, None
+    report("measuring the model")
+    return done, measured_perplexity(source.model, validation, progressed, cancelled)
 
 
 def export(

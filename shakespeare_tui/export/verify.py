@@ -16,9 +16,10 @@ from shakespeare_tui.errors import RunFailedError, UserError, check_cancelled, n
 from shakespeare_tui.export.registry import Reopened
 from shakespeare_tui.export.source import ExportSource
 from shakespeare_tui.formatting import per_second
+from shakespeare_tui.runs.folder import pretrained_note
 from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.sampling import parse_strategy
-from shakespeare_tui.training.evaluate import evaluate
+from shakespeare_tui.training.evaluate import evaluate, open_splits
 
 _LONGEST = 512
 """Of the texts that are compared: a model of a large context is read in the same minutes."""
@@ -51,6 +52,13 @@ class Verification:
     greedy_tokens: int
     greedy_equal: int
     tokens_per_second: float
+
+    @property
+    def greedy_words(self) -> str:
+        """How far the likeliest text is the same."""
+        if self.greedy_equal == self.greedy_tokens:
+            return f"equal for {self.greedy_tokens} tokens"
+        return f"differs after {self.greedy_equal} of {self.greedy_tokens} tokens"
 
     def as_json(self) -> dict[str, Any]:
         """All figures."""
@@ -175,6 +183,25 @@ def _check_tokenizer(source: ExportSource, reopened: Reopened) -> None:
                 "the tokenizer that was written splits text otherwise than the run's; nothing was "
                 "written"
             )
+
+
+def validation_tokens(source: ExportSource, notice: Callable[[str], None]) -> TokenArray | None:
+    """The tokens that perplexities are measured on; None where they are not here.
+
+    Args:
+        source: Of whose run.
+        notice: Told why there are none, and what is to be known of the figures.
+    """
+    try:
+        *_, val = open_splits(
+            source.config, source.tokenizer, source.info.corpus_sha256, source.info.name
+        )
+    except UserError as error:
+        notice(f"no perplexity is measured: {error}")
+        return None
+    if source.info.pretrained is not None:
+        notice(pretrained_note(source.info.pretrained))
+    return val
 
 
 def measured_perplexity(

@@ -33,7 +33,10 @@ _WORDS = tuple(
         (r": --from (\S+)", r": 5, then f on \1"),
         (r"start one from it with --from (\S+)", r"start one from \1 on Checkpoints (5, then f)"),
         (r": --config (\S+)", r": 2, then o and \1"),
-        (r", or add --force to replace it", ""),
+        (r", or add --(force|overwrite) to replace it", ""),
+        (r"--dtype (\S+)", r"precision \1"),
+        (r"--kv-cache", "a KV cache"),
+        (r"--prune", "pruning"),
         (r"write --set (\S+)", r"write \1"),
         (r"--set (\S+)", r"\1"),
     )

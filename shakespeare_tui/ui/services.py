@@ -1,7 +1,7 @@
 """What the screens share: the training controller, the config draft, the clock and the folders."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
     from shakespeare_tui.data.inspect.scan import ScanState
     from shakespeare_tui.data.source import TextSource
+    from shakespeare_tui.ui.engine.exporting import ExportProgress, ExportRequest
     from shakespeare_tui.ui.engine.generation import GenerationJob, GenerationRequest
     from shakespeare_tui.ui.engine.scoring import Expectation, Reals, Scored
 
@@ -61,6 +62,22 @@ class Engine:
         from shakespeare_tui.data.inspect.scan import scan_corpus
 
         return scan_corpus(source, publish, cancelled, val_fraction, is_streamed=is_streamed)
+
+    def unfit_formats(
+        self, reference: str, runs_root: Path, cancelled: Callable[[], bool]
+    ) -> "Mapping[str, str]":
+        """Why a checkpoint cannot be exported in some formats, as ``unfit_formats`` says."""
+        from shakespeare_tui.ui.engine.exporting import unfit_formats
+
+        return unfit_formats(reference, runs_root, cancelled)
+
+    def export(
+        self, request: "ExportRequest", progress: "ExportProgress", cancelled: Callable[[], bool]
+    ) -> list[str]:
+        """Export a checkpoint, as ``export_checkpoint`` does."""
+        from shakespeare_tui.ui.engine.exporting import export_checkpoint
+
+        return export_checkpoint(request, progress, cancelled)
 
     def measure_speed(
         self, config: "Config", cancelled: Callable[[], bool], vocab_size: int

@@ -10,7 +10,7 @@ import pytest
 import shakespeare_tui
 from shakespeare_tui.ui.advice_in_keys import in_lab
 
-BY_COMMANDS = ("cli", "ui", "experiments", "export", "report", "serve")
+BY_COMMANDS = ("cli", "ui", "experiments", "report", "serve")
 PACKAGE = Path(shakespeare_tui.__file__).parent
 COMMAND_LINE = re.compile(r"(^|[\s(\"'])--[a-z]|shakespeare-tui [a-z]+ ")
 
@@ -45,7 +45,7 @@ def test_no_message_from_below_the_screens_names_a_command_in_the_lab() -> None:
     found = 0
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE)
-        # By commands only: imports, exports, experiments, reports and the server.
+        # By commands only: imports, experiments, reports and the server.
         if inside.parts[0] in BY_COMMANDS or "import_model" in inside.stem:
             continue
         for text in literals(path):

@@ -17,6 +17,7 @@ from shakespeare_tui.ui.checkpoints.blind_test import BlindTestScreen
 from shakespeare_tui.ui.checkpoints.browser import SORTS, CheckpointBrowser, CopyCheck, Listing
 from shakespeare_tui.ui.checkpoints.compare import CompareScreen
 from shakespeare_tui.ui.checkpoints.editing import CheckpointEditor
+from shakespeare_tui.ui.checkpoints.export_dialog import ExportDialog
 from shakespeare_tui.ui.checkpoints.table import (
     CheckpointTable,
     FilterBar,
@@ -39,7 +40,7 @@ _EMPTY = (
 )
 _EXAMPLE = "val<1.6 d_model=384 corpus:tiny"
 _DONE_WITH_CHECKPOINTS = frozenset(
-    ("mark", "filter", "compare", "timelapse", "blind_test", "generate")
+    ("mark", "filter", "compare", "timelapse", "blind_test", "generate", "export")
 )
 
 
@@ -63,7 +64,8 @@ every setting. Escape clears the filter.
 Space marks checkpoints. c compares their texts side by side; v is a blind test that hides which
 checkpoint wrote what (Elo); l steps through a run's checkpoints with one prompt. s sorts by the
 next column, S reverses the order, u clears the marks. b jumps to the best checkpoint and checks
-whether a sample of it is copied from the training text.
+whether a sample of it is copied from the training text. e exports the marked checkpoints, or the
+one under the cursor, as files that other programs open, and verifies them.
 
 Enter shows the run on the Train screen. t resumes training exactly where the run stopped; f opens
 its config for a new run that starts from the checkpoint's weights. n renames a run (forks still
@@ -85,6 +87,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
         Binding("v", "blind_test", "Blind test", id="checkpoints.blind_test"),
         Binding("enter", "open_run", "Show run", show=False, id="checkpoints.open"),
         Binding("g", "generate", "Generate", id="checkpoints.generate"),
+        Binding("e", "export", "Export", show=False, id="checkpoints.export"),
         Binding("t", "resume", "Resume", show=False, id="checkpoints.resume"),
         Binding("f", "fork", "Fork", show=False, id="checkpoints.fork"),
         Binding("y", "copy_reference", "Copy name", show=False, id="checkpoints.copy"),
@@ -405,6 +408,14 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
             self.lab.say(str(error), is_error=True)
             return
         self.lab.edit_config(config, stem=f"{item.run.name}-fork", start_from=item.key)
+
+    def action_export(self) -> None:
+        """Export what is marked, or the checkpoint under the cursor, as files of others."""
+        items = self.browser.marked_items or [item for item in [self.chosen] if item is not None]
+        if items:
+            self.app.push_screen(ExportDialog([item.key for item in items]))
+        else:
+            self._say_nothing_there()
 
     def action_copy_reference(self) -> None:
         """Copy how the checkpoint is addressed on the command line."""
