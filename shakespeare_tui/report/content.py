@@ -402,9 +402,9 @@ def _curves(table: ExperimentTable) -> Section:
         "curves",
         "Loss over training",
         (
-            f"Validation loss by the protocol {' and '.join(protocols) or 'of each run'}, over "
-            "steps and over training time. Dashed lines are what counting alone attains: n-gram "
-            "models of the training text.",
+            f"Validation loss by the protocol {' and '.join(protocols) or 'of each run'}, and the "
+            "running mean of the training loss, over steps and over training time. Dashed lines "
+            "are what counting alone attains: n-gram models of the training text.",
         ),
         "curves",
         "A thin line for each run, a thick one for the mean of a variant's seeds, a band between "

@@ -165,48 +165,60 @@ def _colours(
 
 def _draw_curves(table: ExperimentTable, report: Report, palette: Palette) -> "Figure":
     groups = groups_of(table)
-    figure, all_axes = _figure(len(groups), 2, 3.7 * len(groups) + 0.5)
-    for group, (by_step, by_time) in zip(groups, all_axes, strict=True):
-        title = f"{group.corpus}: validation, {' and '.join(group.protocols()) or 'no'} protocol"
-        by_step.set_title(title)
-        by_step.set_xlabel("step")
-        by_step.set_ylabel(group.unit)
-        colours = _colours(table, group.variants, palette)
-        drawn = []
-        longest = max((row.seconds or 0.0 for v in group.variants for row in v.rows), default=0.0)
-        unit, seconds = ("minutes", 60.0) if longest > 180 else ("seconds", 1.0)
-        by_time.set_xlabel(f"training time, {unit}")
-        for variant in reversed(group.variants):
-            colour = colours[id(variant)]
-            is_named = colour != palette.muted
-            lines = []
-            for row in variant.rows:
-                found = curve(row, "val_loss")
-                found = Curve(found.steps, group.shown(found.values, row))
-                if not len(found.steps):
-                    continue
-                lines.append(found)
-                elapsed = curve(row, "elapsed_seconds")
-                if len(elapsed.steps):
-                    at = np.interp(found.steps, elapsed.steps, elapsed.values) / seconds
-                    by_time.plot(at, found.values, color=colour, lw=1.3 if is_named else 0.6)
-            mean = mean_curve(lines)
-            for line in lines:
-                width = 0.6 if mean or not is_named else 1.6
-                marker = "o" if len(line.steps) == 1 else None
-                by_step.plot(line.steps, line.values, color=colour, lw=width, marker=marker, ms=3)
-            if mean is not None:
-                middle, low, high = mean
-                by_step.fill_between(middle.steps, low, high, color=colour, alpha=0.18, lw=0)
-                by_step.plot(middle.steps, middle.values, color=colour, lw=1.8)
-            drawn += lines
-        _limit(by_step, group, drawn)
-        by_time.set_ylim(by_step.get_ylim())
-        _draw_baselines(by_step, group, palette, labels=False)
-        _draw_baselines(by_time, group, palette)
-    shown = _colours(table, table.variants, palette)
-    _legend(figure, table.variants, shown, palette)
+    figure, all_axes = _figure(2 * len(groups), 2, 6.4 * len(groups) + 0.5)
+    for group, of_val, of_train in zip(groups, all_axes[::2], all_axes[1::2], strict=True):
+        protocols = " and ".join(group.protocols()) or "no"
+        of_val[0].set_title(f"{group.corpus}: validation, {protocols} protocol")
+        of_train[0].set_title(f"{group.corpus}: training, running mean")
+        for pair, name in ((of_val, "val_loss"), (of_train, "loss")):
+            _draw_losses(table, group, name, pair, palette)
+    _legend(figure, table.variants, _colours(table, table.variants, palette), palette)
     return figure
+
+
+def _draw_losses(
+    table: ExperimentTable, group: Group, name: str, pair: "Sequence[Axes]", palette: Palette
+) -> None:
+    """One of the losses of a group's runs, over steps and over time."""
+    by_step, by_time = pair
+    by_step.set_xlabel("step")
+    by_step.set_ylabel(group.unit)
+    longest = max((row.seconds or 0.0 for v in group.variants for row in v.rows), default=0.0)
+    unit, seconds = ("minutes", 60.0) if longest > 180 else ("seconds", 1.0)
+    by_time.set_xlabel(f"training time, {unit}")
+    colours = _colours(table, group.variants, palette)
+    drawn = []
+    for variant in reversed(group.variants):
+        colour = colours[id(variant)]
+        is_named = colour != palette.muted
+        lines = []
+        for row in variant.rows:
+            found = curve(row, name)
+            found = Curve(found.steps, group.shown(found.values, row))
+            if not len(found.steps):
+                continue
+            lines.append(found)
+            elapsed = curve(row, "elapsed_seconds")
+            if len(elapsed.steps):
+                thin = Curve(*_thinned(found))
+                at = np.interp(thin.steps, elapsed.steps, elapsed.values) / seconds
+                by_time.plot(at, thin.values, color=colour, lw=1.3 if is_named else 0.6)
+        mean = mean_curve(lines)
+        for line in lines:
+            width = 0.6 if mean or not is_named else 1.6
+            marker = "o" if len(line.steps) == 1 else None
+            by_step.plot(*_thinned(line), color=colour, lw=width, marker=marker, ms=3)
+        if mean is not None:
+            middle, low, high = mean
+            stride = _stride(middle)
+            band = (middle.steps[::stride], low[::stride], high[::stride])
+            by_step.fill_between(*band, color=colour, alpha=0.18, lw=0)
+            by_step.plot(*_thinned(middle), color=colour, lw=1.8)
+        drawn += lines
+    _limit(by_step, group, drawn)
+    by_time.set_ylim(by_step.get_ylim())
+    _draw_baselines(by_step, group, palette, labels=False)
+    _draw_baselines(by_time, group, palette)
 
 
 def _limit(axes: "Axes", group: Group, drawn: Sequence[Curve]) -> None:
@@ -255,7 +267,9 @@ def _legend(
     from matplotlib.lines import Line2D
 
     named = [v for v in variants if colours[id(v)] != palette.muted]
-    handles = [Line2D([], [], color=colours[id(v)], lw=2, label=_short(v)) for v in named]
+    handles = [
+        Line2D([], [], color=colours[id(v)], lw=2, label=_short(v.variant.label)) for v in named
+    ]
     if len(named) < len(variants):
         rest = f"{len(variants) - len(named)} others"
         handles.append(Line2D([], [], color=palette.muted, lw=1, label=rest))
@@ -264,8 +278,7 @@ def _legend(
     figure.legend(handles=handles, loc="outside lower left", ncols=columns)
 
 
-def _short(variant: VariantRow, most: int = 52) -> str:
-    label = variant.variant.label
+def _short(label: str, most: int = 52) -> str:
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
@@ -274,15 +287,10 @@ def _short(variant: VariantRow, most: int = 52) -> str:
 
 def _draw_final(table: ExperimentTable, report: Report, palette: Palette) -> "Figure":
     groups = groups_of(table)
-    heights = [len(group.variants) for group in groups]
-    figure, all_axes = _figure(len(groups), 2, sum(0.3 * h + 0.95 for h in heights))
-    for group, pair in zip(groups, all_axes, strict=True):
-        order = [
-            v
-            for judgement in table.judgements
-            for v in (*judgement.ranked, *judgement.left_out)
-            if v in group.variants and v.losses
-        ]
+    ranked = [v for j in table.judgements for v in (*j.ranked, *j.left_out) if v.losses]
+    orders = [[v for v in ranked if v in group.variants] for group in groups]
+    figure, all_axes = _figure(len(groups), 2, sum(0.3 * len(order) + 0.95 for order in orders))
+    for group, order, pair in zip(groups, orders, all_axes, strict=True):
         colours = _colours(table, group.variants, palette)
         for axes, name in zip(pair, ("bits_per_byte", "perplexity"), strict=True):
             for place, variant in enumerate(order):
@@ -312,7 +320,8 @@ def _draw_final(table: ExperimentTable, report: Report, palette: Palette) -> "Fi
                     fontsize=7.5,
                 )
             axes.set_yticks(
-                range(len(order)), [_short(v) for v in order] if axes is pair[0] else []
+                range(len(order)),
+                [_short(v.variant.label) for v in order] if axes is pair[0] else [],
             )
             axes.set_ylim(len(order) - 0.5, -0.7)
             axes.margins(x=0.15)
@@ -335,7 +344,8 @@ def _draw_gap(table: ExperimentTable, report: Report, palette: Palette) -> "Figu
         axes.plot(ends, (place, place), color=colour, lw=2, alpha=0.5)
         axes.plot(ends[0], place, "o", mfc="none", mec=colour, ms=6, mew=1.6)
         axes.plot(ends[1], place, "o", color=colour, ms=6)
-    axes.set_yticks(range(len(rows)), [f"{r.name}  {r.trial.variant.label}"[:46] for r in rows])
+    labels = [_short(f"{row.name}  {row.trial.variant.label}", 64) for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("nats per token: training ○ and validation ●")
     axes.grid(axis="y", visible=False)
@@ -377,8 +387,12 @@ def _plain_number(value: float, place: int) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
 
 
+def _stride(found: Curve) -> int:
+    return max(1, len(found.steps) // _MOST_POINTS)
+
+
 def _thinned(found: Curve) -> tuple[Any, Any]:
-    stride = max(1, len(found.steps) // _MOST_POINTS)
+    stride = _stride(found)
     return found.steps[::stride], found.values[::stride]
 
 
@@ -448,10 +462,10 @@ def _draw_parallel(table: ExperimentTable, report: Report, palette: Palette) -> 
     ends = [end for _, _, end, _ in points]
     if ends:
         good = sorted(ends, reverse=metric.is_greatest_best)
-        # The good half gets the room; what diverged lies at the edge.
+        # The better three quarters get the room; what diverged lies at the edge.
         worst = good[min(len(good) - 1, (3 * len(good)) // 4)]
-        limits = (worst, good[0])
-        scales.append(_Scale(limits, False, ()))
+        is_cut = worst != good[-1]
+        scales.append(_Scale((worst, good[0]), False, (), worst_note=" or worse" if is_cut else ""))
     best = {id(variant) for variant in table.best}
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -507,12 +521,16 @@ def _last_known(variant: VariantRow, name: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where the values of a setting lie from 0 to 1; ``names`` where they are no numbers."""
+    """Where the values of a setting lie from 0 to 1; ``names`` where they are no numbers.
+
+    ``worst_note`` is said beside the lower end.
+    """
 
     ends: tuple[float, float]
     is_log: bool
     names: tuple[str, ...]
     path: str = ""
+    worst_note: str = ""
 
     @classmethod
     def of(cls, axis: Any, path: str) -> "_Scale":
@@ -535,7 +553,9 @@ class _Scale:
         if low == high:
             return [(0.5, f"{low:.4g}")]
         middle = math.sqrt(low * high) if self.is_log else (low + high) / 2
-        return [(self.height(end), f"{end:.4g}") for end in (low, middle, high)]
+        texts = [f"{end:.4g}" for end in (low, middle, high)]
+        texts[0] += self.worst_note
+        return [(self.height(e), t) for e, t in zip((low, middle, high), texts, strict=True)]
 
 
 # --- tokens --------------------------------------------------------------------------------------
