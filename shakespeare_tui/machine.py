@@ -84,6 +84,40 @@ def backend_of(setting: str) -> Literal["torch", "numpy"]:
     return "torch" if is_torch else "numpy"
 
 
+@dataclass(frozen=True)
+class Launched:
+    """A process's place among those that ``torchrun`` started to do one work together.
+
+    Attributes:
+        rank: Its number among all.
+        processes: How many there are.
+        local_rank: Its number on this machine.
+        local_processes: How many there are here.
+        restarts: How often all of them were started again, after one of them had ended.
+    """
+
+    rank: int
+    processes: int
+    local_rank: int
+    local_processes: int
+    restarts: int = 0
+
+
+def launched() -> Launched | None:
+    """This process's place, by the variables that ``torchrun`` sets; None where it is by itself."""
+    try:
+        rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        # Other launchers set no more than these: on one machine, then.
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    except (KeyError, ValueError):
+        return None
+    if processes == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    return Launched(rank, processes, local_rank, local_processes, restarts)
+
+
 def processor_name() -> str:
     """The processor's name, or at least its architecture."""
     try:

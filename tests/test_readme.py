@@ -32,6 +32,8 @@ COMMANDS = [
     for command in dict.fromkeys(
         re.findall(r"^shakespeare-tui.*", DOCUMENTS, re.M)
         + re.findall(r"`(shakespeare-tui[^`\n]*)`", DOCUMENTS)
+        # What torchrun starts.
+        + re.findall(r"-m (shakespeare_tui train[^`\n'$]*)", DOCUMENTS)
     )
     if not command.endswith("--help")
 ]

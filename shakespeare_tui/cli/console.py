@@ -79,6 +79,22 @@ def discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """What the block prints, by libraries beneath Python too, is seen by nobody."""
+    kept = [(stream.fileno(), os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr)]
+    for stream in (sys.stdout, sys.stderr):
+        discard(stream)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
 def json_text(value: Any, *, ensure_ascii: bool = False) -> str:
     """Indented JSON that steers no terminal; NaN is refused."""
     text = json.dumps(value, indent=2, ensure_ascii=ensure_ascii, allow_nan=False)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from shakespeare_tui import __version__
-from shakespeare_tui.cli.console import reader_may_leave, say
+from shakespeare_tui.cli.console import hushed, reader_may_leave, say
 from shakespeare_tui.config.problems import join_words, nearest, show_name, show_value, suggestion
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
+from shakespeare_tui.machine import Launched, launched
 
 
 def let_threads_sleep_soon() -> None:
@@ -105,7 +106,8 @@ def _run(argv: Sequence[str]) -> int:
         from shakespeare_tui.cli.completion import answer
 
         answer(build_parser())
-    if not argv:
+    place = launched()
+    if not argv and place is None:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
 
         # Without the parser of all commands: the lab is to be there at once.
@@ -113,11 +115,33 @@ def _run(argv: Sequence[str]) -> int:
             return open_lab()
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    if place is not None and arguments.command != "train":
+        raise UserError(
+            "torchrun (RANK and WORLD_SIZE are set) is for `train --no-ui`, which its processes "
+            "share; start anything else without it"
+        )
     if arguments.command is None:
         parser.print_help()
         return 0
     code: int = arguments.run(arguments)
     return code
+
+
+def _follow(argv: Sequence[str], place: Launched) -> int:
+    """Take part in what the first process does; it alone speaks, as long as it can."""
+    failure: RunFailedError | None = None
+    with hushed():
+        try:
+            return _run(argv)
+        except UserError:
+            return 2
+        except RunFailedError as error:
+            failure = error
+        except Exception:  # noqa: BLE001 (the first process has been told what it is)
+            return 1
+    if place.rank == 1:
+        say(f"failed: {failure}")
+    return 1
 
 
 def _open_missing_streams() -> None:
@@ -136,6 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     let_threads_sleep_soon()
     arguments = sys.argv[1:] if argv is None else argv
+    process = launched()
+    if process is not None and process.rank:
+        return _follow(arguments, process)
     code = 0
     try:
         with reader_may_leave():

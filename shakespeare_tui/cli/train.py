@@ -25,13 +25,14 @@ from shakespeare_tui.cli.console import (
     reader_may_leave,
     say,
 )
-from shakespeare_tui.errors import UserError
+from shakespeare_tui.errors import RunFailedError, UserError
+from shakespeare_tui.machine import Launched, launched
 
 if TYPE_CHECKING:
     from shakespeare_tui.runs.events import Event, RunFinished
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
-    from shakespeare_tui.training.session import Hooks, Session
+    from shakespeare_tui.training.session import ChooseBackend, Hooks, Session
 
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
@@ -111,6 +112,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Train in the lab, or without screens; 0 when done, 130 when interrupted (state saved)."""
+    place = launched()
+    if place is not None and place.rank:
+        return _follow(place)
+    is_plain = arguments.no_ui or arguments.json
+    if place is not None and not is_plain:
+        raise UserError("torchrun has no screens; train with --no-ui")
     if arguments.resume is not None and (arguments.config or arguments.name):
         raise UserError("--resume keeps the run's own config and name; use --set to change")
     overrides = list(arguments.overrides)
@@ -129,9 +136,11 @@ def run(arguments: argparse.Namespace) -> int:
         overrides.append(f"training.seed={arguments.seed}")
     if arguments.backend is not None:
         overrides.append(f"training.backend={arguments.backend}")
-    request = _request(arguments, tuple(overrides))
+    request = (place and _gone_on_with(arguments.name, place)) or _request(
+        arguments, tuple(overrides)
+    )
     request.check()  # before the lab is opened, or the corpus fetched
-    if not arguments.no_ui and not arguments.json:
+    if not is_plain:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
 
         if is_terminal():
@@ -139,7 +148,11 @@ def run(arguments: argparse.Namespace) -> int:
         say("no terminal here: training without the lab")
     from shakespeare_tui.training.session import open_session
 
-    with _setup_hooks() as hooks, open_session(request, hooks) as session:
+    with (
+        _setup_hooks() as hooks,
+        _backend_choice(place) as choose,
+        open_session(request, hooks, choose) as session,
+    ):
         if request.resume is not None and session.is_new:
             say(f"{session.run.name} has no checkpoint yet: starting it from its config")
         elif request.resume is not None:
@@ -150,6 +163,37 @@ def run(arguments: argparse.Namespace) -> int:
             chart=arguments.chart,
             tensorboard=arguments.tensorboard,
         )
+
+
+def _follow(place: Launched) -> int:
+    """Take part in what the first process trains; that one decides when it is to stop."""
+    from shakespeare_tui.training.distributed import Group, follow
+
+    with contextlib.ExitStack() as stack:
+        try:
+            group = stack.enter_context(Group.joined(place))
+        except RunFailedError:  # which the first process finds, too
+            return 1
+        for number in _stopping_signals():
+            signal.signal(number, signal.SIG_IGN)
+        follow(group)
+    return 0
+
+
+@contextlib.contextmanager
+def _backend_choice(place: Launched | None) -> "Iterator[ChooseBackend]":
+    """What computes: this process, or all that ``torchrun`` has started."""
+    if place is None or place.processes == 1:
+        from shakespeare_tui.training.session import choose_backend
+
+        yield choose_backend
+        return
+    from functools import partial
+
+    from shakespeare_tui.training.distributed import Group, SharedBackend
+
+    with Group.joined(place) as group:
+        yield partial(SharedBackend, group)
 
 
 def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
@@ -177,6 +221,19 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         experiment=arguments.experiment,
         variant=arguments.variant,
     )
+
+
+def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":
+    """The run of a name, where ``torchrun`` starts all processes again that had begun it."""
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.folder import find_run
+    from shakespeare_tui.training.request import TrainingRequest
+
+    if name is None or not place.restarts:
+        return None
+    with contextlib.suppress(UserError):  # they ended before there was one
+        return TrainingRequest(root=runs_folder(), resume=find_run(name, runs_folder()).name)
+    return None
 
 
 def _is_first_run(arguments: argparse.Namespace) -> bool:
@@ -322,15 +379,21 @@ def signals_stop(stop: Callable[[], None], words: str) -> Iterator[list[int]]:
                 discard(stream)
         say(words)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)
-    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
-        numbers.append(hang_up)
     # Asked now: a terminal that is gone does not say that it was one.
     terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-    before = {number: signal.signal(number, act) for number in numbers}
+    before = {number: signal.signal(number, act) for number in _stopping_signals()}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stopping_signals() -> list[signal.Signals]:
+    """Ctrl-C, SIGTERM and, unless it is ignored (nohup), a hang-up."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    return numbers

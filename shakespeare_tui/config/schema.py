@@ -640,6 +640,12 @@ class Config(BaseModel):
         """
         return self.data.seq_len or self.model.max_seq_len
 
+    def shared_by(self, processes: int) -> Self:
+        """What each of so many processes computes of it: its part of each batch."""
+        training = self.training
+        part = {"batch_size": training.batch_size // processes}
+        return self.model_copy(update={"training": training.model_copy(update=part)})
+
     @property
     def window_cut(self) -> "WindowCut":
         """How the training split is cut into windows."""

@@ -83,6 +83,7 @@ class Fingerprint:
         torch: The version of the library, also where that is NumPy.
         processor: Its vector instructions; others round otherwise.
         backend: The library, ``torch`` or ``numpy``; older checkpoints do not tell it.
+        processes: How many trained it together; older checkpoints are of one.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -97,6 +98,7 @@ class Fingerprint:
     torch: str
     processor: str
     backend: str = "torch"
+    processes: int = 1
 
 
 def fingerprint_of(
@@ -118,6 +120,7 @@ def fingerprint_of(
         torch=arithmetic.library,
         processor=arithmetic.processor,
         backend=arithmetic.backend,
+        processes=arithmetic.processes,
     )
 
 
@@ -161,6 +164,9 @@ def rounding_differences(then: Fingerprint, now: Fingerprint) -> Iterator[str]:
     if then.backend != now.backend:
         yield f"the backend is {now.backend}, was {then.backend} (dropout is drawn anew)"
         return
+    if then.processes != now.processes:
+        processes = "1 process" if now.processes == 1 else f"{now.processes} processes"
+        yield f"{processes}, was {then.processes} (dropout is drawn anew)"
     if then.device == "cpu" and then.threads != now.threads:
         yield f"{now.threads} threads, was {then.threads} (set OMP_NUM_THREADS={then.threads})"
     if then.device == "cpu" and then.processor != now.processor:

@@ -58,6 +58,7 @@ from shakespeare_tui.training.checkpoints import (
 from shakespeare_tui.training.evaluate import Evaluation, affordable_windows, evaluate
 from shakespeare_tui.training.schedules import learning_rate_factor
 from shakespeare_tui.training.session import Session
+from shakespeare_tui.training.train_state import WorkerLostError
 
 _SECONDS_BETWEEN_SAVES = 600.0
 
@@ -465,9 +466,13 @@ class Trainer:
             RunFailedError: Training diverged, the disk is full, memory ran out or the program has
                 an error; what was sound is saved.
         """
+        failure: RunFailedError
+        cause: BaseException | None
         try:
             self._begin()
             return self._train()
+        except WorkerLostError as error:
+            failure, cause = self._rescued(error), error
         except RunFailedError as error:
             failure, cause = error, error.__cause__
         except OSError as error:
@@ -478,7 +483,7 @@ class Trainer:
         raise failure from cause
 
     def _rescued(self, error: Exception) -> RunFailedError:
-        """Save what an unexpected error has left whole, and say so in one line."""
+        """Save what an error has left whole, and say so in one line."""
         run = self._session.run
         try:
             is_saved = self._step_end.save_if_sound()
@@ -489,6 +494,8 @@ class Trainer:
             kept = f"the run is saved at step {self._session.progress.step:,}"
         else:
             kept = f"the last checkpoint is of step {steps[-1]:,}" if steps else "nothing was saved"
+        if isinstance(error, WorkerLostError):
+            return RunFailedError(f"{error}; {kept}: --resume {run.name}")
         if self._session.backend.is_out_of_memory(error):
             return RunFailedError(
                 "memory ran out; lower training.batch_size and raise training.grad_accumulation "

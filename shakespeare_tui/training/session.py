@@ -205,8 +205,16 @@ class Session:
         )
 
 
+ChooseBackend = Callable[[Config], Backend]
+"""Finds what computes a config; it raises UserError where nothing here can."""
+
+
 @contextlib.contextmanager
-def open_session(request: TrainingRequest, hooks: Hooks | None = None) -> Iterator[Session]:
+def open_session(
+    request: TrainingRequest,
+    hooks: Hooks | None = None,
+    choose: ChooseBackend = choose_backend,
+) -> Iterator[Session]:
     """Make a new run, or open one where it left off, and hold its lock.
 
     The calling thread is the one to train on: it has all threads of the backend meanwhile.
@@ -214,6 +222,7 @@ def open_session(request: TrainingRequest, hooks: Hooks | None = None) -> Iterat
     Args:
         request: What to train.
         hooks: Progress and cancellation.
+        choose: What computes.
 
     Raises:
         UserError: Corpus, config, name or checkpoint are no good, the run to be resumed is being
@@ -224,24 +233,28 @@ def open_session(request: TrainingRequest, hooks: Hooks | None = None) -> Iterat
     hooks = hooks or Hooks()
     request.check()
     if request.resume is not None:
-        opened = _resumed_session(request, hooks)
+        opened = _resumed_session(request, hooks, choose)
     else:
         assert request.config is not None
-        opened = _new_session(request.config, request, hooks)
+        opened = _new_session(request.config, request, hooks, choose)
     with opened as session:
         yield session
 
 
 @contextlib.contextmanager
 def _new_session(
-    config: Config, request: TrainingRequest, hooks: Hooks, begin_in: RunFolder | None = None
+    config: Config,
+    request: TrainingRequest,
+    hooks: Hooks,
+    choose: ChooseBackend,
+    begin_in: RunFolder | None = None,
 ) -> Iterator[Session]:
     """Make a new run; nothing is made where the input is wrong.
 
     ``begin_in`` is the folder of a run that ended before its first checkpoint, to be begun again.
     """
     start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
-    backend = choose_backend(config)
+    backend = choose(config)
     source = open_corpus(
         config.data.corpus,
         report=lambda done, total: hooks.report("fetching the corpus", done, total),
@@ -275,8 +288,7 @@ def _new_session(
     elif config.context_note:
         hooks.notice(config.context_note)
     check_variety(len(survey.vocabulary) == 1)
-    device = backend.arithmetic().device
-    check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+    _check_memory(config, tokenizer, backend, hooks)
     backend.prepare(hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
@@ -400,6 +412,12 @@ def check_memory(
         raise CancelledError("the run was not started")
 
 
+def _check_memory(config: Config, tokenizer: Tokenizer, backend: Backend, hooks: Hooks) -> None:
+    arithmetic = backend.arithmetic()
+    part = config.shared_by(arithmetic.processes)
+    check_memory(part, tokenizer.vocab_size, arithmetic.device, backend.free_memory(), hooks)
+
+
 def load_tokens(
     source: TextSource, tokenizer: Tokenizer, config: Config, hooks: Hooks
 ) -> tuple[TokenArray, TokenArray, Windows]:
@@ -478,7 +496,9 @@ class ChangedRunError(UserError):
 
 
 @contextlib.contextmanager
-def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session]:
+def _resumed_session(
+    request: TrainingRequest, hooks: Hooks, choose: ChooseBackend
+) -> Iterator[Session]:
     """Open a run where it left off, however it ended.
 
     A damaged last checkpoint is passed over, with a notice, for the one before it. A run that ended
@@ -489,7 +509,7 @@ def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session
     name, step_text = request.resume_point
     run = find_run(name, request.root)
     if step_text in ("", "last") and run.is_blank():
-        with _begun_again(run, request, hooks) as session:
+        with _begun_again(run, request, hooks, choose) as session:
             yield session
         return
     with contextlib.ExitStack() as stack:
@@ -504,11 +524,10 @@ def _resumed_session(request: TrainingRequest, hooks: Hooks) -> Iterator[Session
             validation=config.data.validation,
             cancelled=hooks.cancelled,
         )
-        backend, tokenizer = choose_backend(config), run.tokenizer()
+        backend, tokenizer = choose(config), run.tokenizer()
         stack.enter_context(backend.training_threads())
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
-            device = backend.arithmetic().device
-            check_memory(config, tokenizer.vocab_size, device, backend.free_memory(), hooks)
+            _check_memory(config, tokenizer, backend, hooks)
         backend.prepare(hooks.report, hooks.cancelled.is_set)
         conditions = Conditions.of(run, before, config, source.sha256(), backend)
         state, progress = _restored(run, steps, conditions, backend, hooks)
@@ -545,13 +564,15 @@ def _changed(run: RunFolder, config: Config, overrides: Sequence[str]) -> Config
 
 
 @contextlib.contextmanager
-def _begun_again(run: RunFolder, request: TrainingRequest, hooks: Hooks) -> Iterator[Session]:
+def _begun_again(
+    run: RunFolder, request: TrainingRequest, hooks: Hooks, choose: ChooseBackend
+) -> Iterator[Session]:
     """Begin in the folder of a run that ended before its first checkpoint."""
     config, info = _changed(run, run.config(), request.overrides), run.info()
     begun = dataclasses.replace(
         request, start_from=info.parent, experiment=info.experiment, variant=info.variant
     )
-    with _new_session(config, begun, hooks, begin_in=run) as session:
+    with _new_session(config, begun, hooks, choose, begin_in=run) as session:
         yield session
 
 

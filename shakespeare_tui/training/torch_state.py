@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -190,6 +191,38 @@ def published_parameters(model: Transformer) -> Iterator[tuple[str, nn.Parameter
 # --- training -------------------------------------------------------------------------------------
 
 
+class Passes(Protocol):
+    """Forward passes of training, and what other processes that train the model add to them."""
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of ``targets`` [B, T] after ``tokens`` [B, T], to go backward from."""
+
+    def accumulating(self) -> contextlib.AbstractContextManager[None]:
+        """Passes in the block are not the last of their step."""
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """What all processes go by, of what each has found: [N]."""
+
+
+class OwnPasses:
+    """Those of one process.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self.loss = model.loss
+
+    def accumulating(self) -> contextlib.AbstractContextManager[None]:
+        """Passes in the block are not the last of their step."""
+        return contextlib.nullcontext()
+
+    def agreed(self, values: Tensor) -> Tensor:
+        """``values``: there is nobody to agree with."""
+        return values
+
+
 class TorchTrainState:
     """A model in training: gradients, clipping, optimisers, averaged weights.
 
@@ -199,6 +232,7 @@ class TorchTrainState:
         device: The model's device.
         precision: Type of matrix products under autocast, one of ``PRECISIONS``.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
+        make_passes: Makes the model's passes, once it is known what of it learns.
     """
 
     def __init__(
@@ -209,6 +243,7 @@ class TorchTrainState:
         precision: str = "float32",
         *,
         has_coupled_decay: bool = False,
+        make_passes: Callable[[Transformer], Passes] = OwnPasses,
     ) -> None:
         self.model = model
         self.device = device
@@ -221,6 +256,7 @@ class TorchTrainState:
             )
         elif training.train_blocks is not None:
             freeze_all_but_last(model, training.train_blocks)
+        self._passes = make_passes(model)
         self.optimizers = make_optimizers(
             model, training, device, has_coupled_decay=has_coupled_decay
         )
@@ -281,14 +317,16 @@ class TorchTrainState:
         self, batches: Sequence[Tensor], rate_factor: float, measures_layers: bool
     ) -> StepResult:
         total = torch.zeros((), device=self.device)
-        for batch in batches:
-            with self.autocast():
-                loss = self.model.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
-            loss.backward()  # type: ignore[no-untyped-call]
+        for number, batch in enumerate(batches, 1):
+            is_last = number == len(batches)
+            with contextlib.nullcontext() if is_last else self._passes.accumulating():
+                with self.autocast():
+                    loss = self._passes.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
         norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
-        loss_value, norm_value = torch.stack((total, norm)).tolist()
+        loss_value, norm_value = self._passes.agreed(torch.stack((total, norm))).tolist()
         applied = math.isfinite(loss_value) and math.isfinite(norm_value)
         layers = None
         if applied:
@@ -316,7 +354,7 @@ class TorchTrainState:
         began = time.perf_counter()
         try:
             with self.autocast():
-                loss = self.model.loss(batch[:, :-1], batch[:, 1:])
+                loss = self._passes.loss(batch[:, :-1], batch[:, 1:])
             loss.backward()  # type: ignore[no-untyped-call]
             synchronise(self.device)
             passed = time.perf_counter()
@@ -528,15 +566,19 @@ class TorchBackend:
 
     Args:
         device: As ``training.device`` names it.
+        make_passes: Makes the passes of a model in training.
 
     Raises:
         UserError: The device is not there.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(
+        self, device: str, make_passes: Callable[[Transformer], Passes] = OwnPasses
+    ) -> None:
         keep_freed_memory()
         allow_tf32()
         self.device = resolve_device(device)
+        self._make_passes = make_passes
 
     def arithmetic(self) -> Arithmetic:
         """What losses depend on up to rounding."""
@@ -607,6 +649,7 @@ class TorchBackend:
             config.training,
             self.device,
             has_coupled_decay=info.has_coupled_decay,
+            make_passes=self._make_passes,
         )
 
     def _precision(

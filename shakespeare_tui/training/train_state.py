@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import Model
-from shakespeare_tui.errors import never
+from shakespeare_tui.errors import RunFailedError, never
 from shakespeare_tui.models.parameters import layer_of
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.evaluate import LossModel
@@ -27,6 +27,10 @@ Arrays = dict[str, NDArray[Any]]
 
 PRECISIONS = ("float32", "bfloat16")
 """Types of matrix products in training."""
+
+
+class WorkerLostError(RunFailedError):
+    """Another process that trains the run has ended; the weights here are whole."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class Arithmetic:
         threads: Of matrix products on the CPU; another number rounds otherwise.
         library: The library's version.
         processor: Its vector instructions; others round otherwise.
+        processes: How many share each batch; another number rounds otherwise.
     """
 
     backend: str
@@ -160,6 +165,7 @@ class Arithmetic:
     threads: int
     library: str
     processor: str
+    processes: int = 1
 
 
 def averaging_decay(decay: float, updates: int) -> float:
