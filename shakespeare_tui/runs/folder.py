@@ -551,10 +551,11 @@ def _read_record(path: Path | str, kind: type[Record]) -> Record:
     version = record.get("format") if isinstance(record, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path} is damaged or not of this program: it names no format")
-    if version > PARTED_FORMAT:
+    newest = PARTED_FORMAT if kind is CheckpointInfo else FORMAT_VERSION
+    if version > newest:
         raise NewerFormatError(
             f"{path} was written by a newer version (format {version}, this program reads up to "
-            f"{PARTED_FORMAT}); update shakespeare-tui"
+            f"{newest}); update shakespeare-tui"
         )
     known = _KINDS[kind.__name__]
     try:

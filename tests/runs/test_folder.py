@@ -231,7 +231,7 @@ class TestDamage:
             {"protocol": 5},
             {"format": None},
             {"format": True},
-            {"format": 3},
+            {"format": 4},
         ],
         ids=lambda changes: str(changes)[:40],
     )

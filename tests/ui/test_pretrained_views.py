@@ -68,6 +68,7 @@ class Tour:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not MODEL.is_file(), reason="the model is not in the cache")
 async def test_every_view_over_a_pretrained_model(
     cli: CommandLine, make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
