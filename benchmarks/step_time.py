@@ -1,16 +1,19 @@
-"""Time a training step against a plain PyTorch loop of the same model, in turn.
+"""Time a step against a plain PyTorch loop of the same model, and against one that is not compiled.
 
 The plain loop is what one writes first: nn.Module layers, GELU, unfused AdamW, random windows, and
-no care for the allocator. Model and batch are those of a preset with learned positions, LayerNorm
-and GELU (nanoGPT's architecture):
+no care for the allocator; it is GPT-2 of the preset's size, whatever the preset's own architecture.
+All take steps in turn, so that what else runs hits them alike:
 
     python benchmarks/step_time.py --config nanogpt-cpu --steps 60
+    python benchmarks/step_time.py --config shakespeare --set training.batch_size=16 --steps 10
 """
 
 import argparse
 import platform
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,8 +24,11 @@ from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
 from shakespeare_tui.machine import keep_freed_memory
+from shakespeare_tui.models.compiling import compile_kernels
+from shakespeare_tui.models.fused import kernels
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.training.torch_state import TorchTrainState
+from shakespeare_tui.training.train_state import PRECISIONS
 
 VOCAB_SIZE = 65
 
@@ -99,9 +105,10 @@ class PlainLoop:
 class OwnLoop:
     """The product's step."""
 
-    def __init__(self, config: Config, text: Tensor, precision: str) -> None:
+    def __init__(self, config: Config, text: Tensor, precision: str, parts: int) -> None:
         model = Transformer(config.model, VOCAB_SIZE, torch.Generator().manual_seed(1)).train()
-        self.state = TorchTrainState(model, config.training, torch.device("cpu"), precision)
+        cpu = torch.device("cpu")
+        self.state = TorchTrainState(model, config.training, cpu, precision, parts=parts)
         self.text = text.numpy().astype(np.uint8)
         self.length = config.seq_len
         self.sampler = WindowSampler(len(text), self.length, config.training.batch_size, seed=1)
@@ -119,32 +126,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="nanogpt-cpu")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--set", action="append", default=[], help="a setting, SECTION.KEY=VALUE")
+    parser.add_argument("--only", nargs="+", help="rows to time; all if left out")
     arguments = parser.parse_args()
-    config = load_config(arguments.config, ["model.dropout=0"])
+    config = load_config(arguments.config, ["model.dropout=0", *arguments.set])
     keep_freed_memory()
     text = torch.randint(VOCAB_SIZE, (100_000,))
-    loops: dict[str, PlainLoop | OwnLoop] = {
-        "plain": PlainLoop(config, text),
-        "own, float32": OwnLoop(config, text, "float32"),
-        "own, bfloat16": OwnLoop(config, text, "bfloat16"),
+    parts = min(torch.get_num_threads(), config.training.batch_size)
+    compile_kernels(kernels(PRECISIONS))
+    makers: dict[str, Callable[[], PlainLoop | OwnLoop]] = {
+        "plain": partial(PlainLoop, config, text)
     }
+    for precision in PRECISIONS:
+        own = partial(OwnLoop, config, text, precision)
+        makers |= {precision: partial(own, 0), f"{precision}, compiled": partial(own, parts)}
+    loops = {name: make() for name, make in makers.items() if name in (arguments.only or makers)}
     seconds: dict[str, list[float]] = {name: [] for name in loops}
+    computed: dict[str, list[float]] = {name: [] for name in loops}
     for step in range(arguments.steps + 3):
         for name, loop in loops.items():
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             loop.step()
             if step >= 3:
                 seconds[name].append(time.perf_counter() - started)
+                computed[name].append(time.process_time() - spent)
     print(f"{arguments.config}, {platform.machine()}, torch {torch.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads, {arguments.steps} steps each, in turn")
     tokens = config.training.batch_size * config.seq_len
-    plain = statistics.median(seconds["plain"])
+    first = statistics.median(seconds[next(iter(loops))])
     for name, times in seconds.items():
         median = statistics.median(times)
         quartiles = statistics.quantiles(times, n=4)
         print(
-            f"{name:<14} {median * 1e3:7.1f} ms ({quartiles[0] * 1e3:.1f} to "
-            f"{quartiles[2] * 1e3:.1f}), {tokens / median:8,.0f} tok/s, {plain / median:.2f}x"
+            f"{name:<18} {median * 1e3:7.1f} ms ({quartiles[0] * 1e3:.1f} to "
+            f"{quartiles[2] * 1e3:.1f}), {tokens / median:8,.0f} tok/s, {first / median:.2f}x, "
+            f"{statistics.median(computed[name]) * 1e3:.1f} ms of processors"
         )
 
 

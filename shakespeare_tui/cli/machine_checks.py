@@ -198,10 +198,10 @@ def _threads_check(threads: int, cores: int) -> Check:
 
 
 def numba_check() -> Check:
-    """Whether the NumPy backend's functions are compiled; this does not load numba."""
+    """Whether what CPUs train and write with is compiled; this does not load numba."""
     if _is_installed("numba"):
-        return Check("numba", "ok", "NumPy trains by compiled functions")
-    detail = "not installed: NumPy trains by its own functions, slower"
+        return Check("numba", "ok", "CPUs train and write by compiled functions")
+    detail = "not installed: CPUs train and write by functions that are not compiled, slower"
     return Check("numba", "warn", detail, f"{sys.executable} -m pip install numba")
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numba import float32, float64, int8, int64, uint16, void
 from numba.core import types
-from numba.extending import intrinsic
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.compiled_draws import count, draw
@@ -20,7 +19,7 @@ from shakespeare_tui.decoding.decoder import FloatArray, IntArray
 from shakespeare_tui.decoding.draws import Draws
 from shakespeare_tui.decoding.packed import Linear, PackedWeights, epsilon
 from shakespeare_tui.models.ngrams import MOST_ROWS
-from shakespeare_tui.models.numpy_kernels import compiled, exp, row_maximum
+from shakespeare_tui.models.numpy_kernels import compiled, exp, number, row_maximum
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 # x · σ(2u) is GELU by its tanh, x/2 · (1 + tanh u).
@@ -28,24 +27,6 @@ _GELU_X, _GELU_CUBE = (np.float32(2 * math.sqrt(2 / math.pi) * n) for n in (1, 0
 # As in ``sound``: beyond, a difference may overflow.
 _LARGEST_SUM = 1e30
 _ACTIVATIONS = {"gelu": 0, "relu2": 1, "swiglu": 2}
-
-
-def _unrounded(typing_context: Any, weight: Any) -> Any:
-    """What a weight stands for, before its scale, as numba wants it said."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, to = arguments[0], context.get_value_type(types.float32)
-        if weight == types.int8:
-            return builder.sitofp(number, to)
-        if weight == types.uint16:
-            whole = builder.zext(number, context.get_value_type(types.int32))
-            return builder.bitcast(builder.shl(whole, whole.type(16)), to)
-        return number
-
-    return types.float32(weight), generate
-
-
-_number: Any = intrinsic(_unrounded)
 
 
 @compiled
@@ -59,8 +40,8 @@ def _product(linear: Any, layer: Any, x: Any, out: Any) -> None:
             a0 = b0 = c0 = d0 = a1 = b1 = c1 = d1 = _ZERO
             a2 = b2 = c2 = d2 = a3 = b3 = c3 = d3 = _ZERO
             for k in range(inputs):
-                a, b = _number(weight[n, k]), _number(weight[n + 1, k])
-                c, d = _number(weight[n + 2, k]), _number(weight[n + 3, k])
+                a, b = number(weight[n, k]), number(weight[n + 1, k])
+                c, d = number(weight[n + 2, k]), number(weight[n + 3, k])
                 x0, x1, x2, x3 = x[r, k], x[r + 1, k], x[r + 2, k], x[r + 3, k]
                 a0 += a * x0
                 b0 += b * x0
@@ -87,16 +68,16 @@ def _product(linear: Any, layer: Any, x: Any, out: Any) -> None:
             a0 = b0 = c0 = d0 = _ZERO
             for k in range(inputs):
                 x0 = x[r, k]
-                a0 += _number(weight[n, k]) * x0
-                b0 += _number(weight[n + 1, k]) * x0
-                c0 += _number(weight[n + 2, k]) * x0
-                d0 += _number(weight[n + 3, k]) * x0
+                a0 += number(weight[n, k]) * x0
+                b0 += number(weight[n + 1, k]) * x0
+                c0 += number(weight[n + 2, k]) * x0
+                d0 += number(weight[n + 3, k]) * x0
             out[r, n], out[r, n + 1], out[r, n + 2], out[r, n + 3] = a0, b0, c0, d0
     for n in range(outputs - outputs % 4, outputs):
         for r in range(rows):
             a0 = _ZERO
             for k in range(inputs):
-                a0 += _number(weight[n, k]) * x[r, k]
+                a0 += number(weight[n, k]) * x[r, k]
             out[r, n] = a0
     for r in range(rows):
         if len(scales):

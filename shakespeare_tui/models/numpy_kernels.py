@@ -62,6 +62,24 @@ def _bitcast(typing_context: Any, bits: Any) -> Any:
 float_of_bits: Any = intrinsic(_bitcast)
 
 
+def _widened(typing_context: Any, stored: Any) -> Any:
+    """The float32 that a number stands for: itself, an int8, or a bfloat16's bits as uint16."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found, to = arguments[0], context.get_value_type(types.float32)
+        if stored == types.int8:
+            return builder.sitofp(found, to)
+        if stored == types.uint16:
+            whole = builder.zext(found, context.get_value_type(types.int32))
+            return builder.bitcast(builder.shl(whole, whole.type(16)), to)
+        return found
+
+    return types.float32(stored), generate
+
+
+number: Any = intrinsic(_widened)
+
+
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(n) for n in (1.44269504, 0.693359375, -2.12194440e-4))
 _C1, _C2, _C3, _C4, _C5 = (
     np.float32(n)

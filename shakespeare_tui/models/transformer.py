@@ -177,6 +177,11 @@ class _HeadLoss(Function):
         return hidden_gradient, weight_gradient, None
 
 
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of ``targets`` [N] by the output layer ``weight`` [V, C] of [N, C]."""
+    return _apply(_HeadLoss, hidden, weight, targets)
+
+
 class KVCache:
     """Keys and values of the tokens seen so far, in buffers made once for the whole context.
 
@@ -520,7 +525,7 @@ class Transformer(nn.Module):
         """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
         if tokens.numel() * self.vocab_size > MOST_LOGITS:
             hidden = self.hidden_states(tokens).flatten(0, 1)
-            return _apply(_HeadLoss, hidden, self.head.weight, targets.flatten())
+            return head_loss(hidden, self.head.weight, targets.flatten())
         # [B, T, V] -> [B·T, V]
         return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
 

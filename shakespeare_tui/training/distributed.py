@@ -510,7 +510,10 @@ class SharedBackend:
         return self._own.training_threads()
 
     def prepare(
-        self, report: Callable[[str, int, int | None], None], cancelled: Callable[[], bool] = never
+        self,
+        config: Config,
+        report: Callable[[str, int, int | None], None],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         """Nothing takes a while."""
 

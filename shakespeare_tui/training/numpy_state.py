@@ -393,6 +393,7 @@ class NumpyBackend:
 
     def prepare(
         self,
+        config: Config,
         report: Callable[[str, int, int | None], None],
         cancelled: Callable[[], bool] = never,
     ) -> None:

@@ -289,7 +289,7 @@ def _new_session(
         hooks.notice(config.context_note)
     check_variety(len(survey.vocabulary) == 1)
     _check_memory(config, tokenizer, backend, hooks)
-    backend.prepare(hooks.report, hooks.cancelled.is_set)
+    backend.prepare(config, hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
     run = begin_in or create_run_folder(request.root, request.name, request.stem)
@@ -528,7 +528,7 @@ def _resumed_session(
         stack.enter_context(backend.training_threads())
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
             _check_memory(config, tokenizer, backend, hooks)
-        backend.prepare(hooks.report, hooks.cancelled.is_set)
+        backend.prepare(config, hooks.report, hooks.cancelled.is_set)
         conditions = Conditions.of(run, before, config, source.sha256(), backend)
         state, progress = _restored(run, steps, conditions, backend, hooks)
         if config.context_note:

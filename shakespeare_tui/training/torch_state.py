@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import logging
 import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +21,9 @@ from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer
 from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.torch_decoder import TorchDecoder, forget_packed
-from shakespeare_tui.errors import UserError, check_cancelled, never
-from shakespeare_tui.machine import keep_freed_memory
+from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
+from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
+from shakespeare_tui.models.compiling import compile_kernels, numba_version
 from shakespeare_tui.models.parameters import MOST_COPIED
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
@@ -44,8 +47,9 @@ from shakespeare_tui.training.device import (
     synchronise,
 )
 from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
-from shakespeare_tui.training.threads import training_threads
+from shakespeare_tui.training.threads import default_threads, set_own_threads, training_threads
 from shakespeare_tui.training.train_state import (
+    PRECISIONS,
     Arithmetic,
     Arrays,
     LayerNorms,
@@ -57,8 +61,13 @@ from shakespeare_tui.training.train_state import (
     layer_norms,
 )
 
+_logger = logging.getLogger(__name__)
+
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
 _MOST_MEASURED = 4e9
+
+# Threads that share Python's lock: for more, the rest of the processor shares out matrix products.
+_MOST_PARTS = 4
 
 _SLOTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
@@ -233,6 +242,9 @@ class TorchTrainState:
         precision: Type of matrix products under autocast, one of ``PRECISIONS``.
         has_coupled_decay: Let adam and sgd decay weights as runs of format 1 do.
         make_passes: Makes the model's passes, once it is known what of it learns.
+        parts: Compute gradients by compiled kernels, of so many parts of a batch in a thread each;
+            they are added in their order, so that a step does not depend on which was faster. 0
+            leaves all to PyTorch.
     """
 
     def __init__(
@@ -244,9 +256,15 @@ class TorchTrainState:
         *,
         has_coupled_decay: bool = False,
         make_passes: Callable[[Transformer], Passes] = OwnPasses,
+        parts: int = 0,
     ) -> None:
         self.model = model
         self.device = device
+        self._parts = parts
+        self._pool: ThreadPoolExecutor | None = None
+        if parts:
+            threads = max(1, default_threads() // parts)
+            self._pool = ThreadPoolExecutor(parts, "step", set_own_threads, (threads,))
         self._seed = training.seed
         self._lora: dict[str, LoraLinear] = {}
         if training.lora_rank:
@@ -287,7 +305,12 @@ class TorchTrainState:
 
     def autocast(self) -> torch.autocast:
         """The context of forward passes in the chosen precision."""
-        return _autocast(self.device, self.precision)
+        dtype, is_enabled = DTYPES[self.precision], self.precision != "float32"
+        # Without the cache, which threads would share: a weight is used once a pass.
+        is_cached = self._pool is None
+        return torch.autocast(
+            self.device.type, dtype=dtype, enabled=is_enabled, cache_enabled=is_cached
+        )
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -316,14 +339,7 @@ class TorchTrainState:
     def _step(
         self, batches: Sequence[Tensor], rate_factor: float, measures_layers: bool
     ) -> StepResult:
-        total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches, 1):
-            is_last = number == len(batches)
-            with contextlib.nullcontext() if is_last else self._passes.accumulating():
-                with self.autocast():
-                    loss = self._passes.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+        total = self._backward(batches)
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
         norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
         loss_value, norm_value = self._passes.agreed(torch.stack((total, norm))).tolist()
@@ -341,6 +357,56 @@ class TorchTrainState:
         self._forget_gradients()
         return StepResult(loss_value, norm_value, applied, layers)
 
+    def _backward(self, batches: Sequence[Tensor]) -> Tensor:
+        """The mean loss of micro-batches [B, T + 1], whose gradient the parameters then have."""
+        if self._pool is not None:
+            return self._backward_by_parts(self._pool, batches)
+        total = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches, 1):
+            is_last = number == len(batches)
+            with contextlib.nullcontext() if is_last else self._passes.accumulating():
+                with self.autocast():
+                    loss = self._passes.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _backward_by_parts(self, pool: ThreadPoolExecutor, batches: Sequence[Tensor]) -> Tensor:
+        from shakespeare_tui.models import fused
+
+        # Drawn before the threads begin: it does not matter which is faster.
+        shape = (self._parts, len(batches), fused.keys_of(self.model.config))
+        is_dropping = self.model.config.dropout and self.model.training
+        drawn = torch.randint(2**63 - 1, shape).tolist() if is_dropping else None
+
+        def learn(part: int) -> tuple[Tensor, list[Tensor]]:
+            total, gradients = torch.zeros(()), list[Tensor]()
+            for place, batch in enumerate(batches):
+                rows = batch.tensor_split(self._parts)[part]
+                if len(rows):
+                    with self.autocast():
+                        keys = drawn and drawn[part][place]
+                        loss = fused.loss(self.model, rows[:, :-1], rows[:, 1:], keys)
+                    loss = loss * (len(rows) / len(batch) / len(batches))
+                    found = torch.autograd.grad(loss, self._parameters)
+                    total += loss.detach()
+                    if gradients:
+                        torch._foreach_add_(gradients, found)
+                    else:
+                        gradients = [*found]
+            return total, gradients
+
+        started = [pool.submit(learn, part) for part in range(self._parts)]
+        wait(started)
+        (total, gradients), *others = (future.result() for future in started)
+        for other, more in others:
+            total += other
+            if more:
+                torch._foreach_add_(gradients, more)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return total
+
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
@@ -353,9 +419,7 @@ class TorchTrainState:
         synchronise(self.device)
         began = time.perf_counter()
         try:
-            with self.autocast():
-                loss = self._passes.loss(batch[:, :-1], batch[:, 1:])
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._backward([batch])
             synchronise(self.device)
             passed = time.perf_counter()
             norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
@@ -384,9 +448,17 @@ class TorchTrainState:
 
     def gradient_pass(self, window: Tensor, precision: str) -> None:
         """A forward and backward pass that changes nothing, to measure its time."""
-        with _autocast(self.device, precision):
-            loss = self.model.loss(window[:, :-1], window[:, 1:])
-        torch.autograd.grad(loss, self._parameters)
+        before, self._precision = self._precision, precision
+        try:
+            if self._pool is not None:
+                self._backward_by_parts(self._pool, [window])
+            else:
+                with self.autocast():
+                    loss = self.model.loss(window[:, :-1], window[:, 1:])
+                torch.autograd.grad(loss, self._parameters)
+        finally:
+            self._precision = before
+            self._forget_gradients()
 
     def is_sound(self) -> bool:
         """Whether no update was cut short half-way, and every weight is a number."""
@@ -549,8 +621,12 @@ class _LayerProbe:
         return layer_norms(self._names, gradients, updates, weights)
 
 
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "float32")
+def _precisions(config: Config) -> Sequence[str]:
+    """Those that a run on this processor may have."""
+    setting = config.training.precision
+    if setting != "auto":
+        return (setting,)
+    return PRECISIONS if has_bf16_products() else ("float32",)
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> Arrays:
@@ -579,14 +655,17 @@ class TorchBackend:
         allow_tf32()
         self.device = resolve_device(device)
         self._make_passes = make_passes
+        # Of numba, where kernels were compiled with it.
+        self._compiler: str | None = None
 
     def arithmetic(self) -> Arithmetic:
         """What losses depend on up to rounding."""
+        compiler = [] if self._compiler is None else [f"numba {self._compiler}"]
         return Arithmetic(
             backend="torch",
             device=self.device.type,
             threads=torch.get_num_threads(),
-            library=torch.__version__,
+            library=", ".join([torch.__version__, *compiler]),
             processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         )
 
@@ -607,9 +686,33 @@ class TorchBackend:
         return training_threads()
 
     def prepare(
-        self, report: Callable[[str, int, int | None], None], cancelled: Callable[[], bool] = never
+        self,
+        config: Config,
+        report: Callable[[str, int, int | None], None],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
-        """Nothing takes a while."""
+        """Compile kernels for what a config trains on the CPU, where numba is installed.
+
+        The whole run goes on as it begins: with them, or without. The first time takes a while.
+        """
+        self._compiler = None
+        # Processes that train together go by PyTorch's own passes.
+        is_alone = self._make_passes is OwnPasses
+        version = numba_version() if self.device.type == "cpu" and is_alone else None
+        if version is None:
+            return
+        from shakespeare_tui.models import fused
+
+        if fused.can_fuse(config):
+            try:
+                compile_kernels(fused.kernels(_precisions(config)), report, cancelled)
+            except CancelledError:
+                raise
+            except Exception:
+                # A compiler that does not know this processor is no reason not to train.
+                _logger.exception("compiling for training failed; PyTorch computes all")
+                return
+            self._compiler = version
 
     def new_state(
         self, config: Config, info: RunInfo, cancelled: Callable[[], bool] = never
@@ -650,7 +753,14 @@ class TorchBackend:
             self.device,
             has_coupled_decay=info.has_coupled_decay,
             make_passes=self._make_passes,
+            parts=self._parts(config),
         )
+
+    def _parts(self, config: Config) -> int:
+        """Into how many a batch is cut for compiled kernels; 0 without them."""
+        if self._compiler is None:
+            return 0
+        return min(torch.get_num_threads(), config.training.batch_size, _MOST_PARTS)
 
     def _precision(
         self,
@@ -679,6 +789,8 @@ class TorchBackend:
             return "bfloat16" if gain > LEAST_GAIN else "float32"
 
         shape = [config.model.model_dump(mode="json"), list(window.shape), info.vocab_size]
+        if parts := self._parts(config):
+            shape.append(parts)
         return remembered_precision(self.device, shape, measure)
 
     def load_model(

@@ -269,11 +269,15 @@ class Backend(Protocol):
         """Train on the calling thread with all threads; work beside it keeps to its share."""
 
     def prepare(
-        self, report: Callable[[str, int, int | None], None], cancelled: Callable[[], bool]
+        self,
+        config: Config,
+        report: Callable[[str, int, int | None], None],
+        cancelled: Callable[[], bool],
     ) -> None:
         """Get ready what takes a while, once in a process, before a run is trained.
 
         Args:
+            config: Of the run.
             report: Told what goes on, how much of it is done, and of how much.
             cancelled: Polled meanwhile.
 
