@@ -5,9 +5,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from shakespeare_tui.cli.completion import completes, experiment_names, yaml_files
+from shakespeare_tui.cli.completion import completes, config_names, experiment_names, yaml_files
 from shakespeare_tui.cli.config import add_overrides
-from shakespeare_tui.cli.console import print_grid, print_json, say, whole_number
+from shakespeare_tui.cli.console import (
+    print_grid,
+    print_json,
+    print_result,
+    say,
+    whole_number,
+)
 from shakespeare_tui.cli.report import add_options
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import counted
@@ -49,6 +55,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completes(stop.add_argument("experiment", metavar="NAME"), experiment_names)
     stop.add_argument("--json", action="store_true", help="print one JSON object")
     stop.set_defaults(run=run_stop)
+
+    add = actions.add_parser(
+        "add",
+        help="add a run to one, or queue a config",
+        description="Add a single run to an experiment: the settings in which it differs from the "
+        "others, or with --config a whole config, for which a new experiment is begun where there "
+        "is none of the name. Whoever works on the experiment trains it in its turn.",
+        epilog="Example: shakespeare-tui experiment add sensitivity d_model=96 seed=2",
+    )
+    completes(add.add_argument("experiment", metavar="NAME"), experiment_names)
+    add.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help="its settings; arm=NAME takes an arm's"
+    )
+    config = add.add_argument("--config", metavar="NAME|FILE", help="a preset or a YAML file")
+    completes(config, config_names)
+    add.add_argument("--json", action="store_true", help="print one JSON object")
+    add.set_defaults(run=run_add)
 
     report = actions.add_parser(
         "report",
@@ -323,20 +346,49 @@ def print_shipped() -> None:
 def run_stop(arguments: argparse.Namespace) -> int:
     """Have all that work on an experiment stop."""
     from shakespeare_tui.experiments.folder import find_experiment
-    from shakespeare_tui.experiments.runner import stop_runs
-    from shakespeare_tui.experiments.table import ExperimentReader
+    from shakespeare_tui.experiments.runner import stop_experiment
     from shakespeare_tui.paths import experiments_folder, runs_folder
 
     folder = find_experiment(arguments.experiment, experiments_folder())
-    folder.ask_to_stop()
-    table = ExperimentReader(folder, runs_folder()).read()
-    stopping = stop_runs(row.path for row in table.rows if row.path is not None)
+    stopping = stop_experiment(folder, runs_folder())
     if arguments.json:
         print_json({"experiment": folder.name, "stopping": stopping})
     elif stopping:
         say(f"{counted(stopping, 'run')} will save and stop")
     else:
         say(f"no run of {folder.name} is in training; what works on it will begin none")
+    return 0
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Add a run, and say how to train it."""
+    from pathlib import Path
+
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.experiments.compose import add_config, read_added
+    from shakespeare_tui.experiments.folder import find_experiment
+    from shakespeare_tui.experiments.runner import threads_per_job
+    from shakespeare_tui.paths import experiments_folder, runs_folder
+
+    root, runs_root = experiments_folder(), runs_folder()
+    if arguments.config is not None:
+        trial = add_config(
+            load_config(arguments.config, arguments.settings),
+            Path(arguments.config).stem,
+            root,
+            runs_root,
+            experiment=arguments.experiment,
+            threads=threads_per_job(1),
+        )
+    else:
+        folder = find_experiment(arguments.experiment, root)
+        added = read_added(arguments.settings, folder.record().definition)
+        trial = folder.add_run(added, runs_root)
+    if arguments.json:
+        print_json({"experiment": arguments.experiment, "run": trial.run})
+    else:
+        print_result(f"{trial.run}: {trial.variant.label}, seed {trial.seed}")
+        say(f"train it with: shakespeare-tui experiment run {arguments.experiment}")
     return 0
 
 

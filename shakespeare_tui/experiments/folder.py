@@ -20,7 +20,7 @@ from shakespeare_tui.config.load import parse_config
 from shakespeare_tui.config.problems import nearest
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import UserError
-from shakespeare_tui.experiments.plan import Definition, PlannedRun, Variant
+from shakespeare_tui.experiments.plan import AddedRun, Changes, Definition, PlannedRun, Variant
 from shakespeare_tui.files import (
     parse_json,
     read_bounded,
@@ -233,11 +233,7 @@ class ExperimentFolder:
 
     def stop_mark(self) -> int:
         """What changes when somebody asks to stop."""
-        try:
-            status = os.stat(self.path / "stop")
-        except OSError:
-            return 0
-        return status.st_ino ^ status.st_mtime_ns
+        return _mark(self.path / "stop")
 
     # --- making one --------------------------------------------------------------------------
 
@@ -263,32 +259,70 @@ class ExperimentFolder:
         """
         with self.locked():
             before = self.record() if self.exists else None
-            planned = definition.runs()
-            prefix = before.prefix if before else _free_prefix(self.name, runs_root)
-            if before is not None:
-                self._check_search(before.definition, definition)
-            trials, left_out = self._named(planned, before, prefix, runs_root)
-            if left_out and not may_replace:
+            return self._prepare(definition, before, runs_root, threads, may_replace)
+
+    def add_run(self, added: AddedRun, runs_root: Path) -> Trial:
+        """Take a single run into the experiment; whoever works on it trains it in its turn.
+
+        Raises:
+            ConfigError: Its settings do not go together.
+            UserError: The experiment has it already, or searches.
+        """
+        with self.locked():
+            before = self.record()
+            if before.definition.experiment.search is not None:
                 raise UserError(
-                    f"experiment {self.name} has {len(left_out)} runs of other settings "
-                    f"({left_out[0]} …); go on with it as it is: shakespeare-tui experiment run "
-                    f"{self.name}; or leave them out with --replace; or give it another --name"
+                    f"experiment {self.name} searches, and draws its runs itself; more trials: "
+                    f"shakespeare-tui experiment run {self.name} --limit N"
                 )
-            kept = set(before.runs if before else ())
-            for trial, run in zip(trials, planned, strict=True):
-                if trial.run not in kept:
-                    self.add(trial, run.yaml)
-                elif self.trial(trial.run).number != trial.number:
-                    self.update(trial)
-            record = Record(
-                definition=definition,
-                created=before.created if before else time.time(),
-                prefix=prefix,
-                threads=before.threads if before else threads,
-                runs=tuple(trial.run for trial in trials),
+            run = before.definition.added_run(added)
+            for name in before.runs:
+                if self.config_path(name).read_text("utf-8") == run.yaml:
+                    raise UserError(f"experiment {self.name} has that run already: {name}")
+            changes = before.definition.changes.with_later(Changes(added=(added,)))
+            definition = dataclasses.replace(before.definition, changes=changes)
+            record, _ = self._prepare(definition, before, runs_root, before.threads, False)
+            (new,) = set(record.runs) - set(before.runs)
+            return self.trial(new)
+
+    def _prepare(
+        self,
+        definition: Definition,
+        before: Record | None,
+        runs_root: Path,
+        threads: int,
+        may_replace: bool,
+    ) -> tuple[Record, list[str]]:
+        planned = definition.runs()
+        prefix = before.prefix if before else _free_prefix(self.name, runs_root)
+        if before is not None:
+            self._check_search(before.definition, definition)
+        trials, left_out = self._named(planned, before, prefix, runs_root)
+        if left_out and not may_replace:
+            raise UserError(
+                f"experiment {self.name} has {len(left_out)} runs of other settings "
+                f"({left_out[0]} …); go on with it as it is: shakespeare-tui experiment run "
+                f"{self.name}; or leave them out with --replace; or give it another --name"
             )
-            self._write(record)
+        kept = set(before.runs if before else ())
+        for trial, run in zip(trials, planned, strict=True):
+            if trial.run not in kept:
+                self.add(trial, run.yaml)
+            elif self.trial(trial.run).number != trial.number:
+                self.update(trial)
+        record = Record(
+            definition=definition,
+            created=before.created if before else time.time(),
+            prefix=prefix,
+            threads=before.threads if before else threads,
+            runs=tuple(trial.run for trial in trials),
+        )
+        self._write(record)
         return record, left_out
+
+    def changed_at(self) -> int:
+        """What changes when what defines it is written anew."""
+        return _mark(self._record_path)
 
     def _check_search(self, before: Definition, definition: Definition) -> None:
         if before.experiment.search is None and definition.experiment.search is None:
@@ -356,6 +390,15 @@ def _free_numbers(prefix: str, trials: Path, runs_root: Path) -> Iterator[int]:
         name = f"{prefix}-{number}"
         if not (trials / f"{name}.json").exists() and not os.path.lexists(runs_root / name):
             yield number
+
+
+def _mark(path: Path) -> int:
+    """What changes when a file is written anew; 0 where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return status.st_ino ^ status.st_mtime_ns
 
 
 def _read(path: Path) -> dict[str, Any]:

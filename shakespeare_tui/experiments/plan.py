@@ -59,6 +59,30 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddedRun:
+    """A run that was added to an experiment by itself.
+
+    Attributes:
+        values: Settings by path, with values of their types; its seed may be among them.
+        name: How it is called in place of its values, which then are all that differs from the
+            base's, and may be any.
+        arm: Of the experiment, whose settings it has otherwise.
+    """
+
+    values: Mapping[str, Any]
+    name: str = ""
+    arm: str = ""
+
+    @property
+    def variant(self) -> Variant:
+        """What it is compared as."""
+        if self.name:
+            return Variant(self.name, {})
+        values = {path: v for path, v in self.values.items() if path != "training.seed"}
+        return Variant(self.arm, values)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Changes:
     """What the command line changes of a file, for all runs.
 
@@ -67,12 +91,14 @@ class Changes:
         overrides: ``section.key=value`` each.
         seeds: In place of the file's.
         limit: The most runs, the first ones; of a search the number of trials.
+        added: Single runs beside those of the file.
     """
 
     budget: Budget | None = None
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     limit: int | None = None
+    added: tuple[AddedRun, ...] = ()
 
     def with_later(self, other: "Changes") -> "Changes":
         """Those of an earlier command line with those of a later one, which win."""
@@ -81,6 +107,7 @@ class Changes:
             overrides=(*self.overrides, *other.overrides),
             seeds=other.seeds or self.seeds,
             limit=other.limit or self.limit,
+            added=(*self.added, *other.added),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -95,6 +122,7 @@ class Changes:
             overrides=tuple(record.get("overrides", ())),
             seeds=tuple(record.get("seeds", ())),
             limit=record.get("limit"),
+            added=tuple(AddedRun(**added) for added in record.get("added", ())),
         )
 
 
@@ -208,13 +236,7 @@ class Definition:
             values["sampling.prompts"] = prompts
         budget = arm.budget if arm and arm.budget is not None else experiment.budget
         values |= _length(budget, values)
-        broken = [rule.problem(*(values[path] for path in rule.paths)) for rule in RULES]
-        if problems := [message for message in broken if message]:
-            raise ConfigError(
-                Problem(self.file.source, self._line(variant), variant.label, message)
-                for message in problems
-            )
-        return Config.model_validate(nested(values))
+        return checked_config(values, variant.label, self.file.source, self._line(variant))
 
     def _line(self, variant: Variant) -> int | None:
         """Where what makes a variant stands in the file."""
@@ -230,7 +252,7 @@ class Definition:
     def variants(self) -> Iterator[Variant]:
         """What is compared, in order; of a search nothing, for that chooses as it goes."""
         experiment = self.experiment
-        if experiment.search is not None:
+        if experiment.search is not None or experiment.design == "queue":
             return
         axes = {path: tuple(axis) for path, axis in experiment.axes.items()}
         for arm in experiment.arms or ("",):
@@ -270,9 +292,27 @@ class Definition:
                 planned.append(PlannedRun(variant, seed, self.config(variant, seed)))
             except ConfigError as error:
                 problems += error.problems
+        planned = planned[: self.changes.limit]
+        for added in self.changes.added:
+            try:
+                planned.append(self.added_run(added))
+            except ConfigError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(dict.fromkeys(problems))
-        return planned[: self.changes.limit]
+        return planned
+
+    def added_run(self, added: AddedRun) -> PlannedRun:
+        """A run that was added by itself.
+
+        Raises:
+            ConfigError: Its settings do not go together.
+        """
+        seed = added.values.get("training.seed", self.seeds[0])
+        if not added.name:
+            return PlannedRun(added.variant, seed, self.config(added.variant, seed))
+        values = self.config(added.variant, seed).by_path() | dict(added.values)
+        return PlannedRun(added.variant, seed, checked_config(values, added.name))
 
     def ends(self) -> list[PlannedRun]:
         """What a search of the smallest values, and of the largest, would train, in each arm.
@@ -309,6 +349,26 @@ class Definition:
             record["base_text"],
             Changes.from_json(record["changes"]),
         )
+
+
+def checked_config(
+    values: Mapping[str, Any], label: str, source: str = "", line: int | None = None
+) -> Config:
+    """The config of values that are valid each by itself.
+
+    Args:
+        values: By path.
+        label: How messages name it.
+        source: The file that it is from.
+        line: Where in the file.
+
+    Raises:
+        ConfigError: They do not go together.
+    """
+    broken = [rule.problem(*(values[path] for path in rule.paths)) for rule in RULES]
+    if problems := [message for message in broken if message]:
+        raise ConfigError(Problem(source, line, label, message) for message in problems)
+    return Config.model_validate(nested(values))
 
 
 def drawn(path: str, value: float) -> float:

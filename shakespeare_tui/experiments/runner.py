@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -151,9 +151,16 @@ class PlannedWork:
         self._claims: dict[str, filelock.BaseFileLock] = {}
         self._over: set[str] = set()
         self._names = folder.record().runs
+        self._changed_at = folder.changed_at()
+
+    def _look_again(self) -> None:
+        """Runs may have been added since."""
+        if (changed_at := self._folder.changed_at()) != self._changed_at:
+            self._names, self._changed_at = self._folder.record().runs, changed_at
 
     def claim(self) -> Trial | None:
         """The first run that nobody is at."""
+        self._look_again()
         for name in self._names:
             if name in self._over or name in self._claims:
                 continue
@@ -176,6 +183,7 @@ class PlannedWork:
 
     def is_over(self) -> bool:
         """Whether every run has come to an end, by whomever."""
+        self._look_again()
         return not self._claims and all(
             name in self._over or self._is_over(name) for name in self._names
         )
@@ -400,11 +408,12 @@ def threads_per_job(jobs: int) -> int:
     return max(1, usable_cores() // jobs)
 
 
-def stop_runs(paths: Iterable[Path]) -> int:
-    """Have whoever trains these runs save and stop; how many are in training."""
+def stop_experiment(folder: ExperimentFolder, runs_root: Path) -> int:
+    """Have whoever works on an experiment save and stop; how many of its runs are in training."""
+    folder.ask_to_stop()
     found = 0
-    for path in paths:
-        run = RunFolder(path)
+    for entry in entries_of(folder.name, RunCatalog(runs_root)).values():
+        run = RunFolder(entry.path)
         if run.is_locked():
             leave_command(run.commands_path, Stop())
             found += 1

@@ -157,8 +157,9 @@ class Experiment(_Closed):
     """Variants by name, each with settings, budget and prompts of its own."""
     axes: Values = Field(default_factory=dict)
     """Settings, each with a list of values, or for a search with a range (low, high, log, step)."""
-    design: Literal["grid", "one_at_a_time", "paired"] = "grid"
-    """All combinations of the axes; each axis by itself from the base; or lists side by side."""
+    design: Literal["grid", "one_at_a_time", "paired", "queue"] = "grid"
+    """All combinations of the axes; each axis by itself from the base; lists side by side; or
+    nothing but the runs that are added one by one."""
     seeds: tuple[Annotated[Integer, Field(ge=0, lt=2**63)], ...] = Field(
         default=(), max_length=1000
     )
@@ -240,6 +241,12 @@ def parse_experiment(text: str, filename: str) -> ExperimentFile:
     source = show_name(filename)
     tree = read_tree(text, source)
     return _Reader(source, tree).read()
+
+
+def find_setting(name: str) -> ConfigField | None:
+    """The setting of ``section.key``, or of a key alone where only one section has it."""
+    alone = [field for field in config_fields() if field.key == name]
+    return alone[0] if len(alone) == 1 else find_field(name)
 
 
 class _Reader:
@@ -342,8 +349,7 @@ class _Reader:
 
     def _field(self, where: tuple[str, ...], name: str) -> ConfigField | None:
         """The setting of a name: ``section.key``, or the key alone where one section has it."""
-        alone = [field for field in config_fields() if field.key == name]
-        field = alone[0] if len(alone) == 1 else find_field(name)
+        field = find_setting(name)
         if field is None:
             self._refuse(where, unknown_path(name))
         elif field.path in ELSEWHERE:
@@ -414,6 +420,8 @@ class _Reader:
         if experiment.search is not None and "data.corpus" in self._varied(experiment):
             message = "losses on different texts do not compare, so that none is best; no search"
             self._refuse(("search",), message)
+        if experiment.design == "queue" and (experiment.axes or experiment.arms):
+            self._refuse(("design",), "a queue has no axes and no arms: its runs are added")
         if len(set(experiment.seeds)) < len(experiment.seeds):
             self._refuse(("seeds",), "has a seed twice")
 
