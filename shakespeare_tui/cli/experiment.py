@@ -70,6 +70,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     config = add.add_argument("--config", metavar="NAME|FILE", help="a preset or a YAML file")
     completes(config, config_names)
+    add_overrides(add)
     add.add_argument("--json", action="store_true", help="print one JSON object")
     add.set_defaults(run=run_add)
 
@@ -333,14 +334,9 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 def print_shipped() -> None:
     """Say which experiments come with the program."""
-    from shakespeare_tui.experiments.schema import find_experiment_file, shipped_experiments
+    from shakespeare_tui.experiments.schema import experiment_description, shipped_experiments
 
-    rows = []
-    for name in shipped_experiments():
-        lines = find_experiment_file(name).read_text(encoding="utf-8").splitlines()
-        described = (line for line in lines if line.startswith("#") and "$schema" not in line)
-        rows.append((name, next(described, "").lstrip("# ")))
-    print_grid(rows)
+    print_grid([(name, experiment_description(name)) for name in shipped_experiments()])
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
@@ -373,7 +369,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     root, runs_root = experiments_folder(), runs_folder()
     if arguments.config is not None:
         trial = add_config(
-            load_config(arguments.config, arguments.settings),
+            load_config(arguments.config, [*arguments.settings, *arguments.overrides]),
             Path(arguments.config).stem,
             root,
             runs_root,
@@ -382,7 +378,8 @@ def run_add(arguments: argparse.Namespace) -> int:
         )
     else:
         folder = find_experiment(arguments.experiment, root)
-        added = read_added(arguments.settings, folder.record().definition)
+        words = [*arguments.settings, *arguments.overrides]
+        added = read_added(words, folder.record().definition)
         trial = folder.add_run(added, runs_root)
     if arguments.json:
         print_json({"experiment": arguments.experiment, "run": trial.run})

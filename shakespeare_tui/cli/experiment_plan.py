@@ -28,8 +28,8 @@ def print_plan(
         as_json: Print JSON.
     """
     with progress("measuring the speed", "configs") as report:
-        plan = Planner(_measure).plan(
-            definition, tokens_per_second=tokens_per_second, report=report
+        plan = Planner().plan(
+            definition, measure=_measure, tokens_per_second=tokens_per_second, report=report
         )
     search = definition.experiment.search
     if as_json:

@@ -6,24 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from shakespeare_tui.cli.console import fits, print_result, print_table, terminal_width
+from shakespeare_tui.experiments.conclusions import conclusions, spread_text
 from shakespeare_tui.experiments.plan import short_name
 from shakespeare_tui.experiments.table import (
     METRICS,
     TRIAL_LOOKS,
     ExperimentTable,
-    Judgement,
     RunRow,
     Spread,
     VariantRow,
 )
 from shakespeare_tui.formatting import (
-    counted,
     format_accuracy,
     format_count,
     format_duration,
     format_loss,
 )
-from shakespeare_tui.runs.losses import BITS_PER_BYTE, differ_in_tokenizer
+from shakespeare_tui.runs.losses import differ_in_tokenizer
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
@@ -42,21 +41,13 @@ def print_experiments(tables: Sequence[ExperimentTable]) -> None:
         {
             "experiment": table.name,
             "runs": f"{table.count('finished', 'pruned')}/{table.planned}",
-            "state": _state_of(table),
+            "state": table.standing,
             "best": ", ".join(variant.variant.label for variant in table.best) or "-",
             "question": table.experiment.question,
         }
         for table in tables
     ]
     _print_rows(rows, left=("experiment", "state", "best", "question"), may_go=("question",))
-
-
-def _state_of(table: ExperimentTable) -> str:
-    if training := table.count("training", "paused"):
-        return f"{training} in training"
-    if failed := table.count("failed", "damaged"):
-        return f"{failed} failed"
-    return "finished" if table.is_complete else "stopped"
 
 
 def print_experiment(table: ExperimentTable, *, by_run: bool = False) -> None:
@@ -82,8 +73,10 @@ def print_experiment(table: ExperimentTable, *, by_run: bool = False) -> None:
     if rows:
         _print_rows(rows, left=(*_TEXTS, *map(short_name, paths)), may_go=_LEFT_OUT_FIRST)
         print_result()
-    for line in _conclusions(table):
+    for line in conclusions(table):
         _print_folded(line)
+    if (more := len(table.differing) - _MOST_DIFFERENCES) > 0:
+        _print_folded(f"{more} more settings differ: --json has them")
 
 
 def _print_folded(line: str) -> None:
@@ -122,7 +115,7 @@ def _variant_cells(
     rows, done = variant.rows, variant.finished
 
     def spread(value: Callable[[RunRow], float | None], form: str) -> str:
-        return _spread(Spread.of(map(value, done)), form)
+        return spread_text(Spread.of(map(value, done)), form)
 
     cells = {"state": _states(rows), **_settings(table, rows[0], paths)}
     cells["seeds"] = f"{len(done)}/{len(rows)}"
@@ -130,8 +123,8 @@ def _variant_cells(
     cells["train loss"] = spread(lambda row: row.train_loss, "{:.4f}")
     names = ("val_loss", "bits_per_byte") if _is_mixed(table) else ("val_loss",)
     for name in names:
-        cells[METRICS[name].label] = _spread(variant.spread(name), "{:.4f}")
-    cells["perplexity"] = _spread(variant.spread("perplexity"), "{:.2f}")
+        cells[METRICS[name].label] = spread_text(variant.spread(name), "{:.4f}")
+    cells["perplexity"] = spread_text(variant.spread("perplexity"), "{:.2f}")
     cells["accuracy"] = spread(lambda row: row.accuracy, "{:.1%}")
     cells["tok/s"] = spread(lambda row: row.figures.tokens_per_second, "{:,.0f}")
     seconds = Spread.of(row.seconds for row in done)
@@ -157,70 +150,6 @@ def _is_mixed(table: ExperimentTable) -> bool:
 
 def _plain(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _spread(spread: Spread | None, form: str) -> str:
-    if spread is None:
-        return "-"
-    mean = form.format(spread.mean)
-    return mean if spread.deviation is None else f"{mean} ± {form.format(spread.deviation)}"
-
-
-def _conclusions(table: ExperimentTable) -> list[str]:
-    """What is best on each text and by what, and what went wrong."""
-    lines = [_verdict(table, judgement) for judgement in table.judgements if judgement.ranked]
-    if len(table.judgements) > 1:
-        lines.append("losses on different texts do not compare: each has a best of its own")
-    if any(len(variant.finished) > 1 for variant in table.variants):
-        lines.append("± is the standard deviation over the seeds")
-    pruned = [row for row in table.rows if row.state == "pruned"]
-    if pruned:
-        steps = ", ".join(f"{row.name} at step {row.pruned_at:,}" for row in pruned)
-        lines.append(f"given up early, for they would not have won: {steps}")
-    if len(table.differing) > _MOST_DIFFERENCES:
-        more = len(table.differing) - _MOST_DIFFERENCES
-        lines.append(f"{more} more settings differ: --json has them")
-    lines += [f"{row.name} failed: {row.failure}" for row in table.rows if row.failure]
-    waiting = table.planned - table.count("finished", "failed", "pruned", "damaged")
-    if waiting:
-        lines.append(f"{counted(waiting, 'run')} of {table.planned:,} not finished")
-    return [visible(line) for line in lines]
-
-
-def _verdict(table: ExperimentTable, judgement: Judgement) -> str:
-    """``best on tiny_shakespeare: d_model=128, val loss 1.8711 (exact), 0.0312 below the next``."""
-    name = table.experiment.metric
-    metric, first = METRICS[name], judgement.ranked[0]
-    if judgement.unit == BITS_PER_BYTE:
-        name, metric = "bits_per_byte", METRICS["bits_per_byte"]
-    form = _FORMS.get(name, "{:.4f}")
-    found = first.spread(name)
-    assert found is not None
-    protocol = f" ({judgement.protocol})" if judgement.protocol else ""
-    head = "best" if judgement.best is not None else "alone"
-    text = f"{head} on {judgement.corpus}: {first.variant.label}, {metric.label} "
-    text += _spread(found, form) + protocol
-    second = judgement.ranked[1].spread(name) if judgement.best is not None else None
-    if second is not None:
-        margin = abs(found.mean - second.mean)
-        text += f", {form.format(margin)} from the next, {judgement.ranked[1].variant.label}"
-        if margin < 2 * max(found.deviation or 0.0, second.deviation or 0.0):
-            text += ", which is within the spread of the seeds"
-        elif found.deviation is None:
-            text += " (one seed)"
-    measured = [variant for variant in judgement.left_out if variant.losses]
-    if measured and metric.of_loss is not None:
-        others = ", ".join(variant.variant.label for variant in measured)
-        text += f"; measured by other protocols and left out: {others}"
-    return text
-
-
-_FORMS = {
-    "perplexity": "{:.2f}",
-    "accuracy": "{:.2%}",
-    "seconds": "{:.1f} s",
-    "tokens_per_second": "{:,.0f}",
-}
 
 
 def _print_rows(

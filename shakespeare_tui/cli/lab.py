@@ -69,6 +69,8 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     code = result if result is not None else (app.return_code or 0)
     if result is None and code:
         say(f"the lab crashed; the error is at the end of {log_path()}")
+    for name in services.children.in_training:
+        say(f"{name} goes on being trained; shakespeare-tui experiment stop {name} saves and stops")
     if not is_saved:
         say("left without saving; what was learned since the last save is lost")
         code = ABANDONED

@@ -79,14 +79,9 @@ class Plan:
 
 
 class Planner:
-    """Estimates again and again; what was measured once is remembered.
+    """Estimates again and again; what was measured once is remembered."""
 
-    Args:
-        measure: Measures a speed; None leaves speeds unknown.
-    """
-
-    def __init__(self, measure: MeasureSpeed | None) -> None:
-        self._measure = measure
+    def __init__(self) -> None:
         self._speeds = Speeds()
         self._corpora: dict[object, CorpusFigures] = {}
 
@@ -94,6 +89,7 @@ class Planner:
         self,
         definition: Definition,
         *,
+        measure: MeasureSpeed | None = None,
         tokens_per_second: float | None = None,
         report: Callable[[int, int], object] = lambda done, total: None,
     ) -> Plan:
@@ -101,6 +97,7 @@ class Planner:
 
         Args:
             definition: What it is.
+            measure: Measures a speed; None leaves those unknown that were not measured before.
             tokens_per_second: The first run's speed, in place of a measurement.
             report: Told how many configs are measured, and of how many.
 
@@ -112,8 +109,8 @@ class Planner:
         problems: list[str] = []
         if tokens_per_second is not None and pairs:
             self._speeds.add(*pairs[0], tokens_per_second)
-        elif self._measure is not None:
-            problems = list(self._measure_some(pairs, self._measure, report))
+        elif measure is not None:
+            problems = list(self._measure_some(pairs, measure, report))
         several = len({run.seed for run in runs}) > 1
         estimates = tuple(
             self._estimate(run, vocab_size, several)

@@ -219,6 +219,13 @@ def find_experiment_file(spec: str) -> Path:
     raise UserError(f"{show_name(spec)}: no such experiment file{hint}")
 
 
+def experiment_description(name: str) -> str:
+    """The first comment of a shipped experiment's file: what it is for."""
+    lines = find_experiment_file(name).read_text(encoding="utf-8").splitlines()
+    described = (line for line in lines if line.startswith("#") and "$schema" not in line)
+    return next(described, "").lstrip("# ")
+
+
 def base_path(base: str, folder: Path) -> Path:
     """The file of an experiment's base: a preset, or a file beside the experiment's.
 

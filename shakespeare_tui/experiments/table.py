@@ -395,6 +395,17 @@ class ExperimentTable:
         return sum(row.state in states for row in self.rows)
 
     @property
+    def standing(self) -> str:
+        """How it goes, in a word or two."""
+        if training := self.count("training", "paused"):
+            return f"{training} in training"
+        if failed := self.count("failed", "damaged"):
+            return f"{failed} failed"
+        if self.is_complete:
+            return "finished"
+        return "stopped" if self.count("waiting") < len(self.rows) else "not begun"
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
         return len(self.rows) >= self.planned and self.count(*OVER) == len(self.rows)

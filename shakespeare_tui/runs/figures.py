@@ -124,15 +124,20 @@ def _notes(history: RunHistory) -> tuple[str, ...]:
 
 def _epoch(history: RunHistory) -> float | None:
     """Tokens seen over the training split's."""
-    training = _section(history, "training")
-    seq_len = _seq_len(history)
-    batch_size = as_number(training.get("batch_size"))
+    a_step = tokens_a_step(history)
     train_tokens, _ = _parts(history)
-    if not seq_len or not batch_size or not train_tokens:
+    if not a_step or not train_tokens:
         return None
-    accumulation = as_number(training.get("grad_accumulation")) or 1
-    tokens = history.last_step * batch_size * accumulation * seq_len
-    return tokens / max(1.0, train_tokens)
+    return history.last_step * a_step / max(1.0, train_tokens)
+
+
+def tokens_a_step(history: RunHistory) -> float | None:
+    """Tokens that a run learns from in each step; None where its config does not tell."""
+    training = _section(history, "training")
+    seq_len, batch_size = _seq_len(history), as_number(training.get("batch_size"))
+    if not seq_len or not batch_size:
+        return None
+    return batch_size * (as_number(training.get("grad_accumulation")) or 1) * seq_len
 
 
 def _parts(history: RunHistory) -> tuple[float, float]:

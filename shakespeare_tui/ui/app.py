@@ -1,4 +1,4 @@
-"""The lab: five screens, the keys that lead to them, and one trainer that outlives them all."""
+"""The lab: six screens, the keys that lead to them, and one trainer that outlives them all."""
 
 import contextlib
 import gc
@@ -33,6 +33,8 @@ from shakespeare_tui.ui.themes import Looks, series_colors
 from shakespeare_tui.visible_text import LINES, visible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shakespeare_tui.config.schema import Config
 
 _THRESHOLDS = (5_000, 20, 100)
@@ -100,7 +102,7 @@ class LabApp(App[int]):
 
     What screens may use: ``services``, ``settings.get``, ``remember``, ``series_colors``,
     ``ascii``, ``show_screen``, ``start_training``, ``open_run``, ``open_playground``,
-    ``edit_config``, ``copy`` and ``say``.
+    ``edit_config``, ``plan_experiment``, ``copy`` and ``say``.
 
     Args:
         settings: Remembered choices.
@@ -248,6 +250,8 @@ class LabApp(App[int]):
             self._is_status_stale = False
         if taken or is_changed:
             self._tell_news(screen)
+        for ended in self.services.children.poll():
+            self.say(ended.message, is_error=ended.is_error)
         if screen:
             screen.on_tick()
 
@@ -380,6 +384,10 @@ class LabApp(App[int]):
             "config",
             lambda screen: screen.open_config(config, stem=stem, start_from=start_from),
         )
+
+    def plan_experiment(self, path: "Path") -> None:
+        """Show what the runs of an experiment file will be: ``ExperimentsScreen.plan``."""
+        self._show_and("experiments", lambda screen: screen.plan(str(path)))
 
     def _show_and(self, mode: str, act: Callable[..., object]) -> None:
         async def show() -> None:

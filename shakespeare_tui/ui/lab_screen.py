@@ -1,4 +1,4 @@
-"""The frame that the five screens share: their names above, status line and keys below."""
+"""The frame that all screens share: their names above, status line and keys below."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
@@ -140,7 +140,7 @@ class StatusLine(Widget):
         return self._line
 
 
-SCREENS = ("data", "config", "train", "playground", "checkpoints")
+SCREENS = ("data", "config", "train", "playground", "checkpoints", "experiments")
 _NAME = "shakespeare-tui "
 
 
@@ -165,20 +165,24 @@ class ScreenBar(Widget):
         self._spans: list[tuple[int, int, str]] = []
 
     def render(self) -> Content:
-        """All screens, the present one marked; the program's name where there is room."""
+        """All screens, the present one marked; the program's name where there is room.
+
+        Where there is none for all names, the others are numbers.
+        """
         self._spans = []
         parts: list[Content] = []
         start = 0
+        is_narrow = sum(len(mode) + 4 for mode in SCREENS) > self.size.width
         for number, mode in enumerate(SCREENS, start=1):
             is_here = mode == self._mode
-            text = f" {number} {mode.title()} "
+            text = f" {number} {mode.title()} " if is_here or not is_narrow else f" {number} "
             style = "bold $background on $accent" if is_here else "$text-muted"
             parts.append(Content.styled(text, style))
             self._spans.append((start, start + len(text), mode))
             start += len(text)
-        room = self.size.width - start
-        if room > len(_NAME):
-            parts.append(Content.styled(_NAME.rjust(room), "$text-muted"))
+        room = max(0, self.size.width - start)
+        name = _NAME if room > len(_NAME) else ""
+        parts.append(Content.styled(name.rjust(room), "$text-muted"))
         return Content("").join(parts)
 
     async def on_click(self, event: events.Click) -> None:
@@ -337,7 +341,7 @@ class LabScreen(Screen[None]):
     """
 
     MODE: ClassVar[str] = ""
-    """The mode's name: data, config, train, playground or checkpoints."""
+    """The mode's name, one of ``SCREENS``."""
     HELP: ClassVar[str] = ""
     """What one can do here, as plain text for ``?``; the keys are listed below it by themselves."""
 

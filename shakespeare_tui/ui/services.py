@@ -8,7 +8,8 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.machine import Memory, has_bf16_products, memory, resident_bytes, usable_cores
-from shakespeare_tui.paths import runs_folder
+from shakespeare_tui.paths import experiments_folder, runs_folder
+from shakespeare_tui.ui.engine.children import Children
 from shakespeare_tui.ui.engine.training import TrainingController
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Services:
     Attributes:
         runs_root: The folder of all runs.
         training: The one trainer of this process.
+        experiments_root: The folder of all experiments.
+        children: Processes that train experiments and write reports.
         engine: What is asked of models and corpora.
         clock: Unix seconds.
         memory_bytes: What this process occupies; None where the system does not tell.
@@ -107,6 +110,8 @@ class Services:
 
     runs_root: Path
     training: TrainingController
+    experiments_root: Path = field(default_factory=experiments_folder)
+    children: Children = field(default_factory=Children)
     engine: Engine = field(default_factory=Engine)
     clock: Callable[[], float] = time.time
     memory_bytes: Callable[[], int | None] = resident_bytes

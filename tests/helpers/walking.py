@@ -25,7 +25,7 @@ from shakespeare_tui.ui.keys import known_bindings
 
 SIZES = ((40, 12), (60, 16), (80, 24), (100, 30), (140, 45))
 ODD_SIZES = ((1, 1), (20, 5), (100, 8), (200, 60))
-SCREENS = ("1", "2", "3", "4", "5")
+SCREENS = ("1", "2", "3", "4", "5", "6")
 MOVES = (
     *("tab", "shift+tab", "up", "down", "left", "right", "home", "end", "pageup", "pagedown"),
     *("enter", "space", "escape", "backspace", "delete", "ctrl+u", "shift+left", "shift+right"),

@@ -55,6 +55,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHAKESPEARE_TUI_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("SHAKESPEARE_TUI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SHAKESPEARE_TUI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SHAKESPEARE_TUI_EXPERIMENTS", str(tmp_path / "experiments"))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(LabApp, "start_animations", "none")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from checkpoint_trees import add_run_with_losses
 from lab_harness import MakeApp, press, shown, until
+from listed_experiments import experiment
 from rich.cells import cell_len
 from rich.style import Style
 from streams import busy_run, finished_run, make_run
@@ -99,6 +100,7 @@ async def in_themes(pilot: Pilot[int], names: Iterable[str]) -> list[str]:
         ("train", ((), ("tab",), ("tab",), ("w",))),
         ("playground", ((), ("p",), ("escape", "e"), ("escape", "question_mark"))),
         ("checkpoints", ((), ("down", "space", "down"), ("slash",), ("escape", "n"))),
+        ("experiments", ((), ("enter",), ("end", "o"), ("tab", "tab"))),
     ],
 )
 async def test_every_word_can_be_read(
@@ -115,6 +117,9 @@ async def test_every_word_can_be_read(
             assert isinstance(app.screen, TrainScreen)
             app.screen.open_run(RunFolder(runs_root / "busy-1"))
             await until(lambda: app.screen.has_class("-replay"))
+        elif place == "experiments":
+            experiment(runs_root.parent)
+            await until(lambda: "widths" in shown(app))
         elif place == "data":
             await until(lambda: "shipped" in shown(app))
             app.screen.query_one(CorpusList).highlight("sample")

@@ -37,10 +37,13 @@ NEW_RUN = TrainingRequest(root=Path("runs"), config=Config())
 
 
 class TestPlaces:
-    async def test_a_key_each_leads_to_the_five_places(self, make_app: MakeApp) -> None:
+    async def test_a_key_each_leads_to_the_places(self, make_app: MakeApp) -> None:
         app = make_app()
         async with app.run_test() as pilot:
-            for key, place in (("2", "config"), ("3", "train"), ("4", "playground"), ("1", "data")):
+            for key, place in (
+                ("2", "config"), ("3", "train"), ("4", "playground"), ("6", "experiments"),
+                ("1", "data"),
+            ):  # fmt: skip
                 await pilot.press(key)
                 await pilot.pause()
                 assert app.current_mode == place

@@ -13,7 +13,7 @@ from shakespeare_tui.runs.compare.query import Query, parse_query, without_begun
 from shakespeare_tui.runs.compare.recommendation import Recommendation, recommend
 from shakespeare_tui.runs.compare.settings import Texts
 from shakespeare_tui.runs.notes import RunNames
-from shakespeare_tui.ui.checkpoints.table import TableLine
+from shakespeare_tui.ui.checkpoints.table import CheckpointLine
 from shakespeare_tui.ui.engine.generation import GenerationRequest
 from shakespeare_tui.ui.engine.text_writer import TextWriter
 
@@ -124,18 +124,18 @@ class CheckpointBrowser:
         self.refresh()
 
     @property
-    def lines(self) -> list[TableLine]:
+    def lines(self) -> list[CheckpointLine]:
         """What is shown; in the order of the runs, each below a heading."""
         if self.sorted_by is not None:
-            return [TableLine("checkpoint", item) for item in self.shown]
+            return [CheckpointLine("checkpoint", item) for item in self.shown]
         lines = []
         run = None
         for item in self.shown:
             if item.run is not run:
                 run = item.run
-                lines.append(TableLine("run", item))
+                lines.append(CheckpointLine("run", item))
             if item.checkpoint is not None:
-                lines.append(TableLine("checkpoint", item))
+                lines.append(CheckpointLine("checkpoint", item))
         return lines
 
     @property
@@ -158,7 +158,7 @@ class CheckpointBrowser:
 
     # --- single ones ---------------------------------------------------------------------------
 
-    def meant_by(self, line: TableLine | None) -> CheckpointItem | None:
+    def meant_by(self, line: CheckpointLine | None) -> CheckpointItem | None:
         """The usable checkpoint of a line; of a run's heading, its best."""
         if line is None:
             return None

@@ -9,7 +9,7 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_bytes
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.ui.checkpoints.browser import CheckpointBrowser
-from shakespeare_tui.ui.checkpoints.table import TableLine
+from shakespeare_tui.ui.checkpoints.table import CheckpointLine
 from shakespeare_tui.ui.dialogs import ConfirmDialog
 from shakespeare_tui.ui.lab_screen import LabScreen
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
@@ -60,7 +60,7 @@ class CheckpointEditor:
         note = read_notes(run.path).note
         self._screen.query_one(AskBar).ask("Note", f"on {run.name} · empty: none", note, answer)
 
-    def delete(self, line: TableLine) -> None:
+    def delete(self, line: CheckpointLine) -> None:
         """Ask before the checkpoint or the run of a line is deleted."""
         title, text, change = self._deletion(line)
 
@@ -82,7 +82,7 @@ class CheckpointEditor:
             self._screen.lab.say(done)
         self._changed()
 
-    def _deletion(self, line: TableLine) -> tuple[str, str, Callable[[], object]]:
+    def _deletion(self, line: CheckpointLine) -> tuple[str, str, Callable[[], object]]:
         """What a deletion is called, what is lost, and what does it."""
         from shakespeare_tui.runs.editing import delete_checkpoint, delete_foreign, delete_run
 
@@ -112,7 +112,7 @@ class CheckpointEditor:
         step = checkpoint.step
         return f"Delete {checkpoint.reference}", text, lambda: delete_checkpoint(run, step)
 
-    def _lost_with_run(self, line: TableLine) -> str:
+    def _lost_with_run(self, line: CheckpointLine) -> str:
         entry = line.item.run
         size = sum(checkpoint.size_bytes for checkpoint in entry.checkpoints)
         count = len(entry.checkpoints)

@@ -1,7 +1,7 @@
 """The form: every setting as a row, edited in place, with a filter above and help below."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import ClassVar
@@ -40,7 +40,7 @@ _WIDTHS = ((12,), (16,), (18, 30))
 _MESSAGE_INDENT = 5
 
 _WORD = re.compile(r"\w+")
-CHANGED, WRONG, EMPTY = "●", "✗", "–"
+CHANGED, WRONG, VARIED, EMPTY = "●", "✗", "≡", "–"
 
 
 def matches(field: ConfigField, words: str) -> bool:
@@ -74,7 +74,12 @@ def nearest_name(paths: Sequence[str], words: str) -> str:
 
 
 def form_lines(
-    state: DraftState, width: int, *, words: str = "", only_changed: bool = False
+    state: DraftState,
+    width: int,
+    *,
+    words: str = "",
+    only_changed: bool = False,
+    varied: Mapping[str, str] | None = None,
 ) -> Iterator[Line]:
     """All lines of the form.
 
@@ -82,11 +87,13 @@ def form_lines(
         state: The draft's present moment.
         width: Cells there are.
         words: Show only the settings that have all of them.
-        only_changed: Show only what differs from the origin or is wrong.
+        only_changed: Show only what differs from the origin, is wrong or varied.
+        varied: Several values of settings that an experiment is to be made of, by path.
     """
     section = ""
+    varied = varied or {}
     for field in config_fields():
-        is_marked = state.is_changed(field.path) or field.path in state.problems
+        is_marked = state.is_changed(field.path) or field.path in {**state.problems, **varied}
         if not matches(field, words) or (only_changed and not is_marked):
             continue
         if field.section != section:
@@ -94,7 +101,7 @@ def form_lines(
                 yield Line(())
             section = field.section
             yield _heading(section, state, width)
-        yield _row(field, state, width)
+        yield _row(field, state, width, varied.get(field.path, ""))
         for message in state.problems.get(field.path, ()):
             for text in wrap(message, max(10, width - _MESSAGE_INDENT)):
                 yield Line(((" " * _MESSAGE_INDENT + text, "error"),), field.path)
@@ -114,12 +121,14 @@ def _heading(section: str, state: DraftState, width: int) -> Line:
     return Line(((title, "title"), (about, "muted"), (rule, "rule"), (tail, tail_style)))
 
 
-def _row(field: ConfigField, state: DraftState, width: int) -> Line:
+def _row(field: ConfigField, state: DraftState, width: int, varied: str) -> Line:
     is_wrong, is_changed = field.path in state.problems, state.is_changed(field.path)
     mark, mark_style = (WRONG, "error") if is_wrong else (CHANGED, "changed")
-    if not is_wrong and not is_changed:
+    if varied and not is_wrong:
+        mark = VARIED
+    elif not is_wrong and not is_changed:
         mark, mark_style = " ", ""
-    cells = [value_text(field, state)]
+    cells = [(varied, "changed") if varied else value_text(field, state)]
     if is_wrong:
         cells[0] = (cells[0][0], "error")
     tier = (width >= _RANGE_FROM_WIDTH) + (width >= _HELP_FROM_WIDTH)
@@ -232,11 +241,20 @@ class ConfigRows(ConfigLines):
         self._draft = draft
         self.words = ""
         self.only_changed = False
+        self.varied: Mapping[str, str] = {}
 
     def build_lines(self, width: int) -> Sequence[Line]:
         """The rows that the filter lets through, or a hint where there are none."""
         state = self._draft.state
-        lines = list(form_lines(state, width, words=self.words, only_changed=self.only_changed))
+        lines = list(
+            form_lines(
+                state,
+                width,
+                words=self.words,
+                only_changed=self.only_changed,
+                varied=self.varied,
+            )
+        )
         if lines:
             return lines
         if self.words:

@@ -28,11 +28,13 @@ from shakespeare_tui.machine import has_torch
 from shakespeare_tui.ui.config.card import ConfigCard, SizesDialog
 from shakespeare_tui.ui.config.choices import ConfigChooser, given_origin
 from shakespeare_tui.ui.config.diff import ConfigDiff
+from shakespeare_tui.ui.config.experiments import ConfigExperiments
 from shakespeare_tui.ui.config.files import ConfigFiles
-from shakespeare_tui.ui.config.form import WRONG, ConfigForm, shown
+from shakespeare_tui.ui.config.form import VARIED, WRONG, ConfigForm, shown
 from shakespeare_tui.ui.config.line_list import ConfigLines
 from shakespeare_tui.ui.jobs import Job
 from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.widgets.ask_bar import AskBar
 
 _MOST_MOMENTS = 100
 
@@ -103,8 +105,8 @@ class ConfigTitle(Static):
     def __init__(self) -> None:
         super().__init__(id="config-title", markup=False)
 
-    def show_draft(self, draft: ConfigDraft) -> None:
-        """Name the origin, and count changes and mistakes."""
+    def show_draft(self, draft: ConfigDraft, varied: int) -> None:
+        """Name the origin, and count changes, mistakes, and settings with several values."""
         origin = draft.origin
         parts = [_name(origin)]
         changed, wrong = len(draft.changed_paths), sum(map(len, draft.problems.values()))
@@ -112,6 +114,8 @@ class ConfigTitle(Static):
             parts.append(Content.styled(f"{changed} changed", "$accent"))
         if wrong:
             parts.append(Content.styled(f"{WRONG} {wrong} wrong (n)", "$error"))
+        if varied:
+            parts.append(Content.styled(f"{VARIED} {varied} varied (x)", "$accent"))
         if origin.start_from:
             parts.append(Content.styled(f"weights of {origin.start_from}", "$warning"))
         self.update(Content("   ").join(parts))
@@ -142,6 +146,10 @@ z lists the parameters by component, and their size in float32, bfloat16 and int
 Speed is measured on this machine for a second when you press m or pause typing. Advice comes from
 the tuning guide (shakespeare-tui config guide).
 
+v gives the setting under the cursor several values; x makes an experiment of all that are varied,
+and shows its runs before they are trained on the Experiments screen. t queues the config as it is:
+what waits is trained there, one after the other.
+
 Nothing is lost: undo also reverts loading a preset or a file, and the draft is saved to disk as
 you type, errors included."""
     CSS_PATH = "screen.tcss"
@@ -165,7 +173,10 @@ you type, errors included."""
         Binding("a", "advice", "Follow advice", show=False, id="config.advice"),
         Binding("F", "fast", f"Load {DEFAULT_PRESET}", show=False, id="config.fast"),
         Binding("y", "copy", "Copy as YAML", show=False, id="config.copy"),
-        Binding("x", "forget", "New weights", show=False, id="config.new_weights"),
+        Binding("v", "vary", "Vary", show=False, id="config.vary"),
+        Binding("x", "experiment", "Experiment", show=False, id="config.experiment"),
+        Binding("t", "queue", "Train later", show=False, id="config.queue"),
+        Binding("X", "forget", "New weights", show=False, id="config.new_weights"),
         # The same while a text field has the focus.
         Binding("ctrl+z", "undo", "Undo", show=False, id="config.undo_typing"),
         Binding("ctrl+y", "redo", "Redo", show=False, id="config.redo_typing"),
@@ -181,6 +192,8 @@ you type, errors included."""
     """What is being edited."""
     files: ConfigFiles
     """Its file commands."""
+    experiments: ConfigExperiments
+    """What is varied, and what comes of that."""
 
     def compose_body(self) -> ComposeResult:
         """Form or differences on the left, the card on the right."""
@@ -196,12 +209,15 @@ you type, errors included."""
         services = self.lab.services
         self._card = ConfigCard(services, self._may_measure_unasked, id="config-card")
         self._chooser = ConfigChooser(self, self.draft, self._card, self.show_draft)
+        self.experiments = ConfigExperiments(self, self.draft, self.show_draft)
+        self._form.rows.varied = self.experiments.varied
         with Horizontal(id="config-body"):
             with Vertical(id="config-left"):
                 yield self._heading
                 yield self._form
                 yield self._diff
             yield self._card
+        yield AskBar()
 
     def _first_draft(self) -> ConfigDraft:
         """What was left last time, with what other screens have changed meanwhile."""
@@ -218,6 +234,7 @@ you type, errors included."""
     # --- life ----------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
+        self.experiments.recall()
         self.show_draft()
         self._form.rows.focus()
         if self._keeper.problem:
@@ -281,7 +298,7 @@ you type, errors included."""
             self._diff.rebuild()
             self._heading.show_comparison(self._diff.other)
         else:
-            self._heading.show_draft(draft)
+            self._heading.show_draft(draft, len(self.experiments.varied))
         self._card.show_config(draft.config, is_typing=is_typing)
         self._shown = draft.state
         if self._keep_timer is not None:
@@ -410,6 +427,22 @@ you type, errors included."""
             self.lab.say("the run starts from new weights already")
         elif self.draft.forget_weights():
             self.show_draft()
+
+    def action_vary(self) -> None:
+        """Give the setting under the cursor several values."""
+        self._form.finish_typing()
+        if self._form.display and self._form.cursor is not None:
+            self.experiments.vary(self._form.cursor)
+
+    def action_experiment(self) -> None:
+        """Make an experiment of what is varied."""
+        self._form.finish_typing()
+        self.experiments.make()
+
+    def action_queue(self) -> None:
+        """Let the config wait for its turn."""
+        self._form.finish_typing()
+        self.experiments.queue()
 
     def action_train(self) -> None:
         """Start training with this config."""

@@ -26,10 +26,11 @@ from shakespeare_tui.ui.train.figures import RunLine, RunNumbers, as_text, figur
 from shakespeare_tui.ui.train.layers import LayersPane
 from shakespeare_tui.ui.train.panes import DoctorPane, ResultCard, SamplesPane
 from shakespeare_tui.ui.train.rate_charts import RateCharts
+from shakespeare_tui.ui.train.run_list import RunList, RunListTable
 from shakespeare_tui.ui.train.run_view import Playback, ReplayView
 from shakespeare_tui.ui.train.viewer import RunViewer
 from shakespeare_tui.ui.widgets.ask_bar import AskBar
-from shakespeare_tui.ui.widgets.loss_chart import LossChart
+from shakespeare_tui.ui.widgets.loss_chart import ALONGS, LossChart
 from shakespeare_tui.ui.widgets.pane_tabs import PaneTabs
 
 _KEYS = (
@@ -155,6 +156,7 @@ _WIDGETS = {
     "rates": "#rates-tab",
     "layers": "#layers-tab",
     "result": "#result",
+    "runs": "#runs",
 }
 
 
@@ -239,6 +241,7 @@ class TrainScreen(LabScreen):
     """Chart, samples, doctor and figures of one run."""
 
     MODE: ClassVar[str] = "train"
+    AUTO_FOCUS = "LossChart"
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = """\
 The chart shows the training loss of each step and its running mean, validation losses as dots,
@@ -255,7 +258,11 @@ through time; on the replay bar they jump. Tab moves between the panes.
 s starts a run with the config from the Config screen, asks before it stops a run, and resumes one
 that has ended; S starts a new one. A run keeps training while you visit other screens. Commands
 take effect at the end of a step and are recorded in the run. w shows another run: live while
-another process trains it, otherwise as a replay; o overlays finished runs on the chart."""
+another process trains it, otherwise as a replay; o overlays finished runs on the chart.
+
+t lists the runs beside the chart where there is room: space draws a run's curve, i pins it as the
+reference that others are measured against, and below stands in what the run under the cursor
+differs. X draws over steps, tokens or time, F up to where the run will end."""
     BINDINGS: ClassVar[list[BindingType]] = [
         # Keys that mean one thing while a run is trained and another when it is over share their
         # place in the key map.
@@ -290,6 +297,9 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         Binding("plus,equals_sign", "smooth(1)", "More smoothing", show=False, id="chart.smoother"),
         Binding("minus", "smooth(-1)", "Less smoothing", show=False, id="chart.rougher"),
         Binding("x", "log_steps", "Log/linear steps", show=False, id="chart.log_steps"),
+        Binding("X", "along", "Steps/tokens/time", show=False, id="chart.along"),
+        Binding("F", "whole", "Full range", show=False, id="chart.whole"),
+        Binding("t", "list_runs", "List of runs", show=False, id="train.run_list"),
         Binding("a", "quantity", "Loss/perplexity/accuracy", show=False, id="chart.quantity"),
         Binding("v", "log_loss", "Log/linear loss", show=False, id="chart.log_loss"),
         Binding("h", "layers", "Layers", show=False, id="train.layers"),
@@ -326,6 +336,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         yield RunNumbers()
         yield TrainAdvice()
         with Horizontal(id="main"):
+            yield RunList(lambda name: self.query_one(LossChart).colour_of(name), id="run-list")
             with Vertical(id="curves"):
                 yield LossChart(id="chart")
                 yield LayersPane(id="layers", classes="pane")
@@ -347,6 +358,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             ("#doctor", "Doctor"),
             ("#result", "Result"),
             ("#layers", "Layers"),
+            ("#run-list", "Runs"),
         ):
             self.query_one(selector).border_title = title
         chart, settings = self.query_one(LossChart), self.lab.settings
@@ -357,6 +369,11 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         if quantity in QUANTITIES:
             chart.quantity = quantity
         chart.border_title = chart.quantity.capitalize()
+        along = settings.get("train.along", ALONGS[0])
+        if along in ALONGS:
+            chart.run_along(along)
+        if isinstance(is_listed := settings.get("train.run_list", None), bool):
+            self._list_runs(is_listed)
         chart.is_log_steps = settings.get("train.log_steps", False)
         chart.is_log_loss = settings.get("train.log_loss", False)
         self._shows_updates = settings.get("train.layer_updates", False)
@@ -379,6 +396,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         self._viewer.poll()
         self._viewer.show_newest()
         self._show_everything()
+        self._read_list()
 
     def on_resize(self) -> None:
         """A narrow screen has a part more to choose from than a wide one."""
@@ -390,6 +408,8 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             self._go_to("layers")
         else:
             self._show_pane(self._pane)
+        if self._has_list and not self._viewer.listed:
+            self._read_list()
 
     def on_tick(self) -> None:
         """Take in news of the run: what is new about its state at once, figures when it is time."""
@@ -398,6 +418,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         self._viewer.poll()
         if self._state() != self._drawn:
             self._show_everything()
+            self._read_list()
         elif self._plays_smoothly or self._pace.is_due():
             self._show_news()
 
@@ -439,7 +460,11 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
             self._show_pane("result" if not was_ended else "samples")
         self._show_pane(self._pane)
         self._show_advice()
-        self.query_one(LossChart).show_overlays(viewer.overlays)
+        chart = self.query_one(LossChart)
+        chart.show_overlays(viewer.overlays, reference=viewer.reference)
+        self.query_one(RunList).show(
+            viewer.listed, viewer.overlays, shown=viewer.view.name, reference=viewer.reference
+        )
         self._show_news()
         self.refresh_bindings()
         if self.focused is None:
@@ -457,7 +482,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         chart.show_run(history)
         # The hidden ones too: a wider terminal or a key may show them before there is more news.
         for rates in self.query(RateCharts):
-            rates.show_run(history, chart.span, chart.is_log_steps)
+            rates.show_run(history, chart.step_span, chart.is_log_steps)
         self._show_layers()
         self.query_one(SamplesPane).show_run(history, can_ask=view.takes_commands)
         self.query_one(DoctorPane).show_run(history)
@@ -476,7 +501,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         if self.has_class("-layers") != had_layers:
             self._show_pane(self._pane)
         for pane in self.query(LayersPane):
-            pane.show_run(history, chart.span, chart.is_log_steps, self._shows_updates)
+            pane.show_run(history, chart.step_span, chart.is_log_steps, self._shows_updates)
 
     def _show_advice(self) -> None:
         training, advice = self.lab.services.training, self.query_one(TrainAdvice)
@@ -538,7 +563,61 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
     def _seek(self, message: ReplayBar.Sought) -> None:
         self._viewer.control_replay(lambda replay: replay.seek_share(message.share))
 
+    # --- the runs beside the chart -------------------------------------------------------------
+
+    @property
+    def _has_list(self) -> bool:
+        """Whether the list of runs is shown."""
+        return self._is_there and self.query_one(RunList).display
+
+    def _list_runs(self, is_listed: bool) -> None:
+        self.set_class(is_listed, "-runs-on")
+        self.set_class(not is_listed, "-runs-off")
+
+    def _read_list(self) -> None:
+        if self._has_list:
+            self._viewer.list_runs()
+
+    def action_list_runs(self) -> None:
+        """Show the list of runs beside the chart, or hide it."""
+        is_listed = not self._has_list
+        self._list_runs(is_listed)
+        if is_listed and self.has_class("-narrow"):
+            self.lab.say("the list of runs needs 110 columns; o chooses runs, w shows one")
+            return
+        self.lab.remember("train.run_list", is_listed)
+        self.call_after_refresh(self._arrange_list)
+
+    def _arrange_list(self) -> None:
+        self._read_list()
+        if self._has_list:
+            self._go_to("runs")
+        else:
+            self.set_focus(self.home)
+
+    @on(RunListTable.Toggled)
+    def _toggle_overlay(self, message: RunListTable.Toggled) -> None:
+        self._viewer.toggle_overlay(message.name)
+
+    @on(RunListTable.Pinned)
+    def _pin_reference(self, message: RunListTable.Pinned) -> None:
+        self._viewer.pin(message.name)
+
+    @on(RunListTable.Chosen, "#runs")
+    def _show_listed(self) -> None:
+        line = self.query_one(RunListTable).chosen
+        if line is not None:
+            self._viewer.open_run(RunFolder(line.entry.path))
+
     # --- chart ---------------------------------------------------------------------------------
+
+    def action_along(self) -> None:
+        """Draw over steps, tokens or training time."""
+        self.lab.remember("train.along", self.query_one(LossChart).change_along())
+
+    def action_whole(self) -> None:
+        """Draw up to where the run will end, or to where it has come."""
+        self.query_one(LossChart).toggle_whole()
 
     def action_smooth(self, direction: int) -> None:
         """Smooth the loss more, or less."""
@@ -643,7 +722,7 @@ another process trains it, otherwise as a replay; o overlays finished runs on th
         """Move to the next part: the chart, then those beside or below it, then the scrubber."""
         if self.has_class("-empty"):
             return
-        parts = ["chart", *self._panes]
+        parts = [*(["runs"] * self._has_list), "chart", *self._panes]
         if self.has_class("-replay"):
             parts.append("replay")
         focused = self.focused

@@ -1,10 +1,10 @@
 """Decides which run the Train screen shows, reads it off the UI thread, and what lies beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shakespeare_tui.errors import CancelledError, UserError
-from shakespeare_tui.runs.catalog import RunCatalog
+from shakespeare_tui.runs.catalog import RunCatalog, RunEntry
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.history import RunHistory
 from shakespeare_tui.runs.run_rank import Rank, rank_of
@@ -33,6 +33,8 @@ class RunViewer:
         is_looking: Whether the runs' folders are being looked through for one to show.
         is_newest_shown: Whether the run is shown because nobody chose another.
         overlays: Runs that are laid over the chart, by name.
+        reference: The one of them that others are measured against; empty where there is none.
+        listed: All runs, as the list beside the chart shows them.
         rank: Where the run, if it has ended, stands among the others; None until that is known.
     """
 
@@ -45,6 +47,9 @@ class RunViewer:
         self.is_looking = False
         self.is_newest_shown = False
         self.overlays: dict[str, RunHistory] = {}
+        self.reference = ""
+        self.listed: Sequence[RunEntry] = ()
+        self._catalog: RunCatalog | None = None
         self.rank: Rank | None = None
 
     @property
@@ -190,6 +195,9 @@ class RunViewer:
         self._jobs.cancel("rank")
         self.rank = self._ranked = None
         self.overlays.pop(view.name, None)
+        if self.reference and self.reference not in (view.name, *self.overlays):
+            # Shown until now itself: it stays on the chart.
+            self._lay_over((*self.overlays, self.reference))
         self._changed()
 
     def control_replay(self, act: Callable[[ReplayView], None]) -> None:
@@ -201,15 +209,44 @@ class RunViewer:
 
     # --- others beside it ----------------------------------------------------------------------
 
+    def list_runs(self) -> None:
+        """Read which runs there are, for the list beside the chart."""
+        if self._catalog is None:
+            self._catalog = RunCatalog(self._services.runs_root)
+        catalog = self._catalog
+
+        def take(job: Job[list[RunEntry]]) -> None:
+            if job.result is not None:
+                self.listed = job.result
+                self._changed()
+
+        self._jobs.start("list of runs", lambda job: catalog.entries(), take)
+
+    def toggle_overlay(self, name: str) -> None:
+        """Lay a run over the chart, or take it away."""
+        names = [other for other in self.overlays if other != name]
+        self._lay_over((*names, *([name] if name not in self.overlays else ())))
+
+    def pin(self, name: str) -> None:
+        """Measure others against a run, or no longer; it stays on the chart."""
+        self.reference = "" if name == self.reference else name
+        if self.reference and name not in self.overlays and name != self.view.name:
+            self._lay_over((*self.overlays, name))
+        else:
+            self._changed()
+
+    def _lay_over(self, names: tuple[str, ...]) -> None:
+        root, known = self._services.runs_root, dict(self.overlays)
+        self._jobs.start(
+            "overlays", lambda job: _read_overlays(root, names, known), self._show_overlays
+        )
+
     def choose_overlays(self) -> None:
         """Ask for runs to lay behind the curve."""
 
         def chosen(names: tuple[str, ...] | None) -> None:
             if names is not None:
-                root, known = self._services.runs_root, dict(self.overlays)
-                self._jobs.start(
-                    "overlays", lambda job: _read_overlays(root, names, known), self._show_overlays
-                )
+                self._lay_over(names)
 
         dialog = ChooseRuns(
             "Overlay on the chart",

@@ -13,6 +13,7 @@ from textual.widgets import Input, Static
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.widgets.inputs import OrderedInput
 
 
 class AskBar(Horizontal):
@@ -46,7 +47,7 @@ class AskBar(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static("", id="ask-label", markup=False)
-        yield Input(compact=True, select_on_focus=True)
+        yield OrderedInput(compact=True, select_on_focus=True)
         yield Static("", id="ask-hint", markup=False)
 
     def ask(self, label: str, hint: str, value: str, answer: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""The loss chart as a widget: zoom, pan, reading cursor, log axes, smoothing, other runs."""
+"""The loss chart as a widget: zoom, pan, reading cursor, axes, smoothing, other runs."""
 
 import math
 import zlib
@@ -7,14 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from shakespeare_tui.chart_axes import Axis, tick_labels
-from shakespeare_tui.formatting import format_accuracy, format_loss, format_rate
+from shakespeare_tui.formatting import (
+    format_accuracy,
+    format_count,
+    format_duration,
+    format_loss,
+    format_rate,
+)
+from shakespeare_tui.runs.figures import run_figures, tokens_a_step
 from shakespeare_tui.runs.history import MarkerKind, RunHistory
 from shakespeare_tui.runs.losses import (
     BITS_PER_BYTE,
@@ -26,12 +33,62 @@ from shakespeare_tui.runs.losses import (
 from shakespeare_tui.runs.series import SMOOTHING_STEPS, TRAIN_LOSS_STEPS, Window
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Chart, Curve, draw_curves, part_style
 
+Along = Literal["steps", "tokens", "time"]
+"""What the chart runs along: steps, tokens learned from, or training time."""
+ALONGS: tuple[Along, ...] = get_args(Along)
+_MILLISECONDS = 1000.0
+
+
+def places_of(history: RunHistory, along: Along, steps: ArrayLike) -> NDArray[np.float64]:
+    """Where steps of a run lie: as such, in tokens, or in milliseconds; NaN where nothing tells."""
+    at = np.asarray(steps, np.float64)
+    if along == "tokens":
+        return at * (tokens_a_step(history) or math.nan)
+    if along == "time":
+        known, seconds = _clock(history)
+        return _MILLISECONDS * np.interp(at, known, seconds)
+    return at
+
+
+def step_at(history: RunHistory, along: Along, place: float) -> int:
+    """The step of a run at a place; one more than its last beyond the end of its time."""
+    if along == "tokens":
+        a_step = tokens_a_step(history)
+        return round(place / a_step) if a_step else history.last_step + 1
+    if along == "time":
+        known, seconds = _clock(history)
+        at = place / _MILLISECONDS
+        is_beyond = at > seconds[-1] + 1 / _MILLISECONDS
+        return history.last_step + 1 if is_beyond else round(float(np.interp(at, seconds, known)))
+    return round(place)
+
+
+def _clock(history: RunHistory) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and the seconds of training at each, from the beginning on."""
+    window = history.series("elapsed_seconds").window()
+    is_known = np.isfinite(window.values)
+    steps = np.concatenate([[0.0], window.steps[is_known].astype(np.float64)])
+    return steps, np.concatenate([[0.0], window.values[is_known]])
+
+
+def last_place(history: RunHistory, along: Along, *, is_whole: bool = False) -> int:
+    """Where a run has come to; with ``is_whole`` where it will end, as far as that is known."""
+    place = float(places_of(history, along, history.last_step))
+    if is_whole and history.started is not None:
+        share = run_figures(history).share
+        if along == "steps" and history.planned_minutes is None and history.planned_steps:
+            place = max(place, float(history.planned_steps))
+        elif share and share < 1:
+            place /= share
+    return round(place) if math.isfinite(place) else 0
+
+
 _FEWEST_STEPS = 10
 
 
 @dataclass(frozen=True)
 class Viewport:
-    """A span of steps.
+    """A span of steps, or of other places along the axis.
 
     Attributes:
         width: How many steps are shown; None is all.
@@ -148,12 +205,14 @@ class LossSpec:
 
     Attributes:
         history: The current run.
-        span: The first and the last step shown.
+        span: The first and the last place shown, steps as a rule.
+        along: What the axis is of.
         smoothing_steps: Time constant of the smoothed loss, of ``SMOOTHING_STEPS``.
         is_log_steps: Whether equal factors of steps take equal room.
         quantity: What is drawn over the steps.
         is_log_loss: Whether equal factors of loss, or of perplexity, take equal room.
         overlays: Other runs.
+        reference: The one of them that others are measured against; empty where there is none.
         styles: How each part looks.
         marks: The characters to draw with.
     """
@@ -165,6 +224,8 @@ class LossSpec:
     is_log_steps: bool = False
     is_log_loss: bool = False
     overlays: Sequence[Overlay] = ()
+    along: Along = "steps"
+    reference: str = ""
     styles: Mapping[Role, Style] = field(default_factory=dict)
     marks: Marks = UTF8
 
@@ -207,23 +268,23 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class LossPicture:
-    """A drawn chart and its step axis, whose cell 0 is at ``left``."""
+    """A drawn chart and its axis of steps, or other places, whose cell 0 is at ``left``."""
 
     canvas: Canvas
     steps: Axis
     left: int = GUTTER
 
-    def step_at(self, column: int) -> int:
-        """The step in the middle of a column of the picture."""
+    def place_at(self, column: int) -> int:
+        """The place in the middle of a column of the picture."""
         return round(self.steps.value(column - self.left + 0.5))
 
-    def steps_beside(self, step: int) -> tuple[int, int]:
-        """The first and the last step that share a column with ``step``."""
-        cell = self.steps.cell(step)
-        first = min(step, math.ceil(self.steps.value(cell)))
+    def places_beside(self, place: int) -> tuple[int, int]:
+        """The first and the last place that share a column with ``place``."""
+        cell = self.steps.cell(place)
+        first = min(place, math.ceil(self.steps.value(cell)))
         if cell == self.steps.size - 1:
             return first, int(self.steps.high)
-        return first, max(step, math.ceil(self.steps.value(cell + 1)) - 1)
+        return first, max(place, math.ceil(self.steps.value(cell + 1)) - 1)
 
 
 def draw_loss(spec: LossSpec, width: int, height: int) -> LossPicture:
@@ -261,12 +322,17 @@ def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
     def window(history: RunHistory, name: str, smoothing_steps: int = 1) -> Window:
         found = history.series_window(
             name,
-            *spec.span,
+            *_steps_of(spec, history),
             columns,
             smoothing_steps=smoothing_steps,
             is_log=spec.is_log_steps,
         )
-        return replace(found, values=spec.shown(history, found.values))
+        values = spec.shown(history, found.values)
+        if spec.along == "steps":
+            return replace(found, values=values)
+        places = places_of(history, spec.along, found.steps)
+        is_known = np.isfinite(places)
+        return Window(np.rint(places[is_known]).astype(np.int64), values[is_known])
 
     if spec.quantity == "accuracy":
         return {
@@ -286,6 +352,16 @@ def _windows(spec: LossSpec, columns: int) -> dict[str, Window]:
     windows["validation"] = window(spec.history, "val_loss")
     windows["other validation"] = window(spec.history, "other_val_loss")
     return windows
+
+
+def _steps_of(spec: LossSpec, history: RunHistory) -> tuple[int, int]:
+    """The steps of a run that lie in the picture."""
+    if spec.along == "steps" or not history.last_step:
+        return spec.span
+    if spec.along == "tokens" and tokens_a_step(history) is None:
+        return 1, 1
+    first, last = (step_at(history, spec.along, place) for place in spec.span)
+    return max(1, first - 1), max(2, last + 1)
 
 
 def _curves(spec: LossSpec, windows: dict[str, Window], steps: Axis, losses: Axis) -> list[Curve]:
@@ -411,31 +487,69 @@ def _draw_loss_axis(spec: LossSpec, canvas: Canvas, losses: Axis) -> None:
 def _draw_step_axis(spec: LossSpec, canvas: Canvas, steps: Axis, rows: int) -> None:
     axis, label = spec.styles.get("axis"), spec.styles.get("label")
     canvas.write(GUTTER - 1, rows, "└" + "─" * steps.size, axis)
-    for column in write_steps(canvas, steps, rows + 1, label):
+    for column in write_steps(canvas, steps, rows + 1, label, spec.along):
         canvas.write(column, rows, "┬", axis)
     for cell, kind in _gravest_in_cells(spec, steps).items():
         canvas.write(GUTTER + cell, rows, spec.marks.kinds[kind], spec.styles.get(kind))
 
 
-def write_steps(canvas: Canvas, steps: Axis, row: int, style: Style | None) -> list[int]:
-    """Write round steps into a row, as far as there is room; the columns where they lie."""
+def write_steps(
+    canvas: Canvas, steps: Axis, row: int, style: Style | None, along: Along = "steps"
+) -> list[int]:
+    """Write round places into a row, as far as there is room; the columns where they lie."""
     columns = []
-    for tick in steps.ticks(max(2, steps.size // 14)):
+    most = max(2, steps.size // 14)
+    for tick in _time_ticks(steps, most) if along == "time" else steps.ticks(most):
         # A chart that begins at step 1 has its first tick there, not at an imagined step 0.
         step = max(round(tick), 1)
         column = GUTTER + steps.cell(step)
         columns.append(column)
-        text = f"{step:,}"
+        text = place_text(along, step, is_short=True)
         left = min(max(column - len(text) // 2, 0), canvas.width - len(text))
         if canvas.is_blank(max(0, left - 1), row, len(text)):
             canvas.write(left, row, text, style)
     return columns
 
 
+_ROUND_SECONDS = (
+    *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800),
+    *(3600, 7200, 10_800, 21_600, 43_200, 86_400),
+)
+
+
+def _time_ticks(axis: Axis, most: int) -> list[float]:
+    """Round times in milliseconds, as a clock has them where the axis is linear."""
+    for seconds in () if axis.is_log else _ROUND_SECONDS:
+        distance = seconds * _MILLISECONDS
+        first, last = math.ceil(axis.low / distance), math.floor(axis.high / distance)
+        if 1 <= last - first < most:
+            return [n * distance for n in range(first, last + 1)]
+    return axis.ticks(most)
+
+
+def place_text(along: Along, place: float, *, is_short: bool = False) -> str:
+    """A place as a person reads it: ``1,200``, ``1.23M`` tokens or ``2m 05s``."""
+    if along == "time":
+        seconds = place / _MILLISECONDS
+        if seconds < 1:
+            return "0s" if is_short and place <= 1 else f"{seconds:.2g}s"
+        text = format_duration(seconds)
+        return text.removesuffix(" 00s").removesuffix(" 00m") if is_short else text
+    if along == "tokens" and place >= 10_000:
+        if not is_short:
+            return format_count(place)
+        scale, letter = (1e9, "B") if place >= 1e9 else (1e6, "M") if place >= 1e6 else (1e3, "K")
+        return f"{place / scale:g}{letter}"
+    return f"{place:,.0f}"
+
+
 def _gravest_in_cells(spec: LossSpec, steps: Axis) -> dict[int, MarkerKind]:
     """Where there are marks, and the gravest of each place."""
-    shown = [m for m in spec.history.markers if spec.span[0] <= max(1, m.step) <= spec.span[1]]
-    positions = steps.position([max(1, marker.step) for marker in shown])
+    markers = list(spec.history.markers)
+    places = places_of(spec.history, spec.along, [max(1, marker.step) for marker in markers])
+    is_shown = (places >= spec.span[0]) & (places <= spec.span[1])
+    shown = [marker for marker, is_inside in zip(markers, is_shown, strict=True) if is_inside]
+    positions = steps.position(places[is_shown])
     cells = np.clip(np.floor(positions), 0, steps.size - 1).astype(int).tolist()
     gravest: dict[int, MarkerKind] = {}
     for cell, marker in zip(cells, shown, strict=True):
@@ -457,6 +571,8 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     faint = "─" if marks.raw == BRAILLE else marks.raw
     train = "train" if spec.smoothing_steps == 1 else f"train, mean of {spec.smoothing_steps}"
     groups: list[list[Part]] = []
+    if spec.along != "steps":
+        groups.append([(f"over {spec.along}", Style(bold=True))])
     if spec.unit:
         groups.append([(spec.unit, Style(bold=True))])
     if spec.quantity != "accuracy":
@@ -466,7 +582,8 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     groups.append([(f"{marks.validation} ", styles.get("validation")), ("validation", label)])
     for overlay in spec.overlays:
         mark = "━" if overlay.mark == BRAILLE else overlay.mark
-        groups.append([(f"{mark} ", overlay.style), (overlay.name, label)])
+        name = f"{overlay.name} (reference)" if overlay.name == spec.reference else overlay.name
+        groups.append([(f"{mark} ", overlay.style), (name, label)])
     present = {marker.kind for marker in spec.history.markers}
     for kind, name in (
         ("best", "best"),
@@ -480,18 +597,21 @@ def legend(spec: LossSpec) -> list[list[Part]]:
     return groups
 
 
-def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[list[Part]]:
-    """The values at ``step``, and what happened from ``first_step`` to ``last_step``.
+def reading(spec: LossSpec, place: int, first: int, last: int) -> list[list[Part]]:
+    """The values at ``place``, and what happened from ``first`` to ``last``.
 
     Args:
         spec: The chart.
-        step: The step under the cursor.
-        first_step: The first step of the cursor's column.
-        last_step: The last step of it.
+        place: The step, or other place, under the cursor.
+        first: The first place of the cursor's column.
+        last: The last place of it.
     """
     history, styles, label = spec.history, spec.styles, spec.styles.get("label")
     bold = Style(bold=True)
+    step, first_step, last_step = (step_at(history, spec.along, at) for at in (place, first, last))
     groups: list[list[Part]] = [[("step ", label), (f"{step:,}", bold)]]
+    if spec.along != "steps":
+        groups.insert(0, [(place_text(spec.along, place), bold)])
 
     def add(name: str, text: str | None, style: Style | None) -> None:
         if text is not None:
@@ -519,7 +639,11 @@ def reading(spec: LossSpec, step: int, first_step: int, last_step: int) -> list[
         groups.append([(f"{spec.marks.kinds[kind]} ", styles.get(kind)), (text, None)])
     for overlay in spec.overlays:
         series = "accuracy" if spec.quantity == "accuracy" else "loss"
-        value = _value(spec, overlay.history, series, step, max(25, spec.smoothing_steps))
+        at = step_at(overlay.history, spec.along, place) if overlay.history.last_step else step
+        value = _value(spec, overlay.history, series, at, max(25, spec.smoothing_steps))
+        if value is not None and overlay.name == spec.reference:
+            ours = _value(spec, history, series, step, max(25, spec.smoothing_steps))
+            value += _above(ours, value)
         add(overlay.name, value, overlay.style)
     rates = history.series("learning_rate").window(0, step).values
     if len(rates) and math.isfinite(rates[-1]) and rates[-1] > 0:
@@ -544,6 +668,15 @@ def _value(
     if spec.quantity == "accuracy":
         return format_accuracy(value / 100)
     return f"{value:.2f}" if spec.quantity == "perplexity" else format_loss(value)
+
+
+def _above(ours: str | None, theirs: str) -> str:
+    """How far one value lies above another, as ``(+0.0312)``; in per cent of tokens for shares."""
+    if ours is None:
+        return ""
+    digits = len(theirs.removesuffix("%").partition(".")[2])
+    distance = float(ours.removesuffix("%")) - float(theirs.removesuffix("%"))
+    return f" ({distance:+.{digits}f})"
 
 
 def _last_number(window: Window) -> float | None:
@@ -617,6 +750,12 @@ class LossChart(Chart, can_focus=True):
         super().__init__(id=id)
         self.history = RunHistory()
         self.overlays: Mapping[str, RunHistory] = {}
+        self.names: Sequence[str] | None = None
+        """Names that keep a colour of their own; None gives one to the overlays alone."""
+        self.reference = ""
+        self._along: Along = ALONGS[0]
+        self.is_whole = False
+        """Whether the axis reaches to where the runs will end."""
         self.quantity: Quantity = QUANTITIES[0]
         self.smoothing_steps = TRAIN_LOSS_STEPS
         self.is_log_steps = False
@@ -636,14 +775,42 @@ class LossChart(Chart, can_focus=True):
         return max([self.history.last_step, *steps])
 
     @property
-    def span(self) -> tuple[int, int]:
-        """The first and the last step shown."""
-        return self.viewport.span(self.last_step)
+    def along(self) -> Along:
+        """What the axis is of; steps where the run does not tell how many tokens it has seen."""
+        is_unknown = self._along == "tokens" and tokens_a_step(self.history) is None
+        return "steps" if is_unknown else self._along
 
-    def show_run(self, history: RunHistory) -> None:
-        """Show a run; drawn anew if it is another one or has news."""
+    @property
+    def last_place(self) -> int:
+        """The end of the axis: where the runs have come to, or will."""
+        runs = [self.history, *self.overlays.values()]
+        return max(last_place(run, self.along, is_whole=self.is_whole) for run in runs)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last step, or other place, shown."""
+        return self.viewport.span(self.last_place)
+
+    @property
+    def step_span(self) -> tuple[int, int]:
+        """The first and the last step of the current run that are shown."""
+        start, end = self.span
+        if self.along == "steps" or not self.history.last_step:
+            return start, end
+        first, last = (step_at(self.history, self.along, place) for place in (start, end))
+        return max(1, first), max(2, last)
+
+    def show_run(self, history: RunHistory, *, keeps_view: bool = False) -> None:
+        """Show a run; drawn anew if it is another one or has news.
+
+        Args:
+            history: The run.
+            keeps_view: Whether another run is shown over the same steps as the one before.
+        """
         if history is not self.history:
-            self.history, self.cursor, self.viewport = history, None, Viewport()
+            self.history = history
+            if not keeps_view:
+                self.cursor, self.viewport = None, Viewport()
             self.redraw()
         elif self._state() != self._drawn:
             self.redraw()
@@ -651,10 +818,36 @@ class LossChart(Chart, can_focus=True):
             self._has_steps = self.last_step > 0
             self.refresh_bindings()
 
-    def show_overlays(self, overlays: Mapping[str, RunHistory]) -> None:
-        """Lay other runs behind the current one."""
-        self.overlays = dict(overlays)
+    def show_overlays(
+        self,
+        overlays: Mapping[str, RunHistory],
+        *,
+        names: Sequence[str] | None = None,
+        reference: str = "",
+    ) -> None:
+        """Lay other runs behind the current one.
+
+        Args:
+            overlays: The runs by name.
+            names: All names that may be among them, so that each keeps its colour.
+            reference: The one that the others are measured against.
+        """
+        self.overlays, self.names, self.reference = dict(overlays), names, reference
         self.redraw()
+
+    def colour_of(self, name: str) -> str:
+        """The colour of a run's curve, as ``#rrggbb``."""
+        slot = self._slots().get(name)
+        return "" if slot is None else self._series_colours[slot]
+
+    @property
+    def _series_colours(self) -> Sequence[str]:
+        colours: Sequence[str] = getattr(self.app, "series_colors", ("#888888",) * 3)
+        return colours[_FIRST_OVERLAY_COLOUR:]
+
+    def _slots(self) -> dict[str, int]:
+        names = list(self.overlays) if self.names is None else list(self.names)
+        return dict(zip(names, stable_slots(names, len(self._series_colours)), strict=True))
 
     def forget(self) -> None:
         """Let go of the curves too, not only of what is written over them."""
@@ -687,7 +880,7 @@ class LossChart(Chart, can_focus=True):
             write_line(canvas, legend(spec), start=1)
         else:
             canvas.paste(with_cursor(self._picture, spec, self.cursor), 0, 1)
-            beside = self._picture.steps_beside(self.cursor)
+            beside = self._picture.places_beside(self.cursor)
             write_line(canvas, reading(spec, self.cursor, *beside), start=1)
         return canvas
 
@@ -704,6 +897,8 @@ class LossChart(Chart, can_focus=True):
             is_log_steps=self.is_log_steps,
             is_log_loss=self.is_log_loss,
             overlays=self._styled_overlays(marks),
+            along=self.along,
+            reference=self.reference,
             styles=styles,
             marks=marks,
         )
@@ -714,16 +909,15 @@ class LossChart(Chart, can_focus=True):
         return WITHOUT_COLOUR if self.app.no_color else UTF8
 
     def _styled_overlays(self, marks: Marks) -> list[Overlay]:
-        colours = getattr(self.app, "series_colors", ("#888888",) * 3)[_FIRST_OVERLAY_COLOUR:]
-        slots = stable_slots(list(self.overlays), len(colours))
+        colours, slots = self._series_colours, self._slots()
         return [
             Overlay(
                 name,
                 history,
-                Style(color=colours[slot % len(colours)]),
-                marks.overlays[slot % len(marks.overlays)],
+                Style(color=colours[slots[name]], bold=name == self.reference),
+                marks.overlays[slots[name] % len(marks.overlays)],
             )
-            for (name, history), slot in zip(self.overlays.items(), slots, strict=True)
+            for name, history in self.overlays.items()
         ]
 
     # --- reading -------------------------------------------------------------------------------
@@ -731,17 +925,25 @@ class LossChart(Chart, can_focus=True):
     def action_move_cursor(self, columns: int) -> None:
         """Read the values some columns further; the first press reads the last step."""
         start, end = self.span
+        history, along = self.history, self.along
         if self.cursor is None:
-            self._read(min(end, self.history.last_step or end))
+            self._read(min(end, last_place(history, along) or end))
             return
         picture = self._picture
         if picture is None:
             return
         column = picture.left + picture.steps.cell(self.cursor) + columns
-        step = picture.step_at(column)
+        step, here = (step_at(history, along, p) for p in (picture.place_at(column), self.cursor))
         # Zoomed in, a step is wider than a column.
-        step = max(step, self.cursor + 1) if columns > 0 else min(step, self.cursor - 1)
-        self._read(min(max(step, 1), self.last_step))
+        step = max(step, here + 1) if columns > 0 else min(step, here - 1)
+        place = round(float(places_of(history, along, max(step, 1))))
+        self._read(min(max(place, 1), self._readable))
+
+    @property
+    def _readable(self) -> int:
+        """The last place where any run has something to read."""
+        runs = [self.history, *self.overlays.values()]
+        return max(last_place(run, self.along) for run in runs)
 
     def action_cursor_to_end(self, is_last: bool) -> None:
         """Read the first or the last step shown."""
@@ -754,7 +956,7 @@ class LossChart(Chart, can_focus=True):
 
     def _read(self, step: int) -> None:
         self.cursor, self._strips = step, None
-        moved = self.viewport.showing(step, self.last_step)
+        moved = self.viewport.showing(step, self.last_place)
         if moved != self.viewport:
             self._look(moved)
         self.refresh()
@@ -763,17 +965,17 @@ class LossChart(Chart, can_focus=True):
         offset = event.get_content_offset(self)
         if self._picture is not None and offset is not None and offset.x >= self._picture.left:
             start, end = self.span
-            self._read(min(max(self._picture.step_at(offset.x), start), end))
+            self._read(min(max(self._picture.place_at(offset.x), start), end))
 
     # --- looking -------------------------------------------------------------------------------
 
     def action_zoom(self, factor: float) -> None:
         """Show fewer or more steps, around the cursor or at the end."""
-        self._look(self.viewport.zoomed(factor, self.cursor, self.last_step))
+        self._look(self.viewport.zoomed(factor, self.cursor, self.last_place))
 
     def action_pan(self, direction: int) -> None:
         """Show earlier or later steps."""
-        self._look(self.viewport.panned(direction * _PAN_SHARE, self.last_step))
+        self._look(self.viewport.panned(direction * _PAN_SHARE, self.last_place))
 
     def action_show_all(self) -> None:
         """Show the whole run and follow it."""
@@ -795,6 +997,21 @@ class LossChart(Chart, can_focus=True):
             self.cursor = min(max(self.cursor, start), end)
         self.redraw()
         self.post_message(self.SpanChanged())
+
+    def change_along(self) -> Along:
+        """Run along the next of steps, tokens and time, which is given back."""
+        return self.run_along(ALONGS[(ALONGS.index(self._along) + 1) % len(ALONGS)])
+
+    def run_along(self, along: Along) -> Along:
+        """Run along steps, tokens or time, which is given back."""
+        self._along = along
+        self.action_show_all()
+        return along
+
+    def toggle_whole(self) -> None:
+        """Reach to where the runs will end, or to where they have come."""
+        self.is_whole = not self.is_whole
+        self.action_show_all()
 
     def toggle_log_steps(self) -> None:
         """Give equal factors of steps equal room, or equal numbers."""

@@ -417,7 +417,9 @@ class TestOtherPlaces:
             assert "tiny_shakespeare" in row(app, "corpus")
             assert app.services.draft.runnable.config.data.corpus == "tiny_shakespeare"
 
-    async def test_a_fork_keeps_its_weights_shape_until_x(self, make_app: MakeApp) -> None:
+    async def test_a_fork_keeps_its_weights_shape_until_they_are_forgotten(
+        self, make_app: MakeApp
+    ) -> None:
         app = make_app("config")
         async with app.run_test(size=TALL, notifications=True) as pilot:
             app.edit_config(load_config("tiny"), stem="tiny", start_from="tiny-1@100")
@@ -426,7 +428,7 @@ class TestOtherPlaces:
             assert app.services.draft.origin.start_from == "tiny-1@100"
             await edit_row(pilot, "n_layers", "3")
             assert "the weights of tiny-1@100 need 2" in shown(app)
-            await press(pilot, "x")
+            await press(pilot, "X")
             assert "need 2" not in shown(app)
             assert app.services.draft.origin.start_from is None
 

@@ -18,9 +18,13 @@ from shakespeare_tui.ui.widgets.loss_chart import (
     Overlay,
     Viewport,
     draw_loss,
+    last_place,
     legend,
+    place_text,
+    places_of,
     reading,
     stable_slots,
+    step_at,
 )
 from shakespeare_tui.ui.widgets.plot import BRAILLE, Canvas, Curve, draw_curves
 
@@ -331,3 +335,71 @@ class TestOverlayColours:
 def test_commands_are_named_on_the_chart():
     history = history_of([*healthy_run(10), command(10, "AddNote", text="a\nb")])
     assert [marker.text for marker in history.markers] == ["note: a b"]
+
+
+class TestAlong:
+    """What the chart runs along: steps, tokens, or time."""
+
+    def test_places_are_those_of_the_run(self):
+        history = history_of(healthy_run(400, batch_size=8))
+        model = history.config["model"]
+        tokens = 8 * (history.config["data"]["seq_len"] or model["max_seq_len"])
+        steps = np.array([1, 37, 400])
+        assert places_of(history, "steps", steps).tolist() == [1, 37, 400]
+        assert places_of(history, "tokens", steps).tolist() == (steps * tokens).tolist()
+        assert np.allclose(places_of(history, "time", steps), 50.0 * steps)  # 0.05 s a step
+        for along in ("steps", "tokens", "time"):
+            for step in (1, 37, 400):
+                place = float(places_of(history, along, step))
+                assert step_at(history, along, place) == step
+        assert step_at(history, "time", 50.0 * 401) > 400
+
+    def test_the_whole_range_is_where_the_run_will_end(self):
+        history = history_of(healthy_run(500, max_steps=2000))
+        assert last_place(history, "steps") == 500
+        assert last_place(history, "steps", is_whole=True) == 2000
+        assert last_place(history, "time", is_whole=True) == pytest.approx(100_000, rel=0.01)
+        tokens = last_place(history, "tokens")
+        assert last_place(history, "tokens", is_whole=True) == 4 * tokens
+        timed = history_of(healthy_run(500, minutes=1))
+        assert last_place(timed, "time", is_whole=True) == 60_000
+        assert last_place(timed, "steps", is_whole=True) == 1200
+
+    def test_runs_of_other_batches_lie_where_their_tokens_do(self):
+        """Of the same losses by step, those of half the batch are reached in half the tokens."""
+        whole = history_of(healthy_run(400, batch_size=16))
+        half = history_of(healthy_run(400, batch_size=8))
+        end = last_place(whole, "tokens")
+        over = Overlay("half", half, Style(), "+")
+        spec = LossSpec(whole, (1, end), 25, overlays=(over,), along="tokens", marks=ASCII)
+        text = draw_loss(spec, 86, 20).canvas.text()
+        assert max(line.rfind("+") for line in text.splitlines()) in range(40, 48)
+        said_there = said(reading(spec, end // 4, end // 4, end // 4))
+        # A quarter of the tokens is step 100 of the one, and step 200 of the other.
+        values = [
+            history.smoothed_loss(25).window(0, at).values[-1]
+            for history, at in ((whole, 100), (half, 200))
+        ]
+        assert f"mean {values[0]:.4f}" in said_there and f"half {values[1]:.4f}" in said_there
+
+    def test_the_reference_says_how_far_we_lie_above_it(self):
+        history, other = history_of(healthy_run(300)), history_of(healthy_run(300))
+        over = Overlay("tiny-1", other, Style(), "+")
+        spec = LossSpec(history, (1, 300), 25, overlays=(over,), reference="tiny-1", marks=ASCII)
+        assert "tiny-1 (reference)" in said(legend(spec))
+        assert "(+0.0000)" in said(reading(spec, 200, 200, 200))
+
+    @pytest.mark.parametrize(
+        ("along", "place", "text"),
+        [
+            ("steps", 1200, "1,200"),
+            ("tokens", 500, "500"),
+            ("tokens", 2_500_000, "2.5M"),
+            ("time", 1, "0s"),
+            ("time", 90_000, "1m 30s"),
+            ("time", 120_000, "2m"),
+            ("time", 250, "0.25s"),
+        ],
+    )
+    def test_places_as_text(self, along, place, text):
+        assert place_text(along, place, is_short=True) == text

@@ -45,6 +45,7 @@ from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.channel import Ended, Progressed
 from shakespeare_tui.ui.engine.training import TrainingController
 from shakespeare_tui.ui.settings import memory_settings
+from shakespeare_tui.ui.train.run_list import RunListTable
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 
@@ -419,6 +420,52 @@ class TestChart:
             assert at.app.settings.get("train.log_loss", False)
             await at.press(*["minus"] * 9)
             assert at.chart.smoothing_steps == 1
+
+    async def test_the_chart_over_tokens_time_and_to_the_end(self, lab):
+        async with lab(healthy_run(300, max_steps=1000)) as at:
+            await at.press("F")
+            assert at.chart.span == (1, 1000)
+            await at.press("X")
+            await at.sees("over tokens")
+            at.chart.focus()
+            await at.press("right")
+            tokens = at.chart.cursor
+            await at.sees("step 300")
+            assert at.chart.span[1] == pytest.approx(tokens / 0.3, rel=0.01)
+            await at.press("X", "F")
+            await at.sees("over time", "15s")  # 300 steps of 50 ms
+            assert at.app.settings.get("train.along", "") == "time"
+            await at.press("X")
+            assert at.chart.span == (1, 300)
+
+    async def test_runs_beside_the_chart_are_laid_over_pinned_and_compared(
+        self, lab, runs_root: Path
+    ):
+        for name in ("tiny-1", "tiny-2"):
+            make_run(runs_root, name, finished_run(300, run=name))
+        config = (runs_root / "tiny-2" / "config.yaml").read_text()
+        (runs_root / "tiny-2" / "config.yaml").write_text(
+            config.replace("n_layers: ", "n_layers: 1")
+        )
+        async with lab(healthy_run(200)) as at:
+            await at.press("t")
+            await at.sees("Runs", "tiny-1", "tiny-2")
+            listed = at.screen.query_one(RunListTable)
+            await until(lambda: at.app.focused is listed)
+            assert listed.go_to("tiny-1")
+            await at.press("space")
+            await until(lambda: set(at.chart.overlays) == {"tiny-1"})
+            assert listed.go_to("tiny-1")
+            await at.press("i")
+            await until(lambda: at.chart.reference == "tiny-1")
+            await at.sees("◆ ✓ tiny-1")
+            assert listed.go_to("tiny-2")
+            await at.sees("against tiny-1", "n_layers ")
+            await at.press("enter")
+            await until(lambda: at.chart.history.started.run == "tiny-2")
+            assert set(at.chart.overlays) == {"tiny-1"}
+            await at.press("t")
+            assert not at.screen.query_one("#run-list").display
 
     async def test_perplexity_and_accuracy_take_the_place_of_the_loss(self, lab):
         async with lab(healthy_run(300)) as at:
