@@ -431,7 +431,7 @@ def _read_parts(checkpoint: Checkpoint, cancelled: Callable[[], bool] = never) -
         if not path.is_file():
             raise UserError(
                 f"{path} is missing: it holds the weights that did not learn, which all "
-                f"checkpoints of {checkpoint.run.name} share; put it back, or train the run again"
+                f"checkpoints of {checkpoint.run.name} share; restore it, or train the run again"
             )
         frozen, _ = read_arrays(path, cancelled)
     try:

@@ -110,7 +110,7 @@ def test_candidates_are_the_distribution_in_order() -> None:
 def test_too_short_and_called_off() -> None:
     model = make_model()
     for tokens in ([], [3]):
-        with pytest.raises(UserError, match="two characters"):
+        with pytest.raises(UserError, match="two tokens"):
             score_tokens(model, tokens)
     polls = iter([False, False, True])
     with pytest.raises(CancelledError):

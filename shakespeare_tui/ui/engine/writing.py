@@ -34,6 +34,7 @@ class LiveMeasures:
         job: Has the texts and is handed the measures; the surprise is not among them.
         open_reference: Opens what texts are compared with; may take seconds the first time.
         least_pause_seconds: Between two measurements.
+        columns: Those that are written now; None measures all.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class LiveMeasures:
         job: "GenerationJob",
         open_reference: "Callable[[], CorpusReference | None]",
         least_pause_seconds: float = _LEAST_PAUSE_SECONDS,
+        columns: Sequence[int] | None = None,
     ) -> None:
+        self._columns = range(len(job.pieces)) if columns is None else columns
         self._job, self._open_reference = job, open_reference
         self._least_pause_seconds = least_pause_seconds
-        self._measured = [len(pieces) for pieces in job.pieces]
+        self._measured = [0] * len(job.pieces)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live measures")
 
@@ -73,7 +76,8 @@ class LiveMeasures:
         """Measure the end of every text that has grown since the last time."""
         from shakespeare_tui.measures import measure_text
 
-        for column, pieces in enumerate(self._job.pieces):
+        for column in self._columns:
+            pieces = self._job.pieces[column]
             count = len(pieces)
             if count == self._measured[column] or self._over.is_set():
                 continue
@@ -179,7 +183,7 @@ def _write(
     begun = characters_begun(tokenizer)
     started = time.perf_counter()
     is_whole = False
-    live = LiveMeasures(job, lambda: reference_of(group.run_path))
+    live = LiveMeasures(job, lambda: reference_of(group.run_path), columns=group.places)
     with contextlib.suppress(CancelledError), live:
         stream = generate_columns(
             make_decoder(model, 1, cancelled=job.stop_requested),
