@@ -215,7 +215,22 @@ def _answer(table: ExperimentTable) -> list[str]:
         lines.append(
             "Losses on different texts do not compare, so each text has a best of its own."
         )
+        lines += _gaps(table)
     return lines
+
+
+def _gaps(table: ExperimentTable) -> list[str]:
+    """On which of several texts the best generalise how well."""
+    gaps = []
+    for row in _best_rows(table):
+        best = row.entry.best if row.entry else None
+        if row.gap is not None and best is not None and best.info is not None:
+            where, loss = row.config.data.corpus.rpartition("/")[2], best.info.val_loss
+            share = f" ({row.gap / loss:+.1%})" if loss else ""
+            gaps.append(f"{row.gap:+.4f}{share} on {where} ({row.name})")
+    if not gaps:
+        return []
+    return [f"Validation loss is above training loss by {' and '.join(gaps)}, in nats per token."]
 
 
 def _verdict(table: ExperimentTable, judgement: Judgement) -> str:

@@ -165,7 +165,7 @@ def _colours(
 
 def _draw_curves(table: ExperimentTable, report: Report, palette: Palette) -> "Figure":
     groups = groups_of(table)
-    figure, all_axes = _figure(2 * len(groups), 2, 6.4 * len(groups) + 0.5)
+    figure, all_axes = _figure(2 * len(groups), 2, 5.4 * len(groups) + 0.5)
     for group, of_val, of_train in zip(groups, all_axes[::2], all_axes[1::2], strict=True):
         protocols = " and ".join(group.protocols()) or "no"
         of_val[0].set_title(f"{group.corpus}: validation, {protocols} protocol")
@@ -202,12 +202,12 @@ def _draw_losses(
             if len(elapsed.steps):
                 thin = Curve(*_thinned(found))
                 at = np.interp(thin.steps, elapsed.steps, elapsed.values) / seconds
-                by_time.plot(at, thin.values, color=colour, lw=1.3 if is_named else 0.6)
+                width = 1.3 if is_named else 0.6
+                by_time.plot(at, thin.values, _marker(found), color=colour, lw=width, ms=3)
         mean = mean_curve(lines)
         for line in lines:
             width = 0.6 if mean or not is_named else 1.6
-            marker = "o" if len(line.steps) == 1 else None
-            by_step.plot(*_thinned(line), color=colour, lw=width, marker=marker, ms=3)
+            by_step.plot(*_thinned(line), _marker(line), color=colour, lw=width, ms=3)
         if mean is not None:
             middle, low, high = mean
             stride = _stride(middle)
@@ -219,6 +219,11 @@ def _draw_losses(
     by_time.set_ylim(by_step.get_ylim())
     _draw_baselines(by_step, group, palette, labels=False)
     _draw_baselines(by_time, group, palette)
+
+
+def _marker(found: Curve) -> str:
+    """How a curve is drawn: one point makes no line."""
+    return "o" if len(found.steps) == 1 else "-"
 
 
 def _limit(axes: "Axes", group: Group, drawn: Sequence[Curve]) -> None:
@@ -325,10 +330,9 @@ def _draw_final(table: ExperimentTable, report: Report, palette: Palette) -> "Fi
             )
             axes.set_ylim(len(order) - 0.5, -0.7)
             axes.margins(x=0.15)
-            axes.set_title("bits per byte" if name == "bits_per_byte" else "perplexity per token")
+            title = "bits per byte" if name == "bits_per_byte" else "perplexity per token"
+            axes.set_title(f"{group.corpus}: {title}" if len(groups) > 1 else title)
             axes.grid(axis="y", visible=False)
-        if len(groups) > 1:
-            pair[0].set_ylabel(group.corpus)
     return figure
 
 

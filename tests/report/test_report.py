@@ -18,6 +18,7 @@ from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.experiments.table import Spread, table_of_runs
 from shakespeare_tui.report.content import gap_verdict, report_of
+from shakespeare_tui.report.pictures import Pictures
 from shakespeare_tui.report.readings import published_figures, welch_interval
 from shakespeare_tui.runs.catalog import RunCatalog
 from shakespeare_tui.runs.folder import find_run
@@ -179,6 +180,26 @@ def test_the_interval_of_a_difference_is_welchs() -> None:
 )
 def test_a_gap_is_judged_by_its_share(gap: float, word: str) -> None:
     assert gap_verdict(gap, 2.0).startswith(word)
+
+
+def test_two_corpora_are_answered_each_with_its_generalisation(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("All that glisters is not gold, often have you heard. " * 60)
+    arm = "the-text-that-comes-with-the-program-and-is-short"
+    arms = f"arms: {{{arm}: {{}}, two: {{set: {{corpus: {tmp_path}/mine.txt}}}}}}\n"
+    folder = prepare(tmp_path, arms)
+    train(folder, tmp_path / "runs")
+    table = table_of(folder, tmp_path / "runs")
+    report = report_of(table, now=0.0, write_sample=lambda row, prompt: "")
+    told = []
+    for name, corpus in (("micro-1", "sample"), ("micro-2", "mine.txt")):
+        best = find_run(name, tmp_path / "runs").best()
+        assert best and best.info.val_loss and best.info.train_loss
+        gap = best.info.val_loss - best.info.train_loss
+        told.append(f"{gap:+.4f} ({gap / best.info.val_loss:+.1%}) on {corpus} ({name})")
+    assert f"Validation loss is above training loss by {' and '.join(told)}" in report.answer[-1]
+    # A label is there in full, or visibly cut.
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", Pictures(report, table).svg("gap"))
+    assert f"micro-1  {arm}" in labels
 
 
 def test_what_is_not_there_is_refused(cli: CommandLine) -> None:
