@@ -230,7 +230,7 @@ def _gaps(table: ExperimentTable) -> list[str]:
             gaps.append(f"{row.gap:+.4f}{share} on {where} ({row.name})")
     if not gaps:
         return []
-    return [f"Validation loss is above training loss by {' and '.join(gaps)}, in nats per token."]
+    return [f"Validation loss less training loss, in nats per token: {' and '.join(gaps)}."]
 
 
 def _verdict(table: ExperimentTable, judgement: Judgement) -> str:
@@ -544,10 +544,10 @@ def _convergence(table: ExperimentTable) -> Section | None:
     text = []
     for group in groups_of(table):
         level = common_level(group)
-        if level is not None and len(group.variants) > 1:
+        if level is not None:
             text.append(
-                f"On {group.corpus} every finished run reached {level:.4f} ({group.protocols()[0]} "
-                "protocol); the table says when each did."
+                f"On {group.corpus} every finished run reached {level:.4f} nats per token "
+                f"({group.protocols()[0]} protocol); the table says when each did."
             )
         for variant in group.variants:
             for row in variant.finished:
@@ -645,11 +645,10 @@ def _speed(table: ExperimentTable) -> Section:
     rows = []
     for variant in _in_order(table):
         row = variant.rows[0]
-        config = row.config.training
         started = row.history.started
         cells = (
             variant.variant.label,
-            f"{config.backend}, {started.device if started else '-'}",
+            started.device if started else "-",
             _of(variant, lambda r: r.figures.tokens_per_second, "{:,.0f}"),
             _duration(variant),
             f"{row.figures.step:,}",
@@ -657,7 +656,7 @@ def _speed(table: ExperimentTable) -> Section:
             _names(variant),
         )
         rows.append(Row(cells))
-    head = ("variant", "backend, device", "tokens/s", "time", "steps", "tokens", "runs")
+    head = ("variant", "device", "tokens/s", "time", "steps", "tokens", "runs")
     return Section(
         "speed",
         "Learning rate and speed",

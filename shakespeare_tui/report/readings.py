@@ -208,8 +208,12 @@ def convergence(row: RunRow, level: float) -> Convergence | None:
 
 
 def common_level(group: Group) -> float | None:
-    """The lowest validation loss that every finished run of a group reached; None where none do."""
-    if len(group.protocols()) != 1 or group.in_bits:
+    """The lowest validation loss that every finished run of a group reached, nats per token.
+
+    None where there is none, or losses per token do not compare.
+    """
+    units = [row.unit for variant in group.variants for row in variant.rows if row.entry]
+    if len(group.protocols()) != 1 or differ_in_tokenizer(units):
         return None
     curves = [curve(row, "val_loss") for v in group.variants for row in v.finished]
     lowest = [float(c.values.min()) for c in curves if len(c.values)]

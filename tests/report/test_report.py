@@ -196,7 +196,7 @@ def test_two_corpora_are_answered_each_with_its_generalisation(tmp_path: Path) -
         assert best and best.info.val_loss and best.info.train_loss
         gap = best.info.val_loss - best.info.train_loss
         told.append(f"{gap:+.4f} ({gap / best.info.val_loss:+.1%}) on {corpus} ({name})")
-    assert f"Validation loss is above training loss by {' and '.join(told)}" in report.answer[-1]
+    assert report.answer[-1].endswith(f"in nats per token: {' and '.join(told)}.")
     # A label is there in full, or visibly cut.
     labels = re.findall(r"<text[^>]*>([^<]*)</text>", Pictures(report, table).svg("gap"))
     assert f"micro-1  {arm}" in labels
