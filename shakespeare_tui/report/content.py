@@ -544,7 +544,7 @@ def _convergence(table: ExperimentTable) -> Section | None:
     text = []
     for group in groups_of(table):
         level = common_level(group)
-        if level is not None:
+        if level is not None and sum(len(v.finished) for v in group.variants) > 1:
             text.append(
                 f"On {group.corpus} every finished run reached {level:.4f} nats per token "
                 f"({group.protocols()[0]} protocol); the table says when each did."
