@@ -1,7 +1,8 @@
 """The optimisers of PyTorch's backend: Adam, AdamW, SGD, SGDW and Muon."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,15 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
     return x.mT if is_tall else x
 
 
+ForEach = Callable[[Sequence[Callable[[], None]]], object]
+
+
+def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
+    """Do them in their order."""
+    for task in tasks:
+        task()
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; matrices of one shape go through together.
 
@@ -45,6 +55,8 @@ class Muon(torch.optim.Optimizer):
         steps: Newton–Schulz iterations.
         weight_decay: Decoupled decay, times ``lr``.
         dtype: Arithmetic of the iteration: bfloat16 is exact enough, but slow on many processors.
+        parts: Cut the matrices of one shape into so many stacks.
+        for_each: Updates the stacks, one after the other or at once.
     """
 
     def __init__(
@@ -55,10 +67,14 @@ class Muon(torch.optim.Optimizer):
         steps: int = 5,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
+        parts: int = 1,
+        for_each: ForEach = one_by_one,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
         self.dtype = dtype
+        self._parts = parts
+        self._for_each = for_each
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -67,26 +83,38 @@ class Muon(torch.optim.Optimizer):
             by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    state = self.state[parameter]
+                    if "momentum" not in state:
+                        state["momentum"] = torch.zeros_like(parameter)
                     parts = getattr(parameter, "muon_parts", 1)
                     by_shape[(parameter.size(0) // parts, parameter.size(1))].append(parameter)
-            for (rows, columns), parameters in by_shape.items():
-                updates = [self._direction(p, group["momentum"]) for p in parameters]
-                stacked = torch.cat([u.view(-1, rows, columns) for u in updates])
-                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                directions = orthogonalise(stacked.to(self.dtype), group["steps"])
-                offset = 0
-                for parameter in parameters:
-                    parts = parameter.size(0) // rows
-                    update = directions[offset : offset + parts].reshape(parameter.shape)
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update.to(parameter.dtype), alpha=-rate)
-                    offset += parts
+            stacks = [
+                (shape, parameters[part :: self._parts])
+                for shape, parameters in by_shape.items()
+                for part in range(min(self._parts, len(parameters)))
+            ]
+            self._for_each([partial(self._update, group, *stack) for stack in stacks])
+
+    @torch.no_grad()
+    def _update(
+        self, group: dict[str, Any], shape: tuple[int, int], parameters: Sequence[Tensor]
+    ) -> None:
+        """Update parameters made up of matrices of one shape."""
+        rows, columns = shape
+        updates = [self._direction(p, group["momentum"]) for p in parameters]
+        stacked = torch.cat([u.view(-1, rows, columns) for u in updates])
+        rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+        directions = orthogonalise(stacked.to(self.dtype), group["steps"])
+        offset = 0
+        for parameter in parameters:
+            parts = parameter.size(0) // rows
+            update = directions[offset : offset + parts].reshape(parameter.shape)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update.to(parameter.dtype), alpha=-rate)
+            offset += parts
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        gradient, average = parameter.grad, state["momentum"]
+        gradient, average = parameter.grad, self.state[parameter]["momentum"]
         assert gradient is not None
         average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
@@ -123,6 +151,8 @@ def make_optimizers(
     device: torch.device,
     *,
     has_coupled_decay: bool = False,
+    parts: int = 1,
+    for_each: ForEach = one_by_one,
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a config; every group remembers its ``peak_lr``.
 
@@ -153,6 +183,8 @@ def make_optimizers(
                 momentum=training.muon_momentum,
                 steps=training.muon_steps,
                 weight_decay=training.weight_decay,
+                parts=parts,
+                for_each=for_each,
             )
         )
     for optimizer in optimizers:

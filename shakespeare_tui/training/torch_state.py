@@ -1,7 +1,6 @@
 """PyTorch's backend: the model with its optimisers on a device, as the training loop drives it."""
 
 import contextlib
-import functools
 import logging
 import math
 import platform
@@ -9,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from shakespeare_tui.training.device import (
     resolve_device,
     synchronise,
 )
-from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers
+from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers, one_by_one
 from shakespeare_tui.training.threads import default_threads, set_own_threads, training_threads
 from shakespeare_tui.training.train_state import (
     PRECISIONS,
@@ -61,6 +61,7 @@ from shakespeare_tui.training.train_state import (
     layer_norms,
 )
 
+T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 # Parameters times tokens of a pass that is timed: a fraction of a second, beside other work too.
@@ -91,7 +92,7 @@ def generators_of(device: torch.device) -> list[GlobalGenerator]:
     """The generators that training on a device draws from."""
     generators = [GlobalGenerator("rng.cpu", torch.get_rng_state, torch.set_rng_state)]
     if device.type == "cuda":
-        get = functools.partial(torch.cuda.get_rng_state, device)
+        get = partial(torch.cuda.get_rng_state, device)
         generators.append(
             GlobalGenerator("rng.cuda", get, lambda s: torch.cuda.set_rng_state(s, device))
         )
@@ -276,7 +277,12 @@ class TorchTrainState:
             freeze_all_but_last(model, training.train_blocks)
         self._passes = make_passes(model)
         self.optimizers = make_optimizers(
-            model, training, device, has_coupled_decay=has_coupled_decay
+            model,
+            training,
+            device,
+            has_coupled_decay=has_coupled_decay,
+            parts=max(1, parts),
+            for_each=one_by_one if self._pool is None else partial(_at_once, self._pool),
         )
         self.precision = precision
         self._generators = generators_of(device)
@@ -396,9 +402,8 @@ class TorchTrainState:
                         gradients = [*found]
             return total, gradients
 
-        started = [pool.submit(learn, part) for part in range(self._parts)]
-        wait(started)
-        (total, gradients), *others = (future.result() for future in started)
+        tasks = [partial(learn, part) for part in range(self._parts)]
+        (total, gradients), *others = _at_once(pool, tasks)
         for other, more in others:
             total += other
             if more:
@@ -619,6 +624,13 @@ class _LayerProbe:
         norms = [*self._norms, torch._foreach_norm(self._before)]
         gradients, weights, updates = torch.stack([torch.stack(each) for each in norms]).tolist()
         return layer_norms(self._names, gradients, updates, weights)
+
+
+def _at_once(pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """What tasks return, in their order; all have ended then, also by an error of one."""
+    started = [pool.submit(task) for task in tasks]
+    wait(started)
+    return [future.result() for future in started]
 
 
 def _precisions(config: Config) -> Sequence[str]:
