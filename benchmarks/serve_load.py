@@ -64,6 +64,7 @@ class Tally:
         seconds: From each request to its last byte.
         tokens: Written in all.
         elapsed: Of the whole load, in seconds.
+        processor_seconds: What the server took of its cores meanwhile.
         lost: Why requests had no text.
         later: Requests that were told to come again.
         bad: Statuses that bad clients were given, by what they did.
@@ -73,6 +74,7 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     tokens: int = 0
     elapsed: float = 0.0
+    processor_seconds: float = 0.0
     lost: Counter[str] = field(default_factory=Counter)
     later: int = 0
     bad: dict[str, Counter[str]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Tally:
         p50, p95 = (statistics.quantiles(self.seconds, n=20)[place] for place in (9, 18))
         print(
             f"{name}: {len(self.seconds):,} texts, {self.tokens / self.elapsed:,.0f} tokens/s, "
+            f"{self.tokens / self.processor_seconds:,.0f} tokens by second of processor time, "
             f"latency p50 {p50 * 1000:,.0f} ms, p95 {p95 * 1000:,.0f} ms"
         )
 
@@ -116,7 +119,10 @@ async def serving(run: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Proce
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    url = json.loads(await process.stdout.readline())["url"]
+    lines = b""
+    while not lines.endswith(b"}\n"):
+        lines += await process.stdout.readline()
+    url = json.loads(lines)["url"]
     try:
         yield url, process
     finally:
@@ -134,10 +140,10 @@ async def measure(run: str, clients: int, seconds: float) -> int:
         serving(run) as (url, process),
         httpx2.AsyncClient(base_url=url, timeout=300, limits=limits) as client,
     ):
-        alone = await loaded(client, 1, seconds / 6)
+        alone = await loaded(client, process.pid, 1, seconds / 6)
         first_bytes = resident_bytes(process.pid)
         watching = asyncio.create_task(watched(process.pid))
-        together = await loaded(client, clients, seconds, url)
+        together = await loaded(client, process.pid, clients, seconds, url)
         watching.cancel()
         most_bytes = await watching
         drained = await drain(client, process)
@@ -176,11 +182,17 @@ async def watched(pid: int) -> int:
         return most
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has taken of the cores so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def loaded(
-    client: httpx2.AsyncClient, clients: int, seconds: float, bad_at: str | None = None
+    client: httpx2.AsyncClient, pid: int, clients: int, seconds: float, bad_at: str | None = None
 ) -> Tally:
     """So many good clients for so long, and bad ones beside them at an address."""
-    tally, began = Tally(), time.perf_counter()
+    tally, began, taken = Tally(), time.perf_counter(), processor_seconds(pid)
     end = began + seconds
     seeds = iter(range(clients * 1_000_000, 10**12))
     good = [asked(client, end, tally, seeds) for _ in range(clients)]
@@ -189,6 +201,7 @@ async def loaded(
         bad = [misbehaved(bad_at, end, tally, what) for what in MISBEHAVIOURS]
     await asyncio.gather(*good, *bad)
     tally.elapsed = time.perf_counter() - began
+    tally.processor_seconds = processor_seconds(pid) - taken
     return tally
 
 

@@ -145,7 +145,8 @@ def run(arguments: argparse.Namespace) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            log_level="info" if arguments.access_log else "warning",
+            # A warning for each request that is no HTTP would let anyone fill the log.
+            log_level="info" if arguments.access_log else "error",
             access_log=arguments.access_log,
             limit_concurrency=limits.connections,
             timeout_graceful_shutdown=arguments.timeout,
