@@ -18,6 +18,7 @@ from shakespeare_tui.config.problems import nearest
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
+from shakespeare_tui.data.tokenizers.kinds import NEW_KINDS
 from shakespeare_tui.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.files import (
@@ -264,6 +265,19 @@ class RunFolder:
             UserError: It is missing or damaged.
         """
         return parse_config(self.config_text(), str(self.path / "config.yaml"))
+
+    def config_to_fork(self) -> Config:
+        """The config for a new run from its weights; a tokenizer that nothing else has by its file.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        config = self.config()
+        if config.data.tokenizer in NEW_KINDS:
+            return config
+        file = os.path.abspath(self.path / "tokenizer.json")
+        data = config.data.model_copy(update={"tokenizer": file})
+        return config.model_copy(update={"data": data})
 
     def config_text(self) -> str:
         """The resolved config as it was written.

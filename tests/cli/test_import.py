@@ -11,6 +11,8 @@ from pretrained_files import make_theirs, write_folder, write_gguf, write_tokeni
 from real_cli import CommandLine
 from safetensors import safe_open
 
+from shakespeare_tui.config.estimate.figures import measure_corpus
+from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.tokenizers.chat_template import ChatTemplate
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError
@@ -224,6 +226,12 @@ def test_an_imported_model_is_measured_and_tuned_with_a_word_of_caution(cli: Com
     assert outcome.code == 0, outcome.err
     assert "may have read this very text" in outcome.err
     tuned = find_checkpoint("tuned", runs_folder())
+    forked = tuned.run.config_to_fork()  # as the lab begins a run: its figures are of these tokens
+    assert measure_corpus("play.txt", settings=forked.tokens).vocab_size == 61
+    Path("fork.yaml").write_text(config_to_yaml(forked))
+    again = cli("train", "--no-ui", "--from", "tuned", "--config", "fork.yaml", "--name", "again")
+    assert again.code == 0, again.err
+    assert find_checkpoint("again", runs_folder()).run.config().data.tokenizer == "huggingface"
     assert tuned.run.info().pretrained == "theirs"
     template = tuned.run.chat_template()
     assert template is not None and template.template == CHATS

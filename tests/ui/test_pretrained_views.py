@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from config_harness import place as config_place
 from lab_harness import MakeApp, press, shown, until
 from listed_runs import is_read
 from pictures import LOOKS, settled_picture
@@ -74,7 +75,10 @@ async def test_every_view_over_a_pretrained_model(
     cli: CommandLine, make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli("import", str(MODEL), "--name", "smol").code == 0
+    here = cache_folder() / "models" / _ENTRY.name
+    here.mkdir(parents=True)
+    (here / MODEL.name).symlink_to(MODEL)
+    assert cli("import", _ENTRY.name, "--name", "smol").code == 0
     small = ("--set=data.seq_len=64", "--set=training.batch_size=1", "--set=sampling.max_tokens=20")
     tuned = cli(
         *("train", "--no-ui", "--from", "smol", "--corpus", "sample", "--lora", "4"),
@@ -95,7 +99,7 @@ async def test_every_view_over_a_pretrained_model(
 
 
 async def _checkpoints(tour: Tour) -> None:
-    await tour.take("checkpoints", "tuned", "pretrained")
+    await tour.take("checkpoints", "tuned", "weights from smollm2-135m")
     await tour.press("down", "space", "end", "space", "c")
     await tour.until(lambda: isinstance(tour.app.screen, WritingScreen))
     await tour.take("compare-texts", "smol@0", "tuned@")
@@ -109,7 +113,7 @@ async def _checkpoints(tour: Tour) -> None:
     await tour.until(lambda: isinstance(tour.app.screen, WritingScreen))
     await tour.take("blind-test")
     await tour.press("escape", "home", "enter")
-    await tour.take("train", "tuned", "may have read")
+    await tour.take("train", "tuned", "replay")
     await tour.press("h")
     await tour.take("train-layers")
 
@@ -155,8 +159,8 @@ async def _config_and_data(tour: Tour) -> None:
     await tour.until(lambda: is_read(tour.app))
     await tour.press("home", "down", "f")
     await tour.until(lambda: isinstance(tour.app.screen, ConfigScreen))
-    await tour.until(lambda: tour.app.screen.card.is_settled)  # type: ignore[attr-defined]
-    await tour.take("config")
+    await tour.until(lambda: config_place(tour.app).card.is_settled)
+    await tour.take("config", "134.5M")
     await tour.press("z")
     await tour.take("config-sizes", "embedding")
     await tour.press("escape", "1")

@@ -403,7 +403,7 @@ find it), a adds a note, d deletes. Grey rows cannot be used; the line below say
             self._say_nothing_there()
             return
         try:
-            config = RunFolder(item.run.path).config()
+            config = RunFolder(item.run.path).config_to_fork()
         except UserError as error:
             self.lab.say(str(error), is_error=True)
             return
