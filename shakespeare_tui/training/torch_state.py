@@ -347,16 +347,13 @@ class TorchTrainState:
     ) -> StepResult:
         total = self._backward(batches)
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+        norm = self._clip()
         loss_value, norm_value = self._passes.agreed(torch.stack((total, norm))).tolist()
         applied = math.isfinite(loss_value) and math.isfinite(norm_value)
         layers = None
         if applied:
             self._is_whole = False
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["peak_lr"] * rate_factor
-                optimizer.step()
+            self._update(rate_factor)
             layers = probe.read() if probe is not None else None
             self._average()
             self._is_whole = True
@@ -404,13 +401,40 @@ class TorchTrainState:
 
         tasks = [partial(learn, part) for part in range(self._parts)]
         (total, gradients), *others = _at_once(pool, tasks)
-        for other, more in others:
-            total += other
-            if more:
-                torch._foreach_add_(gradients, more)
+
+        def add() -> None:
+            for other, more in others:
+                total.add_(other)
+                if more:
+                    torch._foreach_add_(gradients, more)
+
+        self._alone(add)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return total
+
+    def _alone(self, task: Callable[[], T]) -> T:
+        """What a task returns; by one of the threads of parts, where there are such.
+
+        Those do without threads of their own, which would wait for each other in small work.
+        """
+        if self._pool is None:
+            return task()
+        (result,) = _at_once(self._pool, [task])
+        return result
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients; returns their norm before."""
+        return self._alone(lambda: nn.utils.clip_grad_norm_(self._parameters, self._grad_clip))
+
+    def _update(self, rate_factor: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate_factor
+            if isinstance(optimizer, Muon):  # shares itself out
+                optimizer.step()
+            else:
+                self._alone(optimizer.step)
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -427,12 +451,9 @@ class TorchTrainState:
             self._backward([batch])
             synchronise(self.device)
             passed = time.perf_counter()
-            norm = nn.utils.clip_grad_norm_(self._parameters, self._grad_clip)
+            norm = self._clip()
             if is_fresh and bool(norm.isfinite()):
-                for optimizer in self.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = 0.0
-                    optimizer.step()
+                self._update(0.0)
                 synchronise(self.device)
             return StepTime(passed - began, time.perf_counter() - passed)
         finally:
