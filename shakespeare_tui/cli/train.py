@@ -275,7 +275,9 @@ def _train(
     def stop() -> None:
         inbox.post(Stop(reason="interrupted"))
 
-    words = "stopping after this step; press Ctrl-C again to abandon"
+    words = "stopping after this step"
+    if launched() is None:  # torchrun hands on the first Ctrl-C alone
+        words += "; press Ctrl-C again to abandon"
     with (
         _tensorboard(session, tensorboard) as sinks,
         signals_stop(stop, words) as interrupted,
