@@ -141,7 +141,7 @@ async def _playground(tour: Tour) -> None:
     ]
     await tour.press("s", *["right"] * 3)
     await tour.until(lambda: not place.surprise.is_asking)
-    await tour.take("surprise", "Expected", "nats per character")
+    await tour.take("surprise", "nats per character")
     await tour.press("a")
     await tour.until(lambda: not place.surprise.is_asking)
     await tour.take("attention", "layer")
