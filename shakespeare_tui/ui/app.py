@@ -252,6 +252,8 @@ class LabApp(App[int]):
             self._tell_news(screen)
         for ended in self.services.children.poll():
             self.say(ended.message, is_error=ended.is_error)
+            if screen:
+                screen.refresh_frame()
         if screen:
             screen.on_tick()
 
@@ -300,8 +302,12 @@ class LabApp(App[int]):
         return screen if isinstance(screen, LabScreen) and screen.is_mounted else None
 
     def status_content(self) -> Content:
-        """What the status line says."""
-        return status_content(self.services.training)
+        """What the status line says; where this process trains nothing, what its children do."""
+        training, experiments = self.services.training, self.services.children.in_training
+        if experiments and training.state == "idle":
+            text = f"▶ {', '.join(experiments)} in training · 6 shows how it goes · ? for help"
+            return Content.styled(visible(text), "$success")
+        return status_content(training)
 
     def resume_training(self, reference: str, overrides: tuple[str, ...] = ()) -> bool:
         """Go on with a run, as ``start_training`` does.

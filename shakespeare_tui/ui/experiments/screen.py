@@ -380,7 +380,8 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
         chart.show_run(drawn[chosen] if chosen else RunHistory(), keeps_view=bool(chosen))
         others = {name: drawn[name] for name in drawn if name in curves and name != chosen}
         chart.show_overlays(others, names=[row.trial.run for row in table.rows])
-        chart.border_title = f"Curves: {visible(chosen)} and {len(others)}" if chosen else "Curves"
+        others_too = f" and {counted(len(others), 'other')}" if others else ""
+        chart.border_title = f"Curves: {visible(chosen)}{others_too}" if chosen else "Curves"
         about = _about(line.row, table) if line is not None else Content("")
         self.query_one("#about", Static).update(about)
 
@@ -529,6 +530,7 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
             self.lab.say(str(error), is_error=True)
             return
         self.lab.say(f"{folder.name} is trained by a process of its own; s stops it")
+        self.refresh_frame()
         self._show_one()
         self.refresh_bindings()
 

@@ -169,6 +169,7 @@ async def test_s_trains_what_is_left_and_stops_it(
             assert "Stop" in live.commands_path.read_text()
         executor.processes[0].code = 130
         await until(lambda: "widths is stopped and saved" in shown(app))
+        await until(lambda: "1 in training" not in shown(app))
         await press(pilot, "s")
         executor.processes[1].code = 0
         await until(lambda: "widths is finished" in shown(app))
