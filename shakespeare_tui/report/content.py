@@ -505,9 +505,8 @@ def _sensitivity(table: ExperimentTable) -> Section | None:
 def _search(table: ExperimentTable) -> Section:
     pruned = [row for row in table.rows if row.state == "pruned"]
     name = metric_of(table)
-    text = [
-        f"{counted(len(table.variants), 'point')} of {table.planned:,} planned runs were tried."
-    ]
+    tried = sum(any(row.history.started for row in v.rows) for v in table.variants)
+    text = [f"{counted(tried, 'point')} of {table.planned:,} planned runs were tried."]
     if pruned:
         steps = ", ".join(f"{row.name} at step {row.pruned_at:,}" for row in pruned)
         text.append(f"Given up early, for they would not have won: {steps}.")

@@ -272,9 +272,7 @@ def _legend(
     from matplotlib.lines import Line2D
 
     named = [v for v in variants if colours[id(v)] != palette.muted]
-    handles = [
-        Line2D([], [], color=colours[id(v)], lw=2, label=_short(v.variant.label)) for v in named
-    ]
+    handles = [Line2D([], [], color=colours[id(v)], lw=2, label=_name(v)) for v in named]
     if len(named) < len(variants):
         rest = f"{len(variants) - len(named)} others"
         handles.append(Line2D([], [], color=palette.muted, lw=1, label=rest))
@@ -283,7 +281,13 @@ def _legend(
     figure.legend(handles=handles, loc="outside lower left", ncols=columns)
 
 
-def _short(label: str, most: int = 52) -> str:
+def _name(variant: VariantRow, most: int = 52) -> str:
+    """Its label; a long one, whose values would be cut off, gives way to the names of its runs."""
+    label = variant.variant.label
+    return label if len(label) <= most else _short(", ".join(r.name for r in variant.rows), most)
+
+
+def _short(label: str, most: int) -> str:
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
@@ -326,7 +330,7 @@ def _draw_final(table: ExperimentTable, report: Report, palette: Palette) -> "Fi
                 )
             axes.set_yticks(
                 range(len(order)),
-                [_short(v.variant.label) for v in order] if axes is pair[0] else [],
+                [_name(v) for v in order] if axes is pair[0] else [],
             )
             axes.set_ylim(len(order) - 0.5, -0.7)
             axes.margins(x=0.15)
@@ -471,17 +475,19 @@ def _draw_parallel(table: ExperimentTable, report: Report, palette: Palette) -> 
         is_cut = worst != good[-1]
         scales.append(_Scale((worst, good[0]), False, (), worst_note=" or worse" if is_cut else ""))
     best = {id(variant) for variant in table.best}
-    from matplotlib.colors import LinearSegmentedColormap
-
-    ramp = LinearSegmentedColormap.from_list("ramp", [palette.grid, palette.series[0]])
     for variant, values, end, is_pruned in sorted(points, key=lambda p: id(p[0]) in best):
         heights = [s.height(v) for s, v in zip(scales, [*values, end], strict=True)]
         heights[-1] = min(max(heights[-1], 0.0), 1.0)
         is_best = id(variant) in best
-        colour = palette.series[1] if is_best else _hex(ramp(0.25 + 0.75 * heights[-1]))
-        style = (0, (3, 2)) if is_pruned else "-"
-        width = 2.8 if is_best else 1.2
-        axes.plot(range(len(heights)), heights, color=colour, lw=width, ls=style)
+        axes.plot(
+            range(len(heights)),
+            heights,
+            # By opacity: what is good stands out on a dark page, too.
+            color=palette.series[1 if is_best else 0],
+            alpha=1.0 if is_best else 0.35 + 0.65 * heights[-1],
+            lw=2.8 if is_best else 1.2,
+            ls=(0, (3, 2)) if is_pruned else "-",
+        )
     axes.set_xticks(range(len(scales)), [*map(short_name, paths), metric.label][: len(scales)])
     axes.set_xlim(-0.15, len(scales) - 0.6)
     axes.set_yticks([])
@@ -507,10 +513,6 @@ def _draw_parallel(table: ExperimentTable, report: Report, palette: Palette) -> 
                 },
             )
     return figure
-
-
-def _hex(colour: Sequence[float]) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
 
 
 def _last_known(variant: VariantRow, name: str) -> float | None:
