@@ -44,11 +44,14 @@ SHAPES: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> Iterator[None]:
     with with_numba():
-        with compiling_once():
-            for precision in ("float32", "bfloat16"):
-                config = make_config(**FITTING, training__precision=precision)
-                TorchBackend("cpu").prepare(config, lambda *told: None)
+        compile_for("float32")
         yield
+
+
+def compile_for(precision: str) -> None:
+    with compiling_once():
+        config = make_config(**FITTING, training__precision=precision)
+        TorchBackend("cpu").prepare(config, lambda *told: None)
 
 
 def make_model(**changes: Any) -> Transformer:
@@ -97,8 +100,10 @@ def test_loss_and_gradients_are_those_of_autograd_in_float64(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_in_bfloat16_they_are_as_near_to_float32_as_the_plain_models(name: str) -> None:
+    compile_for("bfloat16")
     changes, shape = SHAPES[name]
     model = make_model(**changes)
     _, exact = learn(model, windows(*shape), model.loss)
@@ -179,9 +184,9 @@ def test_a_target_outside_of_the_vocabulary_is_an_error() -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
-def make_state(parts: int, precision: str = "float32", **training: Any) -> TorchTrainState:
-    config = TrainingConfig(optimizer="muon", weight_decay=0.1, **training)
-    return TorchTrainState(make_model(qk_norm=True), config, CPU, precision, parts=parts)
+def make_state(parts: int) -> TorchTrainState:
+    config = TrainingConfig(optimizer="muon", weight_decay=0.1)
+    return TorchTrainState(make_model(qk_norm=True), config, CPU, parts=parts)
 
 
 def weights(state: TorchTrainState) -> dict[str, Tensor]:
@@ -199,7 +204,7 @@ def test_parts_of_a_batch_in_threads_learn_what_the_whole_does() -> None:
 
 
 def test_steps_repeat_bit_for_bit() -> None:
-    states = [make_state(2, "bfloat16") for _ in range(2)]
+    states = [make_state(2) for _ in range(2)]
     for step in range(3):
         results = [state.step([windows(4, 24, seed=step).numpy()], 1.0) for state in states]
         assert results[0] == results[1]
