@@ -766,7 +766,7 @@ def test_an_unexpected_error_saves_first_and_the_run_can_be_resumed_exactly(
         if isinstance(event, StepCompleted) and event.step == step:
             if where == "between steps":
                 raise ZeroDivisionError("a mistake")
-            target = (Transformer, "loss") if where == "in a step" else (loop, "evaluate")
+            target = (Transformer, "embed") if where == "in a step" else (loop, "evaluate")
             patches.setattr(*target, fail)
 
     with pytest.raises(RunFailedError, match=f"a mistake.*is saved at step {step}") as caught:
@@ -811,7 +811,7 @@ def test_memory_that_runs_out_saves_first(tmp_path: Path, patches: pytest.Monkey
 
     def act(event: Event, inbox: CommandInbox) -> None:
         if isinstance(event, StepCompleted) and event.step == 10:
-            patches.setattr(Transformer, "loss", fail)
+            patches.setattr(Transformer, "embed", fail)
 
     with pytest.raises(RunFailedError, match=r"training\.batch_size.*is saved at step 10"):
         train(tmp_path, make_config(), on_event=act)

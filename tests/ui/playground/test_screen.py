@@ -123,9 +123,8 @@ async def test_n_takes_the_next_seed_for_all_columns(
         await until(lambda: len(seen) == 2)
         assert [request.seed for request in seen] == [42, 43]
         assert len(seen[1].strategies) == 3
-        await press(
-            pilot, "number_sign", "backspace", "backspace", "7", "enter", "l", *"99", "enter"
-        )
+        await pilot.press("number_sign", "backspace", "backspace", "7", "enter")
+        await pilot.press("l", *"99", "enter")
         await press(pilot, "g")
         await until(lambda: len(seen) == 3)
         assert (seen[2].seed, seen[2].max_tokens) == (7, 99)
@@ -178,11 +177,10 @@ async def test_a_wrong_strategy_is_told_and_nothing_starts(
     app = scripted_place()
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: place(app).picker.chosen)
-        await press(pilot, "e", "end", *" temprature=1")
+        await pilot.press("e", "end", *" temprature=1")
         await until(lambda: "unknown sampling step" in shown(app))
         assert "temperature?" in shown(app)
-        await press(pilot, "escape", "g")
-        await pilot.pause()
+        await pilot.press("escape", "g")
         assert texts(app) == ["", "", ""]
         assert app.focused is place(app).columns.strip.columns[0].field
 
