@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -98,7 +98,9 @@ class Group:
         """
         try:
             # Also with MASTER_ADDR and MASTER_PORT of another launcher.
-            store, _, _ = next(rendezvous("env://", place.rank, place.processes, timeout=_JOINING))
+            common, _, _ = next(rendezvous("env://", place.rank, place.processes, timeout=_JOINING))
+            # torchrun's store outlives those whom it starts again: what they left is not for us.
+            store = PrefixStore(f"attempt-{place.restarts}", common)
             dist.init_process_group(
                 "gloo", store=store, rank=place.rank, world_size=place.processes, timeout=_JOINING
             )
