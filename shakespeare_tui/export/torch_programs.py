@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +88,17 @@ def write_script(module: nn.Module, source: ExportSource, target: Path) -> None:
         jit: Any = torch.jit
         traced = jit.trace(module, (example(source),), check_trace=False)
         jit.save(traced, buffer, _extra_files=extra_files(source))
-    target.write_bytes(buffer.getbuffer())
+    target.write_bytes(_packed(buffer))
+
+
+def _packed(archive: io.BytesIO) -> bytes:
+    """The same archive, compressed, and without where in our sources each operation was."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
 
 
 def reopen_script(source: ExportSource, target: Path) -> Reopened:
