@@ -564,8 +564,8 @@ def _own_device(spec: str, place: Launched) -> str:
     if place.local_processes > cards:
         raise UserError(
             f"{place.local_processes} processes here, but torch sees "
-            f"{counted(cards, 'CUDA device')}; start one for each (torchrun --nproc-per-node "
-            f"{max(cards, 1)}), or take --set training.device=cpu"
+            f"{counted(cards, 'CUDA device')}; let torchrun start one for each, or take --set "
+            "training.device=cpu"
         )
     return f"cuda:{place.local_rank}"
 

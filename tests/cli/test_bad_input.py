@@ -245,7 +245,7 @@ GENERATE: list[Case] = [
         ("empty.txt is empty",),
     ),
     ("score of no text", nothing, ("score", "alpha", "--text="), ("--text is empty",)),
-    ("score of one character", nothing, ("score", "alpha", "--text=a"), ("two characters",)),
+    ("score of one character", nothing, ("score", "alpha", "--text=a"), ("two tokens",)),
     (
         "score of an unknown character",
         nothing,

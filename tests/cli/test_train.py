@@ -181,7 +181,9 @@ class TestPipesAndEncodings:
         rule = "─" if encoding == "cp437" else "-"
         assert rule * 72 in lines
 
-    @pytest.mark.parametrize("both", [False, True], ids=["stdout", "stderr too"])
+    @pytest.mark.parametrize(
+        "both", [pytest.param(False, marks=pytest.mark.slow), True], ids=["stdout", "stderr too"]
+    )
     def test_a_reader_that_leaves_ends_the_printing_but_not_the_run(
         self, both: bool, tmp_path: Path, runs_root: Path
     ) -> None:

@@ -165,9 +165,10 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     assert_same_run(last.run, reference.run)
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @on_both_backends
 def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(
-    backend: str, tmp_path: Path
+    backend: str, every: int, tmp_path: Path
 ) -> None:
     config = make_config(
         training__backend=backend,
@@ -178,7 +179,7 @@ def test_crashed_before_any_event_is_told_and_resumed_equals_uninterrupted(
         checkpoints__save_every=3,
     )
     reference = train(tmp_path, config, name="reference")
-    for number in range(1, len(reference.events)):
+    for number in range(1, len(reference.events), every):
         name = f"crashed-{number}"
         with pytest.raises(CrashError):
             train(tmp_path, config, name=name, before_log=crash_at_event(number))

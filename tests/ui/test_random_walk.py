@@ -151,7 +151,7 @@ def _left_behind(before: set[threading.Thread]) -> set[threading.Thread]:
     return {thread for thread in came if not thread.name.startswith("asyncio_")}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_random_walk(walk: Walk, seed: int) -> None:
     walk(seed, draw_actions(seed, 150))
 

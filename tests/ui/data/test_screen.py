@@ -760,10 +760,6 @@ class TestWindows:
             (window,) = gather_windows(tokens, sampler.starts(0)[:1], 20)
             assert sorted(shown_ids(app)) == sorted([*window[:-1].tolist(), *window[1:].tolist()])
             assert "asked for the token below it" in " ".join(shown(app).split())
-            # The Text tab's ids are those of characters: it says where these are.
-            app.screen.query_one(CorpusTabs).open_tab("text")
-            await pilot.press("t")
-            await until(lambda: "the ids of bpe are on the Tokens tab" in shown(app))
 
     async def test_overlap_and_gaps_are_explained(self, make_app: MakeApp) -> None:
         app = make_app()

@@ -281,7 +281,7 @@ async def test_the_real_model_is_asked(make_app: MakeApp, trained: RunFolder) ->
         place(app).columns.n_tokens = 20
         await press(pilot, "g")
         await until(lambda: place(app).columns.strip.columns[0].measures is not None, 60)
-        await press(pilot, "s", "right", "a")
+        await pilot.press("s", "right", "a")
         await until(lambda: scored(app, 1) and view(app).attention is not None, 30)
         chosen = AttentionChoice().of(view(app).attention)  # type: ignore[arg-type]
         assert chosen.sum() == pytest.approx(1, abs=1e-4)
