@@ -117,7 +117,7 @@ def check(
 def test_what_a_power_cut_leaves_is_resumed_exactly(
     disk: Disk, tmp_path: Path, cli: CommandLine, reference: RunFolder
 ) -> None:
-    every = len(disk.images) // 12
+    every = len(disk.images) // 8
     ways = check(disk.images[:: every or 1], tmp_path, cli, reference)
     assert all(ways.values()), ways
 

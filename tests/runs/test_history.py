@@ -327,6 +327,7 @@ def megabytes_of_a_soak(steps: int) -> float:
     return used / 1e6
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_over_many_steps():
     assert megabytes_of_a_soak(25_000) < 10
 

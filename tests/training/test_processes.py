@@ -95,7 +95,13 @@ def test_kill_9_at_random_moments_gives_the_losses_of_an_uninterrupted_run(
     assert not hidden, "what crashes left behind is swept"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_signal_saves_and_exits_130_and_resuming_is_exact(
     number: signal.Signals, start: Start, runs_root: Path
 ) -> None:

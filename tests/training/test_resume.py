@@ -668,6 +668,7 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_said(threads: int, stopped: RunFolder) -> None:
     torch.set_num_threads(threads + 1)
     notices: list[str] = []

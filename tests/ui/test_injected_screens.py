@@ -33,7 +33,7 @@ DIRECTIONS = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 SEQUENCES = "\x1b]0;owned\x07 \x1b]52;c;b3duZWQ=\x1b\\ \x1b[31mred \x9b2J \x1b[?1049l \x90q\x9c"
 HOSTILE = SEQUENCES + "".join(CONTROLS) + "\u2028" + "".join(DIRECTIONS)
 NAME = "".join(c for c in f"bad{HOSTILE}" if c not in "/\0")[:80]
-SIZES = [(140, 45), (80, 24)]
+SIZES = [(80, 24), pytest.param((140, 45), marks=pytest.mark.slow)]
 
 
 def painted(app: LabApp) -> str:

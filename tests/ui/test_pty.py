@@ -109,7 +109,10 @@ def test_the_terminal_is_left_as_it_was(lab: Open) -> None:
     assert terminal.raw.rfind("\x1b[?25h") > terminal.raw.rfind("\x1b[?25l")
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "hang-up"])
+@pytest.mark.parametrize(
+    "how",
+    ["SIGTERM", *(pytest.param(how, marks=pytest.mark.slow) for how in ("SIGINT", "hang-up"))],
+)
 def test_however_the_process_is_told_to_end_the_run_is_saved(
     lab: Open, cli: CommandLine, runs_root: Path, how: str
 ) -> None:

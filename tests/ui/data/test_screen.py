@@ -342,6 +342,7 @@ class TestLargeFiles:
         gate.opened.set()
         await until(lambda: "scan" not in {thread.name for thread in threading.enumerate()})
 
+    @pytest.mark.slow
     async def test_resizes_keys_and_switches_at_random(
         self, open_app: OpenApp, gate: HeldScans, long_text: Path
     ) -> None:

@@ -379,7 +379,7 @@ async def test_the_xray_of_what_a_real_model_drew_is_what_it_drew_from(
             column = place(app).columns.strip.current
             assert column.written_with == chain
             await press(pilot, "s")
-            for position in range(6, 46, 3):
+            for position in range(6, 46, 9):
                 view(app).text_view.go_to(position)
                 await until(lambda: not view(app).is_asking)
                 xray = view(app).xray
