@@ -17,11 +17,11 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from shakespeare_tui.bench.plain import PlainLoop
 from shakespeare_tui.config.load import load_config
-from shakespeare_tui.config.schema import Config, ModelConfig
+from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
 from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.compiling import compile_kernels
@@ -31,75 +31,6 @@ from shakespeare_tui.training.torch_state import TorchTrainState
 from shakespeare_tui.training.train_state import PRECISIONS
 
 VOCAB_SIZE = 65
-
-
-class PlainBlock(nn.Module):
-    """A GPT-2 block without biases."""
-
-    def __init__(self, shape: ModelConfig) -> None:
-        super().__init__()
-        width = shape.d_model
-        self.heads = shape.n_heads
-        self.first_norm = nn.LayerNorm(width, bias=False)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.second_norm = nn.LayerNorm(width, bias=False)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
-        self.activation = nn.GELU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] to [B, T, C]."""
-        batch, tokens, width = x.shape
-        parts = self.qkv(self.first_norm(x)).split(width, dim=2)
-        query, key, value = (
-            part.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)
-            for part in parts
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).contiguous().view(batch, tokens, width))
-        x = x + self.down(self.activation(self.up(self.second_norm(x))))
-        return x
-
-
-class PlainModel(nn.Module):
-    """A GPT-2 with tied embeddings."""
-
-    def __init__(self, shape: ModelConfig) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(VOCAB_SIZE, shape.d_model)
-        self.positions = nn.Embedding(shape.max_seq_len, shape.d_model)
-        self.blocks = nn.ModuleList(PlainBlock(shape) for _ in range(shape.n_layers))
-        self.norm = nn.LayerNorm(shape.d_model, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits [B, T, V]."""
-        x = self.tokens(tokens) + self.positions(torch.arange(tokens.size(1)))
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = F.linear(self.norm(x), self.tokens.weight)
-        return logits
-
-
-class PlainLoop:
-    """The plain loop's step."""
-
-    def __init__(self, config: Config, text: Tensor) -> None:
-        self.model = PlainModel(config.model)
-        self.text = text
-        self.rows, self.length = config.training.batch_size, config.seq_len
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.99))
-
-    def step(self) -> None:
-        """Draw a batch and learn from it."""
-        starts = torch.randint(len(self.text) - self.length, (self.rows,))
-        x = torch.stack([self.text[s : s + self.length] for s in starts])
-        y = torch.stack([self.text[s + 1 : s + 1 + self.length] for s in starts])
-        loss = F.cross_entropy(self.model(x).view(-1, VOCAB_SIZE), y.view(-1))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
 
 
 class OwnLoop:
@@ -135,7 +66,7 @@ def main() -> None:
     parts = min(torch.get_num_threads(), config.training.batch_size)
     compile_kernels(kernels(PRECISIONS))
     makers: dict[str, Callable[[], PlainLoop | OwnLoop]] = {
-        "plain": partial(PlainLoop, config, text)
+        "plain": partial(PlainLoop, config, text, VOCAB_SIZE)
     }
     for precision in PRECISIONS:
         own = partial(OwnLoop, config, text, precision)
