@@ -57,7 +57,10 @@ def measure_throughput(
         parameters=count_parameters(config.model, vocab_size),
         embedding_scale=config.model.embedding_scale,
     )
-    state = choose_backend(config).new_state(config, info, cancelled)
+    backend = choose_backend(config)
+    # The passes that the run will take, compiled where that is still to be done.
+    backend.prepare(config, lambda what, done, total: None, cancelled)
+    state = backend.new_state(config, info, cancelled)
     taken = step_seconds(state, config, vocab_size, seconds=seconds, cancelled=cancelled)
     training = config.training
     return per_second(training.batch_size * training.grad_accumulation * config.seq_len, taken)
