@@ -131,6 +131,7 @@ class Planner:
             self._corpus(run.config),
             tokens_per_second=speed.tokens_per_second if speed else None,
             is_half=expects_half(run.config, is_cpu=True, has_bf16=has_bf16_products()),
+            is_compared=True,
         )
         label = run.variant.label + (f", seed {run.seed}" if several else "")
         return Estimate(

@@ -1,5 +1,6 @@
 """Measure a model's loss by a named protocol; losses of different protocols do not compare."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shakespeare_tui.config.estimate.speed import evaluation_seconds
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.data.source import TextSource, open_corpus
 from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer
@@ -169,6 +171,18 @@ def affordable_windows(
     third of a training pass, and two splits are evaluated.
     """
     return max(8, int(share * 3 * tokens_between_evaluations / 2 / seq_len))
+
+
+def windows_within(seconds: float, tokens_per_second: float, seq_len: int) -> int:
+    """The power of two, at least 8, of windows that both splits are evaluated on in ``seconds``.
+
+    Args:
+        seconds: For both together.
+        tokens_per_second: The speed of training.
+        seq_len: T.
+    """
+    a_window = evaluation_seconds(2 * seq_len, tokens_per_second)
+    return 1 << max(3, int(math.log2(max(1.0, seconds / a_window)))) if a_window else 8
 
 
 def _measure(

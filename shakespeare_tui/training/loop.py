@@ -55,7 +55,12 @@ from shakespeare_tui.training.checkpoints import (
     restore,
     save_checkpoint,
 )
-from shakespeare_tui.training.evaluate import Evaluation, affordable_windows, evaluate
+from shakespeare_tui.training.evaluate import (
+    Evaluation,
+    affordable_windows,
+    evaluate,
+    windows_within,
+)
 from shakespeare_tui.training.schedules import learning_rate_factor
 from shakespeare_tui.training.session import Session
 from shakespeare_tui.training.train_state import WorkerLostError
@@ -212,6 +217,15 @@ class StepEnd:
         """About how long what comes after the last step takes, the exact evaluation left out."""
         tokens = 2 * min(self._windows, self._windows_in_val) * self._context
         return evaluation_seconds(tokens, tokens_per_second) + self._sample_seconds
+
+    def limit_windows(self, seconds: float, tokens_per_second: float) -> None:
+        """Evaluate on fewer windows from now on, where both splits would take longer than that.
+
+        A power of two, so that most runs of one speed are measured alike.
+        """
+        most = windows_within(seconds, tokens_per_second, self._context)
+        if most < min(self._windows, self._windows_in_val):
+            self._windows = most
 
     def exact_seconds(self, tokens_per_second: float) -> float:
         """About how long the exact evaluation at the end takes; 0 where each one is exact."""
@@ -600,14 +614,21 @@ class Trainer:
         return finished
 
     def _is_exact_due(self) -> bool:
-        """Whether the final weights are still to be measured exactly, and there is time to."""
-        return not self._step_end.is_exact() and self._is_exact_planned
+        """Whether the final weights are still to be measured exactly, and there is time to.
+
+        An experiment compares its runs: for that, they are measured whatever time it takes.
+        """
+        is_wanted = self._is_exact_planned or bool(self._session.run.info().experiment)
+        return is_wanted and not self._step_end.is_exact()
 
     def _plan_end(self, tokens_per_second: float) -> None:
-        """Keep time for what comes after the last step, if it may take as long as that."""
+        """Keep time for what comes after the last step, and let it take no more than its share."""
+        self._step_end.limit_windows(self._longest_end() / 2, tokens_per_second)
         exact = self._step_end.exact_seconds(tokens_per_second)
         self._is_exact_planned = exact <= self._longest_end()
-        if self._speed.is_steady:
+        # Long steps may be too few for a steady speed.
+        is_late = self._session.progress.elapsed_seconds > self._longest_end()
+        if self._speed.is_steady or is_late:
             seconds = self._step_end.seconds_at_end(tokens_per_second)
             # It never falls, so that the rate never rises.
             self._end_seconds = max(

@@ -1,6 +1,7 @@
 """What a person who trains a model sees, asks for and gets."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +18,12 @@ from training_runs import (
     post_at,
     read_lines,
     resume,
+    run_session,
     train,
     what_was_learned,
 )
 
+from shakespeare_tui.config.estimate.speed import SPEED_STEPS
 from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import (
@@ -510,6 +513,43 @@ def test_an_exact_loss_that_does_not_fit_into_the_time_budget_is_left_to_eval(
     assert {event.protocol for event in evaluations} == {trained.finished.protocol}
     assert trained.finished.protocol.startswith("subset-")
     assert trained.finished.val_loss == evaluations[-1].val_loss
+
+
+def test_long_steps_do_not_make_the_end_of_a_time_budget_longer(tmp_path: Path) -> None:
+    """By its steps between evaluations, this run would be measured on all of a long text."""
+    (tmp_path / "long.txt").write_text("the cat sat on the mat. " * 200_000)
+    config = make_config(
+        training__minutes=0.005,
+        training__eval_every=100_000,
+        training__batch_size=32,
+        training__grad_accumulation=8,
+        data__corpus=str(tmp_path / "long.txt"),
+        sampling__every=0,
+    )
+    trained = train(tmp_path, config)
+    assert len(trained.of(StepCompleted)) < SPEED_STEPS
+    (measured,) = trained.of(EvalCompleted)
+    windows = int(measured.protocol.removeprefix("subset-"))
+    assert windows in (8, 16, 32, 64, 128, 256)
+    assert measured.train_protocol == measured.protocol == trained.finished.protocol
+
+
+def test_the_runs_of_an_experiment_are_measured_exactly_whatever_it_takes(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("the cat sat on the mat. " * 20_000)
+    config = make_config(
+        training__minutes=0.001,
+        training__eval_every=1000,
+        data__corpus=str(tmp_path / "long.txt"),
+        sampling__every=0,
+    )
+    for experiment, protocol in ((None, r"subset-\d+"), ("compared", "exact")):
+        name = experiment or "alone"
+        request = TrainingRequest(root=tmp_path, config=config, name=name, experiment=experiment)
+        with open_session(request) as session:
+            trained = run_session(session)
+        assert re.fullmatch(protocol, trained.finished.protocol)
+        (saved,) = (c for c in trained.run.checkpoints() if c.info.losses)
+        assert re.fullmatch(protocol, saved.info.losses[0].protocol)
 
 
 def test_a_note_is_written_down_and_changes_nothing(tmp_path: Path) -> None:

@@ -482,6 +482,7 @@ def preflight(
     tokens_per_second: float | None = None,
     is_half: bool = False,
     is_fused: bool = False,
+    is_compared: bool = False,
 ) -> Preflight:
     """Work the figures out, by arithmetic alone.
 
@@ -491,6 +492,7 @@ def preflight(
         tokens_per_second: Training speed on this machine, where it is known.
         is_half: As for ``estimate_memory``.
         is_fused: As for ``estimate_memory``.
+        is_compared: Whether it belongs to an experiment, where each run is measured exactly.
     """
     training = config.training
     tokens_per_step = training.batch_size * training.grad_accumulation * config.seq_len
@@ -504,9 +506,12 @@ def preflight(
             seconds = steps * tokens_per_step / tokens_per_second * (1 + EVALUATION_SHARE) + exact
     else:
         seconds = training.minutes * 60
+        # Where the exact evaluation does not fit, it is left to eval, or comes after the time.
+        fits = exact <= MOST_OF_BUDGET * seconds
+        left = seconds - exact if fits else seconds
+        if is_compared and not fits:
+            seconds += exact
         if tokens_per_second:
-            # Where the exact evaluation does not fit, it is left to eval.
-            left = seconds - exact if exact <= MOST_OF_BUDGET * seconds else seconds
             steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
     return Preflight(
