@@ -123,13 +123,15 @@ class ExperimentConsole:
 
 
 def _standing(job: Job) -> str:
-    """``step 1,200, val loss 1.6211, 42s left``."""
+    """``step 1,200, val loss 1.6211, 42s left``, or ``measuring the loss: 40%`` for the time."""
     figures = run_figures(job.history)
     if not figures.step:
         return "starting"
     parts = [f"step {figures.step:,}"]
     if figures.val is not None:
         parts.append(f"val loss {format_loss(figures.val.value)}")
-    if figures.seconds_left is not None:
+    if (at := job.history.evaluating) is not None:
+        parts.append(f"measuring the loss: {at.done / at.total:.0%}")
+    elif figures.seconds_left is not None:
         parts.append(f"{format_duration(figures.seconds_left)} left")
     return ", ".join(parts)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
 _MEASURED_SECONDS = 0.1
+# What a config computes with, not what.
+_MACHINE_SETTINGS = ("training.backend", "training.device", "training.precision")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,7 +53,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--config",
         metavar="NAME|FILE",
         help="a preset (see `config list`) or a YAML file; default: that of the run of --from, "
-        "else quick",
+        "with --minutes the best preset known for the time, else quick",
     )
     completes(config, config_names)
     add_overrides(parser)
@@ -208,6 +210,8 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         return TrainingRequest(root=runs_folder(), resume=arguments.resume, overrides=overrides)
     spec: str | Path = DEFAULT_PRESET if arguments.config is None else arguments.config
     stem = Path(spec).stem
+    if arguments.config is None and arguments.start_from is None and arguments.minutes is not None:
+        spec = stem = _recipe(overrides)
     if arguments.start_from is not None and arguments.config is None:
         parent = find_checkpoint(arguments.start_from, runs_folder()).run
         spec, stem = parent.path / "config.yaml", parent.name
@@ -221,6 +225,29 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         experiment=arguments.experiment,
         variant=arguments.variant,
     )
+
+
+def _recipe(overrides: tuple[str, ...]) -> str:
+    """The best preset known for a time budget on this machine, whose speed is measured for that."""
+    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+    from shakespeare_tui.config.recipes import (
+        REFERENCE_TOKENS_PER_SECOND,
+        recipe_for,
+        recipe_minutes,
+    )
+    from shakespeare_tui.formatting import format_duration
+    from shakespeare_tui.training.measure_speed import measure_throughput
+
+    minutes = load_config(DEFAULT_PRESET, overrides).training.minutes or 0.0
+    how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
+    speed = measure_throughput(load_config(DEFAULT_PRESET, how))
+    name = recipe_for(minutes, speed)
+    ratio = speed / REFERENCE_TOKENS_PER_SECOND
+    say(
+        f"preset {name}, the best known for about {format_duration(recipe_minutes()[name] * 60)} "
+        f"on two cores; this machine trains {ratio:.2g} times as fast as those"
+    )
+    return name
 
 
 def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":

@@ -17,6 +17,8 @@ from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.cli.train_console import TrainConsole, fit_line
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.config.recipes import recipe_minutes
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.runs.events import CommandApplied, StepCompleted
@@ -394,3 +396,13 @@ def test_the_time_left_counts_what_commands_have_added(
             )
     # Of 200 steps, each of a second, 60 are done.
     assert "2m 20s left" in terminal.getvalue()
+
+
+def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Path) -> None:
+    shortest = next(iter(recipe_minutes()))
+    outcome = cli("train", "--no-ui", "--corpus=sample", "--minutes=0.3s", "--name=timed")
+    assert outcome.code == 0, outcome.err
+    assert f"preset {shortest}, the best known" in outcome.err
+    config = load_config(runs_root / "timed" / "config.yaml")
+    chosen = load_config(shortest, ["training.minutes=0.3s", "data.corpus=sample"])
+    assert config == chosen

@@ -24,7 +24,7 @@ from shakespeare_tui.training.schedules import learning_rate_factor
 
 PRESETS = [
     *("base", "gpt2", "nanogpt-cpu", "nanogpt-gpu", "numpy"),
-    *("quick", "shakespeare", "tiny", "tinystories"),
+    *("quick", "shakespeare", "sprint", "tiny", "tinystories"),
 ]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
 

@@ -1,0 +1,25 @@
+"""Which preset a time budget alone chooses."""
+
+import pytest
+
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.config.recipes import (
+    REFERENCE_TOKENS_PER_SECOND,
+    recipe_for,
+    recipe_minutes,
+)
+
+
+@pytest.mark.parametrize("name", recipe_minutes())
+def test_a_recipe_is_chosen_for_its_own_time_at_its_own_speed(name: str) -> None:
+    minutes = load_config(name).training.minutes
+    assert minutes is not None
+    assert recipe_for(minutes, REFERENCE_TOKENS_PER_SECOND) == name
+    # Half the speed, twice the time.
+    assert recipe_for(2 * minutes, REFERENCE_TOKENS_PER_SECOND / 2) == name
+
+
+def test_the_shortest_and_the_longest_take_what_lies_beyond() -> None:
+    shortest, *_, longest = recipe_minutes()
+    assert recipe_for(0.001, REFERENCE_TOKENS_PER_SECOND) == shortest
+    assert recipe_for(10_000, REFERENCE_TOKENS_PER_SECOND) == longest
