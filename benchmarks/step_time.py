@@ -25,7 +25,6 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.windows import WindowSampler, gather_windows
 from shakespeare_tui.machine import keep_freed_memory
 from shakespeare_tui.models.compiling import compile_kernels
-from shakespeare_tui.models.fused import kernels
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.training.torch_state import TorchTrainState
 from shakespeare_tui.training.train_state import PRECISIONS
@@ -54,6 +53,8 @@ class OwnLoop:
 
 def main() -> None:
     """Time both in turn and print medians and their ratio."""
+    from shakespeare_tui.models.fused import kernels
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="nanogpt-cpu")
     parser.add_argument("--steps", type=int, default=60)

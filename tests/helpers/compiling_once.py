@@ -8,6 +8,9 @@ from pathlib import Path
 import numba
 import pytest
 from filelock import FileLock
+from numba.extending import is_jitted
+
+from shakespeare_tui.decoding.cpu_decoder import wait_until_compiled
 
 
 @contextmanager
@@ -21,8 +24,22 @@ def compiling_once() -> Iterator[None]:
 
 @contextmanager
 def with_numba() -> Iterator[None]:
-    """Switch numba on, which is off for all other tests."""
+    """Switch numba on, which is off for all other tests.
+
+    Raises:
+        AssertionError: Kernels were imported before, while it was off: they are plain functions.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NUMBA_DISABLE_JIT", "0")
         patch.setattr(numba.config, "DISABLE_JIT", 0)
-        yield
+        # Now, and not by a thread that compiles while numba is switched off again.
+        from shakespeare_tui.decoding import compiled, compiled_draws
+        from shakespeare_tui.models import fused_kernels, numpy_kernels
+
+        found = (*compiled.kernels_for("float32", "float32"), *numpy_kernels.KERNELS)
+        for kernel in (*dict(found), compiled_draws.draw, fused_kernels.dropout):
+            assert is_jitted(kernel), f"{kernel.__module__} was imported with numba switched off"
+        try:
+            yield
+        finally:
+            wait_until_compiled()
