@@ -1,5 +1,6 @@
 """What every test of the screens stands on: folders of its own and an app that holds still."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
@@ -10,7 +11,11 @@ import pytest
 from lab_harness import NOW, MakeApp, ScriptedTrainer
 from pictures import LOOKS, Look, Pictured, Prepare, compare
 from syrupy.assertion import SnapshotAssertion
+from textual._compositor import Compositor
+from textual._context import visible_screen_stack
 from textual.css import stylesheet
+from textual.geometry import Region
+from textual.widget import Widget
 
 from shakespeare_tui.ui.app import LabApp
 from shakespeare_tui.ui.engine.training import TrainingController
@@ -46,6 +51,43 @@ def shared_rules() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stylesheet, "parse", parse_once)
         patch.setattr(stylesheet, "tokenize_values", lambda it: tokens_of(tuple(it.items())))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unseen_frames() -> Iterator[None]:
+    """A terminal that is not there gets no frames: what changed is rendered, and not composed.
+
+    Whoever looks at the screen (``drawn``, pictures) has all of it composed, filters included.
+    """
+    render_update = Compositor.render_update
+    get_line_filters = Widget.get_line_filters
+    is_unseen = False
+
+    def render_widgets(
+        self: Compositor, full: bool = False, screen_stack: Any = None, simplify: bool = False
+    ) -> Any:
+        nonlocal is_unseen
+        if full:
+            return render_update(self, full, screen_stack, simplify)
+        visible_screen_stack.set(screen_stack or [])
+        changed, is_unseen = self._dirty_regions.copy(), True
+        self._dirty_regions.clear()
+        try:
+            if changed:
+                crop = Region.from_union(changed).intersection(self.size.region)
+                deque(self._get_renders(crop), maxlen=0)
+        finally:
+            is_unseen = False
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Compositor, "render_update", render_widgets)
+        patch.setattr(
+            Widget,
+            "get_line_filters",
+            lambda widget: () if is_unseen else get_line_filters(widget),
+        )
         yield
 
 

@@ -34,13 +34,27 @@ def is_private(name: str) -> bool:
 
 
 @cache
-def private_names(node_type: type) -> frozenset[str]:
-    """What Textual's part of a class keeps to itself, attributes of its objects too."""
-    names: set[str] = set()
-    for base in node_type.__mro__:
-        if base.__module__.startswith("textual."):
-            names |= set(vars(base)) | set(re.findall(r"self\.(_\w+)", inspect.getsource(base)))
+def defined(base: type) -> frozenset[str]:
+    """What a class of Textual keeps to itself, attributes of its objects too."""
+    names = set(vars(base)) | set(re.findall(r"self\.(_\w+)", inspect.getsource(base)))
     return frozenset(name for name in names if is_private(name))
+
+
+@cache
+def private_names(node_type: type) -> frozenset[str]:
+    """What Textual's part of a class keeps to itself."""
+    of_textual = (base for base in node_type.__mro__ if base.__module__.startswith("textual."))
+    return frozenset[str]().union(*map(defined, of_textual))
+
+
+def attributes(tree: ast.AST, *, of_self: bool) -> set[str]:
+    """The attributes that are read or set, of ``self`` or of all else."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (isinstance(node.value, ast.Name) and node.value.id == "self") is of_self
+    }
 
 
 class TestOneModule:
@@ -49,27 +63,19 @@ class TestOneModule:
         assert inspect.ismodule(module)
         source = inspect.getsource(module)
         assert not re.search(r"textual(\.\w+)*\._[a-z]", source)
-        of_others = {
-            node.attr
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self"
-        }
+        tree = ast.parse(source)
+        of_others = attributes(tree, of_self=False)
         assert of_others & (private_names(DOMNode) | private_names(Driver)) == set()
-        for name, node_type in vars(module).items():
-            is_ours = inspect.isclass(node_type) and node_type.__module__ == module.__name__
-            if not is_ours or not issubclass(node_type, MessagePump | Driver):
+        for node in ast.walk(tree):
+            node_type = vars(module).get(node.name) if isinstance(node, ast.ClassDef) else None
+            if node_type is None or not issubclass(node_type, MessagePump | Driver):
                 continue
-            own = {
-                node.attr
-                for node in ast.walk(ast.parse(inspect.getsource(node_type)))
-                if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
-            }
-            own |= {
+            own = attributes(node, of_self=True) | {
                 key
                 for key, value in vars(node_type).items()
                 if inspect.isfunction(value) and value.__module__ == module.__name__
             }
-            assert own & private_names(node_type) == set(), name
+            assert own & private_names(node_type) == set(), node_type.__name__
 
     def test_screens_are_seen_by_the_test(self) -> None:
         assert {"_size", "_bindings"} <= private_names(Input)
