@@ -46,8 +46,8 @@ except SystemExit as ending:
 def test_help_loads_neither_torch_nor_textual(tmp_path: Path) -> None:
     heavy = {"torch", "textual", "numpy", "pydantic", "rich", "plotext"}
     assert modules_after(running("--help"), tmp_path) & heavy == set()
-    for command in COMMANDS:
-        assert modules_after(running(command, "--help"), tmp_path) & {"torch", "textual"} == set()
+    every = "".join(running(command, "--help") for command in COMMANDS)
+    assert modules_after(every, tmp_path) & {"torch", "textual"} == set()
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,14 @@ def test_help_loads_little(
     assert loaded & packages_distributions().keys() - {"shakespeare_tui"} <= libraries
 
 
-def test_training_without_the_lab_never_loads_textual(tmp_path: Path) -> None:
-    loaded = modules_after(running("train", "--no-ui", *TINY, "--max-steps=2"), tmp_path)
+def test_training_without_the_lab_or_a_terminal_never_loads_textual(tmp_path: Path) -> None:
+    steps = (*TINY, "--max-steps=2")
+    loaded = modules_after(running("train", "--no-ui", *steps) + running("train", *steps), tmp_path)
     assert "torch" in loaded
     assert loaded & {"textual", "plotext"} == set()
 
 
-def test_without_a_terminal_train_does_without_the_lab_and_no_command_prints_help(
-    tmp_path: Path,
-) -> None:
-    loaded = modules_after(running("train", *TINY, "--max-steps=2"), tmp_path)
-    assert "textual" not in loaded
+def test_without_a_terminal_no_command_prints_help(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "shakespeare_tui"], capture_output=True, text=True, cwd=tmp_path
     )
@@ -157,20 +154,25 @@ def test_without_torch_and_numba_numpy_does_it_all(tmp_path: Path) -> None:
     after = "\ndel sys.modules['torch'], sys.modules['numba']"
     loaded = modules_after(without + preloaded + numpy_run("mine") + after, tmp_path)
     assert "torch" not in loaded
-    for arguments in (
+    refused = (
         ("train", "--no-ui", *TINY, "--backend=torch"),
         ("train", "--no-ui", *TINY, "--set=training.lora_rank=2"),
         ("generate", "mine", "--prompt=A", "--precision=int8"),
         ("eval", "mine", "--device=cuda"),
         ("import", str(tmp_path)),
-    ):
-        call = f"from shakespeare_tui.cli.main import main\nsys.exit(main({list(arguments)!r}))"
-        done = subprocess.run(
-            [sys.executable, "-c", without + call], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode == 2
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert "not installed here" in line
+    )
+    calls = f"""
+from shakespeare_tui.cli.main import main
+for arguments in {refused!r}:
+    print("code", main(list(arguments)), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", without + calls], capture_output=True, text=True, cwd=tmp_path
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "code "))]
+    errors, codes = said[::2], said[1::2]
+    assert codes == ["code 2"] * len(refused)
+    assert all(line.startswith("error: ") and "not installed here" in line for line in errors)
 
 
 WITHOUT_TORCH = ("config", "data", "runs", "diagnosis", "sampling", "measures")
@@ -250,11 +252,42 @@ def test_no_class_exists_for_one_subclass() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 bases[module, node.name] = [named(module, base, imports) for base in node.bases]
-            elif isinstance(node, ast.Call):
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Subscript):
                 called.add(named(module, node.func, imports))
     subclasses = Counter(base for each in bases.values() for base in each)
     single = {name for name, n in subclasses.items() if n == 1 and name in bases} - called
     assert {name for name in single if ("typing", "Protocol") not in bases[name]} == set()
+
+
+KERNELS = {
+    f"shakespeare_tui.{name}"
+    for name in (
+        "decoding.compiled",
+        "decoding.compiled_draws",
+        "models.fused",
+        "models.fused_kernels",
+        "models.numpy_kernels",
+    )
+}
+"""What is imported with numba switched off stays uncompiled for the rest of the process."""
+
+
+def test_kernels_are_imported_when_they_are_compiled_and_not_before() -> None:
+    root = PRODUCT.parent
+    files = [path for folder in ("benchmarks", "tests") for path in (root / folder).rglob("*.py")]
+    texts = {str(path): path.read_text(encoding="utf-8") for path in files}
+    words = {name.rpartition(".")[2] for name in KERNELS}
+    trees = {
+        path: ast.parse(text) for path, text in texts.items() if any(word in text for word in words)
+    }
+    early = {
+        file
+        for file, tree in {**product_modules(), **trees}.items()
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        and {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & KERNELS
+    }
+    assert early == KERNELS - {"shakespeare_tui.models.numpy_kernels"}
 
 
 REGISTRIES = {"shakespeare_tui.sampling.registry"}

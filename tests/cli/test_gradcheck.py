@@ -71,7 +71,6 @@ def test_the_first_wrong_gradient_of_a_copy_is_named(
     last = outcome.out.splitlines()[-1]
     assert last == f"the first that disagrees, from the loss down: {where}"
     assert "wrong" in outcome.out
-    assert json.loads(cli("gradcheck", option, "--json").out)["first_disagreement"] == where
 
 
 def test_another_function_with_its_right_gradient_differs_from_pytorch_alone(

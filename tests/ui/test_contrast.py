@@ -86,8 +86,8 @@ async def in_themes(pilot: Pilot[int], names: Iterable[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("size", "names"),
     [
-        ((140, 45), NAMES[:3]),
-        pytest.param((140, 45), NAMES[3:], marks=pytest.mark.slow),
+        ((140, 45), NAMES[:2]),
+        pytest.param((140, 45), NAMES[2:], marks=pytest.mark.slow),
         # What is smaller takes the same colours from a theme.
         pytest.param((80, 24), NAMES, marks=pytest.mark.slow),
     ],

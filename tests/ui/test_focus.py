@@ -16,7 +16,7 @@ from shakespeare_tui.ui.checkpoints.table import CheckpointTable
 from shakespeare_tui.ui.config.form import ConfigForm
 from shakespeare_tui.ui.data.corpus_list import CorpusList
 from shakespeare_tui.ui.data.detail import CorpusTabs
-from shakespeare_tui.ui.lab_screen import LabScreen
+from shakespeare_tui.ui.lab_screen import SCREENS, LabScreen
 from shakespeare_tui.ui.train.screen import TrainScreen
 from shakespeare_tui.ui.widgets.loss_chart import LossChart
 from shakespeare_tui.ui.widgets.stream_text import StreamText
@@ -72,24 +72,21 @@ async def the_text_has_the_focus(pilot: Pilot[int]) -> None:
 
 Check = Callable[[Pilot[int]], object]
 
-FIELDS = [
-    ("data", ("i",), arrows_move_the_list),
-    ("config", ("slash",), arrows_move_the_rows),
-    ("config", ("enter",), arrows_move_the_rows),
-    ("config", ("p",), arrows_move_the_rows),
-    ("config", ("o",), arrows_move_the_rows),
-    ("config", ("w",), arrows_move_the_rows),
-    ("config", ("d", "c"), the_differences_have_the_focus),
-    ("train", ("s",), arrows_read_the_chart),
-    ("playground", ("p",), the_text_has_the_focus),
-    ("playground", ("e",), the_text_has_the_focus),
-    ("playground", ("l",), the_text_has_the_focus),
-    ("playground", ("number_sign",), the_text_has_the_focus),
-    ("playground", ("h",), the_text_has_the_focus),
-    ("playground", ("v",), the_text_has_the_focus),
-    ("checkpoints", ("slash",), arrows_move_the_table),
-    ("checkpoints", ("n",), arrows_move_the_table),
-    ("checkpoints", ("a",), arrows_move_the_table),
+FIELDS: list[tuple[str, list[tuple[tuple[str, ...], Check]]]] = [
+    ("data", [(("i",), arrows_move_the_list)]),
+    (
+        "config",
+        [
+            *(((key,), arrows_move_the_rows) for key in ("slash", "enter", "p", "o", "w")),
+            (("d", "c"), the_differences_have_the_focus),
+        ],
+    ),
+    ("train", [(("s",), arrows_read_the_chart)]),
+    (
+        "playground",
+        [((key,), the_text_has_the_focus) for key in ("p", "e", "l", "number_sign", "h", "v")],
+    ),
+    ("checkpoints", [((key,), arrows_move_the_table) for key in ("slash", "n", "a")]),
 ]
 HOMES = [
     ("data", arrows_move_the_list),
@@ -118,21 +115,27 @@ async def open_place(app: LabApp, place: str, runs_root: Path) -> None:
 
 
 @pytest.mark.usefixtures("runs")
-@pytest.mark.parametrize(("place", "keys", "check"), FIELDS)
+@pytest.mark.parametrize(("place", "fields"), FIELDS)
 async def test_escape_leads_from_a_field_to_what_the_arrows_move(
-    make_app: MakeApp, runs_root: Path, place: str, keys: tuple[str, ...], check: Check
+    make_app: MakeApp, runs_root: Path, place: str, fields: list[tuple[tuple[str, ...], Check]]
 ) -> None:
     app = make_app(place)
+    elsewhere, key = ("config", "2") if place == "data" else ("data", "1")
+    back = str(SCREENS.index(place) + 1)
     async with app.run_test(size=SIZE) as pilot:
         await open_place(app, place, runs_root)
-        await press(pilot, *keys)
-        await until(lambda: hasattr(app.focused, "cursor_blink"))
-        await press(pilot, "x", "1", "escape", "escape")
-        screen = place_of(app)
-        assert place == screen.MODE
-        await check(pilot)  # type: ignore[misc]
-        await press(pilot, "1" if place != "data" else "2")
-        await until(lambda: app.current_mode == ("data" if place != "data" else "config"))
+        for number, (keys, check) in enumerate(fields):
+            if number:
+                await press(pilot, back)
+                await until(lambda: app.current_mode == place)
+            await press(pilot, *keys)
+            await until(lambda: hasattr(app.focused, "cursor_blink"))
+            await press(pilot, "x", "1", "escape", "escape")
+            screen = place_of(app)
+            assert place == screen.MODE
+            await check(pilot)  # type: ignore[misc]
+            await press(pilot, key)
+            await until(lambda: app.current_mode == elsewhere)
 
 
 @pytest.mark.usefixtures("runs")

@@ -128,6 +128,7 @@ def test_however_the_process_is_told_to_end_the_run_is_saved(
     assert resumes(cli, runs_root / "told", 2)
 
 
+@pytest.mark.slow
 def test_told_again_while_it_saves_the_lab_goes_on_saving(
     lab: Open, cli: CommandLine, runs_root: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_hang_up_without_the_lab_saves_too(lab: Open, cli: CommandLine, runs_r
     assert resumes(cli, runs_root / "told", 2)
 
 
+@pytest.mark.slow
 def test_a_hang_up_ends_no_run_under_nohup(tmp_path: Path, runs_root: Path) -> None:
     run = runs_root / "told"
     command = ["nohup", *PROGRAM, *long_run("told"), "--no-ui", "--max-steps=400"]

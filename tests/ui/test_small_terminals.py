@@ -84,26 +84,27 @@ async def test_the_keys_of_a_replay_are_in_the_last_line(
             assert words in rows(app)[-1]
 
 
-@pytest.mark.parametrize("place", SCREENS)
-async def test_below_the_least_size_it_says_so_and_nothing_is_lost(
-    make_app: MakeApp, place: str
-) -> None:
-    app = make_app(place)
+async def test_below_the_least_size_it_says_so_and_nothing_is_lost(make_app: MakeApp) -> None:
+    app = make_app(SCREENS[0])
     async with app.run_test(size=(40, 12)) as pilot:
-        await pilot.pause()
-        assert TOO_SMALL not in " ".join(rows(app))
-        focused = app.focused
-        await pilot.resize_terminal(38, 10)
-        await pilot.pause()
-        words = " ".join(" ".join(rows(app)).split())
-        assert "Terminal too small: 38x10, at least 40x12" in words
-        assert "Data" not in words
-        await pilot.resize_terminal(39, 40)
-        await pilot.pause()
-        assert "39x40" in " ".join(rows(app))
-        await pilot.resize_terminal(80, 24)
-        await pilot.pause()
-        assert TOO_SMALL not in " ".join(rows(app)) and app.focused is focused
+        for number, place in enumerate(SCREENS, 1):
+            await press(pilot, str(number))
+            await until(lambda place=place: app.current_mode == place)  # type: ignore[misc]
+            await pilot.resize_terminal(40, 12)
+            await pilot.pause()
+            assert TOO_SMALL not in " ".join(rows(app))
+            focused = app.focused
+            await pilot.resize_terminal(38, 10)
+            await pilot.pause()
+            words = " ".join(" ".join(rows(app)).split())
+            assert "Terminal too small: 38x10, at least 40x12" in words
+            assert "Data" not in words
+            await pilot.resize_terminal(39, 40)
+            await pilot.pause()
+            assert "39x40" in " ".join(rows(app))
+            await pilot.resize_terminal(80, 24)
+            await pilot.pause()
+            assert TOO_SMALL not in " ".join(rows(app)) and app.focused is focused
 
 
 async def test_before_the_first_sample_its_step_is_named(

@@ -186,6 +186,7 @@ class TestForm:
             assert all("?" not in line.partition("|")[0] for line in lines[:-1])
             assert ">x d_model" in "\n".join(lines)
 
+    @pytest.mark.slow  # the random walk goes through this screen, too
     async def test_any_size_and_any_key_are_survived(self, make_app: MakeApp) -> None:
         app = make_app("config")
         chance = random.Random(7)

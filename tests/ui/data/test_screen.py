@@ -862,8 +862,7 @@ class TestKeyboard:
             await pilot.press("escape")
             assert isinstance(app.focused, CorpusList)
 
-    @pytest.mark.parametrize("size", [(80, 24), WIDE])
-    @pytest.mark.parametrize("n_presses", [4, 5, 13])
+    @pytest.mark.parametrize(("size", "n_presses"), [((80, 24), 4), ((80, 24), 13), (WIDE, 5)])
     async def test_keys_that_come_at_once_are_all_counted(
         self, make_app: MakeApp, size: tuple[int, int], n_presses: int
     ) -> None:

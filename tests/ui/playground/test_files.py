@@ -138,6 +138,7 @@ def calls_to_draw(stream: StreamText) -> int:
     return counts["call"] + counts["c_call"]
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_characters_stream_and_scroll_smoothly(
     scripted_place: Callable[..., LabApp],
 ) -> None:

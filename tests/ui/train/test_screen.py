@@ -301,13 +301,13 @@ class TestCommands:
                 "sample asked for",
             }
 
-    @pytest.mark.parametrize("no", ["escape", "n", "enter"])
-    async def test_stopping_asks_first(self, lab, no):
+    async def test_stopping_asks_first(self, lab):
         async with lab(healthy_run(300)) as at:
-            await at.press("s")
-            await at.sees("Stop quick-1?", "300 steps", "s resumes it exactly")
-            await at.press(no)
-            assert at.trainer.commands == []
+            for no in ("escape", "n", "enter"):
+                await at.press("s")
+                await at.sees("Stop quick-1?", "300 steps", "s resumes it exactly")
+                await at.press(no)
+                assert at.trainer.commands == [], no
             await at.press("s", "s", "s", "y")
             await until(lambda: at.trainer.commands)
             assert [type(item) for item in at.trainer.commands] == [Stop]
@@ -330,24 +330,22 @@ class TestCommands:
             request = at.trainer.requests[1]
             assert (request.resume, request.stem) == (None, "quick")
 
-    @pytest.mark.parametrize(
-        ("key", "text", "expected"),
-        [
-            ("l", "x0.5", SetLearningRate(learning_rate=5e-4)),
-            ("l", "2e-4", SetLearningRate(learning_rate=2e-4)),
-            ("e", "750", ExtendRun(steps=750)),
-            ("n", "[b]good", AddNote(text="[b]good")),
-            ("G", r"KING:\n", GenerateSample(prompt="KING:\n")),
-        ],
-    )
-    async def test_questions(self, lab, key, text, expected):
+    async def test_questions(self, lab):
         async with lab(healthy_run(300), size=NARROW) as at:
             at.chart.focus()
-            await at.press(key)
-            await at.types(text)
-            await until(lambda: at.trainer.commands)
-            assert at.trainer.commands == [expected]
-            assert at.app.focused is at.chart
+            for key, text, expected in (
+                ("l", "x0.5", SetLearningRate(learning_rate=5e-4)),
+                ("l", "2e-4", SetLearningRate(learning_rate=2e-4)),
+                ("e", "750", ExtendRun(steps=750)),
+                ("n", "[b]good", AddNote(text="[b]good")),
+                ("G", r"KING:\n", GenerateSample(prompt="KING:\n")),
+            ):
+                at.trainer.commands.clear()
+                await at.press(key)
+                await at.types(text)
+                await until(lambda: at.trainer.commands)
+                assert at.trainer.commands == [expected]
+                assert at.app.focused is at.chart
 
     async def test_a_wrong_answer_is_explained_and_can_be_mended(self, lab):
         async with lab(healthy_run(300)) as at:
@@ -603,6 +601,7 @@ class TestEnd:
             await at.sees("this run has no checkpoint")
 
 
+@pytest.mark.slow  # the random walk goes through this screen, too
 async def test_whatever_is_pressed_nothing_breaks(lab):
     keys = (
         *("tab", "shift+tab", "left", "right", "up", "down", "home", "end", "pageup", "pagedown"),
