@@ -372,6 +372,8 @@ class ModelConfig(Section):
     """How a token's place is told: fixed sines, a learned table, or rotary embedding."""
     ngram_embedding: Integer = Field(default=0, ge=0, le=3)
     """Embeddings of the last 2, or 2 and 3, tokens together are added: short runs learn sooner."""
+    short_convolution: Integer = Field(default=0, ge=0, le=16)
+    """Feed-forward layers read a weighted sum of as many last tokens; 0: each token by itself."""
     activation: Literal["gelu", "relu2", "swiglu"] = "gelu"
     """Non-linearity of the feed-forward layer; swiglu adds a third matrix."""
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"

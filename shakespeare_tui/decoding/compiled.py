@@ -191,6 +191,24 @@ def _attend(
 
 
 @compiled
+def _convolve(normed: Any, start: Any, convolved: Any, weight: Any, scale: Any, shift: Any) -> None:
+    """``Kernels.convolve`` of one layer; ``convolved`` is [B, K - 1 + S, C]."""
+    streams, back = len(convolved), len(weight) - 1
+    count, width = len(normed) // streams, normed.shape[1]
+    for r in range(len(normed)):
+        stream, place = r // count, start + r % count + back
+        for j in range(width):
+            x = normed[r, j] * scale[j]
+            if len(shift):
+                x += shift[j]
+            convolved[stream, place, j] = x
+            normed[r, j] = x * weight[0, j]
+        for k in range(1, back + 1):
+            for j in range(width):
+                normed[r, j] += convolved[stream, place - k, j] * weight[k, j]
+
+
+@compiled
 def _activate(activation: Any, gate: Any, out: Any) -> None:
     width = out.shape[1]
     for r in range(len(out)):
@@ -213,6 +231,7 @@ def _read(
     stream: Any,
     start: Any,
     cache: Any,
+    convolved: Any,
     heads: Any,
     activation: Any,
     eps: Any,
@@ -222,6 +241,9 @@ def _read(
     qk_weights: Any,
     qkv_linear: Any,
     out_linear: Any,
+    convolution: Any,
+    convolution_scale: Any,
+    convolution_shift: Any,
     up_linear: Any,
     down_linear: Any,
     normed: Any,
@@ -240,6 +262,9 @@ def _read(
         _product(out_linear, layer, mixed, normed)
         _add(normed, stream)
         _normalise(stream, eps, normed)
+        if convolution.shape[1]:
+            scale, shift = convolution_scale[layer], convolution_shift[layer]
+            _convolve(normed, start, convolved[layer], convolution[layer], scale, shift)
         _product(up_linear, layer, normed, gate)
         _activate(activation, gate, inner)
         _product(down_linear, layer, inner, normed)
@@ -283,6 +308,7 @@ def _write(
     positions: Any,
     start: Any,
     cache: Any,
+    convolved: Any,
     heads: Any,
     activation: Any,
     eps: Any,
@@ -292,6 +318,9 @@ def _write(
     qk_weights: Any,
     qkv_linear: Any,
     out_linear: Any,
+    convolution: Any,
+    convolution_scale: Any,
+    convolution_shift: Any,
     up_linear: Any,
     down_linear: Any,
     head: Any,
@@ -325,6 +354,7 @@ def _write(
             stream,
             start + i,
             cache,
+            convolved,
             heads,
             activation,
             eps,
@@ -334,6 +364,9 @@ def _write(
             qk_weights,
             qkv_linear,
             out_linear,
+            convolution,
+            convolution_scale,
+            convolution_shift,
             up_linear,
             down_linear,
             normed,
@@ -364,9 +397,9 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     linear, head = _LINEAR[layer_type], _LINEAR[head_type]
     layer_cache, cache = float32[:, :, :, :, ::1], float32[:, :, :, :, :, ::1]
     model = (
-        *(cache, int64, int64, float32, float32),
+        *(cache, float32[:, :, :, ::1], int64, int64, float32, float32),
         *(_VECTORS, _VECTORS, float32[:, :, ::1]),
-        *(linear, linear, linear, linear),
+        *(linear, linear, float32[:, :, ::1], _VECTORS, _VECTORS, linear, linear),
     )
     integers, numbers = int64[:, ::1], float64[:, ::1]
     draws = (integers, numbers, integers, float32[:, :, ::1], numbers)
@@ -374,6 +407,7 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     return [
         (_normalise, void(_VECTORS, float32, _VECTORS)),
         (_activate, void(int64, _VECTORS, _VECTORS)),
+        (_convolve, void(_VECTORS, int64, float32[:, :, ::1], _VECTORS, *(float32[::1],) * 2)),
         (_attend, void(_VECTORS, int64, layer_cache, *attention)),
         (_product, void(head, int64, _VECTORS, _VECTORS)),
         (_read, void(_VECTORS, int64, *model, _VECTORS)),
@@ -388,7 +422,7 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     ]
 
 
-_Model = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+_Model = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
 
 
 class Compiled:
@@ -416,16 +450,33 @@ class Compiled:
         tables = packed.cosines, packed.sines, packed.qk_weights[layer]
         _attend(qkv, start, cache[layer], config.n_heads, eps, *tables, out)
 
+    def convolve(
+        self,
+        packed: PackedWeights,
+        layer: int,
+        convolved: FloatArray,
+        start: int,
+        normed: FloatArray,
+    ) -> None:
+        """See ``Kernels``."""
+        scale, shift = packed.convolution_scale[layer], packed.convolution_shift[layer]
+        _convolve(normed, start, convolved[layer], packed.convolution[layer], scale, shift)
+
     def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """See ``Kernels``."""
         _activate(_ACTIVATIONS[config.activation], gate, out)
 
     def read(
-        self, packed: PackedWeights, cache: FloatArray, start: int, stream: FloatArray
+        self,
+        packed: PackedWeights,
+        cache: FloatArray,
+        convolved: FloatArray,
+        start: int,
+        stream: FloatArray,
     ) -> FloatArray:
         """See ``CompiledKernels``."""
         normed = np.empty_like(stream)
-        _read(stream, start, cache, *_model(packed), normed)
+        _read(stream, start, cache, convolved, *_model(packed), normed)
         return normed
 
     def logits(self, packed: PackedWeights, rows: FloatArray) -> FloatArray:
@@ -438,6 +489,7 @@ class Compiled:
         self,
         packed: PackedWeights,
         cache: FloatArray,
+        convolved: FloatArray,
         start: int,
         text: IntArray,
         length: int,
@@ -450,7 +502,8 @@ class Compiled:
         tables = packed.embedding, packed.ngrams, longest, packed.positions
         how = draws.kinds, draws.values, draws.windows, draws.counts, draws.uniforms
         model = (*_model(packed), packed.head)
-        done: int = _write(text, length, *tables, start, cache, *model, *how, given, normed)
+        kept = cache, convolved
+        done: int = _write(text, length, *tables, start, *kept, *model, *how, given, normed)
         return done
 
 
@@ -467,6 +520,9 @@ def _model(packed: PackedWeights) -> _Model:
         packed.qk_weights,
         packed.qkv,
         packed.out,
+        packed.convolution,
+        packed.convolution_scale,
+        packed.convolution_shift,
         packed.up,
         packed.down,
     )

@@ -52,6 +52,20 @@ class Kernels(Protocol):
         from the place ``start`` on.
         """
 
+    def convolve(
+        self,
+        packed: PackedWeights,
+        layer: int,
+        convolved: FloatArray,
+        start: int,
+        normed: FloatArray,
+    ) -> None:
+        """The short convolution of normalised rows ``normed`` [R, C], in their place.
+
+        What it reads goes into ``convolved`` [L, B, K - 1 + S, C] from the place ``start`` on,
+        K - 1 rows later: so many are 0 before the first place.
+        """
+
     def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """The activation of ``gate``, [R, F] or with SwiGLU [R, 2F], into ``out`` [R, F]."""
 
@@ -66,13 +80,19 @@ class CompiledKernels(Kernels, Protocol):
     most_rows: int
 
     def read(
-        self, packed: PackedWeights, cache: FloatArray, start: int, stream: FloatArray
+        self,
+        packed: PackedWeights,
+        cache: FloatArray,
+        convolved: FloatArray,
+        start: int,
+        stream: FloatArray,
     ) -> FloatArray:
         """``CpuDecoder``'s work on a few embedded tokens [R, C]; returns them normalised.
 
         Args:
             packed: The weights.
             cache: Keys and values, [L, 2, B, K, S, D].
+            convolved: See ``convolve``.
             start: The place of the first token of each stream.
             stream: [R, C]; written over.
         """
@@ -84,6 +104,7 @@ class CompiledKernels(Kernels, Protocol):
         self,
         packed: PackedWeights,
         cache: FloatArray,
+        convolved: FloatArray,
         start: int,
         text: IntArray,
         length: int,
@@ -98,6 +119,7 @@ class CompiledKernels(Kernels, Protocol):
         Args:
             packed: The weights.
             cache: Keys and values, [L, 2, B, K, S, D].
+            convolved: See ``convolve``.
             start: The place in the window of the text's last token, which is not read yet.
             text: B texts, written to.
             length: How many tokens of them there are.
@@ -155,6 +177,28 @@ class NumpyKernels:
         mixed: FloatArray = (scores @ values[:, :, None]).reshape(streams, -1, count, width)
         # [B, H, T, D] -> [R, HD]
         out.reshape(streams, count, -1, width)[:] = mixed.swapaxes(1, 2)
+
+    def convolve(
+        self,
+        packed: PackedWeights,
+        layer: int,
+        convolved: FloatArray,
+        start: int,
+        normed: FloatArray,
+    ) -> None:
+        """See ``Kernels``."""
+        weight, shift = packed.convolution[layer], packed.convolution_shift[layer]
+        streams, back = convolved.shape[1], len(weight) - 1
+        # [R, C] -> [B, T, C], a view
+        rows = normed.reshape(streams, len(normed) // streams, -1)
+        end = start + rows.shape[1]
+        rows *= packed.convolution_scale[layer]
+        if len(shift):
+            rows += shift
+        convolved[layer, :, start + back : end + back] = rows
+        rows *= weight[0]
+        for k in range(1, back + 1):
+            rows += convolved[layer, :, start + back - k : end + back - k] * weight[k]
 
     def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """See ``Kernels``."""
@@ -309,6 +353,12 @@ class CpuDecoder:
         self._cache: FloatArray = np.empty(
             (config.n_layers, 2, streams, config.key_heads, room, config.head_width), np.float32
         )
+        # [L, B, K - 1 + S, C]: what convolutions read, before the first place too.
+        layers = config.n_layers if config.short_convolution else 0
+        self._convolved_back = max(0, config.short_convolution - 1)
+        self._convolved: FloatArray = np.zeros(
+            (layers, streams, self._convolved_back + room, config.d_model), np.float32
+        )
         # What the n-gram embedding looks back on, before the first place too; else unused.
         self._back = max(0, config.ngram_embedding - 1)
         looked_back = self.context + self._back if self._back else 0
@@ -366,11 +416,12 @@ class CpuDecoder:
         """Go on from what ``leader``, of the same shape, has read; see ``Drafter``."""
         assert isinstance(leader, CpuDecoder)
         self._cache, self._length = leader._cache, leader._length
-        self._tokens = leader._tokens
+        self._convolved, self._tokens = leader._convolved, leader._tokens
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
         self._cache, self._tokens = self._cache[:, :, rows], self._tokens[rows]
+        self._convolved = self._convolved[:, rows]
         if self._normed is not None:
             self._normed = self._normed[rows]
 
@@ -391,7 +442,8 @@ class CpuDecoder:
         if given is None:
             given = np.empty((0, streams, self.vocab_size), np.float32)
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
-        done = compiled.write(self._weights, self._cache, start, text, length, draws, given, normed)
+        kept = self._cache, self._convolved
+        done = compiled.write(self._weights, *kept, start, text, length, draws, given, normed)
         if done:
             if self._back:
                 self._remember(start, text[:, length - 1 : length - 1 + done])
@@ -417,7 +469,7 @@ class CpuDecoder:
         rows = stream.reshape(streams * count, -1)
         compiled = self._compiled
         if compiled is not None and len(rows) <= compiled.most_rows:
-            rows = compiled.read(weights, self._cache, start, rows)
+            rows = compiled.read(weights, self._cache, self._convolved, start, rows)
         else:
             rows = self._read_many(start, rows)
         self._length = end
@@ -447,6 +499,8 @@ class CpuDecoder:
             weights.out.product(layer, mixed, added)
             stream += added
             kernels.normalise(stream, eps, normed)
+            if config.short_convolution:
+                kernels.convolve(weights, layer, self._convolved, start, normed)
             weights.up.product(layer, normed, gate)
             kernels.activate(config, gate, inner)
             weights.down.product(layer, inner, added)
@@ -469,3 +523,8 @@ class CpuDecoder:
         larger: FloatArray = np.empty(shape, np.float32)
         larger[:, :, :, :, : self._length] = self._cache[:, :, :, :, : self._length]
         self._cache = larger
+        layers, streams, _, width = self._convolved.shape
+        kept = self._convolved_back + self._length
+        convolved = np.empty((layers, streams, self._convolved_back + shape[4], width), np.float32)
+        convolved[:, :, :kept] = self._convolved[:, :, :kept]
+        self._convolved = convolved

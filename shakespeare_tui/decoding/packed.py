@@ -93,8 +93,9 @@ class Linear(NamedTuple):
 class PackedWeights:
     """A model's weights as the decoder reads them.
 
-    Norms are vectors of length √C times a weight; the weights are in the matrices that follow, and
-    the means that LayerNorm subtracts in those before. The scale of attention is in the queries.
+    Norms are vectors of length √C times a weight; the weights are in the matrices that follow, but
+    for norms before a convolution, and the means that LayerNorm subtracts in the matrices before.
+    The scale of attention is in the queries.
     With rotary embedding, the two numbers of a head that rotate together are neighbours.
 
     Attributes:
@@ -109,6 +110,9 @@ class PackedWeights:
         qk_weights: What normalised queries and keys are multiplied by, [L, H + K, D]; [L, 0, D]
             where they are not normalised.
         out: From attention.
+        convolution: Of the feed-forward network's input, [L, K, C]; [L, 0, C] for none.
+        convolution_scale: What a normalised vector is multiplied by before it, [L, C]; [L, 0].
+        convolution_shift: What is added then, [L, C]; [L, 0] for nothing.
         up: Into the feed-forward network; with SwiGLU the gate first.
         down: Out of it.
         head: From the last norm to the logits; one layer.
@@ -126,6 +130,9 @@ class PackedWeights:
     qkv: Linear
     qk_weights: FloatArray
     out: Linear
+    convolution: FloatArray
+    convolution_scale: FloatArray
+    convolution_shift: FloatArray
     up: Linear
     down: Linear
     head: Linear
@@ -183,6 +190,8 @@ def pack(
         return Linear.empty(layers, outputs, inputs, precision, has_bias)
 
     shift = weights.get("norm.bias")
+    is_convolved = config.short_convolution > 0
+    scaled, shifted = (width if has else 0 for has in (is_convolved, is_convolved and is_shifted))
     head = Linear.empty(
         1, len(tokens), width, "float32" if is_small else precision, head_bias is not None
     )
@@ -199,6 +208,9 @@ def pack(
         qkv=empty(config.qkv_width, width, has_bias=config.has_qkv_bias or is_shifted),
         qk_weights=np.empty((layers, turned, config.head_width), np.float32),
         out=empty(width, config.attention_width, has_bias=config.has_out_bias),
+        convolution=np.empty((layers, config.short_convolution, width), np.float32),
+        convolution_scale=np.empty((layers, scaled), np.float32),
+        convolution_shift=np.empty((layers, shifted), np.float32),
         up=empty(
             2 * inner if config.activation == "swiglu" else inner,
             width,
@@ -247,7 +259,15 @@ def _pack_layer(packed: PackedWeights, index: int, block: Mapping[str, FloatArra
         weight = np.concatenate((gate.weight, weight))
         if bias is not None and gate.bias is not None:
             bias = np.concatenate((gate.bias, bias))
-    packed.up.fill(index, *_after_norm(_Layer(block, "feedforward_norm"), weight, bias))
+    norm = _Layer(block, "feedforward_norm")
+    if config.short_convolution:
+        packed.convolution[index] = block["feedforward_convolution.weight"]
+        packed.convolution_scale[index] = norm.weight * np.float32(math.sqrt(config.d_model))
+        if norm.bias is not None:
+            packed.convolution_shift[index] = norm.bias
+    else:
+        weight, bias = _after_norm(norm, weight, bias)
+    packed.up.fill(index, weight, bias)
     packed.down.fill(index, *_centred(_Layer(block, "feedforward.down"), is_rms))
 
 

@@ -153,6 +153,7 @@ class TorchDecoder:
         self._cache.keys = self._cache.keys[:, index]
         self._cache.values = self._cache.values[:, index]
         self._cache.tokens = self._cache.tokens[index]
+        self._cache.convolved = self._cache.convolved[:, index]
         if self._hidden is not None:
             self._hidden = self._hidden[index]
 

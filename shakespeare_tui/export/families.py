@@ -108,6 +108,8 @@ def _misfits(config: ModelConfig, family: str, reader: Reader) -> Iterator[tuple
     """Each setting without an equivalent, and what the family takes instead."""
     if config.ngram_embedding:
         yield f"ngram_embedding {config.ngram_embedding}", "ngram_embedding 0"
+    if config.short_convolution:
+        yield f"short_convolution {config.short_convolution}", "short_convolution 0"
     is_gpt2 = family == "gpt2"
     is_rotary = config.positions == "rope"
     if is_gpt2 == is_rotary:

@@ -48,11 +48,12 @@ def check(source: ExportSource, options: Options) -> None:
     """The packages must be there, and the model fit into one file."""
     need("onnx", "onnx")
     need("onnxruntime", "onnx")
-    if options.kv_cache and source.model.config.ngram_embedding:
-        raise UserError(
-            "with a KV cache, a graph sees no token before those it is given, which "
-            "model.ngram_embedding looks back on; take onnx without --kv-cache"
-        )
+    for setting in ("ngram_embedding", "short_convolution"):
+        if options.kv_cache and getattr(source.model.config, setting):
+            raise UserError(
+                "with a KV cache, a graph sees no token before those it is given, which "
+                f"model.{setting} looks back on; take onnx without --kv-cache"
+            )
     size = source.size_bytes // (4 if options.dtype == "int8" else 1)
     if size > _MOST_BYTES:
         raise UserError("an ONNX file holds less than 2 GB; take --dtype int8, or another format")
@@ -274,6 +275,8 @@ def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) 
         presents += present
         x = op("Add", x, mixed)
         normed = builder.norm(x, f"{name}.feedforward_norm", shape.norm)
+        if shape.short_convolution:
+            normed = _convolved(builder, normed, f"{name}.feedforward_convolution")
         x = op("Add", x, _feed_forward(builder, normed, f"{name}.feedforward"))
     x = builder.norm(x, "norm", shape.norm)
     logits = builder.tied_head(x, scales) if shape.tie_weights else builder.linear(x, "head")
@@ -355,6 +358,19 @@ def _rotated(builder: _Builder, x: str, cosines: str, sines: str) -> str:
     front, back = builder.add("Split", x, builder.constant([half, half]), outputs=2, axis=-1)
     swapped = builder.op("Concat", back, front, axis=-1)
     return builder.op("Add", builder.op("Mul", x, cosines), builder.op("Mul", swapped, sines))
+
+
+def _convolved(builder: _Builder, x: str, name: str) -> str:
+    """``ShortConvolution`` of ``x`` [B, T, C], the text's first tokens."""
+    op = builder.op
+    y = ""
+    for k, weight in enumerate(builder.weights[f"{name}.weight"]):
+        if k:
+            # One place on, where the first has nothing before it.
+            x = op("Pad", x, builder.constant([0, 1, 0, 0, -1, 0]))
+        part = op("Mul", x, builder.initial(f"{name}.{k}", weight))
+        y = op("Add", y, part) if k else part
+    return y
 
 
 def _feed_forward(builder: _Builder, x: str, name: str) -> str:

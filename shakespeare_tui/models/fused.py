@@ -54,6 +54,8 @@ def kernels(precisions: Iterable[str]) -> list[tuple[Any, Any]]:
                 (_ROWS, rows, _ROWS, _FLAT, boolean, *drawn, *(_FLAT, _FLAT, _ROWS, rows))
                 + (_FLAT, _FLAT),
             ),
+            (fused_kernels.convolve, (rows, int64, _ROWS, rows)),
+            (fused_kernels.convolve_backward, (rows, rows, int64, _ROWS, rows, _ROWS)),
             (fused_kernels.relu_squared, (flat,) * 2),
             (fused_kernels.relu_squared_backward, (flat,) * 3),
             (fused_kernels.gelu, (flat,) * 2),
@@ -104,6 +106,9 @@ def loss(
         x, normed = _add_norm(x, branch, block.attention_norm, drop)
         branch, drop = _mix(block, normed, rotary, next(drops)), next(drops)
         x, normed = _add_norm(x, branch, block.feedforward_norm, drop)
+        if block.feedforward_convolution is not None:
+            weight = block.feedforward_convolution.weight
+            normed = _Convolve.apply(normed, weight)  # type: ignore[no-untyped-call]
         branch, drop = _transform(block, normed), next(drops)
     _, normed = _add_norm(x, branch, model.norm, drop)
     if tokens.numel() * model.vocab_size > MOST_LOGITS:
@@ -292,6 +297,26 @@ def _mix(block: Block, normed: Tensor, rotary: tuple[Tensor, Tensor] | None, dro
 
 
 # --- feed-forward --------------------------------------------------------------------------------
+
+
+class _Convolve(Function):
+    """``ShortConvolution`` of normalised [B, T, C], by its weight [K, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        y = torch.empty(x.shape, dtype=x.dtype)
+        _compiled.convolve(_rows(x), x.size(1), _rows(weight), _rows(y))
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        d_x, d_weight = torch.empty(x.shape, dtype=x.dtype), torch.zeros_like(weight)
+        arrays = _rows(d_y), _rows(x), x.size(1), _rows(weight), _rows(d_x), _rows(d_weight)
+        _compiled.convolve_backward(*arrays)
+        return d_x, d_weight
 
 
 class _Activate(Function):

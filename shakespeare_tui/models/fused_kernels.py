@@ -642,6 +642,58 @@ def dropout(x: Any, key: Any, limit: Any, y: Any) -> None:
         store(y, i, drop(load(x, i), i, key, limit, scale))
 
 
+# --- short convolution ---------------------------------------------------------------------------
+
+
+@compiled
+def convolve(x: Any, tokens: Any, weight: Any, y: Any) -> None:
+    """Each row becomes a weighted sum of itself and of those before it in its window.
+
+    Args:
+        x: [N, C].
+        tokens: T; a window is as many rows.
+        weight: float32 [K, C]; row k is for what stands k rows before.
+        y: [N, C] to be filled.
+    """
+    width = x.shape[1]
+    for n in range(len(x)):
+        taps = min(len(weight), n % tokens + 1)
+        for j in range(0, width, COUNT):
+            sums = load(x, n * width + j) * load(weight, j)
+            for k in range(1, taps):
+                sums += load(x, (n - k) * width + j) * load(weight, k * width + j)
+            store(y, n * width + j, sums)
+
+
+@compiled
+def convolve_backward(d_y: Any, x: Any, tokens: Any, weight: Any, d_x: Any, d_weight: Any) -> None:
+    """The way back of ``convolve``: what a row gave to those after it.
+
+    Args:
+        d_y: [N, C].
+        x: As before.
+        tokens: As before.
+        weight: As before.
+        d_x: [N, C] to be filled.
+        d_weight: float32 [K, C], which is added to.
+    """
+    width = x.shape[1]
+    for first in range(0, len(x), tokens):
+        for k in range(min(len(weight), tokens)):
+            for j in range(0, width, COUNT):
+                sums = load(d_weight, k * width + j)
+                for n in range(first + k, first + tokens):
+                    sums += load(d_y, n * width + j) * load(x, (n - k) * width + j)
+                store(d_weight, k * width + j, sums)
+    for n in range(len(x)):
+        taps = min(len(weight), tokens - n % tokens)
+        for j in range(0, width, COUNT):
+            sums = load(d_y, n * width + j) * load(weight, j)
+            for k in range(1, taps):
+                sums += load(d_y, (n + k) * width + j) * load(weight, k * width + j)
+            store(d_x, n * width + j, sums)
+
+
 # --- activations ---------------------------------------------------------------------------------
 
 # x · σ(u) is GELU by its tanh, x/2 · (1 + tanh u/2).

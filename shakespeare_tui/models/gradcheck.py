@@ -182,6 +182,7 @@ _CASES = {
     "gelu": _Case({"x": (3, 5)}),
     "relu_squared": _Case({"x": (3, 5)}),
     "swiglu": _Case({"gate": (3, 5), "up": (3, 5)}),
+    "short_convolution": _Case({"x": (2, 5, 3), "weight": (4, 3)}),
     "causal_softmax": _Case({"scores": (2, 4, 4)}, lambda: (0.7,)),
     "attention": _Case(_HEADS),
     "rotate": _Case({"x": (2, 4, 3, 4)}, lambda: (_COSINES, _SINES)),

@@ -527,6 +527,28 @@ def self_attention_backward(d_y: Array, saved: Saved, part: Part, config: ModelC
     return d_x
 
 
+def short_convolution(x: Array, weight: Array) -> tuple[Array, Saved]:
+    """Sums over the last K tokens (arXiv:2512.17351), y_t = Σ_k w_k · x_{t−k}, channel by channel.
+
+    Of x [B, T, C] and w [K, C]; before the first token there is 0.
+    """
+    y = x * weight[0]
+    for k in range(1, min(len(weight), x.shape[1])):
+        y[:, k:] += x[:, :-k] * weight[k]
+    return y, (x, weight)
+
+
+def short_convolution_backward(d_y: Array, saved: Saved) -> tuple[Array, Array]:
+    """x_t has a part in y_{t+k}: ∂L/∂x_t = Σ_k w_k · d_y_{t+k}, ∂L/∂w_k = Σ_t d_y_{t+k} · x_t."""
+    x, weight = saved
+    d_x, d_weight = d_y * weight[0], np.zeros_like(weight)
+    d_weight[0] = _sum_rows(d_y * x)
+    for k in range(1, min(len(weight), x.shape[1])):
+        d_x[:, :-k] += d_y[:, k:] * weight[k]
+        d_weight[k] = _sum_rows(d_y[:, k:] * x[:, :-k])
+    return d_x, d_weight
+
+
 def feed_forward(x: Array, part: Part, config: ModelConfig) -> tuple[Array, Saved]:
     """Each x [..., C] by itself, by way of [..., F]: up, the activation, down."""
     up, up_saved = linear(x, (part / "up").weight, (part / "up").bias)
@@ -576,11 +598,15 @@ def block(
     added, dropped = dropout(added, config.dropout, generator)
     x = x + added
     normed, second_norm_saved = norm(x, part / "feedforward_norm", config)
+    convolution_saved = None
+    if config.short_convolution:
+        weight = (part / "feedforward_convolution").weight
+        normed, convolution_saved = short_convolution(normed, weight)
     added, feedforward_saved = feed_forward(normed, part / "feedforward", config)
     added, second_dropped = dropout(added, config.dropout, generator)
     added += x
-    saved = (norm_saved, attention_saved, dropped)
-    return added, (*saved, second_norm_saved, feedforward_saved, second_dropped)
+    saved = (norm_saved, attention_saved, dropped, second_norm_saved)
+    return added, (*saved, convolution_saved, feedforward_saved, second_dropped)
 
 
 def block_backward(d_y: Array, saved: Saved, part: Part, config: ModelConfig) -> Array:
@@ -589,9 +615,12 @@ def block_backward(d_y: Array, saved: Saved, part: Part, config: ModelConfig) ->
     ``d_y`` is overwritten.
     """
     norm_saved, attention_saved, dropped, *second = saved
-    second_norm_saved, feedforward_saved, second_dropped = second
+    second_norm_saved, convolution_saved, feedforward_saved, second_dropped = second
     d_added = dropout_backward(d_y, second_dropped)
     d_normed = feed_forward_backward(d_added, feedforward_saved, part / "feedforward", config)
+    if config.short_convolution:
+        d_normed, d_weight = short_convolution_backward(d_normed, convolution_saved)
+        (part / "feedforward_convolution").add(d_weight)
     d_y += norm_backward(d_normed, second_norm_saved, part / "feedforward_norm", config)
     d_added = dropout_backward(d_y, dropped)
     d_normed = self_attention_backward(d_added, attention_saved, part / "attention", config)
@@ -631,6 +660,8 @@ def weight_shapes(config: ModelConfig, vocab_size: int) -> dict[str, tuple[int, 
             shapes[f"{name}.attention.q_norm.weight"] = (config.head_width,)
             shapes[f"{name}.attention.k_norm.weight"] = (config.head_width,)
         add_norm(f"{name}.feedforward_norm")
+        if config.short_convolution:
+            shapes[f"{name}.feedforward_convolution.weight"] = (config.short_convolution, width)
         if config.activation == "swiglu":
             add_linear(f"{name}.feedforward.gate", inner, width, config.bias)
         add_linear(f"{name}.feedforward.up", inner, width, config.bias)
@@ -699,6 +730,10 @@ class GPT:
             return np.full(shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
         if generator is None or name == "ngrams.weight":
             return np.zeros(shape, np.float32)
+        if name.endswith("convolution.weight"):
+            drawn = 2 * generator.random(shape, np.float32) - 1
+            drawn[0] += 1
+            return drawn
         is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
         std = 0.02 / math.sqrt(2 * self.config.n_layers) if is_residual else 0.02
         drawn = generator.standard_normal(shape, np.float32)

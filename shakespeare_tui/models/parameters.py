@@ -49,11 +49,11 @@ def layer_of(parameter: str) -> str:
     """The layer of a parameter, by its name: a norm belongs to what reads it.
 
     ``embedding`` with n-grams' and learned positions, ``blocks.N.attention``,
-    ``blocks.N.feedforward``, and ``head`` with the last norm.
+    ``blocks.N.feedforward`` with its convolution, and ``head`` with the last norm.
     """
     first, *rest = parameter.split(".")
     if first == "blocks":
-        return f"blocks.{rest[0]}.{rest[1].removesuffix('_norm')}"
+        return f"blocks.{rest[0]}.{rest[1].partition('_')[0]}"
     return "embedding" if first in ("embedding", "ngrams", "positions") else "head"
 
 
@@ -213,7 +213,7 @@ def parameter_report(
             ),
             "feed-forward": _component(
                 *feedforward,
-                in_vectors=bias * (up * inner + width),
+                in_vectors=bias * (up * inner + width) + model.short_convolution * width,
                 copies=layers,
                 trained_copies=learning,
             ),

@@ -210,12 +210,24 @@ class KVCache:
         # What the n-gram embedding looks back on, before the first place too; else unused.
         looked_back = context + config.ngram_embedding - 1 if config.ngram_embedding else 0
         self.tokens = torch.full((batch_size, looked_back), vocab_size, device=device)
+        # What short convolutions read, before the first place too.
+        layers, looked_back = 0, max(0, config.short_convolution - 1)
+        if looked_back:
+            layers, looked_back = config.n_layers, context + looked_back
+        read = (layers, batch_size, looked_back, config.d_model)
+        self.convolved = torch.zeros(read, device=device, dtype=dtype)
 
     def remember(self, tokens: Tensor, looked_back: int) -> Tensor:
         """Append ``tokens`` [B, T]; return them after the ``looked_back`` ones before them."""
         end = self.length + looked_back + tokens.size(1)
         self.tokens[:, self.length + looked_back : end] = tokens
         return self.tokens[:, self.length : end]
+
+    def look_back(self, layer: int, x: Tensor, looked_back: int) -> Tensor:
+        """Append what a layer's convolution reads, [B, T, C]; return it after the ones before."""
+        end = self.length + looked_back + x.size(1)
+        self.convolved[layer, :, self.length + looked_back : end] = x
+        return self.convolved[layer, :, self.length : end]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's [B, K, T, D] keys and values; return all, [B, K, S + T, D]."""
@@ -313,6 +325,32 @@ class Attention(nn.Module):
         return result
 
 
+class ShortConvolution(nn.Module):
+    """Causal convolution of each channel by itself over K tokens (Canon layers, arXiv:2512.17351).
+
+    What stands to the left is read without attention having to look for it. The weights begin as
+    random ones, to which 1 is added for the token itself: short runs learn far sooner than from 0.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        # [K, C]; row k is for what was k tokens before.
+        self.weight = nn.Parameter(torch.empty(config.short_convolution, config.d_model))
+
+    def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
+        """Weighted sums over ``x`` [B, T, C] and what was before; shape unchanged."""
+        back, tokens = len(self.weight) - 1, x.size(1)
+        if cache is not None and back:
+            seen = cache.look_back(self.layer, x, back)
+        else:
+            seen = F.pad(x, (0, 0, back, 0))
+        y = seen[:, back:] * self.weight[0]
+        for k in range(1, back + 1):
+            y = torch.addcmul(y, seen[:, back - k : back - k + tokens], self.weight[k])
+        return y
+
+
 class FeedForward(nn.Module):
     """Position-wise network: GELU (arXiv:1606.08415), ReLU² (2109.08668) or SwiGLU (2002.05202)."""
 
@@ -348,6 +386,9 @@ class Block(nn.Module):
         self.attention_norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
         self.attention = Attention(config, layer)
         self.feedforward_norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
+        self.feedforward_convolution = (
+            ShortConvolution(config, layer) if config.short_convolution else None
+        )
         self.feedforward = FeedForward(config)
 
     def forward(
@@ -355,7 +396,10 @@ class Block(nn.Module):
     ) -> Tensor:
         """One step of the residual stream, [B, T, C] to [B, T, C]."""
         x = x + self._drop(self.attention(self.attention_norm(x), rotary, cache))
-        return x + self._drop(self.feedforward(self.feedforward_norm(x)))
+        normed = self.feedforward_norm(x)
+        if self.feedforward_convolution is not None:
+            normed = self.feedforward_convolution(normed, cache)
+        return x + self._drop(self.feedforward(normed))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -452,12 +496,17 @@ class Transformer(nn.Module):
                 continue
             is_residual = name.endswith(("attention.out.weight", "feedforward.down.weight"))
             is_zero = generator is None or name == "ngrams.weight"
+            is_convolution = name.endswith("convolution.weight")
             for piece in _pieces(parameter):
                 check_cancelled(cancelled, "making the model")
                 if is_zero:
                     piece.zero_()
+                elif is_convolution:
+                    piece.uniform_(-1.0, 1.0, generator=generator)
                 else:
                     piece.normal_(0.0, residual_std if is_residual else 0.02, generator=generator)
+            if is_convolution and not is_zero:
+                parameter[0] += 1.0
 
     def embed(
         self, tokens: Tensor, cache: KVCache | None = None

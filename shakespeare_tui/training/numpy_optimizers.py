@@ -278,8 +278,13 @@ def muon_parts(weights: Mapping[str, int], model: ModelConfig) -> dict[str, int]
     return {
         name: stacked if name.endswith("qkv.weight") else 1
         for name, dimensions in weights.items()
-        if dimensions == 2 and name.startswith("blocks.")
+        if is_matrix(name, dimensions) and name.startswith("blocks.")
     }
+
+
+def is_matrix(name: str, dimensions: int) -> bool:
+    """Whether a weight decays, as matrices do: norms, biases and convolutions do not."""
+    return dimensions >= 2 and not name.endswith("convolution.weight")
 
 
 def make_optimizers(
@@ -300,8 +305,8 @@ def make_optimizers(
         parts = muon_parts({name: weight.ndim for name, weight in weights.items()}, model)
     rest = {name: weight for name, weight in weights.items() if name not in parts}
     is_coupled = has_coupled_decay and training.optimizer in ("adam", "sgd")
-    matrices = {name: weight for name, weight in rest.items() if weight.ndim >= 2}
-    vectors = {name: weight for name, weight in rest.items() if weight.ndim < 2}
+    matrices = {name: weight for name, weight in rest.items() if is_matrix(name, weight.ndim)}
+    vectors = {name: weight for name, weight in rest.items() if name not in matrices}
     groups = [Group(matrices, training.weight_decay, is_coupled), Group(vectors, 0.0)]
     rate = training.learning_rate
     optimizers: list[Optimizer] = []

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.numpy_optimizers import NEWTON_SCHULZ, muon_parts
+from shakespeare_tui.training.numpy_optimizers import NEWTON_SCHULZ, is_matrix, muon_parts
 
 
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
@@ -156,20 +156,19 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """The optimisers of a config; every group remembers its ``peak_lr``.
 
-    Matrices decay, vectors (norms, biases) do not. With Muon, the blocks' matrices go to Muon, and
-    embeddings, output layer and vectors to AdamW.
+    Matrices decay; norms, biases and convolutions do not. With Muon, the blocks' matrices go to
+    Muon, and embeddings, output layer and the rest to AdamW.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     by_muon: dict[str, int] = {}
     if training.optimizer == "muon":
         by_muon = muon_parts({name: p.dim() for name, p in named.items()}, model.config)
     rest = {name: p for name, p in named.items() if name not in by_muon}
+    decaying = [p for name, p in rest.items() if is_matrix(name, p.dim())]
+    others = [p for name, p in rest.items() if not is_matrix(name, p.dim())]
     groups = [
-        {
-            "params": [p for p in rest.values() if p.dim() >= 2],
-            "weight_decay": training.weight_decay,
-        },
-        {"params": [p for p in rest.values() if p.dim() < 2], "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]

@@ -104,6 +104,8 @@ SHAPES: list[dict[str, Any]] = [
     {"norm": "rmsnorm", "activation": "swiglu", "dropout": 0.2},
     {"n_layers": 4, "d_ff": 96},
     {"ngram_embedding": 3},
+    {"short_convolution": 4, "norm": "rmsnorm"},
+    {"short_convolution": 3, "activation": "swiglu"},
     {"norm": "rmsnorm", "qk_norm": True, "n_kv_heads": 2, "head_dim": 32},
     {"attention_bias": "qkv", "activation": "swiglu", "n_kv_heads": 1, "head_dim": 8},
 ]

@@ -23,7 +23,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "rope": {"positions": "rope", "norm": "rmsnorm", "qk_norm": True, "activation": "relu2"},
     "learned": {"positions": "learned", "bias": True},
     "sinusoidal": {"positions": "sinusoidal", "activation": "swiglu"},
-    "ngrams": {"ngram_embedding": 3},
+    "looks-back": {"ngram_embedding": 3, "short_convolution": 4},
 }
 
 

@@ -31,6 +31,8 @@ SHAPES: list[dict[str, Any]] = [
     {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
     {"ngram_embedding": 2},
     {"ngram_embedding": 3, "positions": "learned"},
+    {"short_convolution": 4, "norm": "rmsnorm", "activation": "relu2", "tie_weights": False},
+    {"short_convolution": 3, "bias": True},
 ]
 COMMON = (
     "temperature=0.8",

@@ -80,6 +80,8 @@ def close(ours: NDArray[np.float32], theirs: NDArray[np.float32], tolerance: flo
         {"n_heads": 6, "n_kv_heads": 1, "attention_bias": "qkv", "qk_norm": True},
         {"n_heads": 2, "head_dim": 16, "attention_bias": "all", "positions": "learned"},
         {"ngram_embedding": 3},
+        {"short_convolution": 4, "norm": "rmsnorm"},
+        {"short_convolution": 2, "bias": True},
     ],
     ids=str,
 )

@@ -37,7 +37,8 @@ SHAPES: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
         {"positions": "sinusoidal", "qk_norm": True, "head_dim": 64, "n_kv_heads": 1},
         (2, 21),
     ),
-    "one-token": ({"norm": "rmsnorm", "qk_norm": True}, (4, 1)),
+    "one-token": ({"norm": "rmsnorm", "qk_norm": True, "short_convolution": 2}, (4, 1)),
+    "convolution": ({"norm": "rmsnorm", "activation": "relu2", "short_convolution": 4}, (3, 9)),
 }
 
 

@@ -60,6 +60,7 @@ shapes = st.builds(
     tie_weights=st.booleans(),
     positions=st.sampled_from(("sinusoidal", "learned", "rope")),
     ngram_embedding=st.sampled_from((0, 2, 3)),
+    short_convolution=st.sampled_from((0, 1, 2, 4)),
     activation=st.sampled_from(("gelu", "relu2", "swiglu")),
     norm=st.sampled_from(("layernorm", "rmsnorm")),
     norm_eps=st.sampled_from((1e-5, 0.05)),

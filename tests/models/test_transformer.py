@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.models.parameters import count_parameters, parameter_report
-from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.models.transformer import Block, Transformer
 
 VOCAB = 65
 
@@ -195,6 +196,7 @@ def model_configs(draw: st.DrawFn) -> ModelConfig:
         max_seq_len=draw(st.integers(2, 20)),
         positions=draw(st.sampled_from(["sinusoidal", "learned", "rope"])),
         ngram_embedding=draw(st.sampled_from([0, 2, 3])),
+        short_convolution=draw(st.sampled_from([0, 1, 4])),
         activation=draw(st.sampled_from(["gelu", "relu2", "swiglu"])),
         norm=draw(st.sampled_from(["layernorm", "rmsnorm"])),
         qk_norm=draw(st.booleans()),
@@ -226,15 +228,31 @@ def test_parameter_arithmetic_equals_the_model(config: ModelConfig, vocab_size: 
     rounded: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         part = next(part for word, part in PARTS if word in name)
-        numbers[part] += parameter.numel()
-        is_matrix = parameter.dim() == 2
+        count = parameter.numel()
+        numbers[part] += count
+        is_matrix = parameter.dim() == 2 and "convolution" not in name
         # int8 has a float32 scale a row, and leaves vectors as they are.
-        rounded[part] += parameter.numel() + 4 * len(parameter) if is_matrix else 4 * len(parameter)
+        rounded[part] += count + 4 * len(parameter) if is_matrix else 4 * count
     for part, component in parameter_report(config, vocab_size).components.items():
         assert component.parameters == component.trained == numbers[part]
         assert component.size_bytes("float32") == 4 * numbers[part]
         assert component.size_bytes("bfloat16") == 2 * numbers[part]
         assert component.size_bytes("int8") == rounded[part]
+
+
+def test_a_short_convolution_is_pytorchs_by_channel() -> None:
+    config = ModelConfig(d_model=6, n_heads=1, max_seq_len=16, short_convolution=3)
+    generator = torch.Generator().manual_seed(1)
+    block = Transformer(config, 5, generator).blocks[0]
+    assert isinstance(block, Block) and block.feedforward_convolution is not None
+    convolution, x = block.feedforward_convolution, torch.randn(2, 9, 6, generator=generator)
+    weight = convolution.weight
+    assert float(weight[0].detach().min()) >= 0 and float(weight[1:].detach().min()) < 0
+    # [K, C] -> [C, 1, K], the oldest first; [B, T, C] -> [B, C, T]
+    kernels, padded = weight.flip(0).T[:, None], F.pad(x.mT, (2, 0))
+    torch.testing.assert_close(
+        convolution(x, None), F.conv1d(padded, kernels, groups=6).mT, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_full_size_model_has_10_65_million_parameters() -> None:

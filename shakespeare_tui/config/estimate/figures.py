@@ -325,7 +325,8 @@ def activation_bytes(
     - QK-norm: full normed queries and keys, and a full scale for each of their heads;
     - attention: its result, and H full of log-sums; with dropout on a CPU there is no fused kernel:
       then H·T full for each of probabilities, mask and product;
-    - feed-forward: F half before and after the non-linearity; SwiGLU twice that;
+    - feed-forward: F half before and after the non-linearity; SwiGLU twice that; with a short
+      convolution before it C full, what that reads;
     - dropout: a mask of C for each of the two residual additions, of bytes where the kernel is
       fused.
 
@@ -347,6 +348,8 @@ def activation_bytes(
     feedforward = 2 * gates * half * inner
     if gates == 2 and is_half:
         feedforward += half * width
+    if model.short_convolution:
+        feedforward += _FULL_BYTES * width
     block = 2 * norm + attention + feedforward + 2 * mask
     kept = norm + embedding_mask + 2 * _TOKEN_ID_BYTES
     if config.training.grad_checkpointing:
@@ -393,6 +396,7 @@ def numpy_activation_bytes(config: Config, vocab_size: int) -> int:
     # Dropout keeps its result beside what went in, and a byte a number of what was dropped.
     attention = model.qkv_width + remade + model.attention_width + scores * (2.25 if drops else 1)
     block = 4 * width + attention + _KEPT_BY_ACTIVATION[model.activation] * inner
+    block += width if model.short_convolution else 0
     masks = width / 4 if drops else 0
     kept = model.n_layers * (block + 2 * masks) + masks + 2 * width + vocab_size
     made = 3 * width + max(
