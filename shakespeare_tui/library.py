@@ -30,7 +30,7 @@ from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, find_checkpoint, find_run
 from shakespeare_tui.runs.losses import perplexity
 from shakespeare_tui.sampling import Strategy, parse_strategy
-from shakespeare_tui.training.request import TrainingRequest
+from shakespeare_tui.training.request import TrainingRequest, text_of
 
 if TYPE_CHECKING:
     from shakespeare_tui.decoding import factory
@@ -246,6 +246,7 @@ def train(
     corpus: str | PathLike[str] | None = None,
     name: str | None = None,
     start_from: str | None = None,
+    distill: Sequence[str] = (),
     resume: str | None = None,
     on_event: Callable[[events.Event], object] | None = None,
     **sections: Mapping[str, object],
@@ -256,7 +257,13 @@ def train(
     state and ended in order.
     """
     stream = train_events(
-        config, corpus=corpus, name=name, start_from=start_from, resume=resume, **sections
+        config,
+        corpus=corpus,
+        name=name,
+        start_from=start_from,
+        distill=distill,
+        resume=resume,
+        **sections,
     )
     with contextlib.closing(stream):
         while True:
@@ -275,6 +282,7 @@ def train_events(
     corpus: str | PathLike[str] | None = None,
     name: str | None = None,
     start_from: str | None = None,
+    distill: Sequence[str] = (),
     resume: str | None = None,
     **sections: Mapping[str, object],
 ) -> Generator[events.Event, None, Run]:
@@ -288,6 +296,8 @@ def train_events(
         corpus: A named corpus, a text file or a folder; in place of the config's.
         name: Of the run; None numbers the config's name.
         start_from: Take the weights of this checkpoint.
+        distill: Learn from the mean probabilities of these checkpoints, too; corpus and tokenizer
+            are theirs, and the config where none is given.
         resume: Go on with this run, exactly where it stopped, instead of a new one.
         sections: Settings in place of the config's, by section: ``training={"max_steps": 100}``.
 
@@ -295,7 +305,7 @@ def train_events(
         UserError: What was given is wrong.
         RunFailedError: Training diverged, the disk is full or memory ran out.
     """
-    if resume is not None and (config, name, start_from) != (None, None, None):
+    if resume is not None and (config, name, start_from, *distill) != (None, None, None):
         raise UserError("resume keeps the run's own config and name; give settings by section")
     overrides = _overrides(corpus, sections)
     stream: queue.SimpleQueue[events.Event | None] = queue.SimpleQueue()
@@ -306,7 +316,7 @@ def train_events(
         from shakespeare_tui.training.session import Hooks, open_session
 
         if resume is None:
-            request = _new_run(config, overrides, name, start_from)
+            request = _new_run(config, overrides, name, start_from, distill)
         else:
             request = TrainingRequest(root=runs_folder(), resume=resume, overrides=overrides)
         with open_session(request, Hooks(cancelled=stop.requested)) as session:
@@ -525,14 +535,26 @@ def _new_run(
     overrides: tuple[str, ...],
     name: str | None,
     start_from: str | None,
+    distill: Sequence[str],
 ) -> TrainingRequest:
+    stem = None
+    if distill:
+        teacher = find_checkpoint(distill[0], runs_folder()).run
+        overrides = (*text_of(teacher.config()), *overrides)
+        if config is None:
+            stem, config = "distilled", teacher.path / "config.yaml"
     if isinstance(config, Config):
         stem, config = "run", parse_config(config_to_yaml(config), "config", overrides)
     else:
         config = DEFAULT_PRESET if config is None else config
-        stem, config = Path(config).stem, load_config(config, overrides)
+        stem, config = stem or Path(config).stem, load_config(config, overrides)
     return TrainingRequest(
-        root=runs_folder(), config=config, name=name, stem=stem, start_from=start_from
+        root=runs_folder(),
+        config=config,
+        name=name,
+        stem=stem,
+        start_from=start_from,
+        teachers=tuple(distill),
     )
 
 

@@ -3,32 +3,46 @@
 import argparse
 import contextlib
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shakespeare_tui.cli.completion import checkpoint_names, completes, corpus_names
-from shakespeare_tui.cli.console import check_device, print_grid, print_json, say, whole_number
-from shakespeare_tui.cli.writing import find_model
+from shakespeare_tui.cli.console import (
+    check_device,
+    print_grid,
+    print_json,
+    print_result,
+    print_table,
+    progress,
+    say,
+    whole_number,
+)
+from shakespeare_tui.cli.writing import NamedModel, find_model
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.formatting import format_accuracy, format_loss
+from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
-    from shakespeare_tui.runs.folder import Checkpoint
-    from shakespeare_tui.training.evaluate import Evaluation
+    from shakespeare_tui.runs.folder import Checkpoint, RunInfo
+    from shakespeare_tui.training.evaluate import Evaluation, PredictingModel
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "eval",
-        help="measure a checkpoint's loss",
-        description="Measure loss, perplexity, bits per character and accuracy of a checkpoint.",
+        help="measure the loss of a checkpoint, or of several as an ensemble",
+        description="Measure loss, perplexity, bits per character and accuracy of a checkpoint; of "
+        "several also of their ensemble, whose probabilities are the mean of theirs.",
         epilog="Losses of different protocols do not compare.",
     )
-    checkpoint = parser.add_argument(
-        "checkpoint",
+    checkpoints = parser.add_argument(
+        "checkpoints",
+        nargs="+",
         metavar="RUN[@REF]",
         help="a run, RUN@best, RUN@STEP, …, or an exported .onnx or .gguf file",
     )
-    completes(checkpoint, checkpoint_names)
+    completes(checkpoints, checkpoint_names)
     parser.add_argument(
         "--protocol",
         choices=("exact", "nanogpt"),
@@ -59,51 +73,60 @@ def run(arguments: argparse.Namespace) -> int:
     from shakespeare_tui.data.tokens import foretold_size
     from shakespeare_tui.runs.folder import pretrained_note
     from shakespeare_tui.runs.losses import EXACT, bits_per_byte, bits_per_character, perplexity
-    from shakespeare_tui.training.evaluate import evaluate, evaluate_nanogpt, open_splits
+    from shakespeare_tui.training.evaluate import open_splits
 
-    found = find_model(arguments.checkpoint)
-    checkpoint, tokenizer = found.checkpoint, found.tokenizer
-    info = None if checkpoint is None else checkpoint.run.info()
+    found = [find_model(reference) for reference in arguments.checkpoints]
+    infos = [each.checkpoint.run.info() if each.checkpoint else None for each in found]
+    if len(found) > 1:
+        if arguments.protocol != "exact":
+            raise UserError(
+                "an ensemble is measured exactly; leave --protocol out, or name one RUN"
+            )
+        _check_same_tokens(found)
+    # What was trained here says on which text; that is the text of all.
+    place = next((n for n, info in enumerate(infos) if info and info.corpus_sha256), 0)
+    if len(found) > 1:
+        _check_same_text(found, infos, place)
+    first, info = found[place], infos[place]
     if info is not None and info.corpus_sha256 and arguments.corpus is not None:
         raise UserError(
             "--corpus is for exported files and imported models; a run that was trained here is "
             "measured on its own corpus"
         )
-    config = found.config if arguments.corpus is None else _with_corpus(arguments.corpus)
+    config = first.config if arguments.corpus is None else _with_corpus(arguments.corpus)
     if config is None:
         raise UserError(
-            f"{found.reference} does not say what it was trained on; add --corpus NAME|FILE"
+            f"{first.reference} does not say what it was trained on; add --corpus NAME|FILE"
         )
+    tokenizer = first.tokenizer
     source, train, val = open_splits(
         config, tokenizer, info.corpus_sha256 if info else "", info.name if info else ""
     )
-    model = found.open(arguments.device, "auto")
+    models = [each.open(arguments.device, "auto") for each in found]
     split = val if arguments.split == "val" else train
-    if arguments.protocol == "exact":
-        result = evaluate(model, split)
-    else:
-        batch_size = config.training.batch_size
-        result = evaluate_nanogpt(
-            model, split, batches=arguments.batches, batch_size=batch_size, seed=1337
-        )
-    if not math.isfinite(result.loss):
-        raise UserError(
-            f"{found.reference} has no loss: its weights are so large that the model computes "
-            "no numbers; use an earlier checkpoint of the run"
-        )
+    result, each_result = _measure(models, split, config, arguments)
+    for one, its in zip(found, each_result, strict=True):
+        if not math.isfinite(its.loss):
+            raise UserError(
+                f"{one.reference} has no loss: its weights are so large that the model computes "
+                "no numbers; use an earlier checkpoint of the run"
+            )
     is_usual = arguments.corpus is None and arguments.split == "val"
-    if checkpoint is not None and result.protocol == EXACT and is_usual:
-        _write_down(checkpoint, result)
+    if result.protocol == EXACT and is_usual:
+        for one, its in zip(found, each_result, strict=True):
+            if one.checkpoint is not None:
+                _write_down(one.checkpoint, its)
     # Nothing foretells the first token: its text is not counted.
     foretold = len(split) - 1
     size = foretold_size(source, tokenizer, split, is_end=split is val)
-    noun = token_noun(found.config.data.tokenizer if found.config else tokenizer.name)
-    figures: dict[str, str | int | float | None] = {
-        "checkpoint": found.reference,
+    noun = token_noun(first.config.data.tokenizer if first.config else tokenizer.name)
+    contexts = [model.context for model in models]
+    figures: dict[str, Any] = {
+        "checkpoint": " + ".join(one.reference for one in found),
         "split": arguments.split,
         "protocol": result.protocol,
         "tokens": result.tokens,
-        "context": model.context,
+        "context": contexts[0] if len(set(contexts)) == 1 else None,
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
         "unit": f"nats per {noun}",
@@ -118,14 +141,115 @@ def run(arguments: argparse.Namespace) -> int:
             f"note: the text has {noun}s that the vocabulary has not, so that the loss is about "
             "less than the text: it does not compare by bytes or characters"
         )
-    if info is not None and info.pretrained is not None:
-        say(f"note: {pretrained_note(info.pretrained)}")
-        figures["pretrained"] = info.pretrained
+    for known in dict.fromkeys(each.pretrained for each in infos if each and each.pretrained):
+        say(f"note: {pretrained_note(known)}")
+        figures.setdefault("pretrained", known)
+    if len(found) > 1:
+        figures["models"] = [
+            {
+                "checkpoint": one.reference,
+                "context": context,
+                "loss": its.loss,
+                "perplexity": perplexity(its.loss),
+                "accuracy": its.accuracy,
+            }
+            for one, context, its in zip(found, contexts, each_result, strict=True)
+        ]
     if arguments.json:
         print_json(figures)
         return 0
+    members = figures.pop("models", None)
+    if members is not None:
+        _print_members(members, figures)
+        figures["checkpoint"] = f"ensemble of {len(members)}: the mean of their probabilities"
+        if figures["context"] is None:
+            del figures["context"]
     print_grid((name.replace("_", " "), _shown(value)) for name, value in figures.items())
     return 0
+
+
+def _check_same_tokens(found: Sequence[NamedModel]) -> None:
+    """Refuse models whose probabilities are not of the same things, or one that is named twice."""
+    first = found[0]
+    for number, other in enumerate(found[1:], 1):
+        if other.reference in [each.reference for each in found[:number]]:
+            raise UserError(f"{other.reference} is named twice; name each member once")
+        if other.tokenizer.fingerprint != first.tokenizer.fingerprint:
+            raise UserError(
+                f"{first.reference} and {other.reference} have different tokenizers: there is no "
+                "mean of probabilities of different tokens; eval them one by one, and compare bits "
+                "per byte"
+            )
+
+
+def _check_same_text(
+    found: Sequence[NamedModel], infos: "Sequence[RunInfo | None]", place: int
+) -> None:
+    """Refuse models that were trained on other texts, or on other parts of one."""
+    trained = [
+        (one.reference, info.corpus, (info.corpus_sha256, one.config.data.val_fraction))
+        for one, info in zip(found, infos, strict=True)
+        if info is not None and info.corpus_sha256 and one.config is not None
+    ]
+    for reference, corpus, text in trained[1:]:
+        first, its_corpus, its_text = trained[0]
+        if text[0] != its_text[0]:
+            raise UserError(
+                f"{first} and {reference} were trained on different texts ({its_corpus}; {corpus}) "
+                "and have no validation split in common; eval them one by one"
+            )
+        if text != its_text:
+            raise UserError(
+                f"{first} and {reference} split {corpus} at different places "
+                f"(data.val_fraction {its_text[1]:g}; {text[1]:g}): one has learned what the other "
+                "is measured on; eval them one by one"
+            )
+
+
+def _measure(
+    models: "Sequence[PredictingModel]",
+    split: Any,
+    config: "Config",
+    arguments: argparse.Namespace,
+) -> "tuple[Evaluation, list[Evaluation]]":
+    """What is asked for, of all models together and of each."""
+    from shakespeare_tui.training.evaluate import evaluate, evaluate_ensemble, evaluate_nanogpt
+
+    if arguments.protocol != "exact":
+        result = evaluate_nanogpt(
+            models[0],
+            split,
+            batches=arguments.batches,
+            batch_size=config.training.batch_size,
+            seed=1337,
+        )
+        return result, [result]
+    with progress("measuring the loss", "tokens") as report:
+        if len(models) > 1:
+            return evaluate_ensemble(models, split, progressed=report)
+        result = evaluate(models[0], split, progressed=report)
+        return result, [result]
+
+
+def _print_members(members: Sequence[Mapping[str, Any]], ensemble: Mapping[str, Any]) -> None:
+    """A line for each model; the last is that of all together."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("checkpoint", no_wrap=True)
+    for title in ("context", "loss", "perplexity", "accuracy"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in (*members, {**ensemble, "checkpoint": "ensemble"}):
+        context, likely = each["context"], each["perplexity"]
+        table.add_row(
+            visible(each["checkpoint"]),
+            "" if context is None else f"{context:,}",
+            format_loss(each["loss"]),
+            "-" if likely is None else f"{likely:.2f}",
+            format_accuracy(each["accuracy"]),
+        )
+    print_table(table)
+    print_result()
 
 
 def _with_corpus(corpus: str) -> "Config":

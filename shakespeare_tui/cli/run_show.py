@@ -104,6 +104,8 @@ def _record(
         "former_names": [former.name for former in entry.former_names],
         "parents": list(_parents(chosen, items)),
         "children": sorted({i.run.name for i in items if _parent_name(i) == entry.name}),
+        "teachers": list(chosen.teachers),
+        "students": sorted({i.run.name for i in items if entry.name in _names(i.teachers)}),
         "pretrained": info.pretrained if info else None,
         "experiment": info.experiment if info else None,
         "variant": info.variant if info else None,
@@ -141,6 +143,10 @@ def _parents(item: CheckpointItem, items: Sequence[CheckpointItem]) -> Iterator[
 
 def _parent_name(item: CheckpointItem) -> str | None:
     return item.parent.rpartition("@")[0] if item.parent else None
+
+
+def _names(references: Sequence[str]) -> list[str]:
+    return [reference.rpartition("@")[0] for reference in references]
 
 
 def _checkpoint_record(item: CheckpointItem) -> dict[str, Any]:
@@ -240,6 +246,8 @@ def _summary(record: Mapping[str, Any], chosen: CheckpointItem) -> Iterator[tupl
     yield "from", " ← ".join(record["parents"])
     yield "imported from", record["pretrained"] or ""
     yield "continued by", ", ".join(record["children"])
+    yield "taught by", ", ".join(record["teachers"])
+    yield "teacher of", ", ".join(record["students"])
     yield "experiment", ": ".join(filter(None, (record["experiment"], record["variant"])))
     if record["changed"] is not None:
         changes = (

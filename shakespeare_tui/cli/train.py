@@ -82,6 +82,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--from", dest="start_from", metavar="RUN[@REF]", help="start from a checkpoint's weights"
     )
     completes(parent, checkpoint_names)
+    teachers = parser.add_argument(
+        "--distill",
+        nargs="+",
+        metavar="RUN[@REF]",
+        help="learn from the mean probabilities of these teachers, too; corpus and tokenizer are "
+        "theirs, and the config where none is named; how much: --set training.distill_weight=…",
+    )
+    completes(teachers, checkpoint_names)
     less = parser.add_mutually_exclusive_group()
     less.add_argument(
         "--lora",
@@ -122,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("torchrun has no screens; train with --no-ui")
     if arguments.resume is not None and (arguments.config or arguments.name):
         raise UserError("--resume keeps the run's own config and name; use --set to change")
+    if arguments.resume is not None and arguments.distill:
+        raise UserError("--resume keeps the run's own teachers; leave --distill out")
     overrides = list(arguments.overrides)
     if arguments.lora is not None:
         overrides.insert(0, f"training.learning_rate={_LORA_RATE}")
@@ -204,23 +214,33 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
     from shakespeare_tui.paths import runs_folder
     from shakespeare_tui.runs.folder import find_checkpoint
-    from shakespeare_tui.training.request import TrainingRequest
+    from shakespeare_tui.training.request import TrainingRequest, text_of
 
     if arguments.resume is not None:
         return TrainingRequest(root=runs_folder(), resume=arguments.resume, overrides=overrides)
-    spec: str | Path = DEFAULT_PRESET if arguments.config is None else arguments.config
-    stem = Path(spec).stem
-    if arguments.config is None and arguments.start_from is None and arguments.minutes is not None:
-        spec = stem = _recipe(overrides)
-    if arguments.start_from is not None and arguments.config is None:
+    teachers = tuple(arguments.distill or ())
+    if teachers:
+        teacher = find_checkpoint(teachers[0], runs_folder()).run
+        overrides = (*text_of(teacher.config()), *overrides)
+    spec: str | Path
+    if arguments.config is not None:
+        spec, stem = arguments.config, Path(arguments.config).stem
+    elif arguments.start_from is not None:
         parent = find_checkpoint(arguments.start_from, runs_folder()).run
         spec, stem = parent.path / "config.yaml", parent.name
+    elif teachers:
+        spec, stem = teacher.path / "config.yaml", "distilled"
+    elif arguments.minutes is not None:
+        spec = stem = _recipe(overrides)
+    else:
+        spec = stem = DEFAULT_PRESET
     return TrainingRequest(
         root=runs_folder(),
         config=load_config(spec, overrides),
         name=arguments.name,
         stem=stem,
         start_from=arguments.start_from,
+        teachers=teachers,
         fallback_to_sample=_is_first_run(arguments),
         experiment=arguments.experiment,
         variant=arguments.variant,
@@ -265,7 +285,8 @@ def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None"
 
 def _is_first_run(arguments: argparse.Namespace) -> bool:
     """Whether nothing was chosen: then the sample may stand in for the corpus."""
-    return arguments.config is None and arguments.corpus is None and not arguments.overrides
+    chosen = (arguments.config, arguments.corpus, arguments.overrides, arguments.distill)
+    return not any(chosen)
 
 
 def _quoted(text: str) -> str:

@@ -172,10 +172,16 @@ class TrainConsole:
             *tokens,
             ("vocabulary", f"{event.vocab_size:,}"),
             ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
+            *([("teachers", self._teachers(event))] if event.teachers else []),
             ("steps", length),
             *([("time", self._time)] if self._time else []),
         )
         self._say("\n".join(_row(name, value, sys.stderr) for name, value in rows))
+
+    def _teachers(self, event: RunStarted) -> str:
+        weight = self._config.training.distill_weight
+        names = ", ".join(event.teachers)
+        return f"{names}; weight {weight:g}: the losses shown are of the text alone"
 
     def _on_step(self, event: StepCompleted) -> None:
         self._first = self._first or event

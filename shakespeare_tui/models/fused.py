@@ -22,7 +22,14 @@ from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.models import fused_kernels
 from shakespeare_tui.models.lanes import COUNT
 from shakespeare_tui.models.parameters import MOST_LOGITS
-from shakespeare_tui.models.transformer import Block, Norm, Transformer, head_loss, is_autocast
+from shakespeare_tui.models.transformer import (
+    Block,
+    Norm,
+    SoftTargets,
+    Transformer,
+    head_loss,
+    is_autocast,
+)
 
 LONGEST = 512
 """Tokens of a window whose attention is compiled; beyond, all scores of a head fill the cache."""
@@ -85,7 +92,11 @@ def keys_of(config: ModelConfig) -> int:
 
 
 def loss(
-    model: Transformer, tokens: Tensor, targets: Tensor, keys: Sequence[int] | None = None
+    model: Transformer,
+    tokens: Tensor,
+    targets: Tensor,
+    keys: Sequence[int] | None = None,
+    soft: SoftTargets | None = None,
 ) -> Tensor:
     """``Transformer.loss``: mean cross-entropy of ``targets`` [B, T] after ``tokens`` [B, T].
 
@@ -94,6 +105,7 @@ def loss(
         tokens: Inputs.
         targets: What follows each.
         keys: ``keys_of`` numbers below 2^63 that tell what is dropped; None drops nothing.
+        soft: With these its gradient is that of ``transformer.learning_from``.
     """
     limit = round(model.config.dropout * 2**32) if keys else 0
     drops = ((key, limit) for key in keys or [0] * keys_of(model.config))
@@ -111,11 +123,12 @@ def loss(
             normed = _Convolve.apply(normed, weight)  # type: ignore[no-untyped-call]
         branch, drop = _transform(block, normed), next(drops)
     _, normed = _add_norm(x, branch, model.norm, drop)
-    if tokens.numel() * model.vocab_size > MOST_LOGITS:
+    if soft is None and tokens.numel() * model.vocab_size > MOST_LOGITS:
         return head_loss(normed.flatten(0, 1), model.head.weight, targets.flatten())
     # [B, T, V] -> [N, V]
     logits = model.head(normed).flatten(0, 1)
-    found: Tensor = _CrossEntropy.apply(logits, targets.flatten())  # type: ignore[no-untyped-call]
+    arguments = (logits, targets.flatten(), soft)
+    found: Tensor = _CrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -360,9 +373,16 @@ def _transform(block: Block, normed: Tensor) -> Tensor:
 
 class _CrossEntropy(Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, soft: SoftTargets | None) -> Tensor:
         losses, d_logits = torch.empty(len(logits)), torch.empty(logits.shape, dtype=logits.dtype)
         _compiled.cross_entropy(_rows(logits), _flat(targets), _flat(losses), _rows(d_logits))
+        if soft is not None:
+            # Of w · (KL − cross-entropy of the label): w · (label − p) / N in each row.
+            probabilities, weight = soft
+            share = weight / len(logits)
+            d_logits.sub_(probabilities.flatten(0, 1), alpha=share)
+            of_labels = d_logits.new_full((len(logits), 1), share)
+            d_logits.scatter_add_(1, targets[:, None], of_labels)
         ctx.save_for_backward(d_logits)
         return losses.mean()
 
@@ -372,4 +392,4 @@ class _CrossEntropy(Function):
             # All of the way back begins here.
             raise RuntimeError("compiled kernels have no second derivative; take Transformer.loss")
         (d_logits,) = ctx.saved_tensors
-        return d_logits * gradient, None
+        return d_logits * gradient, None, None

@@ -846,14 +846,29 @@ class GPT:
         generator: np.random.Generator | None = None,
         *,
         share: float = 1.0,
+        soft: tuple[Array, float] | None = None,
     ) -> float:
         """The loss times ``share``, whose gradients are added to ``gradients``.
 
-        A generator draws dropout.
+        Args:
+            tokens: [B, T].
+            targets: What follows each.
+            generator: Draws dropout.
+            share: Of these tokens in the whole loss.
+            soft: Teachers' probabilities p [B, T, V] and their weight w: gradients are then those
+                of (1 − w) · loss + w · KL(p ‖ softmax(logits)), arXiv:1503.02531.
         """
         logits, saved = self.forward(tokens, generator)
         loss, loss_saved = cross_entropy(logits, targets)
-        self.backward(cross_entropy_backward(share, loss_saved), saved)
+        d_logits = cross_entropy_backward(share, loss_saved)
+        if soft is not None:
+            # w · (KL − loss): its gradient is w · (1 at the target − p) / N.
+            probabilities, weight = soft
+            part = weight * share / targets.size
+            d_logits -= part * probabilities
+            rows = d_logits.reshape(-1, self.vocab_size)
+            rows[np.arange(targets.size), targets.reshape(-1)] += part
+        self.backward(d_logits, saved)
         return loss * share
 
     def last_logits(self, tokens: NDArray[np.int64], count: int) -> NDArray[np.float32]:

@@ -177,6 +177,30 @@ class _HeadLoss(Function):
         return hidden_gradient, weight_gradient, None
 
 
+SoftTargets = tuple[Tensor, float]
+"""Teachers' probabilities of what comes after each token, [B, T, V], and their part of the loss."""
+
+
+def learning_from(soft: SoftTargets, loss: Tensor, logits: Tensor) -> Tensor:
+    """``loss``, the cross-entropy of labels, with the gradient of what a student learns from.
+
+    That is (1 − w) · loss + w · KL(p ‖ softmax(logits)), p being the teachers' probabilities:
+    distillation (Hinton et al. 2015, arXiv:1503.02531) at temperature 1, at which the teachers'
+    own distribution is the minimum. The value stays that of the labels, which compares with the
+    losses of all other runs.
+
+    Args:
+        soft: p, [B, T, V], and w.
+        loss: Mean over [N].
+        logits: [N, V].
+    """
+    probabilities, weight = soft
+    # Its gradient is that of the divergence: the entropy of p is constant.
+    divergence = F.cross_entropy(logits, probabilities.flatten(0, 1))
+    learned = (1 - weight) * loss + weight * divergence
+    return loss.detach() + (learned - learned.detach())
+
+
 def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of ``targets`` [N] by the output layer ``weight`` [V, C] of [N, C]."""
     return _apply(_HeadLoss, hidden, weight, targets)
@@ -570,13 +594,18 @@ class Transformer(nn.Module):
         logits: Tensor = self.head(self.hidden_states(tokens, cache))
         return logits
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T]."""
-        if tokens.numel() * self.vocab_size > MOST_LOGITS:
+    def loss(self, tokens: Tensor, targets: Tensor, soft: SoftTargets | None = None) -> Tensor:
+        """Mean cross-entropy in nats per token of ``targets`` [B, T] after ``tokens`` [B, T].
+
+        With soft targets its gradient is that of ``learning_from``.
+        """
+        if soft is None and tokens.numel() * self.vocab_size > MOST_LOGITS:
             hidden = self.hidden_states(tokens).flatten(0, 1)
             return head_loss(hidden, self.head.weight, targets.flatten())
         # [B, T, V] -> [B·T, V]
-        return F.cross_entropy(self(tokens).flatten(0, 1), targets.flatten())
+        logits = self(tokens).flatten(0, 1)
+        loss = F.cross_entropy(logits, targets.flatten())
+        return loss if soft is None else learning_from(soft, loss, logits)
 
     @torch.no_grad()
     def sum_losses(self, batches: Iterable[NDArray[np.int64]]) -> tuple[float, int]:

@@ -64,6 +64,8 @@ class RunStarted(Event):
     """As in ``RunInfo``; empty and 0 in older logs, and 0 where that has none."""
     pretrained: str = ""
     """As in ``RunInfo``; empty where nothing was imported, and in older logs."""
+    teachers: list[str] = field(default_factory=list)
+    """The checkpoints that it learns from beside the text; losses are those of the text alone."""
 
     @property
     def corpus_tokens(self) -> int:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any, TypeVar, get_args
+from types import UnionType
+from typing import IO, Any, TypeVar, get_args, get_origin
 
 import filelock
 
@@ -87,6 +88,9 @@ class RunInfo:
     may have read any text, this corpus's validation part too."""
     embedding_scale: float = 1.0
     """What the weights were trained with; runs of format 1 had no other."""
+    teachers: dict[str, str] | None = None
+    """The checkpoints whose probabilities the run learns from, and the digest of what decides
+    those (``training.distillation``); None where it learns from the text alone."""
     experiment: str | None = None
     """The experiment that the run belongs to."""
     variant: str | None = None
@@ -587,7 +591,8 @@ def _kinds_of(record: Any) -> dict[str, tuple[type, ...]]:
     """The types that each field's value may have in JSON."""
     known = {}
     for field in fields(record):
-        kinds = get_args(field.type) or (field.type,)
+        kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+        kinds = tuple(get_origin(kind) or kind for kind in kinds)
         known[field.name] = (*kinds, int) if float in kinds else kinds
     return known
 
@@ -600,6 +605,8 @@ def _fits(value: object, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         return False
     if isinstance(value, int | float) and not abs(value) < 2**63:
+        return False
+    if isinstance(value, dict) and not all(isinstance(each, str) for each in value.values()):
         return False
     return isinstance(value, kinds)
 

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from shakespeare_tui.decoding.decoder import Decoder
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError, never
 from shakespeare_tui.formatting import counted
 from shakespeare_tui.machine import Launched, backend_of
-from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.models.transformer import SoftTargets, Transformer
 from shakespeare_tui.runs.folder import Checkpoint, RunFolder, RunInfo
 from shakespeare_tui.training.device import is_out_of_memory
 from shakespeare_tui.training.evaluate import LossModel
@@ -51,6 +51,7 @@ from shakespeare_tui.training.train_state import (
     WorkerLostError,
 )
 
+T = TypeVar("T", np.int64, np.float16)
 _JOINING = timedelta(minutes=10)
 # A pause may last; that a process has gone is told by its connection.
 _WAITING = timedelta(days=30)
@@ -235,13 +236,13 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def rows_of(windows: NDArray[np.int64], rank: int, processes: int) -> NDArray[np.int64]:
-    """What a process takes of a batch [B, T + 1]: its B / ``processes`` rows, in order of rank.
+def rows_of(batch: NDArray[T], rank: int, processes: int) -> NDArray[T]:
+    """What a process takes of a batch [B, …]: its B / ``processes`` rows, in order of rank.
 
     A batch is a pure function of the seed and of its number, and so is this.
     """
-    rows = len(windows) // processes
-    return windows[rank * rows : (rank + 1) * rows]
+    rows = len(batch) // processes
+    return batch[rank * rows : (rank + 1) * rows]
 
 
 def dropout_seed(number: int, rank: int) -> int:
@@ -259,9 +260,9 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, targets: Tensor, soft: SoftTargets | None) -> Tensor:
         """The mean over ``tokens`` [B, T]."""
-        return self.model.loss(tokens, targets)
+        return self.model.loss(tokens, targets, soft)
 
 
 class _SharedPasses:
@@ -280,9 +281,9 @@ class _SharedPasses:
         )
         self._gradients = gradients
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, tokens: Tensor, targets: Tensor, soft: SoftTargets | None = None) -> Tensor:
         """The mean over one's own rows; gradients become the mean of all."""
-        mean: Tensor = self._module(tokens, targets)
+        mean: Tensor = self._module(tokens, targets, soft)
         return mean
 
     def accumulating(self) -> contextlib.AbstractContextManager[None]:
@@ -337,26 +338,35 @@ class SharedTrainState:
         windows: Sequence[NDArray[np.int64]],
         rate_factor: float,
         *,
+        soft_targets: Sequence[NDArray[np.float16]] = (),
         measures_layers: bool = False,
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; each process from its rows."""
         drawn = generator_states(self._generators)
         try:
             number = int(torch.randint(1 << 62, ()))
-            shares = self._shares(windows)
-            each = [{"windows": share} for share in shares]
+            shares, soft = self._shares(windows), self._shares(soft_targets)
+            each = [
+                {"windows": share, "soft_targets": taught}
+                for share, taught in zip(shares, soft, strict=True)
+            ]
             with (
                 self._group.doing("step", each, rate_factor=rate_factor, number=number),
                 _seeded(dropout_seed(number, 0), self._generators),
             ):
-                return self._own.step(shares[0], rate_factor, measures_layers=measures_layers)
+                return self._own.step(
+                    shares[0],
+                    rate_factor,
+                    soft_targets=soft[0],
+                    measures_layers=measures_layers,
+                )
         except BaseException:
             restore_generators(drawn, self._generators)
             raise
 
-    def _shares(self, windows: Sequence[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:
+    def _shares(self, batches: Sequence[NDArray[T]]) -> list[list[NDArray[T]]]:
         size = self._group.size
-        return [[rows_of(batch, rank, size) for batch in windows] for rank in range(size)]
+        return [[rows_of(batch, rank, size) for batch in batches] for rank in range(size)]
 
     def rehearse(self, window: NDArray[np.int64]) -> StepTime:
         """Time a step of one micro-batch that leaves everything as it was."""
@@ -596,9 +606,15 @@ class _Follower:
     def set_precision(self, precision: str) -> None:
         self._state.precision = precision
 
-    def step(self, windows: list[NDArray[np.int64]], rate_factor: float, number: int) -> None:
+    def step(
+        self,
+        windows: list[NDArray[np.int64]],
+        soft_targets: list[NDArray[np.float16]],
+        rate_factor: float,
+        number: int,
+    ) -> None:
         with _seeded(dropout_seed(number, self._group.place.rank), self._generators):
-            self._state.step(windows, rate_factor)
+            self._state.step(windows, rate_factor, soft_targets=soft_targets)
 
     def rehearse(self, window: NDArray[np.int64]) -> None:
         self._state.rehearse(window)

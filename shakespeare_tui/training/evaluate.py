@@ -1,7 +1,7 @@
 """Measure a model's loss by a named protocol; losses of different protocols do not compare."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from shakespeare_tui.data.tokenizers.tokenizer import TokenArray, Tokenizer
 from shakespeare_tui.data.tokens import encode_split
 from shakespeare_tui.data.windows import gather_windows
 from shakespeare_tui.errors import CancelledError, UserError, never
-from shakespeare_tui.models.parameters import evaluation_windows
+from shakespeare_tui.models.parameters import MOST_LOGITS, evaluation_windows
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.losses import EXACT, NANOGPT
 
@@ -62,6 +62,19 @@ class LossModel(Protocol):
         """
 
 
+class PredictingModel(LossModel, Protocol):
+    """A model that also tells the logits that its loss comes from.
+
+    Attributes:
+        vocab_size: V.
+    """
+
+    vocab_size: int
+
+    def last_logits(self, tokens: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
+        """Logits [B, P, V] of what comes after each of the last P of ``tokens`` [B, T]."""
+
+
 def evaluate(
     model: LossModel,
     tokens: TokenArray,
@@ -84,26 +97,35 @@ def evaluate(
         UserError: The split is shorter than two tokens.
         CancelledError: ``cancelled`` became true.
     """
-    seq_len = model.context
+    whole, rest = divmod(len(tokens) - 1, model.context)
+    protocol, total = EXACT, len(tokens) - 1
+    if windows is not None and windows < whole:
+        protocol, total = f"subset-{windows}", windows * model.context
+    batches = _batches(model, tokens, windows)
+    return _measure(model, batches, protocol, cancelled, lambda done: progressed(done, total))
+
+
+def _batches(
+    model: LossModel, tokens: TokenArray, windows: int | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Windows [B, T + 1] of a model's context, one after the other, as ``evaluate`` takes them.
+
+    Raises:
+        UserError: The split is shorter than two tokens.
+    """
     if len(tokens) < 2:
         raise UserError("an evaluation needs at least two tokens; use a longer text")
+    seq_len = model.context
     whole, rest = divmod(len(tokens) - 1, seq_len)
     chosen = np.arange(whole, dtype=np.int64)
-    protocol = EXACT
     if windows is not None and windows < whole:
-        chosen = np.arange(windows, dtype=np.int64) * whole // windows
-        protocol, rest = f"subset-{windows}", 0
+        chosen, rest = np.arange(windows, dtype=np.int64) * whole // windows, 0
     rows = evaluation_windows(model.config, seq_len, is_fused=model.is_fused)
-
-    def batches() -> Iterator[npt.NDArray[np.int64]]:
-        # Made one at a time: a split may be larger than memory.
-        for first in range(0, len(chosen), rows):
-            yield gather_windows(tokens, chosen[first : first + rows] * seq_len, seq_len)
-        if rest:
-            yield tokens[None, len(tokens) - 1 - rest :].astype(np.int64)
-
-    total = len(chosen) * seq_len + rest
-    return _measure(model, batches(), protocol, cancelled, lambda done: progressed(done, total))
+    # Made one at a time: a split may be larger than memory.
+    for first in range(0, len(chosen), rows):
+        yield gather_windows(tokens, chosen[first : first + rows] * seq_len, seq_len)
+    if rest:
+        yield tokens[None, len(tokens) - 1 - rest :].astype(np.int64)
 
 
 def evaluate_nanogpt(
@@ -126,6 +148,96 @@ def evaluate_nanogpt(
         for _ in range(batches)
     )
     return _measure(model, drawn, NANOGPT, never, lambda done: None)
+
+
+def evaluate_ensemble(
+    models: Sequence[PredictingModel],
+    tokens: TokenArray,
+    *,
+    cancelled: Callable[[], bool] = never,
+    progressed: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Evaluation, list[Evaluation]]:
+    """Evaluate the mean of models' probabilities, exactly, and each of the models.
+
+    Each reads non-overlapping windows of its own context, as when it is evaluated alone, so that
+    contexts may differ. The arithmetic mean of probabilities, not of logits, is what an ensemble of
+    networks foretells (Lakshminarayanan et al. 2017, arXiv:1612.01474).
+
+    Args:
+        models: Of one tokenizer.
+        tokens: A split, shape [n].
+        cancelled: Polled between passes.
+        progressed: Told after each pass how many of how many tokens have been predicted.
+
+    Returns:
+        That of all together, and those of each.
+
+    Raises:
+        UserError: The split is shorter than two tokens.
+        CancelledError: ``cancelled`` became true.
+    """
+    total = len(tokens) - 1
+    losses, right = np.zeros(len(models) + 1), np.zeros(len(models) + 1, np.int64)
+    done = 0
+    for pieces in _together([_log_probabilities(m, _batches(m, tokens)) for m in models]):
+        if cancelled():
+            raise CancelledError("the evaluation was stopped")
+        targets = tokens[1 + done : 1 + done + len(pieces[0])].astype(np.int64)
+        places = np.arange(len(targets)), targets
+        # By the logarithm of a mean of powers: no probability is too small for it.
+        of_targets = np.stack([piece[places] for piece in pieces]).astype(np.float64)
+        of_mean = np.logaddexp.reduce(of_targets) - math.log(len(models))
+        losses -= [*of_targets.sum(1), of_mean.sum()]
+        mean = np.exp(pieces[0])
+        for piece in pieces[1:]:
+            mean += np.exp(piece)
+        right += [(each.argmax(-1) == targets).sum() for each in (*pieces, mean)]
+        done += len(targets)
+        progressed(done, total)
+    *each, ensemble = (
+        Evaluation(
+            loss=float(loss) / total, accuracy=int(hits) / total, tokens=total, protocol=EXACT
+        )
+        for loss, hits in zip(losses, right, strict=True)
+    )
+    return ensemble, each
+
+
+def _log_probabilities(
+    model: PredictingModel, batches: Iterable[npt.NDArray[np.int64]]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Logarithms of the probabilities of all tokens, [N, V], window after window."""
+    for batch in batches:
+        rows = max(1, MOST_LOGITS // (model.vocab_size * batch.shape[1]))
+        for first in range(0, len(batch), rows):
+            windows = batch[first : first + rows, :-1]
+            yield log_softmax(model.last_logits(windows, windows.shape[1])).reshape(
+                -1, model.vocab_size
+            )
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logarithms of the probabilities that logits [..., V] stand for."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+def _together(
+    streams: Sequence[Iterator[npt.NDArray[np.float32]]],
+) -> Iterator[list[npt.NDArray[np.float32]]]:
+    """Rows [N, V] of streams that come in pieces of different lengths, cut to the same N."""
+    held = [np.empty((0, 0), np.float32)] * len(streams)
+    while True:
+        for number, stream in enumerate(streams):
+            if not len(held[number]):
+                following = next(stream, None)
+                if following is None:
+                    return
+                held[number] = following
+        rows = min(map(len, held))
+        yield [piece[:rows] for piece in held]
+        held = [piece[rows:] for piece in held]
 
 
 def open_splits(

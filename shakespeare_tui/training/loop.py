@@ -541,6 +541,7 @@ class Trainer:
                 tokenizer_sha256=info.tokenizer_sha256 or "",
                 bytes_per_token=info.bytes_per_token or 0.0,
                 pretrained=info.pretrained or "",
+                teachers=[*(info.teachers or ())],
                 train_tokens=0 if session.config.data.windows == "streamed" else len(session.train),
                 val_tokens=len(session.val),
                 precision=session.progress.precision,
@@ -681,12 +682,16 @@ class Trainer:
         session, progress = self._session, self._session.progress
         started = time.perf_counter()
         factor = self._rate_factor()
-        windows = []
-        for micro in range(self._training.grad_accumulation):
-            windows.append(session.windows(progress.batches + micro))
+        last = progress.batches + self._training.grad_accumulation
+        batches = range(progress.batches, last)
+        windows = [session.windows(batch) for batch in batches]
+        taught = session.soft_targets
+        soft_targets = [] if taught is None else [taught(batch) for batch in batches]
         every, step = session.config.logging.layers_every, progress.step + 1
         is_measured = every > 0 and (step == 1 or step % every == 0)
-        result = session.state.step(windows, factor, measures_layers=is_measured)
+        result = session.state.step(
+            windows, factor, soft_targets=soft_targets, measures_layers=is_measured
+        )
         if not result.applied:
             evidence = describe_refused(step, result.loss, result.grad_norm)
             self._handle_divergence(f"{evidence}; the step was not applied")

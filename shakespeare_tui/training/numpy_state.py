@@ -87,6 +87,7 @@ class NumpyTrainState:
         # False while an update has changed some of the weights and not yet all.
         self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
+        self._distill_weight = training.distill_weight
         self._ema_decay = training.ema_decay
         self.ema = self._copies() if self._ema_decay else {}
         self._ema_updates = 0
@@ -107,6 +108,7 @@ class NumpyTrainState:
         windows: Sequence[NDArray[np.int64]],
         rate_factor: float,
         *,
+        soft_targets: Sequence[NDArray[np.float16]] = (),
         measures_layers: bool = False,
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``."""
@@ -114,16 +116,20 @@ class NumpyTrainState:
         try:
             # What overflows is found in the loss or the norm, and the step is not applied.
             with np.errstate(all="ignore"), self._workers.at_work(max(map(len, windows))):
-                return self._step(windows, rate_factor, measures_layers)
+                return self._step(windows, rate_factor, soft_targets, measures_layers)
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
             self._generator.bit_generator.state = drawn
             raise
 
     def _step(
-        self, windows: Sequence[NDArray[np.int64]], rate_factor: float, measures_layers: bool
+        self,
+        windows: Sequence[NDArray[np.int64]],
+        rate_factor: float,
+        soft_targets: Sequence[NDArray[np.float16]],
+        measures_layers: bool,
     ) -> StepResult:
-        loss, squares = self._gradients(windows)
+        loss, squares = self._gradients(windows, soft_targets)
         gradients, norm = self.model.gradients, math.sqrt(sum(squares))
         applied = math.isfinite(loss) and math.isfinite(norm)
         layers = None
@@ -141,7 +147,9 @@ class NumpyTrainState:
             self._is_whole = True
         return StepResult(loss, norm, applied, layers)
 
-    def _gradients(self, windows: Sequence[NDArray[np.int64]]) -> tuple[float, list[float]]:
+    def _gradients(
+        self, windows: Sequence[NDArray[np.int64]], soft_targets: Sequence[NDArray[np.float16]] = ()
+    ) -> tuple[float, list[float]]:
         """The loss, and of the gradient of each weight the sum of squares."""
         is_dropping = self.model.config.dropout > 0
         seeds = self._generator.integers(2**63, size=len(self._parts)) if is_dropping else None
@@ -151,12 +159,18 @@ class NumpyTrainState:
             generator = None if seeds is None else np.random.default_rng(seeds[part])
             for gradient in model.gradients.values():
                 gradient.fill(0)
-            for window in windows:
+            for place, window in enumerate(windows):
                 mine = np.array_split(window, len(self._parts))[part]
                 if len(mine):
                     share = len(mine) / len(window) / len(windows)
+                    soft = None
+                    if soft_targets:
+                        rows = np.array_split(soft_targets[place], len(self._parts))[part]
+                        taught = rows.astype(np.float32)
+                        taught /= taught.sum(-1, keepdims=True)
+                        soft = taught, self._distill_weight
                     loss += model.loss_and_gradient(
-                        mine[:, :-1], mine[:, 1:], generator, share=share
+                        mine[:, :-1], mine[:, 1:], generator, share=share, soft=soft
                     )
             return loss
 

@@ -1,5 +1,6 @@
 """What to train, as the command line, the lab and the library ask for it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,16 @@ from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+
+
+def text_of(config: "Config") -> tuple[str, ...]:
+    """What another config must be changed by to have the same training and validation text."""
+    data = config.data
+    return (
+        f"data.corpus={json.dumps(data.corpus)}",
+        f"data.validation={json.dumps(data.validation)}",
+        f"data.val_fraction={data.val_fraction!r}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +32,8 @@ class TrainingRequest:
         stem: What unnamed runs are called.
         start_from: Take the weights and tokenizer of this checkpoint (fine-tuning); its model must
             have the same shape.
+        teachers: Learn from the mean probabilities of these checkpoints too (distillation); their
+            tokenizer is taken.
         fallback_to_sample: Train on the shipped sample where the corpus cannot be had.
         resume: ``RUN`` (its last checkpoint) or ``RUN@STEP``; later checkpoints are then removed,
             since they come again.
@@ -34,6 +47,7 @@ class TrainingRequest:
     name: str | None = None
     stem: str = "run"
     start_from: str | None = None
+    teachers: tuple[str, ...] = ()
     fallback_to_sample: bool = False
     resume: str | None = None
     overrides: tuple[str, ...] = ()
@@ -61,5 +75,5 @@ class TrainingRequest:
             raise UserError("there is no config to train; choose one on the Config screen")
         if self.name is not None:
             check_new_name(self.name, self.root)
-        if self.start_from is not None:
-            find_checkpoint(self.start_from, self.root)
+        for reference in (*filter(None, [self.start_from]), *self.teachers):
+            find_checkpoint(reference, self.root)

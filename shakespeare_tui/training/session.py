@@ -5,10 +5,13 @@ import dataclasses
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shakespeare_tui.config.estimate.figures import (
     TIGHT_SHARE,
@@ -73,6 +76,12 @@ from shakespeare_tui.training.checkpoints import (
     read_weights,
     restore,
     rounding_differences,
+)
+from shakespeare_tui.training.distillation import (
+    check_teachers,
+    open_soft_targets,
+    teacher_digest,
+    teacher_reference,
 )
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
@@ -170,6 +179,8 @@ class Session:
         prompts: The config's prompts in tokens, beside their text.
         baselines: Reference losses on the validation split, nats per token.
         is_new: Whether the run starts from nothing.
+        soft_targets: What teachers foretell at the windows of each batch, [batch, seq_len, V], for
+            ``TrainState.step``; None without teachers.
     """
 
     run: RunFolder
@@ -185,6 +196,7 @@ class Session:
     prompts: list[tuple[str, list[int]]]
     baselines: dict[str, float] = field(default_factory=dict)
     is_new: bool = True
+    soft_targets: Callable[[int], NDArray[np.float16]] | None = None
 
     @functools.cached_property
     def characters_per_token(self) -> float:
@@ -254,6 +266,7 @@ def _new_session(
     ``begin_in`` is the folder of a run that ended before its first checkpoint, to be begun again.
     """
     start_from = find_checkpoint(request.start_from, request.root) if request.start_from else None
+    teachers = [find_checkpoint(reference, request.root) for reference in request.teachers]
     backend = choose(config)
     source = open_corpus(
         config.data.corpus,
@@ -268,21 +281,29 @@ def _new_session(
         data = config.data.model_copy(update={"corpus": source.name, "validation": ""})
         config = config.model_copy(update={"data": data})
     survey = whole_survey(source, hooks.report, hooks.cancelled.is_set)
-    if start_from is None:
+    origin = start_from or next(iter(teachers), None)
+    if origin is None:
         tokenizer = open_tokenizer(
             config.tokens, source, hooks.report, hooks.cancelled.is_set, survey=survey
         )
     else:
-        tokenizer = _tokenizer_of(start_from, config.data.tokenizer)
-        kind = start_from.run.config().data.tokenizer
+        tokenizer = _tokenizer_of(origin, config.data.tokenizer)
+        kind = origin.run.config().data.tokenizer
         is_word = token_noun(kind) == "word"  # a file does not tell, and losses are by word
         data = config.data.model_copy(update={"tokenizer": kind if is_word else tokenizer.name})
         config = config.model_copy(update={"data": data})
+    is_streamed = config.data.windows == "streamed"
+    if teachers:
+        check_teachers(
+            teachers, tokenizer, source, config.data.val_fraction, is_streamed=is_streamed
+        )
     # What is too short is refused before anything is written.
     if source.size_bytes <= _SHORT_BYTES and source.validation is None:
         tokens = tokenizer.encode("".join(source.iter_text()))
         split_tokens(tokens, config.data.val_fraction, config.seq_len, tokenizer)
-    pretrained = start_from.run.info().pretrained if start_from else None
+    origins = [start_from.run.info()] if start_from else []
+    origins += [teacher.run.info() for teacher in teachers]
+    pretrained = next((info.pretrained for info in origins if info.pretrained), None)
     if pretrained is not None:
         hooks.notice(pretrained_note(pretrained))
     elif config.context_note:
@@ -292,6 +313,9 @@ def _new_session(
     backend.prepare(config, hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
+    digests = {teacher_reference(t, request.root): teacher_digest(t) for t in teachers}
+    with backend.training_threads():
+        taught = _soft_targets(digests, request.root, config, tokenizer, train, backend, hooks)
     run = begin_in or create_run_folder(request.root, request.name, request.stem)
     with backend.training_threads(), run.locked():
         run.clear_blank()
@@ -308,6 +332,7 @@ def _new_session(
                 parameters=count_parameters(config.model, tokenizer.vocab_size),
                 parent=start_from.reference if start_from else None,
                 pretrained=pretrained,
+                teachers=digests or None,
                 embedding_scale=(
                     start_from.run.info() if start_from else config.model
                 ).embedding_scale,
@@ -337,6 +362,7 @@ def _new_session(
                 baselines=load_baselines(
                     source, tokenizer, config, train, val, hooks.cancelled.is_set
                 ),
+                soft_targets=taught,
             )
         except BaseException:
             if begin_in is None and not run.events_path.exists():
@@ -345,6 +371,34 @@ def _new_session(
 
 
 _SHORT_BYTES = 1 << 20
+
+
+def _soft_targets(
+    teachers: Mapping[str, str],
+    root: Path,
+    config: Config,
+    tokenizer: Tokenizer,
+    train: TokenArray,
+    backend: Backend,
+    hooks: Hooks,
+) -> Callable[[int], NDArray[np.float16]] | None:
+    """What teachers foretell at the windows of each batch; None without teachers."""
+    if not teachers:
+        return None
+    cancelled = hooks.cancelled.is_set
+    table = open_soft_targets(
+        teachers,
+        root,
+        train,
+        tokenizer.vocab_size,
+        cache_folder() / "soft_targets",
+        lambda checkpoint: backend.load_model(checkpoint, cancelled),
+        lambda done, total: hooks.report("reading the teachers", done, total),
+        hooks.notice,
+        cancelled,
+    )
+    sampler, places = config.window_cut.sampler(len(train)), np.arange(config.seq_len)
+    return lambda batch: np.asarray(table[sampler.starts(batch)[:, None] + places])
 
 
 def _tokenizer_of(start_from: Checkpoint, spec: str) -> Tokenizer:
@@ -534,6 +588,8 @@ def _resumed_session(
         if config.context_note:
             hooks.notice(config.context_note)
         train, val, windows = load_tokens(source, tokenizer, config, hooks)
+        teachers = run.info().teachers or {}
+        taught = _soft_targets(teachers, request.root, config, tokenizer, train, backend, hooks)
         session = Session(
             run=run,
             config=config,
@@ -548,6 +604,7 @@ def _resumed_session(
             prompts=encode_prompts(config, tokenizer, val, hooks.notice),
             baselines=load_baselines(source, tokenizer, config, train, val, hooks.cancelled.is_set),
             is_new=False,
+            soft_targets=taught,
         )
         if config != before:
             write_atomically(run.path / "config.yaml", config_to_yaml(config))
@@ -570,7 +627,11 @@ def _begun_again(
     """Begin in the folder of a run that ended before its first checkpoint."""
     config, info = _changed(run, run.config(), request.overrides), run.info()
     begun = dataclasses.replace(
-        request, start_from=info.parent, experiment=info.experiment, variant=info.variant
+        request,
+        start_from=info.parent,
+        teachers=tuple(info.teachers or ()),
+        experiment=info.experiment,
+        variant=info.variant,
     )
     with _new_session(config, begun, hooks, choose, begin_in=run) as session:
         yield session

@@ -23,6 +23,7 @@ from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.torch_decoder import TorchDecoder, forget_packed
 from shakespeare_tui.errors import CancelledError, UserError, check_cancelled, never
 from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
+from shakespeare_tui.models import transformer
 from shakespeare_tui.models.compiling import compile_kernels, numba_version
 from shakespeare_tui.models.parameters import MOST_COPIED
 from shakespeare_tui.models.transformer import Transformer
@@ -204,8 +205,13 @@ def published_parameters(model: Transformer) -> Iterator[tuple[str, nn.Parameter
 class Passes(Protocol):
     """Forward passes of training, and what other processes that train the model add to them."""
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of ``targets`` [B, T] after ``tokens`` [B, T], to go backward from."""
+    def loss(
+        self, tokens: Tensor, targets: Tensor, soft: transformer.SoftTargets | None = None
+    ) -> Tensor:
+        """Mean cross-entropy of ``targets`` [B, T] after ``tokens`` [B, T], to go backward from.
+
+        With soft targets the way back is that of ``transformer.learning_from``.
+        """
 
     def accumulating(self) -> contextlib.AbstractContextManager[None]:
         """Passes in the block are not the last of their step."""
@@ -289,6 +295,7 @@ class TorchTrainState:
         # False while an update has changed some of the weights and not yet all.
         self._is_whole = True
         self._grad_clip = training.grad_clip or math.inf
+        self._distill_weight = training.distill_weight
         # Those that learn.
         learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._names = [*learning]
@@ -325,6 +332,7 @@ class TorchTrainState:
         windows: Sequence[NDArray[np.int64]],
         rate_factor: float,
         *,
+        soft_targets: Sequence[NDArray[np.float16]] = (),
         measures_layers: bool = False,
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``.
@@ -333,9 +341,11 @@ class TorchTrainState:
         applied is what needs it; reading what was measured of layers is another.
         """
         batches = [torch.from_numpy(window).to(self.device) for window in windows]
+        soft = [torch.from_numpy(each).to(self.device).float() for each in soft_targets]
+        soft = [each / each.sum(-1, keepdim=True) for each in soft]
         drawn = generator_states(self._generators)
         try:
-            return self._step(batches, rate_factor, measures_layers)
+            return self._step(batches, rate_factor, soft, measures_layers)
         except BaseException:
             # Should the weights be whole, the step can be made again with the same dropout.
             restore_generators(drawn, self._generators)
@@ -343,9 +353,13 @@ class TorchTrainState:
             raise
 
     def _step(
-        self, batches: Sequence[Tensor], rate_factor: float, measures_layers: bool
+        self,
+        batches: Sequence[Tensor],
+        rate_factor: float,
+        soft_targets: Sequence[Tensor],
+        measures_layers: bool,
     ) -> StepResult:
-        total = self._backward(batches)
+        total = self._backward(batches, soft_targets)
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
         norm = self._clip()
         loss_value, norm_value = self._passes.agreed(torch.stack((total, norm))).tolist()
@@ -360,21 +374,30 @@ class TorchTrainState:
         self._forget_gradients()
         return StepResult(loss_value, norm_value, applied, layers)
 
-    def _backward(self, batches: Sequence[Tensor]) -> Tensor:
-        """The mean loss of micro-batches [B, T + 1], whose gradient the parameters then have."""
+    def _backward(self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()) -> Tensor:
+        """The mean loss of micro-batches [B, T + 1]; parameters then have gradients.
+
+        Those are the loss's, or with soft targets [B, T, V] of each what is learned from both.
+        """
         if self._pool is not None:
-            return self._backward_by_parts(self._pool, batches)
+            return self._backward_by_parts(self._pool, batches, soft_targets)
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches, 1):
             is_last = number == len(batches)
+            soft = (soft_targets[number - 1], self._distill_weight) if soft_targets else None
             with contextlib.nullcontext() if is_last else self._passes.accumulating():
                 with self.autocast():
-                    loss = self._passes.loss(batch[:, :-1], batch[:, 1:]) / len(batches)
+                    loss = self._passes.loss(batch[:, :-1], batch[:, 1:], soft) / len(batches)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def _backward_by_parts(self, pool: ThreadPoolExecutor, batches: Sequence[Tensor]) -> Tensor:
+    def _backward_by_parts(
+        self,
+        pool: ThreadPoolExecutor,
+        batches: Sequence[Tensor],
+        soft_targets: Sequence[Tensor] = (),
+    ) -> Tensor:
         from shakespeare_tui.models import fused
 
         # Drawn before the threads begin: it does not matter which is faster.
@@ -387,9 +410,13 @@ class TorchTrainState:
             for place, batch in enumerate(batches):
                 rows = batch.tensor_split(self._parts)[part]
                 if len(rows):
+                    soft = None
+                    if soft_targets:
+                        taught = soft_targets[place].tensor_split(self._parts)[part]
+                        soft = taught, self._distill_weight
                     with self.autocast():
                         keys = drawn and drawn[part][place]
-                        loss = fused.loss(self.model, rows[:, :-1], rows[:, 1:], keys)
+                        loss = fused.loss(self.model, rows[:, :-1], rows[:, 1:], keys, soft)
                     loss = loss * (len(rows) / len(batch) / len(batches))
                     found = torch.autograd.grad(loss, self._parameters)
                     total += loss.detach()

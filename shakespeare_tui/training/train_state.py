@@ -190,6 +190,7 @@ class TrainState(Protocol):
         windows: Sequence[NDArray[np.int64]],
         rate_factor: float,
         *,
+        soft_targets: Sequence[NDArray[np.float16]] = (),
         measures_layers: bool = False,
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch.
@@ -200,6 +201,9 @@ class TrainState(Protocol):
         Args:
             windows: Inputs and targets in one.
             rate_factor: Multiplier of every peak learning rate.
+            soft_targets: The probabilities that teachers give to all tokens at the windows' places,
+                [B, T, V] for each window, up to a factor of each row; ``training.distill_weight``
+                says how much is learned from them. The loss that is told is of the windows alone.
             measures_layers: Whether to tell what it did to each layer, which changes nothing of
                 it and takes memory for one more copy of the weights that learn.
         """

@@ -101,6 +101,26 @@ def test_loss_and_gradients_are_those_of_autograd_in_float64(name: str) -> None:
         )
 
 
+def test_what_is_learned_from_teachers_is_what_autograd_says() -> None:
+    from shakespeare_tui.models import fused
+
+    model, batch = make_model(), windows(2, 33)
+    exact = make_model().double()
+    p = torch.rand(2, 33, VOCAB, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    loss, gradients = learn(model, batch, lambda *window: fused.loss(model, *window, soft=(p, 0.7)))
+    q = exact(batch[:, :-1]).log_softmax(-1).flatten(0, 1)
+    of_labels = torch.nn.functional.nll_loss(q, batch[:, 1:].flatten())
+    divergence = torch.nn.functional.kl_div(q, p.double().flatten(0, 1), reduction="batchmean")
+    torch.testing.assert_close(loss, of_labels.detach().float(), rtol=1e-5, atol=1e-5)
+    names, parameters = zip(*exact.named_parameters(), strict=True)
+    expected = torch.autograd.grad(0.3 * of_labels + 0.7 * divergence, parameters)
+    for name, gradient in zip(names, expected, strict=True):
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(
+            gradients[name], gradient.float(), rtol=1e-4, atol=2e-5 * scale + 1e-6, msg=name
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_in_bfloat16_they_are_as_near_to_float32_as_the_plain_models(name: str) -> None:

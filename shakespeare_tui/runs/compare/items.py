@@ -27,12 +27,14 @@ class CheckpointItem:
 
     Attributes:
         parent: The checkpoint that the run's weights started from, by its name of today.
+        teachers: The checkpoints that the run learns from beside the text, likewise.
         rating: Its rating by blind tests; None where it was not in any.
     """
 
     run: RunEntry
     checkpoint: CheckpointEntry | None
     parent: str | None = None
+    teachers: tuple[str, ...] = ()
     rating: Rating | None = None
 
     @property
@@ -127,7 +129,9 @@ def items_of(
     for run in runs:
         parent = run.info.parent if run.info else None
         if parent is not None:
-            parent = names.reference_now(parent, run.created) or f"{parent} (gone)"
+            parent = _name_now(names, parent, run)
+        taught_by = (run.info.teachers if run.info else None) or {}
+        teachers = tuple(_name_now(names, teacher, run) for teacher in taught_by)
         for checkpoint in run.checkpoints or (None,):
             rating = ratings.get(checkpoint.reference) if checkpoint else None
             items.append(
@@ -135,10 +139,18 @@ def items_of(
                     run=run,
                     checkpoint=checkpoint,
                     parent=parent,
+                    teachers=teachers,
                     rating=rating,
                 )
             )
     return items
+
+
+def _name_now(names: RunNames, reference: str, run: RunEntry) -> str:
+    """What a checkpoint that a run names is called today; a path stays as it is."""
+    if "@" not in reference:
+        return reference
+    return names.reference_now(reference, run.created) or f"{reference} (gone)"
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,10 @@ def run_parts(item: CheckpointItem, width: int) -> list[Part]:
 
 
 def origin(item: CheckpointItem) -> str:
-    """Where a run's weights came from; empty where it began with none."""
-    if item.parent:
-        return f"from {item.parent}"
+    """Where a run's weights came from, and who taught it; empty where it began with nothing."""
+    taught = f"taught by {' + '.join(item.teachers)}" if item.teachers else ""
+    if item.parent or taught:
+        return " · ".join(filter(None, [f"from {item.parent}" if item.parent else "", taught]))
     source = item.run.info.pretrained if item.run.info else None
     return f"imported from {source}" if source else ""
 
