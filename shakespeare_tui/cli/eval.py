@@ -113,8 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
     is_usual = arguments.corpus is None and arguments.split == "val"
     if result.protocol == EXACT and is_usual:
-        for one, its in zip(found, each_result, strict=True):
-            if one.checkpoint is not None:
+        for one, known, its in zip(found, infos, each_result, strict=True):
+            # Of an imported model in an ensemble, it is not the loss on its own text.
+            is_own = len(found) == 1 or (known is not None and known.corpus_sha256)
+            if one.checkpoint is not None and is_own:
                 _write_down(one.checkpoint, its)
     # Nothing foretells the first token: its text is not counted.
     foretold = len(split) - 1
@@ -141,9 +143,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"note: the text has {noun}s that the vocabulary has not, so that the loss is about "
             "less than the text: it does not compare by bytes or characters"
         )
-    for known in dict.fromkeys(each.pretrained for each in infos if each and each.pretrained):
-        say(f"note: {pretrained_note(known)}")
-        figures.setdefault("pretrained", known)
+    for origin in dict.fromkeys(each.pretrained for each in infos if each and each.pretrained):
+        say(f"note: {pretrained_note(origin)}")
+        figures.setdefault("pretrained", origin)
     if len(found) > 1:
         figures["models"] = [
             {
@@ -187,21 +189,23 @@ def _check_same_text(
 ) -> None:
     """Refuse models that were trained on other texts, or on other parts of one."""
     trained = [
-        (one.reference, info.corpus, (info.corpus_sha256, one.config.data.val_fraction))
+        (one.reference, info.corpus, info.corpus_sha256, one.config.data)
         for one, info in zip(found, infos, strict=True)
         if info is not None and info.corpus_sha256 and one.config is not None
     ]
-    for reference, corpus, text in trained[1:]:
-        first, its_corpus, its_text = trained[0]
-        if text[0] != its_text[0]:
+    for reference, corpus, sha256, data in trained[1:]:
+        first, first_corpus, first_sha256, first_data = trained[0]
+        if sha256 != first_sha256:
             raise UserError(
-                f"{first} and {reference} were trained on different texts ({its_corpus}; {corpus}) "
-                "and have no validation split in common; eval them one by one"
+                f"{first} and {reference} were trained on different texts ({first_corpus}; "
+                f"{corpus}) and have no validation split in common; eval them one by one"
             )
-        if text != its_text:
+        is_streamed = [each.windows == "streamed" for each in (first_data, data)]
+        if data.val_fraction != first_data.val_fraction or is_streamed[0] != is_streamed[1]:
             raise UserError(
-                f"{first} and {reference} split {corpus} at different places "
-                f"(data.val_fraction {its_text[1]:g}; {text[1]:g}): one has learned what the other "
+                f"{first} and {reference} split {corpus} at different places (data.val_fraction "
+                f"{first_data.val_fraction:g} and windows {first_data.windows}; "
+                f"{data.val_fraction:g} and {data.windows}): one may have learned what the other "
                 "is measured on; eval them one by one"
             )
 

@@ -248,6 +248,20 @@ def test_everything_else_that_one_process_does(
 
 
 @pytest.mark.slow
+def test_a_student_learns_what_it_learns_alone(
+    start: Start, cli: CommandLine, runs_root: Path
+) -> None:
+    assert cli(*train_arguments("teacher", "--set=model.d_model=32")).code == 0
+    student = ("--seed=5", "--distill", "teacher")
+    together = ends(start(2, *train_arguments("two", *student)))
+    assert [outcome.code for outcome in together] == [0, 0], together[0].err
+    assert cli(*train_arguments("one", *student)).code == 0
+    mine, other = (numbers(what_was_learned(RunFolder(runs_root / n))) for n in ("two", "one"))
+    for here, there in zip(mine, other, strict=True):
+        assert here == pytest.approx(there, rel=2e-4)
+
+
+@pytest.mark.slow
 def test_time_budget_ends_all_at_once(start: Start, runs_root: Path) -> None:
     arguments = ("train", "--no-ui", *TINY, "--name=run", "--set=training.batch_size=6")
     outcomes = ends(start(3, *arguments, "--minutes=4s"))
