@@ -3,7 +3,7 @@
 A graph takes ``input_ids`` [B, T] and gives ``logits`` [B, T, V]. One with a cache takes besides,
 for each layer, ``past_key_values.N.key`` and ``.value`` [B, K, S, D] of the S tokens read before,
 and gives ``present.N.key`` and ``.value`` [B, K, S + T, D]: the names that Optimum and
-Transformers.js use.
+Transformers.js use. What a short convolution reads is ``.convolved``, [B, 1, S, C].
 """
 
 from collections.abc import Callable
@@ -31,14 +31,17 @@ TOKENS, LOGITS = "input_ids", "logits"
 """Names of an input and an output."""
 
 
-def past_names(layers: int) -> list[str]:
-    """Inputs with the keys and values of every layer."""
-    return [f"past_key_values.{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+PAST, PRESENT = "past_key_values", "present"
+"""What names of inputs and outputs with the cache begin with."""
 
 
-def present_names(layers: int) -> list[str]:
-    """Outputs with the keys and values of every layer."""
-    return [f"present.{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+def cached(shape: ModelConfig) -> dict[str, tuple[int, int]]:
+    """What a graph with a cache remembers, by the ends of names: K and D of [B, K, S, D]."""
+    names = [f"{n}.{kind}" for n in range(shape.n_layers) for kind in ("key", "value")]
+    found = dict.fromkeys(names, (shape.key_heads, shape.head_width))
+    if shape.short_convolution:
+        found |= {f"{n}.convolved": (1, shape.d_model) for n in range(shape.n_layers)}
+    return found
 
 
 def open_onnx(path: Path) -> tuple[Callable[[ModelConfig], LogitsModel], dict[str, str]]:

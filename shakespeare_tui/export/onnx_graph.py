@@ -25,10 +25,11 @@ from shakespeare_tui.decoding.exported_file import (
 from shakespeare_tui.decoding.onnx_decoder import (
     CONTEXT_KEY,
     LOGITS,
+    PAST,
+    PRESENT,
     TOKENS,
     VOCAB_KEY,
-    past_names,
-    present_names,
+    cached,
 )
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.export.quantise import quantised
@@ -48,12 +49,11 @@ def check(source: ExportSource, options: Options) -> None:
     """The packages must be there, and the model fit into one file."""
     need("onnx", "onnx")
     need("onnxruntime", "onnx")
-    for setting in ("ngram_embedding", "short_convolution"):
-        if options.kv_cache and getattr(source.model.config, setting):
-            raise UserError(
-                "with a KV cache, a graph sees no token before those it is given, which "
-                f"model.{setting} looks back on; take onnx without --kv-cache"
-            )
+    if options.kv_cache and source.model.config.ngram_embedding:
+        raise UserError(
+            "with a KV cache, a graph sees no token before those it is given, which "
+            "model.ngram_embedding looks back on; take onnx without --kv-cache"
+        )
     size = source.size_bytes // (4 if options.dtype == "int8" else 1)
     if size > _MOST_BYTES:
         raise UserError("an ONNX file holds less than 2 GB; take --dtype int8, or another format")
@@ -80,19 +80,22 @@ def graph_of(source: ExportSource, options: Options) -> Any:
     from onnx import TensorProto, helper
 
     shape, vocab_size = source.model.config, source.model.vocab_size
-    layers = range(shape.n_layers)
+    remembered = cached(shape) if options.kv_cache else {}
     builder = _Builder(source.weights, shape, is_int8=options.dtype == "int8")
-    pasts = past_names(shape.n_layers) if options.kv_cache else []
+    pasts = [f"{PAST}.{name}" for name in remembered]
     presents = _add_model(builder, source.model.embedding_scale, pasts)
 
     def free(name: str, kind: int, *sizes: int | str) -> Any:
         return helper.make_tensor_value_info(name, kind, list(sizes))
 
     def cache(names: Sequence[str], length: str) -> list[Any]:
-        sizes = ("batch", shape.key_heads, length, shape.head_width)
-        return [free(name, TensorProto.FLOAT, *sizes) for name in names]
+        sizes = ((heads, length, width) for heads, width in remembered.values())
+        return [
+            free(name, TensorProto.FLOAT, "batch", *size)
+            for name, size in zip(names, sizes, strict=True)
+        ]
 
-    outputs = present_names(len(layers)) if options.kv_cache else []
+    outputs = [f"{PRESENT}.{name}" for name in remembered]
     for name, value in zip(outputs, presents, strict=bool(outputs)):
         builder.nodes.append(helper.make_node("Identity", [value], [name]))
     graph = helper.make_graph(
@@ -239,7 +242,7 @@ def _unsigned(weight: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
 
 
 def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) -> list[str]:
-    """All nodes, from tokens to logits; returns keys and values of each layer, [B, K, S, D]."""
+    """All nodes, from tokens to logits; returns what is ``cached``, in its order."""
     shape, op, constant = builder.shape, builder.op, builder.constant
     read = builder.size(pasts[0], 2) if pasts else constant(0)
     end = op("Add", read, builder.size(TOKENS, 1))
@@ -267,6 +270,7 @@ def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) 
     own = op("Unsqueeze", op("Range", read, end, constant(1)), constant([1]))
     allowed = op("LessOrEqual", places, own)
     presents: list[str] = []
+    convolved: list[str] = []
     for layer in range(shape.n_layers):
         name = f"blocks.{layer}"
         normed = builder.norm(x, f"{name}.attention_norm", shape.norm)
@@ -276,13 +280,17 @@ def _add_model(builder: _Builder, embedding_scale: float, pasts: Sequence[str]) 
         x = op("Add", x, mixed)
         normed = builder.norm(x, f"{name}.feedforward_norm", shape.norm)
         if shape.short_convolution:
-            normed = _convolved(builder, normed, f"{name}.feedforward_convolution")
+            past = pasts[2 * shape.n_layers + layer :][:1]
+            normed, seen = _convolved(
+                builder, normed, f"{name}.feedforward_convolution", read, past
+            )
+            convolved.append(seen)
         x = op("Add", x, _feed_forward(builder, normed, f"{name}.feedforward"))
     x = builder.norm(x, "norm", shape.norm)
     logits = builder.tied_head(x, scales) if shape.tie_weights else builder.linear(x, "head")
     builder.add("Identity", logits)
     builder.nodes[-1].output[0] = LOGITS
-    return presents
+    return presents + convolved
 
 
 def _add_ngrams(builder: _Builder, x: str) -> str:
@@ -360,17 +368,24 @@ def _rotated(builder: _Builder, x: str, cosines: str, sines: str) -> str:
     return builder.op("Add", builder.op("Mul", x, cosines), builder.op("Mul", swapped, sines))
 
 
-def _convolved(builder: _Builder, x: str, name: str) -> str:
-    """``ShortConvolution`` of ``x`` [B, T, C], the text's first tokens."""
-    op = builder.op
+def _convolved(
+    builder: _Builder, x: str, name: str, read: str, past: Sequence[str]
+) -> tuple[str, str]:
+    """``ShortConvolution`` of ``x`` [B, T, C]; and all that such have read, [B, 1, S + T, C]."""
+    op, constant, weights = builder.op, builder.constant, builder.weights[f"{name}.weight"]
+    tokens, back = builder.size(x, 1), len(weights) - 1
+    seen = op("Unsqueeze", x, constant([1]))
+    if past:
+        seen = op("Concat", past[0], seen, axis=2)
+    padded = op("Pad", seen, constant([0, 0, back, 0, 0, 0, 0, 0]))
     y = ""
-    for k, weight in enumerate(builder.weights[f"{name}.weight"]):
-        if k:
-            # One place on, where the first has nothing before it.
-            x = op("Pad", x, builder.constant([0, 1, 0, 0, -1, 0]))
-        part = op("Mul", x, builder.initial(f"{name}.{k}", weight))
+    for k, weight in enumerate(weights):
+        start = op("Add", read, constant(back - k))
+        bounds = (op("Reshape", n, constant([1])) for n in (start, op("Add", start, tokens)))
+        rows = op("Slice", padded, *bounds, constant([2]))
+        part = op("Mul", rows, builder.initial(f"{name}.{k}", weight))
         y = op("Add", y, part) if k else part
-    return y
+    return op("Squeeze", y, constant([1])), seen
 
 
 def _feed_forward(builder: _Builder, x: str, name: str) -> str:

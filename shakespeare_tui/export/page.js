@@ -94,12 +94,10 @@ class Reader {
   // While all tokens fit, each is seen; then the older half is dropped and the rest read again.
   start = 0; length = 0; past = null;
   forget() {
-    const shape = [1, settings.keyHeads, 0, settings.headWidth];
     this.length = 0; this.past = {};
-    for (let layer = 0; layer < settings.layers; layer++)
-      for (const kind of ["key", "value"])
-        this.past[`past_key_values.${layer}.${kind}`] =
-          new ort.Tensor("float32", new Float32Array(0), shape);
+    for (const [name, [heads, width]] of Object.entries(settings.cached))
+      this.past[`past_key_values.${name}`] =
+        new ort.Tensor("float32", new Float32Array(0), [1, heads, 0, width]);
   }
   async read(tokens) {
     const { context, vocabSize } = settings, hop = Math.max(1, Math.floor(context / 2));

@@ -17,6 +17,7 @@ from shakespeare_tui.data.tokenizers.gguf_file import splits_of_text
 from shakespeare_tui.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from shakespeare_tui.data.tokenizers.tokenizer import CharTokenizer, Tokenizer
 from shakespeare_tui.decoding.exported_file import open_exported_file
+from shakespeare_tui.decoding.onnx_decoder import cached
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.export import onnx_graph
 from shakespeare_tui.export.page import page
@@ -56,21 +57,18 @@ def check(source: ExportSource, options: Options) -> None:
 
 def write(source: ExportSource, options: Options, target: Path) -> None:
     """One page."""
-    cached = replace(options, kv_cache=True)
     shape, runtime = source.model.config, web_runtime()
     settings: dict[str, Any] = {
         "title": source.checkpoint.reference,
         "context": source.model.context,
-        "layers": shape.n_layers,
-        "keyHeads": shape.key_heads,
-        "headWidth": shape.head_width,
+        "cached": cached(shape),
         "vocabSize": source.model.vocab_size,
         "prompt": next(iter(source.config.sampling.prompts), ""),
         "temperature": source.config.sampling.temperature,
         "ends": sorted(source.tokenizer.end_tokens),
         "tokenizer": _tokenizer(source.tokenizer),
     }
-    graph = onnx_graph.graph_of(source, cached).SerializeToString()
+    graph = onnx_graph.graph_of(source, replace(options, kv_cache=True)).SerializeToString()
     held = {
         # In a script element nothing but its end tag is markup.
         ("settings", "application/json"): json.dumps(settings).replace("<", "\\u003c"),

@@ -222,6 +222,7 @@ def test_what_has_no_equivalent_is_named(opened: Open, tmp_path: Path) -> None:
         ("hf", "plain", "model.positions rope"),
         ("gguf", "plain", "model.positions rope"),
         ("gguf", "ngrams", "model.ngram_embedding 3"),
+        ("gguf", "convolution", "model.short_convolution 3"),
         ("gguf", "quick", "model.activation relu2"),
     ):
         with pytest.raises(UserError, match=f"no equivalent of {setting}") as raised:

@@ -29,9 +29,11 @@ def likeliest(source: ExportSource, prompt: str, count: int) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
-@pytest.mark.parametrize("tokenizer", ["char", "bpe"])
-def test_a_browser_writes_what_the_model_writes(tokenizer: str, tmp_path: Path) -> None:
-    source = open_source(make_run(tmp_path / "runs", "quick", tokenizer))
+@pytest.mark.parametrize(
+    ("shape", "tokenizer"), [("quick", "char"), ("quick", "bpe"), ("convolution", "char")]
+)
+def test_a_browser_writes_what_the_model_writes(shape: str, tokenizer: str, tmp_path: Path) -> None:
+    source = open_source(make_run(tmp_path / "runs", shape, tokenizer))
     page_path = tmp_path / "page.html"
     try:
         export(source, FORMATS["html"], Options(), page_path)

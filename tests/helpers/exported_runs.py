@@ -40,7 +40,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 128,  # likewise
     },
     "plain": {},
-    "ngrams": {"ngram_embedding": 3, "short_convolution": 3},
+    "ngrams": {"ngram_embedding": 3},
+    "convolution": {"norm": "rmsnorm", "short_convolution": 3},
 }
 """Settings of the model section by a name; ``plain`` is the default, which nobody has published."""
 
