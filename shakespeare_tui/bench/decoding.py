@@ -1,9 +1,13 @@
 """Generation: tokens a second, plain, by transformers, and here in every precision and strategy."""
 
 import functools
+import importlib
 import importlib.util
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +21,16 @@ from shakespeare_tui.decoding.decoder import PRECISIONS, Precision
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.library import load
+from shakespeare_tui.machine import usable_cores
 from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.runs.folder import Checkpoint
 from shakespeare_tui.sampling import parse_strategy
 
 _VOCAB_SIZE = 65
 _TEMPERATURE = 0.8
 _ROUNDS = 3
 _RUN_TOKENS = 64
+SHAPES, STREAMS = ("quick", "shakespeare"), (1, 8)
 PLAIN, TRANSFORMERS = "plain loop", "transformers"
 # Without a cache a token costs a whole context, wherever it stands: a few tell the speed.
 _PLAIN_SHARE = 8
@@ -42,17 +49,24 @@ STRATEGIES = (
 )
 
 
-def measure(watcher: Watcher) -> Iterator[Figures]:
+def measure(
+    watcher: Watcher, shapes: Sequence[str] = SHAPES, stream_counts: Sequence[int] = STREAMS
+) -> Iterator[Figures]:
     """Half a context continued by another half, so that all is read once for each half written.
 
     Weights are random. The model of ``transformers`` is its GPT-2 of the same width and depth, with
     its key-value cache.
+
+    Args:
+        watcher: Is told, and may call it off.
+        shapes: Of these presets.
+        stream_counts: So many at once. First tokens and strategies are measured with one.
     """
-    for preset in ("quick", "shakespeare"):
+    for preset in shapes:
         model = _model(preset)
         half = model.context // 2
         prompt = [place % _VOCAB_SIZE for place in range(half)]
-        for streams in (1, 8):
+        for streams in stream_counts:
             title = f"Generation by the shape of {preset}, streams: {streams}"
             ways = contenders(model, prompt, half, streams)
             few = half // _PLAIN_SHARE
@@ -62,8 +76,10 @@ def measure(watcher: Watcher) -> Iterator[Figures]:
                 few * streams,
             )
             yield turns(watcher, title, ways, _ROUNDS)
-        yield _first_token(watcher, preset, model)
-    yield _strategies(watcher)
+        if 1 in stream_counts:
+            yield _first_token(watcher, preset, model)
+    if "quick" in shapes and 1 in stream_counts:
+        yield _strategies(watcher)
 
 
 def measure_run(watcher: Watcher, reference: str) -> Iterator[Figures]:
@@ -77,7 +93,47 @@ def measure_run(watcher: Watcher, reference: str) -> Iterator[Figures]:
         raise UserError(f"{reference} was trained by NumPy; name a run of PyTorch")
     prompt = loaded.tokenizer.encode("Once upon a time, in a small town by the sea,").tolist()
     ways = contenders(loaded.network, prompt, _RUN_TOKENS, 1)
-    yield turns(watcher, f"Generation by {reference}", ways, _ROUNDS)
+    with _llama_cpp(loaded.checkpoint, prompt, _RUN_TOKENS) as theirs:
+        yield turns(watcher, f"Generation by {reference}", ways | theirs, _ROUNDS)
+
+
+@contextmanager
+def _llama_cpp(
+    checkpoint: Checkpoint, prompt: list[int], tokens: int
+) -> Iterator[dict[str, Callable[[], float]]]:
+    """llama.cpp on the checkpoint's GGUF, where ``xllamacpp``, which carries it, is installed."""
+    if not importlib.util.find_spec("xllamacpp") or not importlib.util.find_spec("gguf"):
+        yield {}
+        return
+    from shakespeare_tui.export import gguf_file
+    from shakespeare_tui.export.source import Options, open_source
+
+    llama: Any = importlib.import_module("xllamacpp")
+    source = open_source(checkpoint)
+    request = {
+        "prompt": prompt,
+        "n_predict": tokens,
+        "temperature": _TEMPERATURE,
+        "samplers": ["temperature"],
+        "ignore_eos": True,
+        "cache_prompt": False,
+    }
+    ways: dict[str, Callable[[], float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype in ("float32", "q8_0"):
+            options = Options(dtype=dtype)
+            gguf_file.check(source, options)
+            path = Path(folder) / f"{dtype}.gguf"
+            gguf_file.write(source, options, path)
+            parameters = llama.CommonParams()
+            parameters.model.path = str(path)
+            parameters.n_ctx = source.model.context
+            parameters.n_parallel = 1
+            parameters.cpuparams.n_threads = usable_cores()
+            server = llama.Server(parameters)
+            write_ = functools.partial(server.handle_completions, request)
+            ways[f"llama.cpp, {dtype}"] = functools.partial(_speed, write_, tokens)
+        yield ways
 
 
 def turns(

@@ -21,6 +21,8 @@ PARTS = {
     "screens": ("screens", "measure"),
 }
 """Module and function of each part."""
+# As in the part, which takes a while to import.
+_SHAPES, _STREAMS = ("quick", "shakespeare"), (1, 8)
 _PACKAGES = ("torch", "numpy", "numba", "transformers", "textual")
 
 
@@ -42,6 +44,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="RUN[@REF]",
         help="measure generation by this checkpoint, nothing else",
     )
+    parser.add_argument(
+        "--shape", choices=_SHAPES, help="with the part decoding: the shape of this preset alone"
+    )
+    parser.add_argument(
+        "--streams",
+        type=int,
+        choices=_STREAMS,
+        help="with the part decoding: so many at once alone",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -57,6 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(
                 f"there is no part {name!r}; there are {join_words(list(PARTS), 'and')}"
             )
+    only: dict[str, Any] = {}
+    if arguments.shape:
+        only["shapes"] = (arguments.shape,)
+    if arguments.streams:
+        only["stream_counts"] = (arguments.streams,)
+    if only and (arguments.parts != ["decoding"] or arguments.reference):
+        raise UserError("--shape and --streams choose in one part: bench decoding --shape quick")
     machine = _machine()
     if not arguments.json:
         print_grid([(name, value) for name, value in machine.items()])
@@ -65,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     found: dict[str, list[dict[str, object]]] = {}
     watcher = Watcher(_tell, never)
     for name in ["decoding"] if arguments.reference else arguments.parts or PARTS:
-        for figures in _measured(name, watcher, arguments.reference):
+        for figures in _measured(name, watcher, arguments.reference, only):
             found.setdefault(name, []).append(figures.as_json())
             if not arguments.json:
                 _print(figures)
@@ -74,14 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(part: str, watcher: "Watcher", run: str | None) -> "Iterator[Figures]":
+def _measured(
+    part: str, watcher: "Watcher", run: str | None, only: dict[str, Any]
+) -> "Iterator[Figures]":
     if run:
         from shakespeare_tui.bench.decoding import measure_run
 
         return measure_run(watcher, run)
     module, function = PARTS[part]
     measure: Any = getattr(importlib.import_module(f"shakespeare_tui.bench.{module}"), function)
-    figures: Iterator[Figures] = measure(watcher)
+    figures: Iterator[Figures] = measure(watcher, **only)
     return figures
 
 

@@ -1,6 +1,7 @@
 """Many strategies, each with many samples, written side by side with one pass a token."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -155,9 +156,24 @@ def _write(
         length += 1
 
 
-# Long enough that what is done between does not count, short enough for a text to stream evenly.
-_AHEAD_SECONDS = 0.02
-_MOST_AHEAD = 64
+class Pace:
+    """How many tokens to draw at once, by how long the last calls took.
+
+    Long enough that what is done between calls does not count, short enough for a text to stream
+    evenly. The fastest of a few calls tells: one that was interrupted says nothing about the next.
+    """
+
+    _SECONDS, _CALLS, _FIRST, _MOST = 0.02, 4, 4, 64
+
+    def __init__(self) -> None:
+        self.tokens = self._FIRST
+        self._costs: deque[float] = deque(maxlen=self._CALLS)
+
+    def took(self, seconds: float, tokens: int) -> None:
+        """Take what a call of so many tokens took."""
+        self._costs.append(seconds / tokens)
+        fitting = int(self._SECONDS / max(min(self._costs), self._SECONDS / self._MOST))
+        self.tokens = max(1, min(fitting, 2 * tokens))
 
 
 class _Ahead:
@@ -175,7 +191,7 @@ class _Ahead:
         ends = np.cumsum([chooser.rows for chooser in choosers]).tolist()
         self._places = [slice(e - c.rows, e) for c, e in zip(choosers, ends, strict=True)]
         self._is_recorded = any(chooser.is_recorded for chooser in choosers)
-        self._tokens = 4
+        self._pace = Pace()
 
     @classmethod
     def of(cls, reader: WindowReader, choosers: Sequence[Chooser]) -> "_Ahead | None":
@@ -194,7 +210,7 @@ class _Ahead:
 
         None where the text's window moves, or where its last token is not the only one unread.
         """
-        count = min(self._tokens, self._reader.room(length) + 1, text.shape[1] - length)
+        count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
         if count < 1 or self._reader.unread(length) != 1:
             return
         vocab_size = self._reader.decoder.vocab_size
@@ -203,8 +219,8 @@ class _Ahead:
         given = np.empty((count if self._is_recorded else 0, len(text), vocab_size), np.float32)
         started = time.perf_counter()
         done = self._write(text, length, draws, given)
-        is_fast = time.perf_counter() - started < _AHEAD_SECONDS
-        self._tokens = min(2 * count, _MOST_AHEAD) if is_fast else max(1, count // 2)
+        if done == self._pace.tokens:
+            self._pace.took(time.perf_counter() - started, done)
         for place in range(length, length + done):
             row: list[int] = []
             for chooser, rows in zip(self._choosers, self._places, strict=True):
@@ -259,9 +275,31 @@ def _write_from_drafts(
             drafter.follow(decoder)
             count = _draft(drafter, chooser, text, length, count)
         logits = reader.read_all(text[:, : length + count], count + 1)
+        settled = 0
+        if drafter is not None and drafter.settle_drafts is not None and chooser.chain is not None:
+            if cancelled():
+                raise CancelledError("generation was stopped")
+            vocab_size = drafter.vocab_size
+            draws = _draws(chooser.chain, chooser, text, length, count + 1, vocab_size)
+            settled = drafter.settle_drafts(text, length, draws, logits[0])
+        if settled:
+            for place in range(settled):
+                given = logits[:, place] if chooser.is_recorded else None
+                yield chooser.accept(text[:, length + place], given, length + place)
+                if chooser.is_over:
+                    return
+            length += settled
+            continue
         for token in _checked(chooser, decoder, logits, text, length, cancelled):
             length += 1
             yield [token]
+
+
+def _draws(
+    chain: Chain, chooser: DrawingChooser, text: IntArray, length: int, count: int, vocab_size: int
+) -> Draws:
+    """How ``count`` tokens of ``text`` [1, L] from ``length`` on are drawn."""
+    return Draws.of([chain], text[:, :length], vocab_size, chooser.uniforms(length, count))
 
 
 def _draft(
@@ -269,8 +307,7 @@ def _draft(
 ) -> int:
     """Draft tokens of ``text`` [1, L] from ``length`` on; returns how many."""
     if drafter.write_ahead is not None and chooser.chain is not None and count:
-        uniforms = chooser.uniforms(length, count)
-        draws = Draws.of([chooser.chain], text[:, :length], drafter.vocab_size, uniforms)
+        draws = _draws(chooser.chain, chooser, text, length, count, drafter.vocab_size)
         return drafter.write_ahead(text, length, draws)
     for end in range(length, length + count):
         text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])

@@ -2,8 +2,9 @@
 
 A token of a small model is sixty small operations between products of a matrix and a vector;
 started one by one from Python, they take longer than the work. The definitions are NumPy's, in
-``cpu_decoder.py``. Everything is on one thread without Python's lock, in float32 whatever the
-weights are kept as, and each sum has one order: a text is the same whatever else runs.
+``cpu_decoder.py`` and ``packed.py``. Everything is on one thread without Python's lock, in float32,
+by int8 weights in whole numbers; each sum has one order, however many rows are computed together: a
+text is the same whatever else runs, drafted or not.
 """
 
 import math
@@ -12,80 +13,181 @@ from typing import Any
 import numpy as np
 from numba import float32, float64, int8, int64, uint16, void
 from numba.core import types
+from numba.extending import overload
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.compiled_draws import count, draw
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray
 from shakespeare_tui.decoding.draws import Draws
-from shakespeare_tui.decoding.packed import Linear, PackedWeights, epsilon
+from shakespeare_tui.decoding.packed import (
+    LARGEST_INPUT,
+    LARGEST_INT8,
+    LARGEST_SUM,
+    LEAST_SCALE,
+    PANEL,
+    Linear,
+    PackedWeights,
+    epsilon,
+)
+from shakespeare_tui.models.fused_kernels import part, softmax
+from shakespeare_tui.models.lanes import COUNT, HAS_WIDE_REGISTERS, tile, whole_tile
 from shakespeare_tui.models.ngrams import MOST_ROWS
-from shakespeare_tui.models.numpy_kernels import compiled, exp, number, row_maximum
+from shakespeare_tui.models.numpy_kernels import FAST, compiled, exp
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 # x · σ(2u) is GELU by its tanh, x/2 · (1 + tanh u).
 _GELU_X, _GELU_CUBE = (np.float32(2 * math.sqrt(2 / math.pi) * n) for n in (1, 0.044715))
 # As in ``sound``: beyond, a difference may overflow.
 _LARGEST_SUM = 1e30
+# Rows of queries that look at the same keys together.
+_MOST_QUERIES = 12
+_LEAST_STEP = np.float32(LEAST_SCALE)
 _ACTIVATIONS = {"gelu": 0, "relu2": 1, "swiglu": 2}
+
+
+# Tiles that fill the registers: of one row vectors of many columns, whose sums do not wait for each
+# other; of several rows as many columns as there are registers for.
+_MANY = 4 * COUNT if HAS_WIDE_REGISTERS else COUNT
+_WIDE_ROW, _HALF_ROW, _ROW = tile(1, PANEL), tile(1, PANEL // 2), tile(1, COUNT)
+_SIX, _FOUR, _FOUR_NARROW = tile(6, _MANY), tile(4, _MANY), tile(4, COUNT)
+_WHOLE_ROW, _WHOLE_FOUR, _WHOLE_SIX = (
+    whole_tile(1, PANEL),
+    whole_tile(4, _MANY),
+    whole_tile(6, _MANY),
+)
+
+
+@part
+def _height(rows: Any) -> Any:
+    """Of the next tile, where so many rows are left."""
+    if rows >= 6 and rows != 8:
+        return 6
+    return 4 if rows >= 4 else 1
+
+
+@part
+def _times(
+    a: Any,
+    a_start: Any,
+    a_row: Any,
+    b: Any,
+    b_start: Any,
+    b_row: Any,
+    c: Any,
+    c_start: Any,
+    c_row: Any,
+    rows: Any,
+    columns: Any,
+    depth: Any,
+) -> None:
+    """``rows`` rows of C = A B of arrays with these strides; ``columns`` fill vectors."""
+    r, most = 0, 6 if columns % _MANY == 0 else 4
+    while r < rows:
+        height, x, y, j = min(_height(rows - r), most), a_start + r * a_row, c_start + r * c_row, 0
+        while j < columns:
+            z, to = b_start + j, y + j
+            if height == 1:
+                if columns - j >= PANEL:
+                    _WIDE_ROW(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                    j += PANEL
+                elif columns - j >= PANEL // 2:
+                    _HALF_ROW(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                    j += PANEL // 2
+                else:
+                    _ROW(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                    j += COUNT
+            elif columns - j >= _MANY:
+                if height == 6:
+                    _SIX(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                else:
+                    _FOUR(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                j += _MANY
+            else:
+                _FOUR_NARROW(a, x, a_row, 1, b, z, b_row, c, to, c_row, depth)
+                j += COUNT
+        r += height
+
+
+@part
+def _panel_of_whole(
+    x: Any, panels: Any, start: Any, out: Any, to: Any, rows: Any, depth: Any
+) -> None:
+    """A panel of int8 times rounded rows ``x`` [R, 2 · depth]."""
+    r, inputs, columns = 0, x.shape[1], out.shape[1]
+    while r < rows:
+        height, a, c = _height(rows - r), r * inputs, to + r * columns
+        if height == 1:
+            _WHOLE_ROW(x, a, inputs, panels, start, 2 * PANEL, out, c, columns, depth)
+        else:
+            for j in range(0, PANEL, _MANY):
+                b = start + 2 * j
+                if height == 6:
+                    _WHOLE_SIX(x, a, inputs, panels, b, 2 * PANEL, out, c + j, columns, depth)
+                else:
+                    _WHOLE_FOUR(x, a, inputs, panels, b, 2 * PANEL, out, c + j, columns, depth)
+        r += height
+
+
+@part
+def _round(x: Any, whole: Any) -> Any:
+    """Round a row [K] to whole numbers; returns what 1 of them stands for."""
+    inputs = len(x)
+    most = spoiled = _ZERO
+    for k in range(inputs):
+        most = max(most, abs(x[k]))
+        # NaN where x is NaN or infinite, which no whole number is.
+        spoiled += x[k] * _ZERO
+    bound = np.float32(min(LARGEST_INPUT, LARGEST_SUM // (LARGEST_INT8 * inputs)))
+    step = most / bound
+    scale = _ONE / max(step, _LEAST_STEP)
+    for k in range(inputs):
+        whole[k] = np.int16(min(max(np.rint(x[k] * scale), -bound), bound))
+    for k in range(inputs, len(whole)):
+        whole[k] = 0
+    return step + spoiled
+
+
+def _panels(weights: Any, x: Any, out: Any) -> None:
+    """``x`` [R, K] by all panels of a layer into ``out`` [R, N'], without scales and biases."""
+
+
+@overload(_panels, jit_options={"fastmath": FAST, "error_model": "numpy"})
+def _panels_of(weights: Any, x: Any, out: Any) -> Any:
+    if weights.dtype == int8:
+
+        def whole(weights: Any, x: Any, out: Any) -> None:
+            rows, depth = len(x), weights.shape[1]
+            rounded, steps = np.empty((rows, 2 * depth), np.int16), np.empty(rows, np.float32)
+            for r in range(rows):
+                steps[r] = _round(x[r], rounded[r])
+            for p in range(len(weights)):
+                start = p * depth * 2 * PANEL
+                _panel_of_whole(rounded, weights, start, out, p * PANEL, rows, depth)
+            for r in range(rows):
+                for n in range(len(weights) * PANEL):
+                    out[r, n] *= steps[r]
+
+        return whole
+
+    def panels(weights: Any, x: Any, out: Any) -> None:
+        rows, depth, columns = len(x), weights.shape[1], out.shape[1]
+        for p in range(len(weights)):
+            start, to = p * depth * PANEL, p * PANEL
+            _times(x, 0, depth, weights, start, PANEL, out, to, columns, rows, PANEL, depth)
+
+    return panels
 
 
 @compiled
 def _product(linear: Any, layer: Any, x: Any, out: Any) -> None:
-    """``x`` [R, K] · Wᵀ into ``out`` [R, N]; four rows of weights are read once for four of x."""
-    weight, scales, biases = linear.weights[layer], linear.scales[layer], linear.biases[layer]
-    outputs, inputs = weight.shape
-    rows = len(x)
-    for n in range(0, outputs - outputs % 4, 4):
-        for r in range(0, rows - rows % 4, 4):
-            a0 = b0 = c0 = d0 = a1 = b1 = c1 = d1 = _ZERO
-            a2 = b2 = c2 = d2 = a3 = b3 = c3 = d3 = _ZERO
-            for k in range(inputs):
-                a, b = number(weight[n, k]), number(weight[n + 1, k])
-                c, d = number(weight[n + 2, k]), number(weight[n + 3, k])
-                x0, x1, x2, x3 = x[r, k], x[r + 1, k], x[r + 2, k], x[r + 3, k]
-                a0 += a * x0
-                b0 += b * x0
-                c0 += c * x0
-                d0 += d * x0
-                a1 += a * x1
-                b1 += b * x1
-                c1 += c * x1
-                d1 += d * x1
-                a2 += a * x2
-                b2 += b * x2
-                c2 += c * x2
-                d2 += d * x2
-                a3 += a * x3
-                b3 += b * x3
-                c3 += c * x3
-                d3 += d * x3
-            out[r, n], out[r, n + 1], out[r, n + 2], out[r, n + 3] = a0, b0, c0, d0
-            r1, r2, r3 = r + 1, r + 2, r + 3
-            out[r1, n], out[r1, n + 1], out[r1, n + 2], out[r1, n + 3] = a1, b1, c1, d1
-            out[r2, n], out[r2, n + 1], out[r2, n + 2], out[r2, n + 3] = a2, b2, c2, d2
-            out[r3, n], out[r3, n + 1], out[r3, n + 2], out[r3, n + 3] = a3, b3, c3, d3
-        for r in range(rows - rows % 4, rows):
-            a0 = b0 = c0 = d0 = _ZERO
-            for k in range(inputs):
-                x0 = x[r, k]
-                a0 += number(weight[n, k]) * x0
-                b0 += number(weight[n + 1, k]) * x0
-                c0 += number(weight[n + 2, k]) * x0
-                d0 += number(weight[n + 3, k]) * x0
-            out[r, n], out[r, n + 1], out[r, n + 2], out[r, n + 3] = a0, b0, c0, d0
-    for n in range(outputs - outputs % 4, outputs):
-        for r in range(rows):
-            a0 = _ZERO
-            for k in range(inputs):
-                a0 += number(weight[n, k]) * x[r, k]
-            out[r, n] = a0
-    for r in range(rows):
-        if len(scales):
-            for n in range(outputs):
-                out[r, n] *= scales[n]
-        if len(biases):
-            for n in range(outputs):
-                out[r, n] += biases[n]
+    """``Linear.product`` of ``x`` [R, K] into ``out`` [R, N']; each panel is read once."""
+    scales, biases = linear.scales[layer], linear.biases[layer]
+    _panels(linear.weights[layer], x, out)
+    for r in range(len(x)):
+        for n in range(len(scales)):
+            out[r, n] *= scales[n]
+        for n in range(len(biases)):
+            out[r, n] += biases[n]
 
 
 @compiled
@@ -101,48 +203,10 @@ def _normalise(x: Any, eps: Any, out: Any) -> None:
 
 @compiled
 def _add(x: Any, total: Any) -> None:
-    for r in range(len(x)):
-        for k in range(x.shape[1]):
+    """``x`` [R, C'] to ``total`` [R, C]."""
+    for r in range(len(total)):
+        for k in range(total.shape[1]):
             total[r, k] += x[r, k]
-
-
-@compiled
-def _attend_head(query: Any, keys: Any, values: Any, count: Any, scores: Any, out: Any) -> None:
-    """One query [D] over the first ``count`` of keys and values [S, D]; ``scores`` is [S]."""
-    width = len(query)
-    whole = count - count % 4
-    for s in range(0, whole, 4):
-        a = b = c = d = _ZERO
-        for k in range(width):
-            q = query[k]
-            a += keys[s, k] * q
-            b += keys[s + 1, k] * q
-            c += keys[s + 2, k] * q
-            d += keys[s + 3, k] * q
-        scores[s], scores[s + 1], scores[s + 2], scores[s + 3] = a, b, c, d
-    for s in range(whole, count):
-        a = _ZERO
-        for k in range(width):
-            a += keys[s, k] * query[k]
-        scores[s] = a
-    most = row_maximum(scores, count)
-    for s in range(count):
-        scores[s] = exp(scores[s] - most)
-    total = _ZERO
-    for s in range(count):
-        total += scores[s]
-    for k in range(width):
-        out[k] = _ZERO
-    for s in range(0, whole, 4):
-        a, b, c, d = scores[s], scores[s + 1], scores[s + 2], scores[s + 3]
-        for k in range(width):
-            both = a * values[s, k] + b * values[s + 1, k]
-            out[k] += both + c * values[s + 2, k] + d * values[s + 3, k]
-    for s in range(whole, count):
-        for k in range(width):
-            out[k] += scores[s] * values[s, k]
-    for k in range(width):
-        out[k] /= total
 
 
 @compiled
@@ -157,8 +221,9 @@ def _attend(
     qk_weights: Any,
     out: Any,
 ) -> None:
-    """``Kernels.attend`` of one layer; ``cache`` is [2, B, K, S, D], ``qk_weights`` [H + K, D]."""
-    streams, key_heads, width = cache.shape[1], cache.shape[2], cache.shape[4]
+    """``Kernels.attend`` of one layer; ``cache`` is [2, B, K, S / 64, 64 D'], ``out`` [R, HD]."""
+    streams, key_heads, blocks = cache.shape[1], cache.shape[2], cache.shape[3]
+    width, padded = out.shape[1] // heads, cache.shape[4] // PANEL
     rows, count, group = len(qkv), len(qkv) // streams, heads // key_heads
     turned, half = heads + key_heads, cosines.shape[1]
     for r in range(rows):
@@ -177,17 +242,61 @@ def _attend(
                     a, b = head[2 * k], head[2 * k + 1]
                     cosine, sine = cosines[place, k], sines[place, k]
                     head[2 * k], head[2 * k + 1] = a * cosine - b * sine, a * sine + b * cosine
+        block, inside = place // PANEL, place % PANEL
         for h in range(key_heads):
             for k in range(width):
-                cache[0, stream, h, place, k] = qkv[r, (heads + h) * width + k]
-                cache[1, stream, h, place, k] = qkv[r, (turned + h) * width + k]
-    scores = np.empty(start + count, np.float32)
-    for r in range(rows):
-        stream, place = r // count, start + r % count
+                key, value = qkv[r, (heads + h) * width + k], qkv[r, (turned + h) * width + k]
+                cache[0, stream, h, block, k * PANEL + inside] = key
+                cache[1, stream, h, block, inside * padded + k] = value
+    long, many = (start + count + PANEL - 1) // PANEL * PANEL, min(count, _MOST_QUERIES)
+    scores, mixed = np.empty((many, long), np.float32), np.empty((many, padded), np.float32)
+    inputs, size = qkv.shape[1], PANEL * padded
+    for stream in range(streams):
         for h in range(heads):
-            keys, values = cache[0, stream, h // group], cache[1, stream, h // group]
-            first, end = h * width, (h + 1) * width
-            _attend_head(qkv[r, first:end], keys, values, place + 1, scores, out[r, first:end])
+            keys = (stream * key_heads + h // group) * blocks * size
+            values = keys + streams * key_heads * blocks * size
+            for first in range(0, count, many):
+                queries = min(many, count - first)
+                row, end = stream * count + first, start + first + queries
+                query = row * inputs + h * width
+                for s in range(0, end, PANEL):
+                    place = keys + s * padded
+                    _times(
+                        qkv,
+                        query,
+                        inputs,
+                        cache,
+                        place,
+                        PANEL,
+                        scores,
+                        s,
+                        long,
+                        queries,
+                        PANEL,
+                        width,
+                    )
+                for q in range(queries):
+                    seen = start + first + q + 1
+                    softmax(scores, q * long, seen)
+                    for s in range(seen, end):
+                        scores[q, s] = _ZERO
+                _times(
+                    scores,
+                    0,
+                    long,
+                    cache,
+                    values,
+                    padded,
+                    mixed,
+                    0,
+                    padded,
+                    queries,
+                    padded,
+                    end,
+                )
+                for q in range(queries):
+                    for k in range(width):
+                        out[row + q, h * width + k] = mixed[q, k]
 
 
 @compiled
@@ -233,6 +342,8 @@ def _read(
     cache: Any,
     convolved: Any,
     heads: Any,
+    attention_width: Any,
+    inner_width: Any,
     activation: Any,
     eps: Any,
     head_eps: Any,
@@ -250,25 +361,26 @@ def _read(
 ) -> None:
     """All layers over the rows ``stream`` [R, C], and the last norm into ``normed`` [R, C]."""
     rows = len(stream)
-    qkv = np.empty((rows, qkv_linear.weights.shape[1]), np.float32)
-    mixed = np.empty((rows, out_linear.weights.shape[2]), np.float32)
-    gate = np.empty((rows, up_linear.weights.shape[1]), np.float32)
-    inner = np.empty((rows, down_linear.weights.shape[2]), np.float32)
+    qkv = np.empty((rows, qkv_linear.weights.shape[1] * PANEL), np.float32)
+    mixed = np.empty((rows, attention_width), np.float32)
+    added = np.empty((rows, out_linear.weights.shape[1] * PANEL), np.float32)
+    gate = np.empty((rows, up_linear.weights.shape[1] * PANEL), np.float32)
+    inner = np.empty((rows, inner_width), np.float32)
     for layer in range(len(cache)):
         _normalise(stream, eps, normed)
         _product(qkv_linear, layer, normed, qkv)
         weights = qk_weights[layer]
         _attend(qkv, start, cache[layer], heads, head_eps, cosines, sines, weights, mixed)
-        _product(out_linear, layer, mixed, normed)
-        _add(normed, stream)
+        _product(out_linear, layer, mixed, added)
+        _add(added, stream)
         _normalise(stream, eps, normed)
         if convolution.shape[1]:
             scale, shift = convolution_scale[layer], convolution_shift[layer]
             _convolve(normed, start, convolved[layer], convolution[layer], scale, shift)
         _product(up_linear, layer, normed, gate)
         _activate(activation, gate, inner)
-        _product(down_linear, layer, inner, normed)
-        _add(normed, stream)
+        _product(down_linear, layer, inner, added)
+        _add(added, stream)
     _normalise(stream, eps, normed)
 
 
@@ -310,6 +422,8 @@ def _write(
     cache: Any,
     convolved: Any,
     heads: Any,
+    attention_width: Any,
+    inner_width: Any,
     activation: Any,
     eps: Any,
     head_eps: Any,
@@ -339,6 +453,7 @@ def _write(
     """
     streams, width = normed.shape
     logits = np.empty((streams, len(embedding)), np.float32)
+    padded = np.empty((streams, head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((streams, width), np.float32)
     for i in range(len(uniforms)):
         for b in range(streams):
@@ -356,6 +471,8 @@ def _write(
             cache,
             convolved,
             heads,
+            attention_width,
+            inner_width,
             activation,
             eps,
             head_eps,
@@ -371,8 +488,10 @@ def _write(
             down_linear,
             normed,
         )
-        _product(head, 0, normed, logits)
+        _product(head, 0, normed, padded)
         for b in range(streams):
+            for v in range(len(embedding)):
+                logits[b, v] = padded[b, v]
             if not _is_sound(logits[b]):
                 return i
         if len(given):
@@ -384,10 +503,36 @@ def _write(
     return len(uniforms)
 
 
+@compiled
+def _settle(
+    text: Any,
+    length: Any,
+    logits: Any,
+    kinds: Any,
+    values: Any,
+    windows: Any,
+    counts: Any,
+    uniforms: Any,
+) -> int:
+    """``CompiledKernels.settle`` of ``text`` [1, L] by ``logits`` [T, V]."""
+    row = np.empty(logits.shape[1], np.float32)
+    for i in range(len(logits)):
+        if not _is_sound(logits[i]):
+            return i
+        row[:] = logits[i]
+        drafted = text[0, length + i]
+        token = draw(row, kinds[0], values[0], counts[0], uniforms[i, 0])
+        text[0, length + i] = token
+        count(kinds[0], windows[0], text[0], length + i, counts[0])
+        if token != drafted:
+            return i + 1
+    return len(logits)
+
+
 _VECTORS = float32[:, ::1]
 _named_tuple: Any = types.NamedTuple
 _LINEAR = {
-    dtype: _named_tuple((kind[:, :, ::1], _VECTORS, _VECTORS), Linear)
+    dtype: _named_tuple((kind[:, :, :, ::1], _VECTORS, _VECTORS), Linear)
     for dtype, kind in (("float32", float32), ("uint16", uint16), ("int8", int8))
 }
 
@@ -397,7 +542,7 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     linear, head = _LINEAR[layer_type], _LINEAR[head_type]
     layer_cache, cache = float32[:, :, :, :, ::1], float32[:, :, :, :, :, ::1]
     model = (
-        *(cache, float32[:, :, :, ::1], int64, int64, float32, float32),
+        *(cache, float32[:, :, :, ::1], *(int64,) * 4, float32, float32),
         *(_VECTORS, _VECTORS, float32[:, :, ::1]),
         *(linear, linear, float32[:, :, ::1], _VECTORS, _VECTORS, linear, linear),
     )
@@ -410,6 +555,7 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
         (_convolve, void(_VECTORS, int64, float32[:, :, ::1], _VECTORS, *(float32[::1],) * 2)),
         (_attend, void(_VECTORS, int64, layer_cache, *attention)),
         (_product, void(head, int64, _VECTORS, _VECTORS)),
+        (_settle, int64(integers, int64, _VECTORS, *draws)),
         (_read, void(_VECTORS, int64, *model, _VECTORS)),
         (
             _write,
@@ -422,7 +568,7 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     ]
 
 
-_Model = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+_Model = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
 
 
 class Compiled:
@@ -481,9 +627,9 @@ class Compiled:
 
     def logits(self, packed: PackedWeights, rows: FloatArray) -> FloatArray:
         """See ``CompiledKernels``."""
-        logits = np.empty((len(rows), packed.head.weights.shape[1]), np.float32)
+        logits = np.empty((len(rows), packed.head.outputs), np.float32)
         _product(packed.head, 0, rows, logits)
-        return logits
+        return np.ascontiguousarray(logits[:, : len(packed.embedding)])
 
     def write(
         self,
@@ -506,12 +652,20 @@ class Compiled:
         done: int = _write(text, length, *tables, start, *kept, *model, *how, given, normed)
         return done
 
+    def settle(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
+        """See ``CompiledKernels``."""
+        how = draws.kinds, draws.values, draws.windows, draws.counts, draws.uniforms
+        done: int = _settle(text, length, logits, *how)
+        return done
+
 
 def _model(packed: PackedWeights) -> _Model:
     """What ``_read`` takes of the weights, in its order."""
     config = packed.config
     return (
         config.n_heads,
+        config.attention_width,
+        config.feedforward_width,
         _ACTIVATIONS[config.activation],
         epsilon(config, config.d_model),
         epsilon(config, config.head_width),

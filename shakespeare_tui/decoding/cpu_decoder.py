@@ -20,11 +20,12 @@ from shakespeare_tui.decoding.decoder import (
     FloatArray,
     IntArray,
     Precision,
+    SettleDrafts,
     WriteAhead,
     check_room,
 )
 from shakespeare_tui.decoding.draws import Draws
-from shakespeare_tui.decoding.packed import SMALL_HEAD, PackedWeights, epsilon
+from shakespeare_tui.decoding.packed import PANEL, SMALL_HEAD, PackedWeights, epsilon
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.compiling import compile_kernels, numba_version
 from shakespeare_tui.models.ngrams import ngram_ids
@@ -48,8 +49,8 @@ class Kernels(Protocol):
     ) -> None:
         """Causal attention of queries, keys and values ``qkv`` [R, (H + 2K)D] into ``out`` [R, HD].
 
-        They are normalised and turned first; keys and values go into ``cache`` [L, 2, B, K, S, D]
-        from the place ``start`` on.
+        They are normalised and turned first; keys and values go into ``cache``, as ``make_cache``
+        made it, from the place ``start`` on.
         """
 
     def convolve(
@@ -91,7 +92,7 @@ class CompiledKernels(Kernels, Protocol):
 
         Args:
             packed: The weights.
-            cache: Keys and values, [L, 2, B, K, S, D].
+            cache: Keys and values, as ``make_cache`` made it.
             convolved: See ``convolve``.
             start: The place of the first token of each stream.
             stream: [R, C]; written over.
@@ -118,7 +119,7 @@ class CompiledKernels(Kernels, Protocol):
 
         Args:
             packed: The weights.
-            cache: Keys and values, [L, 2, B, K, S, D].
+            cache: Keys and values, as ``make_cache`` made it.
             convolved: See ``convolve``.
             start: The place in the window of the text's last token, which is not read yet.
             text: B texts, written to.
@@ -126,6 +127,18 @@ class CompiledKernels(Kernels, Protocol):
             draws: How they are drawn.
             given: The logits of each draw go here, [T, B, V]; [0, B, V] for nowhere.
             normed: The last tokens' normalised vectors go here, [B, C].
+        """
+
+    def settle(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
+        """Draw tokens into ``text`` [1, L] from ``length`` on; returns how many were drawn.
+
+        Up to the first that is not what stood there, or whose logits no token can be drawn by.
+
+        Args:
+            text: With drafted tokens from ``length`` on.
+            length: Of the text before them.
+            draws: How they are drawn, T of them.
+            logits: Of each, [T, V].
         """
 
 
@@ -161,20 +174,27 @@ class NumpyKernels:
             # Numbers in pairs: [B, T, (H + 2K) · D / 2]
             pairs = qkv.view(np.complex64).reshape(streams, count, -1, width // 2)
             pairs[:, :, :turned] *= turns[:, None]
-        # [B, T, 2, K, D] -> [2, B, K, T, D]
+        # [B, T, 2, K, D], of which those of keys go to [B, K, S / 64, D', 64]
         fresh = split[:, :, config.n_heads :].reshape(streams, count, 2, config.key_heads, width)
-        cache[layer, :, :, :, start:end] = fresh.transpose(2, 0, 3, 1, 4)
-        keys, values = cache[layer, :, :, :, :end]
+        blocks = cache[layer].reshape(*cache.shape[1:5], -1, PANEL)
+        places = np.arange(start, end)
+        blocks[0, :, :, places // PANEL, :width, places % PANEL] = fresh[:, :, 0].swapaxes(0, 1)
+        values = cache[layer, 1].reshape(streams, config.key_heads, -1, blocks.shape[4])
+        values = values[..., :width]
+        values[:, :, start:end] = fresh[:, :, 1].swapaxes(1, 2)
+        # [B, K, S / 64, D, 64] -> [B, K, D, S]
+        seen = blocks[0, :, :, : places[-1] // PANEL + 1, :width].swapaxes(2, 3)
+        keys = seen.reshape(streams, config.key_heads, width, -1)[..., :end]
         # Heads that share keys and values together: [B, T, H, D] -> [B, K, H / K, T, D]
         queries = split[:, :, : config.n_heads].swapaxes(1, 2)
         grouped = queries.reshape(streams, config.key_heads, -1, count, width)
-        scores: FloatArray = grouped @ keys[:, :, None].swapaxes(3, 4)
+        scores: FloatArray = grouped @ keys[:, :, None]
         if count > 1:
             scores[..., ~np.tri(count, end, start, dtype=bool)] = -np.inf
         scores -= scores.max(-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(-1, keepdims=True)
-        mixed: FloatArray = (scores @ values[:, :, None]).reshape(streams, -1, count, width)
+        mixed: FloatArray = (scores @ values[:, :, None, :end]).reshape(streams, -1, count, width)
         # [B, H, T, D] -> [R, HD]
         out.reshape(streams, count, -1, width)[:] = mixed.swapaxes(1, 2)
 
@@ -207,6 +227,20 @@ class NumpyKernels:
             out[:] = swiglu(gate[:, :width], gate[:, width:])[0]
         else:
             out[:] = (gelu if config.activation == "gelu" else relu_squared)(gate)[0]
+
+
+_VECTOR = 16
+
+
+def make_cache(config: ModelConfig, streams: int, length: int) -> FloatArray:
+    """Room for keys and values of ``length`` tokens: [L, 2, B, K, S / 64, 64 · D'].
+
+    Blocks of 64 places, of keys as [D', 64], of values as [64, D'], so that products of either with
+    a few rows go along the memory; D' is D and what fills vectors of 16.
+    """
+    blocks, width = -(-length // PANEL), config.head_width + -config.head_width % _VECTOR
+    shape = config.n_layers, 2, streams, config.key_heads, blocks, PANEL * width
+    return np.empty(shape, np.float32)
 
 
 _POLL_SECONDS = 0.05
@@ -349,10 +383,7 @@ class CpuDecoder:
         self._compilation = compiled
         self._length = 0
         room = min(_FIRST_ROOM, self.context)
-        # [L, 2, B, K, S, D]: keys and values of each layer
-        self._cache: FloatArray = np.empty(
-            (config.n_layers, 2, streams, config.key_heads, room, config.head_width), np.float32
-        )
+        self._cache = make_cache(config, streams, room)
         # [L, B, K - 1 + S, C]: what convolutions read, before the first place too.
         layers = config.n_layers if config.short_convolution else 0
         self._convolved_back = max(0, config.short_convolution - 1)
@@ -375,6 +406,12 @@ class CpuDecoder:
         """See ``Decoder``."""
         compiled = self._compiled
         return None if compiled is None else functools.partial(self._write, compiled)
+
+    @property
+    def settle_drafts(self) -> SettleDrafts | None:
+        """See ``Drafter``."""
+        compiled = self._compiled
+        return None if compiled is None else compiled.settle
 
     @property
     def _compiled(self) -> CompiledKernels | None:
@@ -420,8 +457,10 @@ class CpuDecoder:
 
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
-        self._cache, self._tokens = self._cache[:, :, rows], self._tokens[rows]
-        self._convolved = self._convolved[:, rows]
+        # Of fancy indices the order in memory is not certain.
+        self._cache = np.take(self._cache, rows, axis=2)
+        self._convolved = np.take(self._convolved, rows, axis=1)
+        self._tokens = self._tokens[rows]
         if self._normed is not None:
             self._normed = self._normed[rows]
 
@@ -437,8 +476,7 @@ class CpuDecoder:
         start, streams = self._length, len(text)
         end = start + len(draws.uniforms)
         check_room(end, self.context)
-        if end > self._cache.shape[4]:
-            self._make_room(end)
+        self._make_room(end)
         if given is None:
             given = np.empty((0, streams, self.vocab_size), np.float32)
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
@@ -455,8 +493,7 @@ class CpuDecoder:
         weights, (streams, count) = self._weights, tokens.shape
         start, end = self._length, self._length + count
         check_room(end, self.context)
-        if end > self._cache.shape[4]:
-            self._make_room(end)
+        self._make_room(end)
         # Of shape [B, T, C]
         stream = weights.embedding[tokens]
         if self._back:
@@ -491,7 +528,7 @@ class CpuDecoder:
         eps = epsilon(config, config.d_model)
         normed, added, qkv = rows(config.d_model), rows(config.d_model), rows(config.qkv_width)
         mixed, inner = rows(config.attention_width), rows(config.feedforward_width)
-        gate = rows(weights.up.weights.shape[1])
+        gate = rows(config.feedforward_width * (2 if config.activation == "swiglu" else 1))
         for layer in range(config.n_layers):
             kernels.normalise(stream, eps, normed)
             weights.qkv.product(layer, normed, qkv)
@@ -517,14 +554,17 @@ class CpuDecoder:
         return logits
 
     def _make_room(self, length: int) -> None:
-        """Let ``length`` tokens fit, and as many again."""
-        shape = list(self._cache.shape)
-        shape[4] = min(max(length, 2 * shape[4]), self.context)
-        larger: FloatArray = np.empty(shape, np.float32)
-        larger[:, :, :, :, : self._length] = self._cache[:, :, :, :, : self._length]
+        """Let ``length`` tokens fit; where they do not, as many again."""
+        blocks = self._cache.shape[4]
+        if length <= PANEL * blocks:
+            return
+        whole = length + -length % PANEL
+        room = min(max(whole, 2 * PANEL * blocks), self.context)
+        larger = make_cache(self._weights.config, self.streams, room)
+        larger[:, :, :, :, :blocks] = self._cache
         self._cache = larger
         layers, streams, _, width = self._convolved.shape
         kept = self._convolved_back + self._length
-        convolved = np.empty((layers, streams, self._convolved_back + shape[4], width), np.float32)
+        convolved = np.empty((layers, streams, self._convolved_back + room, width), np.float32)
         convolved[:, :, :kept] = self._convolved[:, :, :kept]
         self._convolved = convolved

@@ -90,8 +90,22 @@ class Decoder(Protocol):
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
 
 
+class SettleDrafts(Protocol):
+    """Draws tokens where others were drafted."""
+
+    def __call__(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
+        """Draw tokens of ``text`` [1, L] by ``logits`` [T, V]; returns how many were drawn.
+
+        Up to the first that is not the one drafted there, or whose logits are none.
+        """
+
+
 class Drafter(Decoder, Protocol):
     """A decoder that drafts for another one, its leader."""
+
+    @property
+    def settle_drafts(self) -> SettleDrafts | None:
+        """Draws many tokens at once; None where that cannot be done, or not yet."""
 
     def follow(self, leader: Decoder) -> None:
         """Go on from what ``leader`` has read: its keys and values are shared.

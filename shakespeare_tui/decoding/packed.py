@@ -13,8 +13,10 @@ from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
 from shakespeare_tui.errors import check_cancelled, never
 from shakespeare_tui.models.positions import rotary_table, sinusoidal_table
 
-_LARGEST_INT8 = 127
-_LEAST_SCALE = np.finfo(np.float32).tiny
+LARGEST_INT8 = 127
+LEAST_SCALE = np.finfo(np.float32).tiny
+LARGEST_INPUT, LARGEST_SUM = 2**15 - 1, 2**31 - 1
+"""Inputs of int8 weights are rounded to 16 bits, and as few that no sum has more than 32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +36,20 @@ class ModelArrays:
     embedding_scale: float
 
 
+PANEL = 64
+"""Outputs whose weights lie together, so that vectors of them are read one after the other."""
+
+
 class Linear(NamedTuple):
     """The same linear layer of all L blocks, x [R, K] → x · Wᵀ [R, N].
 
+    Outputs are padded with zeros to N', whole panels.
+
     Attributes:
-        weights: [L, N, K], float32; uint16, the upper halves of float32; or int8.
-        scales: What 1 stands for in each row of int8, [L, N]; else [L, 0].
-        biases: [L, N], or [L, 0] for none.
+        weights: [L, N' / 64, K, 64], float32, or uint16, the upper halves of float32. Of int8, two
+            inputs side by side, one of zeros after an odd number: [L, N' / 64, K / 2, 64 · 2].
+        scales: What 1 stands for in each row of int8, [L, N']; else [L, 0].
+        biases: [L, N'], or [L, 0] for none.
     """
 
     weights: NDArray[Any]
@@ -53,40 +62,74 @@ class Linear(NamedTuple):
     ) -> "Linear":
         """Room for ``layers`` layers."""
         types: dict[Precision, type] = {"bfloat16": np.uint16, "int8": np.int8}
+        padded = outputs + -outputs % PANEL
+        panel = ((inputs + 1) // 2, 2 * PANEL) if precision == "int8" else (inputs, PANEL)
         return cls(
-            np.empty((layers, outputs, inputs), types.get(precision, np.float32)),
-            np.empty((layers, outputs if precision == "int8" else 0), np.float32),
-            np.empty((layers, outputs if has_bias else 0), np.float32),
+            _aligned((layers, padded // PANEL, *panel), types.get(precision, np.float32)),
+            np.empty((layers, padded if precision == "int8" else 0), np.float32),
+            np.zeros((layers, padded if has_bias else 0), np.float32),
         )
+
+    @property
+    def outputs(self) -> int:
+        """N'."""
+        return int(self.weights.shape[1]) * PANEL
 
     def fill(self, layer: int, weight: FloatArray, bias: FloatArray | None) -> None:
         """Round ``weight`` [N, K] into a layer's place; ``bias`` is [N]."""
-        if self.weights.dtype == np.uint16:
-            bits = np.ascontiguousarray(weight).view(np.uint32)
-            # To the nearest, and to the even one of two as near.
-            self.weights[layer] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        elif self.weights.dtype == np.int8:
-            largest = np.abs(weight).max(axis=1)
-            scales = np.maximum(largest / _LARGEST_INT8, _LEAST_SCALE).astype(np.float32)
+        outputs, inputs = weight.shape
+        is_int8 = self.weights.dtype == np.int8
+        padded = np.zeros((self.outputs, inputs + (inputs % 2 if is_int8 else 0)), np.float32)
+        padded[:outputs, :inputs] = weight
+        if is_int8:
+            largest = np.abs(padded).max(axis=1)
+            scales = np.maximum(largest / LARGEST_INT8, LEAST_SCALE).astype(np.float32)
             self.scales[layer] = scales
-            np.rint(weight / scales[:, None], out=self.weights[layer], casting="unsafe")
+            whole = np.rint(padded / scales[:, None]).astype(np.int8)
+            # [N', K] -> [N' / 64, K / 2, 64, 2]
+            panels = whole.reshape(-1, PANEL, padded.shape[1] // 2, 2).swapaxes(1, 2)
+            self.weights[layer] = panels.reshape(self.weights[layer].shape)
         else:
-            self.weights[layer] = weight
+            # [N', K] -> [N' / 64, K, 64]
+            panels = padded.reshape(-1, PANEL, inputs).swapaxes(1, 2)
+            if self.weights.dtype == np.uint16:
+                bits = np.ascontiguousarray(panels).view(np.uint32)
+                # To the nearest, and to the even one of two as near.
+                panels = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            self.weights[layer] = panels
         if bias is not None:
-            self.biases[layer] = bias
+            self.biases[layer, :outputs] = bias
 
     def product(self, layer: int, x: FloatArray, out: FloatArray) -> None:
-        """Of many rows ``x`` [R, K] into ``out`` [R, N]."""
-        weight = self.weights[layer]
+        """Of many rows ``x`` [R, K] into ``out`` [R, N], or [R, N'] with zeros."""
+        weight, steps = self.weights[layer], None
         if weight.dtype == np.uint16:
             weight = (weight.astype(np.uint32) << 16).view(np.float32)
         elif weight.dtype == np.int8:
-            weight = weight.astype(np.float32)
-        np.matmul(x, weight.T, out=out)
-        if self.scales.size:
-            out *= self.scales[layer]
+            # [N' / 64, K / 2, 64 · 2] -> [N' / 64, K, 64]
+            pairs = weight.reshape(*weight.shape[:2], PANEL, 2).swapaxes(2, 3)
+            weight = pairs.reshape(len(weight), -1, PANEL)[:, : x.shape[1]].astype(np.float32)
+            bound = min(LARGEST_INPUT, LARGEST_SUM // (LARGEST_INT8 * x.shape[1]))
+            steps = np.abs(x).max(axis=1, keepdims=True) / np.float32(bound)
+            x = np.rint(x / np.maximum(steps, LEAST_SCALE))
+        # [N' / 64, R, 64] -> [R, N']
+        found = np.matmul(x, weight).swapaxes(0, 1).reshape(len(x), -1)
+        if steps is not None:
+            found *= steps * self.scales[layer]
         if self.biases.size:
-            out += self.biases[layer]
+            found += self.biases[layer]
+        out[:] = found[:, : out.shape[1]]
+
+
+_LINE_BYTES = 64
+
+
+def _aligned(shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """An array that begins where a line of the processor's cache does, for whole vectors of it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % _LINE_BYTES
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,13 +76,19 @@ def packed_weights(
         if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
             return pack(arrays_of(model), precision, cancelled)
         # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
-        checksums = tuple(int(parameter.view(torch.int32).sum()) for parameter in parameters)
+        checksums = tuple(map(_checksum, parameters))
         kept = _kept.setdefault(model, {})
         if precision not in kept or kept[precision][0] != checksums:
             # What is out of date goes first: large models would otherwise be there twice as often.
             kept.pop(precision, None)
             kept[precision] = checksums, pack(arrays_of(model), precision, cancelled)
         return kept[precision][1]
+
+
+def _checksum(parameter: Tensor) -> int:
+    """By its bits, eight bytes at once where there are so many."""
+    whole = torch.int64 if parameter.size(-1) % 2 == 0 else torch.int32
+    return int(parameter.view(whole).sum())
 
 
 def forget_packed(model: Transformer) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
 from shakespeare_tui.models.lanes import (
     COUNT,
+    HAS_WIDE_REGISTERS,
     drop,
     every,
     exp,
@@ -27,9 +28,8 @@ from shakespeare_tui.models.lanes import (
     load,
     maximum,
     nearest_bfloat16,
-    pointer,
-    splat,
     store,
+    tile,
     total,
 )
 from shakespeare_tui.models.numpy_kernels import FAST, compiled, number
@@ -37,7 +37,7 @@ from shakespeare_tui.models.numpy_kernels import FAST, compiled, number
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _part(function: F) -> F:
+def part(function: F) -> F:
     """Let numba compile what only compiled functions call: without a way in from Python."""
     ways_in: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     found: Any = njit(nogil=True, fastmath=FAST, error_model="numpy", **ways_in)(function)
@@ -66,84 +66,14 @@ rounded: Any = intrinsic(_rounded)
 
 ROWS = 4
 """Rows of a tile of a product, which registers hold."""
-COLUMNS = COUNT * (2 if binding.get_host_cpu_features().get("avx512f") else 1)
+COLUMNS = COUNT * (2 if HAS_WIDE_REGISTERS else 1)
 """Columns of a tile."""
 
 
-def _tile(adds: bool) -> Any:
-    """The intrinsic of a tile of C = A B, or of C += A B."""
-
-    def tile(
-        typing_context: Any,
-        a: Any,
-        a_start: Any,
-        a_row: Any,
-        a_column: Any,
-        b: Any,
-        b_start: Any,
-        b_row: Any,
-        c: Any,
-        c_start: Any,
-        c_row: Any,
-        depth: Any,
-    ) -> Any:
-        """A tile [ROWS, COLUMNS] of a product, ``depth`` deep, of arrays with these strides.
-
-        Its sums stay in registers: what loops would compile to reads and writes them once a term.
-        """
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            whole, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), COUNT)
-            columns = [whole(column) for column in range(0, COLUMNS, COUNT)]
-
-            def start(place: int) -> Any:
-                return pointer(context, builder, signature.args[place], *arguments[place:][:2])
-
-            def vector_at(row: Any, column: Any) -> Any:
-                return builder.bitcast(builder.gep(row, [column]), vector.as_pointer())
-
-            _, _, a_row, a_column, _, _, b_row, _, _, c_row, depth = arguments
-            a, b, c = start(0), start(4), start(7)
-            numbers = [whole(r) for r in range(ROWS)]
-            rows = [builder.gep(a, [builder.mul(a_row, r)]) for r in numbers]
-            results = [builder.gep(c, [builder.mul(c_row, r)]) for r in numbers]
-            places = [vector_at(row, column) for row in results for column in columns]
-            begun = [builder.load(p, align=4) if adds else vector(None) for p in places]
-            before = builder.block
-            head, body, end = (builder.append_basic_block(f"tile.{n}") for n in ("k", "sum", "end"))
-            builder.branch(head)
-            builder.position_at_end(head)
-            k, sums = builder.phi(whole), [builder.phi(vector) for _ in places]
-            k.add_incoming(whole(0), before)
-            for phi, first_sum in zip(sums, begun, strict=True):
-                phi.add_incoming(first_sum, before)
-            builder.cbranch(builder.icmp_signed("<", k, depth), body, end)
-            builder.position_at_end(body)
-            row = builder.gep(b, [builder.mul(b_row, k)])
-            across = [builder.load(vector_at(row, column), align=4) for column in columns]
-            offset = builder.mul(a_column, k)
-            down = [splat(builder, builder.load(builder.gep(r, [offset]))) for r in rows]
-            fused = ("contract",)
-            products = [builder.fmul(x, y, flags=fused) for x in down for y in across]
-            for phi, product in zip(sums, products, strict=True):
-                phi.add_incoming(builder.fadd(product, phi, flags=fused), body)
-            k.add_incoming(builder.add(k, whole(1)), body)
-            builder.branch(head)
-            builder.position_at_end(end)
-            for phi, place in zip(sums, places, strict=True):
-                builder.store(phi, place, align=4)
-            return context.get_dummy_value()
-
-        ints = [types.int64] * 3
-        return types.void(a, *ints, b, *ints[:2], c, *ints), generate
-
-    return intrinsic(tile)
+_product_tile, _sum_tile = (tile(ROWS, COLUMNS, adds=adds) for adds in (False, True))
 
 
-_product_tile, _sum_tile = _tile(adds=False), _tile(adds=True)
-
-
-@_part
+@part
 def _times(a: Any, row: Any, depth: Any, b: Any, columns: Any, c: Any, to: Any) -> None:
     """``ROWS`` rows of C = A B: those of A from ``row`` on go to C from ``to`` on."""
     start, stride = row * a.shape[1], a.shape[1]
@@ -152,7 +82,7 @@ def _times(a: Any, row: Any, depth: Any, b: Any, columns: Any, c: Any, to: Any) 
         _product_tile(a, start, stride, 1, b, j, b.shape[1], c, place, c.shape[1], depth)
 
 
-@_part
+@part
 def _transposed_times(a: Any, begin: Any, end: Any, b: Any, columns: Any, c: Any) -> None:
     """``ROWS`` rows of C += Aᵀ B from row ``begin`` on, by rows to ``end`` of A and B."""
     start, stride = begin * (a.shape[1] + 1), a.shape[1]
@@ -161,25 +91,25 @@ def _transposed_times(a: Any, begin: Any, end: Any, b: Any, columns: Any, c: Any
         _sum_tile(a, start, 1, stride, b, place, b.shape[1], c, place, c.shape[1], end - begin)
 
 
-@_part
+@part
 def _up(count: Any, multiple: Any) -> Any:
     """The least multiple that is not smaller."""
     return (count + multiple - 1) // multiple * multiple
 
 
-@_part
+@part
 def _zeros(rows: Any, columns: Any) -> Any:
     return np.zeros((rows, columns), np.float32)
 
 
-@_part
+@part
 def _copy(x: Any, factor: Any, y: Any) -> None:
     """``x`` [R, C] times a factor into ``y``."""
     for place in range(0, x.shape[0] * x.shape[1], COUNT):
         store(y, place, load(x, place) * factor)
 
 
-@_part
+@part
 def _clear(x: Any) -> None:
     for place in range(0, x.shape[0] * x.shape[1], COUNT):
         store(x, place, every(_ZERO))
@@ -188,7 +118,7 @@ def _clear(x: Any) -> None:
 # --- heads ---------------------------------------------------------------------------------------
 
 
-@_part
+@part
 def _read(x: Any, window: Any, column: Any, tokens: Any, width: Any, rows: Any) -> None:
     """One head of a window's tokens into rows [T', D]."""
     for t in range(tokens):
@@ -197,7 +127,7 @@ def _read(x: Any, window: Any, column: Any, tokens: Any, width: Any, rows: Any) 
             store(rows, t * width + j, load(x, place + j))
 
 
-@_part
+@part
 def _write(rows: Any, window: Any, column: Any, tokens: Any, width: Any, x: Any) -> None:
     """The way back of ``_read``."""
     for t in range(tokens):
@@ -206,7 +136,7 @@ def _write(rows: Any, window: Any, column: Any, tokens: Any, width: Any, x: Any)
             store(x, place + j, load(rows, t * width + j))
 
 
-@_part
+@part
 def _normalise(rows: Any, tokens: Any, width: Any, weight: Any, eps: Any, scales: Any) -> None:
     """RMSNorm; ``scales`` takes what each row is multiplied by."""
     for t in range(tokens):
@@ -219,7 +149,7 @@ def _normalise(rows: Any, tokens: Any, width: Any, weight: Any, eps: Any, scales
             store(rows, place + j, load(rows, place + j) * scale * load(weight, j))
 
 
-@_part
+@part
 def _normalise_backward(
     d_rows: Any, rows: Any, tokens: Any, width: Any, weight: Any, scales: Any, d_weight: Any
 ) -> None:
@@ -236,7 +166,7 @@ def _normalise_backward(
             store(d_rows, place + j, (d_normed - load(rows, place + j) * mean) * scale)
 
 
-@_part
+@part
 def _turn(rows: Any, tokens: Any, cosines: Any, sines: Any, factor: Any, is_back: Any) -> None:
     """Rotary embedding by a table [T, D], or its transpose, and times a factor."""
     width = cosines.shape[1]
@@ -251,7 +181,7 @@ def _turn(rows: Any, tokens: Any, cosines: Any, sines: Any, factor: Any, is_back
             store(rows, here + half, b * load(cosines, here + half) + a * down)
 
 
-@_part
+@part
 def _prepare(
     rows: Any,
     tokens: Any,
@@ -272,7 +202,7 @@ def _prepare(
         _copy(rows, factor, rows)
 
 
-@_part
+@part
 def _prepare_backward(
     d_rows: Any,
     rows: Any,
@@ -293,7 +223,7 @@ def _prepare_backward(
         _normalise_backward(d_rows, rows, tokens, width, weight, scales, d_weight)
 
 
-@_part
+@part
 def _transpose(rows: Any, tokens: Any, width: Any, columns: Any) -> None:
     for j in range(width):
         for t in range(tokens):
@@ -357,7 +287,7 @@ def attend(
                     rows = min(ROWS, tokens - begin)
                     for r in range(rows):
                         row, seen = r * long, begin + r + 1
-                        sums[window, query, begin + r] = _softmax(scores, row, seen)
+                        sums[window, query, begin + r] = softmax(scores, row, seen)
                         if limit:
                             place = _place(sums, window, query, begin + r)
                             for j in range(0, seen, COUNT):
@@ -370,20 +300,20 @@ def attend(
                             store(y, place + j, load(mixed, r * width + j))
 
 
-@_part
+@part
 def _scale_of(limit: Any) -> Any:
     """What kept numbers are multiplied by, so that their mean stays."""
     return np.float32(2.0**32 / (2.0**32 - limit))
 
 
-@_part
+@part
 def _place(sums: Any, window: Any, query: Any, token: Any) -> Any:
     """The number of a row of scores' first place."""
     return ((window * sums.shape[1] + query) * sums.shape[2] + token) * sums.shape[2]
 
 
-@_part
-def _softmax(scores: Any, start: Any, seen: Any) -> Any:
+@part
+def softmax(scores: Any, start: Any, seen: Any) -> Any:
     """Of the first ``seen`` scores of a row, 0 after them; returns log Σ exp."""
     most, powers = every(_LEAST), every(_ZERO)
     for j in range(0, seen, COUNT):
@@ -481,7 +411,7 @@ def attend_backward(
             _write(d_v, window, column + heads * width, tokens, width, d_qkv)
 
 
-@_part
+@part
 def _softmax_backward(
     looks: Any,
     d_looks: Any,

@@ -9,13 +9,26 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
+from llvmlite import binding, ir
+from numba.core import cgutils, config, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 COUNT = 16
 """Numbers in a vector."""
+
+
+def _compiles_for(feature: str) -> bool:
+    """Whether numba may use something that only some processors have."""
+    settings: Any = config
+    if settings.CPU_FEATURES is None:
+        is_host = settings.CPU_NAME is None
+        return is_host and bool(binding.get_host_cpu_features().get(feature))
+    return f"+{feature}" in settings.CPU_FEATURES.split(",")
+
+
+HAS_WIDE_REGISTERS = _compiles_for("avx512f")
+"""Whether a register holds a whole vector, and there are 32 of them."""
 _FLAGS = ("contract",)
 _FLOATS, _WHOLES = (ir.VectorType(kind, COUNT) for kind in (ir.FloatType(), ir.IntType(32)))
 
@@ -48,17 +61,21 @@ def splat(builder: Any, one: Any) -> Any:
     return builder.shuffle_vector(first, undefined, _WHOLES(None))
 
 
+def _widened(builder: Any, start: Any, stored: Any) -> Any:
+    """The vector of float32, or of bfloat16 as the uint16 of their bits, that begins there."""
+    if stored == types.float32:
+        return builder.load(builder.bitcast(start, _FLOATS.as_pointer()), align=4)
+    halves = ir.VectorType(ir.IntType(16), COUNT)
+    found = builder.load(builder.bitcast(start, halves.as_pointer()), align=2)
+    shift = _WHOLES([16] * COUNT)
+    return builder.bitcast(builder.shl(builder.zext(found, _WHOLES), shift), _FLOATS)
+
+
 def _load(typing_context: Any, array: Any, place: Any) -> Any:
     """Numbers from ``place`` on, float32 or bfloat16 as the uint16 of its bits."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        start = pointer(context, builder, array, *arguments)
-        if array.dtype == types.float32:
-            return builder.load(builder.bitcast(start, _FLOATS.as_pointer()), align=4)
-        halves = ir.VectorType(ir.IntType(16), COUNT)
-        found = builder.load(builder.bitcast(start, halves.as_pointer()), align=2)
-        shift = _WHOLES([16] * COUNT)
-        return builder.bitcast(builder.shl(builder.zext(found, _WHOLES), shift), _FLOATS)
+        return _widened(builder, pointer(context, builder, array, *arguments), array.dtype)
 
     return LANES(array, types.int64), generate
 
@@ -271,3 +288,175 @@ for _function, _instruction in (
     (operator.truediv, "fdiv"),
 ):
     _operator(_function, _instruction)
+
+
+def tile(rows: int, columns: int, *, adds: bool = False) -> Any:
+    """The intrinsic of a tile [rows, columns] of C = A B, or of C += A B, that registers hold."""
+
+    def product(
+        typing_context: Any,
+        a: Any,
+        a_start: Any,
+        a_row: Any,
+        a_column: Any,
+        b: Any,
+        b_start: Any,
+        b_row: Any,
+        c: Any,
+        c_start: Any,
+        c_row: Any,
+        depth: Any,
+    ) -> Any:
+        """A tile of a product, ``depth`` deep, of arrays with these strides.
+
+        A and C are float32, B float32 or bfloat16. The sums stay in registers: what loops would
+        compile to reads and writes them once a term. Each is in the order of its terms.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            whole = ir.IntType(64)
+            _, _, a_row, a_column, _, _, b_row, _, _, c_row, depth = arguments
+            a, b, c = (
+                pointer(context, builder, signature.args[place], *arguments[place : place + 2])
+                for place in (0, 4, 7)
+            )
+            down = [builder.gep(a, [builder.mul(a_row, whole(r))]) for r in range(rows)]
+            places = _vectors(builder, c, c_row, rows, columns)
+            begun = [builder.load(p, align=4) if adds else _FLOATS(None) for p in places]
+
+            def term(k: Any, sums: list[Any]) -> list[Any]:
+                row = builder.gep(b, [builder.mul(b_row, k)])
+                across = [
+                    _widened(builder, builder.gep(row, [whole(column)]), signature.args[4].dtype)
+                    for column in range(0, columns, COUNT)
+                ]
+                offset = builder.mul(a_column, k)
+                numbers = [splat(builder, builder.load(builder.gep(r, [offset]))) for r in down]
+                products = [builder.fmul(x, y, flags=_FLAGS) for x in numbers for y in across]
+                both = zip(products, sums, strict=True)
+                return [builder.fadd(product, sum_, flags=_FLAGS) for product, sum_ in both]
+
+            for sum_, place in zip(_summed(builder, depth, begun, term), places, strict=True):
+                builder.store(sum_, place, align=4)
+            return context.get_dummy_value()
+
+        ints = [types.int64] * 3
+        return types.void(a, *ints, b, *ints[:2], c, *ints), generate
+
+    return intrinsic(product)
+
+
+def whole_tile(rows: int, columns: int) -> Any:
+    """The intrinsic of a tile [rows, columns] of C = A B of whole numbers, two terms at a time."""
+
+    def product(
+        typing_context: Any,
+        a: Any,
+        a_start: Any,
+        a_row: Any,
+        b: Any,
+        b_start: Any,
+        b_row: Any,
+        c: Any,
+        c_start: Any,
+        c_row: Any,
+        depth: Any,
+    ) -> Any:
+        """A tile of a product, twice ``depth`` deep; its sums are exact below 2^31.
+
+        A is int16 with rows of an even length, B int8, of whose rows two lie together, number by
+        number; C is float32.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            whole = ir.IntType(64)
+            _, _, a_row, _, _, b_row, _, _, c_row, depth = arguments
+            a, b, c = (
+                pointer(context, builder, signature.args[place], *arguments[place : place + 2])
+                for place in (0, 3, 6)
+            )
+            down = [
+                builder.bitcast(
+                    builder.gep(a, [builder.mul(a_row, whole(r))]), ir.IntType(32).as_pointer()
+                )
+                for r in range(rows)
+            ]
+            places = _vectors(builder, c, c_row, rows, columns)
+            pairs = ir.VectorType(ir.IntType(8), 2 * COUNT)
+            wide = ir.VectorType(ir.IntType(16), 2 * COUNT)
+
+            def term(k: Any, sums: list[Any]) -> list[Any]:
+                row = builder.gep(b, [builder.mul(b_row, k)])
+                across = []
+                for column in range(0, 2 * columns, 2 * COUNT):
+                    start = builder.bitcast(builder.gep(row, [whole(column)]), pairs.as_pointer())
+                    across.append(builder.sext(builder.load(start, align=1), wide))
+                numbers = []
+                for pair in (builder.load(builder.gep(r, [k]), align=2) for r in down):
+                    undefined = _WHOLES(ir.Undefined)
+                    first = builder.insert_element(undefined, pair, ir.IntType(32)(0))
+                    both = builder.shuffle_vector(first, undefined, _WHOLES(None))
+                    numbers.append(builder.bitcast(both, wide))
+                of = [(x, y) for x in numbers for y in across]
+                return [_dot(builder, s, x, y) for s, (x, y) in zip(sums, of, strict=True)]
+
+            found = _summed(builder, depth, [_WHOLES(None) for _ in places], term)
+            for sum_, place in zip(found, places, strict=True):
+                builder.store(builder.sitofp(sum_, _FLOATS), place, align=4)
+            return context.get_dummy_value()
+
+        ints = [types.int64] * 3
+        return types.void(a, *ints[:2], b, *ints[:2], c, *ints), generate
+
+    return intrinsic(product)
+
+
+def _vectors(builder: Any, start: Any, stride: Any, rows: int, columns: int) -> list[Any]:
+    """Where the vectors of a tile are, row by row."""
+    whole = ir.IntType(64)
+    return [
+        builder.bitcast(builder.gep(row, [whole(column)]), _FLOATS.as_pointer())
+        for row in (builder.gep(start, [builder.mul(stride, whole(r))]) for r in range(rows))
+        for column in range(0, columns, COUNT)
+    ]
+
+
+def _summed(
+    builder: Any, depth: Any, begun: list[Any], term: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """What ``term`` makes of the sums ``begun``, called for each k below ``depth``."""
+    whole, before = ir.IntType(64), builder.block
+    head, body, end = (builder.append_basic_block(f"tile.{n}") for n in ("k", "sum", "end"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    k, sums = builder.phi(whole), [builder.phi(first.type) for first in begun]
+    k.add_incoming(whole(0), before)
+    for phi, first in zip(sums, begun, strict=True):
+        phi.add_incoming(first, before)
+    builder.cbranch(builder.icmp_signed("<", k, depth), body, end)
+    builder.position_at_end(body)
+    for phi, sum_ in zip(sums, term(k, sums), strict=True):
+        phi.add_incoming(sum_, body)
+    k.add_incoming(builder.add(k, whole(1)), body)
+    builder.branch(head)
+    builder.position_at_end(end)
+    return sums
+
+
+_HAS_DOT = _compiles_for("avx512vnni")
+
+
+def _dot(builder: Any, sums: Any, x: Any, y: Any) -> Any:
+    """To each of the sums two neighbouring products of int16."""
+    if _HAS_DOT:
+        kind = ir.FunctionType(_WHOLES, [_WHOLES] * 3)
+        name = "llvm.x86.avx512.vpdpwssd.512"
+        add = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
+        return builder.call(add, [sums, *(builder.bitcast(each, _WHOLES) for each in (x, y))])
+    wide = ir.VectorType(ir.IntType(32), 2 * COUNT)
+    products = builder.mul(builder.sext(x, wide), builder.sext(y, wide))
+    even, odd = (
+        builder.shuffle_vector(products, products, _WHOLES(list(range(n, 2 * COUNT, 2))))
+        for n in (0, 1)
+    )
+    return builder.add(sums, builder.add(even, odd))

@@ -78,6 +78,8 @@ def test_unknown_parts_are_refused(cli: CommandLine) -> None:
     assert "there is no part 'speed'; there are ceilings, training, loss" in outcome.err
     both = cli("bench", "ceilings", "--run", "mine")
     assert both.code == 2 and "leave out one" in both.err
+    elsewhere = cli("bench", "loss", "--streams", "8")
+    assert elsewhere.code == 2 and "bench decoding --shape quick" in elsewhere.err
 
 
 @pytest.mark.slow

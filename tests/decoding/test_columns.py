@@ -10,7 +10,7 @@ from search_models import ends_with
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.choosers import ENDED
-from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding.columns import Column, Pace, generate_columns
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.window import window_start
 from shakespeare_tui.errors import CancelledError, UserError
@@ -235,3 +235,16 @@ def test_it_is_over_when_every_stream_has_ended() -> None:
     for text in ("greedy", "beam=2", "contrastive=2"):
         column = Column(strategy=parse_strategy(text))
         assert [len(s) for s in streams_of(make_model(), [column], 20, stop=everything)] == [1]
+
+
+def test_a_call_that_was_interrupted_leaves_the_pace() -> None:
+    pace = Pace()
+    for _ in range(9):
+        pace.took(1e-5 * pace.tokens, pace.tokens)
+    fastest = pace.tokens
+    pace.took(0.5, pace.tokens)
+    assert pace.tokens == fastest
+    # What stays slow is drawn in pieces, so that the text streams evenly.
+    for _ in range(9):
+        pace.took(0.01 * pace.tokens, pace.tokens)
+    assert 1 <= pace.tokens < 4
