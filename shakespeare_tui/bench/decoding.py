@@ -128,7 +128,7 @@ def _llama_cpp(
             parameters = llama.CommonParams()
             parameters.model.path = str(path)
             parameters.n_ctx = source.model.context
-            parameters.n_parallel = 1
+            parameters.n_parallel, parameters.verbosity = 1, -1
             parameters.cpuparams.n_threads = usable_cores()
             server = llama.Server(parameters)
             write_ = functools.partial(server.handle_completions, request)
