@@ -45,7 +45,7 @@ STRATEGIES = (
     "dry=0.8",
     "repetition_penalty=1.2",
     "beam=4",
-    "contrastive=0.6",
+    "contrastive=4,alpha=0.6",
 )
 
 
@@ -122,7 +122,10 @@ def _llama_cpp(
     with tempfile.TemporaryDirectory() as folder:
         for dtype in ("float32", "q8_0"):
             options = Options(dtype=dtype)
-            gguf_file.check(source, options)
+            try:
+                gguf_file.check(source, options)
+            except UserError:  # not every model has an equivalent there
+                break
             path = Path(folder) / f"{dtype}.gguf"
             gguf_file.write(source, options, path)
             parameters = llama.CommonParams()

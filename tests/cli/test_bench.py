@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from real_cli import CommandLine
 
+from shakespeare_tui.bench.decoding import STRATEGIES
 from shakespeare_tui.bench.figures import Figures, Watcher
 from shakespeare_tui.bench.plain import PlainLoop, exact_loss
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.errors import CancelledError, never
+from shakespeare_tui.sampling import parse_strategy
 
 
 def test_contenders_take_turns_and_are_told() -> None:
@@ -70,6 +72,11 @@ def test_the_plain_loop_learns_and_its_loss_is_of_every_token_but_the_first() ->
     for _ in range(30):
         loop.step()
     assert exact_loss(loop.model, ids) < 0.9 * before
+
+
+def test_the_strategies_that_are_measured_can_be_read() -> None:
+    for strategy in STRATEGIES:
+        assert parse_strategy(strategy).text
 
 
 def test_unknown_parts_are_refused(cli: CommandLine) -> None:
