@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "an ensemble is measured exactly; leave --protocol out, or name one RUN"
             )
         _check_same_tokens(found)
+        _check_same_text(found, infos)
     # What was trained here says on which text; that is the text of all.
     place = next((n for n, info in enumerate(infos) if info and info.corpus_sha256), 0)
-    if len(found) > 1:
-        _check_same_text(found, infos, place)
     first, info = found[place], infos[place]
     if info is not None and info.corpus_sha256 and arguments.corpus is not None:
         raise UserError(
@@ -184,9 +183,7 @@ def _check_same_tokens(found: Sequence[NamedModel]) -> None:
             )
 
 
-def _check_same_text(
-    found: Sequence[NamedModel], infos: "Sequence[RunInfo | None]", place: int
-) -> None:
+def _check_same_text(found: Sequence[NamedModel], infos: "Sequence[RunInfo | None]") -> None:
     """Refuse models that were trained on other texts, or on other parts of one."""
     trained = [
         (one.reference, info.corpus, info.corpus_sha256, one.config.data)
