@@ -1,25 +1,24 @@
 """Which preset reaches the lowest loss in a given time on this machine.
 
-Presets with a time budget of their own are the recipes: each was the best that was found for that
-time by the measurements in ``docs/benchmarks.md``.
+Each recipe was the best that was found for its own time, as ``docs/speedrun.md`` tells. The default
+preset is none of them: it is a plain transformer that every export takes.
 """
 
 import math
 from collections.abc import Mapping
 from functools import cache
 
-from shakespeare_tui.config.load import DEFAULT_PRESET, load_config, preset_names
+from shakespeare_tui.config.load import load_config
 
-REFERENCE_TOKENS_PER_SECOND = 45_000
+_RECIPES = ("sprint", "lap", "mile", "best")
+REFERENCE_TOKENS_PER_SECOND = 27_000
 """How fast the default preset trains where the recipes were measured: two cores, otherwise idle."""
 
 
 @cache
 def recipe_minutes() -> Mapping[str, float]:
-    """The presets that are recipes, each with the minutes it is made for, the shortest first."""
-    minutes = {name: load_config(name).training.minutes for name in preset_names()}
-    known = {name: value for name, value in minutes.items() if value is not None}
-    return dict(sorted(known.items(), key=lambda item: item[1]))
+    """The recipes, each with the minutes that it is made for, the shortest first."""
+    return {name: load_config(name).training.minutes or math.inf for name in _RECIPES}
 
 
 def recipe_for(minutes: float, tokens_per_second: float) -> str:
@@ -31,6 +30,4 @@ def recipe_for(minutes: float, tokens_per_second: float) -> str:
     """
     worth = minutes * tokens_per_second / REFERENCE_TOKENS_PER_SECOND
     known = recipe_minutes()
-    if worth <= 0:
-        return DEFAULT_PRESET
     return min(known, key=lambda name: abs(math.log(known[name] / worth)))

@@ -60,7 +60,7 @@ def advise(config: Config, figures: Preflight, machine: Machine) -> list[Advice]
         *_warmup(config, figures),
         *_unused_positions(config),
         *_repetition(config, figures),
-        *_quality(figures),
+        *_quality(config, figures),
         *_arithmetic(config, machine),
         *_sampling(config),
     ]
@@ -105,7 +105,9 @@ def _time(config: Config, figures: Preflight, machine: Machine) -> Iterator[Advi
 
 def _stability(config: Config) -> Iterator[Advice]:
     training = config.training
-    if training.optimizer != "sgd" and training.learning_rate > _STABLE_ADAM_RATE:
+    # Beside Muon, no matrices but those of embeddings and the output layer learn by AdamW.
+    stable = _STABLE_ADAM_RATE * (5 if training.optimizer == "muon" else 1)
+    if training.optimizer != "sgd" and training.learning_rate > stable:
         yield Advice(
             "exploding",
             f"a learning_rate of {training.learning_rate:g} is more than Adam usually tolerates; "
@@ -163,9 +165,10 @@ def _repetition(config: Config, figures: Preflight) -> Iterator[Advice]:
         )
 
 
-def _quality(figures: Preflight) -> Iterator[Advice]:
+def _quality(config: Config, figures: Preflight) -> Iterator[Advice]:
     ratio = figures.tokens_per_parameter
-    if ratio is not None and ratio < 1:
+    # Of the embeddings of n-grams, each token meets a few rows only.
+    if ratio is not None and ratio < 1 and not config.model.ngram_embedding:
         yield Advice(
             "quality poor",
             f"only {ratio:.2f} tokens are seen for each parameter; train longer, or a smaller "
