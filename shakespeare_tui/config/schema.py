@@ -496,7 +496,7 @@ class TrainingConfig(Section):
     lora_matrices: Literal["attention", "feedforward", "all"] = "all"
     """Which of the blocks' matrices get such products."""
     distill_weight: Number = Field(default=0.5, ge=0, le=1)
-    """Share of what is learned from teachers (train --distill), not from the text; else unused."""
+    """Share of what is learned from teachers, not from the text; unused where there are none."""
     ema_decay: Number = Field(default=0.0, ge=0, lt=1)
     """Decay of the running mean of weights that is evaluated and saved; 0 turns it off."""
     eval_every: Integer = Field(default=250, ge=1, le=_MOST_STEPS)

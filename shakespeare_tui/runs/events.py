@@ -273,15 +273,19 @@ def is_sound(event: Event) -> bool:
         if isinstance(value, int) and not isinstance(value, bool) and not _is_count(value):
             return False
     if isinstance(event, RunStarted):
-        return all(map(_is_finite, event.baselines.values()))
+        return all(map(_is_finite, event.baselines.values())) and _are_texts(event.teachers)
     if isinstance(event, LayerStatistics):
         return (
             len(event.layers) == len(event.grad_norms) == len(event.update_ratios)
-            and all(type(layer) is str for layer in event.layers)
+            and _are_texts(event.layers)
             and all(map(_is_number, event.grad_norms))
             and all(map(_is_number, event.update_ratios))
         )
     return True
+
+
+def _are_texts(values: list[str]) -> bool:
+    return all(type(value) is str for value in values)
 
 
 def _declared(kind: type[Event]) -> list[tuple[str, tuple[type, ...]]]:

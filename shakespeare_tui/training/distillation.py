@@ -116,7 +116,7 @@ def check_teachers(
         if info.corpus_sha256 != source.sha256():
             raise UserError(
                 f"the teacher {name} was trained on another text ({info.corpus}) than "
-                f"{source.name}; leave --corpus out to take that of the first teacher"
+                f"{source.name}; leave the corpus out to take that of the first teacher"
             )
         if data.val_fraction != val_fraction or data.windows == "streamed":
             raise UserError(

@@ -75,5 +75,5 @@ class TrainingRequest:
             raise UserError("there is no config to train; choose one on the Config screen")
         if self.name is not None:
             check_new_name(self.name, self.root)
-        for reference in (*filter(None, [self.start_from]), *self.teachers):
+        for reference in (*([] if self.start_from is None else [self.start_from]), *self.teachers):
             find_checkpoint(reference, self.root)

@@ -54,7 +54,7 @@ def folder(tmp_path: Path, runs_root: Path) -> Path:
         ("config ", {"list", "show", "check", "schema", "guide"}),
         ("train --max", {"--max-steps"}),
         ("train --config t", {"tiny", "tinystories"}),
-        ("train --config m", {"mine.yaml"}),
+        ("train --config m", {"mile", "mine.yaml"}),
         ("train --corpus m", {"mine.txt"}),
         ("train --corpus tiny_", {"tiny_shakespeare"}),
         ("train --resume quick", {"quick-1", "quick-2"}),
