@@ -245,7 +245,7 @@ class LabApp(App[int]):
         self._is_status_stale |= bool(taken)
         screen = self._shown_screen()
         is_status_due = self._is_status_stale and self._ticks % _TICKS_A_STATUS == 0
-        if screen and (is_changed or is_status_due):
+        if screen and (is_changed or (is_status_due and not screen.KEEPS_FRAME)):
             screen.refresh_frame()
             self._is_status_stale = False
         if taken or is_changed:

@@ -344,6 +344,8 @@ class LabScreen(Screen[None]):
     """The mode's name, one of ``SCREENS``."""
     HELP: ClassVar[str] = ""
     """What one can do here, as plain text for ``?``; the keys are listed below it by themselves."""
+    KEEPS_FRAME: ClassVar[bool] = False
+    """Whether it redraws the status line with figures of its own, which are to be at one step."""
 
     HORIZONTAL_BREAKPOINTS = [
         (0, "-narrow"),

@@ -241,6 +241,7 @@ class TrainScreen(LabScreen):
     """Chart, samples, doctor and figures of one run."""
 
     MODE: ClassVar[str] = "train"
+    KEEPS_FRAME: ClassVar[bool] = True
     AUTO_FOCUS = "LossChart"
     CSS_PATH = "screen.tcss"
     HELP: ClassVar[str] = """\
@@ -447,7 +448,6 @@ differs. X draws over steps, tokens or time, F up to where the run will end."""
         viewer, view, self._drawn = self._viewer, self._viewer.view, self._state()
         is_elsewhere = view.takes_commands and not viewer.is_live
         self.lab.services.training.elsewhere = view.name if is_elsewhere else ""
-        self.refresh_frame()
         is_empty = viewer.reading is not None or view.history.started is None
         was_ended = self.has_class("-ended")
         self.set_class(is_empty, "-empty")
@@ -473,6 +473,7 @@ differs. X draws over steps, tokens or time, F up to where the run will end."""
     def _show_news(self) -> None:
         """Bring figures, curves and texts up to date."""
         self._pace.start()
+        self.refresh_frame()
         viewer, view, history = self._viewer, self._viewer.view, self._viewer.view.history
         figures = run_figures(history)
         self.query_one(RunLine).show_run(history, figures, viewer.name, viewer.state)

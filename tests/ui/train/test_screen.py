@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -227,6 +228,16 @@ class TestLive:
             at.trainer.send(step_event(21))
             at.trainer.send(SampleGenerated(step=21, prompt="JULIET:", text="\nO me!"))
             await at.sees("step 21 /", "JULIET:", "O me!")
+
+    async def test_the_status_line_is_at_the_step_of_the_figures(self, lab):
+        async with lab(healthy_run(20)) as at:
+            seen = set()
+            for step in range(21, 61):
+                at.trainer.send(step_event(step))
+                await asyncio.sleep(0.03)
+                at_once = re.findall(r"step ([\d,]+) ?/", at.text)
+                seen |= {(len(at_once), len(set(at_once)))}
+            assert seen == {(2, 1)}
 
     @pytest.mark.parametrize("size", [WIDE, NARROW])
     async def test_texts_never_become_markup(self, lab, size):
