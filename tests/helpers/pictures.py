@@ -63,6 +63,8 @@ async def settled_picture(pilot: Pilot[int]) -> str:
         # A message may lead to another one, and that one to a new layout.
         for _ in range(3):
             await pilot.pause(0)
+        # On a busy machine, a layout may still wait for its turn.
+        await pilot.pause(0.02)
     return re.sub(r"\bterminal-\d+-", "terminal-", app.export_screenshot(simplify=True))
 
 
