@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import math
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
 _MEASURED_SECONDS = 0.1
+# The default preset is none of them: it is a plain transformer that every export takes.
+_RECIPES = ("sprint", "lap", "mile", "best")
+REFERENCE_TOKENS_PER_SECOND = 27_000
+"""How fast the default preset trains where the recipes were measured: two cores, otherwise idle."""
 # What a config computes with, not what.
 _MACHINE_SETTINGS = ("training.backend", "training.device", "training.precision")
 
@@ -247,14 +253,29 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
     )
 
 
+@cache
+def recipe_minutes() -> Mapping[str, float]:
+    """The presets that are the best known for a time, each with its minutes, the shortest first."""
+    from shakespeare_tui.config.load import load_config
+
+    return {name: load_config(name).training.minutes or math.inf for name in _RECIPES}
+
+
+def recipe_for(minutes: float, tokens_per_second: float) -> str:
+    """The recipe whose own time is nearest, as a ratio, to what ``minutes`` of this machine are.
+
+    Args:
+        minutes: Time budget.
+        tokens_per_second: How fast the default preset trains here.
+    """
+    worth = minutes * tokens_per_second / REFERENCE_TOKENS_PER_SECOND
+    known = recipe_minutes()
+    return min(known, key=lambda name: abs(math.log(known[name] / worth)))
+
+
 def _recipe(overrides: tuple[str, ...]) -> str:
     """The best preset known for a time budget on this machine, whose speed is measured for that."""
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
-    from shakespeare_tui.config.recipes import (
-        REFERENCE_TOKENS_PER_SECOND,
-        recipe_for,
-        recipe_minutes,
-    )
     from shakespeare_tui.formatting import format_duration
     from shakespeare_tui.training.measure_speed import measure_throughput
 

@@ -1,27 +1,18 @@
 """``eval`` of several checkpoints: the mean of their probabilities, by PyTorch's own arithmetic."""
 
-import json
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from real_cli import TINY, CommandLine
-from trained_run import trained
+from trained_run import evaluate, trained
 
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
-
-
-def evaluate(cli: CommandLine, *arguments: str) -> dict[str, Any]:
-    outcome = cli("eval", *arguments, "--json")
-    assert (outcome.code, outcome.err) == (0, "")
-    figures: dict[str, Any] = json.loads(outcome.out)
-    return figures
 
 
 def log_probabilities(run: RunFolder, step: int) -> tuple[torch.Tensor, torch.Tensor]:

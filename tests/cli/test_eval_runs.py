@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from checkpoint_trees import add_checkpoint, add_run, add_run_with_losses
 from real_cli import TINY, CommandLine
 from safetensors.torch import load_file, save_file
-from trained_run import fingerprints, trained
+from trained_run import evaluate, fingerprints, trained
 
 from shakespeare_tui.config.schema import Config, ModelConfig
 from shakespeare_tui.paths import shipped_folder
@@ -24,13 +23,6 @@ from shakespeare_tui.runs.losses import Loss
 from shakespeare_tui.training.torch_state import load_model
 
 __all__ = ["trained"]
-
-
-def evaluate(cli: CommandLine, *arguments: str) -> dict[str, Any]:
-    outcome = cli("eval", *arguments, "--json")
-    assert (outcome.code, outcome.err) == (0, "")
-    figures: dict[str, Any] = json.loads(outcome.out)
-    return figures
 
 
 def by_hand(run: RunFolder, step: int, split: str) -> tuple[float, float, int]:

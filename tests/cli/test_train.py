@@ -16,9 +16,9 @@ import pytest
 from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
+from shakespeare_tui.cli.train import recipe_minutes
 from shakespeare_tui.cli.train_console import TrainConsole, fit_line
 from shakespeare_tui.config.load import load_config
-from shakespeare_tui.config.recipes import recipe_minutes
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.runs.events import CommandApplied, StepCompleted

@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from real_cli import TINY
+from real_cli import TINY, CommandLine
 
 from shakespeare_tui.cli.main import main
 from shakespeare_tui.runs.folder import RunFolder
@@ -31,6 +33,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, runs_root: Path) -> RunFol
     original = _train_once(tmp_path_factory.getbasetemp() / "trained-once")
     shutil.copytree(original.parent.parent / "cache", runs_root.parent / "cache")
     return RunFolder(shutil.copytree(original, runs_root / NAME))
+
+
+def evaluate(cli: CommandLine, *arguments: str) -> dict[str, Any]:
+    outcome = cli("eval", *arguments, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    figures: dict[str, Any] = json.loads(outcome.out)
+    return figures
 
 
 def fingerprints(*folders: Path) -> dict[str, str]:

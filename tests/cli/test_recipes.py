@@ -2,12 +2,12 @@
 
 import pytest
 
-from shakespeare_tui.config.load import load_config
-from shakespeare_tui.config.recipes import (
+from shakespeare_tui.cli.train import (
     REFERENCE_TOKENS_PER_SECOND,
     recipe_for,
     recipe_minutes,
 )
+from shakespeare_tui.config.load import load_config
 
 
 @pytest.mark.parametrize("name", recipe_minutes())
