@@ -118,13 +118,13 @@ class PseudoTerminal:
         """Let the program go on for a while."""
         time.sleep(seconds)
 
-    def press(self, keys: str, wait_for: str, seconds: float = 20.0) -> float:
+    def press(self, keys: str, wait_for: str, seconds: float = 60.0) -> float:
         """Type, and wait until ``wait_for`` is drawn after it; the seconds between."""
         self.mark()
         sent = self.send(keys)
         return self.wait_for(wait_for, seconds) - sent
 
-    def wait_for(self, wanted: str, seconds: float = 20.0) -> float:
+    def wait_for(self, wanted: str, seconds: float = 60.0) -> float:
         """Wait until ``wanted`` (a regular expression) is drawn; the time at which it was.
 
         Raises:

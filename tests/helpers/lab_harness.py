@@ -26,7 +26,7 @@ NOW = 1_760_000_000.0
 MakeApp = Callable[..., LabApp]
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something is so; the app goes on meanwhile."""
     deadline = time.monotonic() + seconds
     while not condition():

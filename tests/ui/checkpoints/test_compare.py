@@ -186,7 +186,7 @@ async def test_the_time_lapse_walks_through_a_run(
         assert len(writing.calls) == 3
         await pilot.press("end", "space")
         await until(lambda: screen.index == 0)
-        await until(lambda: screen.index == 1, 5)
+        await until(lambda: screen.index == 1)
         await pilot.press("space", "escape")
         await pilot.pause()
         assert isinstance(app.screen, CheckpointsScreen)

@@ -317,9 +317,11 @@ async def test_before_and_after_and_many_texts_are_those_of_the_command_line(
     first, best = f"alpha@{min(trained.steps())}", f"alpha@{trained.index()['best']}"
 
     async def written(count: int) -> list[str]:
-        columns = place(app).columns
-        await until(lambda: len(texts(app)) == count and not columns.is_busy, 60)
-        assert all(column.measures is not None for column in columns.strip.columns)
+        def is_shown() -> bool:  # the screen takes measures over with the last of its text
+            columns, is_busy = place(app).columns.strip.columns, place(app).columns.is_busy
+            return not is_busy and len(columns) == count and all(c.measures for c in columns)
+
+        await until(is_shown, 60)
         return texts(app)
 
     async with app.run_test(size=(140, 30)) as pilot:
