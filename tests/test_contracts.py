@@ -63,7 +63,7 @@ def test_help_loads_neither_torch_nor_textual(tmp_path: Path) -> None:
 def test_help_loads_little(
     arguments: list[str], libraries: set[str], most: int, tmp_path: Path
 ) -> None:
-    """How long it takes is measured by ``benchmarks/help.py``."""
+    """How long it takes is measured by ``bench screens``."""
     loaded = all_modules_after(running(*arguments), tmp_path) - all_modules_after("", tmp_path)
     own = {name for name in loaded if name.partition(".")[0] == "shakespeare_tui"}
     assert len(own) <= most

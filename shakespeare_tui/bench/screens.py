@@ -1,11 +1,14 @@
 """The lab on a terminal: how soon it is there, and how soon it answers keys while it trains."""
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from shakespeare_tui.bench.figures import Contenders, Figures, Watcher
+from shakespeare_tui.bench.program import PROGRAM, environment, nothing_but_steps
 from shakespeare_tui.bench.pseudo_terminal import PseudoTerminal
 from shakespeare_tui.errors import check_cancelled
 
@@ -30,31 +33,75 @@ _RESPONSES = {
     "\x1b": "tokens/s",
 }
 _NAMES = {"?": "help", "\x1b": "escape"}
+_PLACES = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
 _PAINTS, _KEY_ROUNDS = 3, 8
+_REST_ROUNDS, _REST_SECONDS = 3, 5.0
+_SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 3.0, 60.0
 _COLUMNS, _ROWS = 140, 45
 
 
 def measure(watcher: Watcher) -> Iterator[Figures]:
     """On pseudo-terminals, in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            "SHAKESPEARE_TUI_CONFIG": f"{folder}/config",
-            "SHAKESPEARE_TUI_RUNS": f"{folder}/runs",
-        }
-        yield _first_paint(watcher, environment)
-        yield _keys(watcher, environment)
+        variables = environment(Path(folder))
+        yield _first_paint(watcher, variables)
+        yield _keys(watcher, variables)
 
 
-def _first_paint(watcher: Watcher, environment: dict[str, str]) -> Figures:
+def measure_rest(watcher: Watcher) -> Iterator[Figures]:
+    """What each place takes of a core while nothing runs and nobody types (Linux)."""
+    title = "The lab at rest"
+    taken: dict[str, list[float]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        PseudoTerminal(
+            PROGRAM, environment=environment(Path(folder)), columns=_COLUMNS, rows=_ROWS
+        ) as terminal,
+    ):
+        terminal.wait_for("3 Train", 60)
+        for key, place in _PLACES.items():
+            watcher.tell(f"{title}: {place}")
+            terminal.send(key)
+            _settle(terminal.process.pid)
+            for _ in range(_REST_ROUNDS):
+                check_cancelled(watcher.cancelled, "the benchmark")
+                used = _processor_seconds(terminal.process.pid, _REST_SECONDS)
+                taken.setdefault(place, []).append(100 * used / _REST_SECONDS)
+    samples = {name: tuple(shares) for name, shares in taken.items()}
+    yield Figures(title, "% of a core", samples, is_rate=False)
+
+
+def _settle(process: int) -> None:
+    """Wait until what a place begins when it is shown, torch and the probe, has come to an end."""
+    deadline = time.monotonic() + _MOST_SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        if _processor_seconds(process, _SETTLE_SECONDS) < 0.05 * _SETTLE_SECONDS:
+            return
+
+
+def _processor_seconds(process: int, seconds: float) -> float:
+    """User and system time that a process uses in so many seconds from now on, from /proc."""
+
+    def used() -> float:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = used()
+    time.sleep(seconds)
+    return used() - before
+
+
+def _first_paint(watcher: Watcher, variables: dict[str, str]) -> Figures:
     minimal = "a minimal Textual application"
 
     def paint(command: list[str], wanted: str) -> float:
-        with PseudoTerminal(command, environment=environment) as terminal:
+        with PseudoTerminal(command, environment=variables) as terminal:
             return 1000 * (terminal.wait_for(wanted, 60) - terminal.started)
 
     ways: Contenders = {
         minimal: lambda: paint([sys.executable, "-c", _MINIMAL], "first paint"),
-        "the lab": lambda: paint([sys.executable, "-m", "shakespeare_tui"], "3 Train"),
+        "the lab": lambda: paint(PROGRAM, "3 Train"),
+        "--help": lambda: paint([*PROGRAM, "--help"], "exit"),
     }
     title = "First paint"
     for way in ways.values():
@@ -63,14 +110,11 @@ def _first_paint(watcher: Watcher, environment: dict[str, str]) -> Figures:
     return Figures(title, "ms", samples, (minimal,), is_rate=False)
 
 
-def _keys(watcher: Watcher, environment: dict[str, str]) -> Figures:
-    options = ["--name=keys", "--max-steps=1000000", "--config=quick"]
-    options += ["--set=training.eval_every=1000000", "--set=sampling.every=0"]
-    options += ["--set=checkpoints.save_every=1000000", "--corpus=sample"]
-    command = [sys.executable, "-m", "shakespeare_tui", "train", *options]
+def _keys(watcher: Watcher, variables: dict[str, str]) -> Figures:
+    command = [*PROGRAM, *nothing_but_steps("keys")]
     title = "From a key to its painted response while quick trains"
     taken: dict[str, list[float]] = {}
-    with PseudoTerminal(command, environment=environment, columns=_COLUMNS, rows=_ROWS) as terminal:
+    with PseudoTerminal(command, environment=variables, columns=_COLUMNS, rows=_ROWS) as terminal:
         watcher.tell(f"{title}: starting")
         terminal.wait_for(r"step [1-9]", 120)
         # The first round builds the places.

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +28,34 @@ _ROUNDS, _SECONDS = 5, 1.0
 PLAIN = "plain PyTorch loop"
 
 
-def measure(watcher: Watcher) -> Iterator[Figures]:
-    """Steps of two presets, by both backends, beside a plain loop of the same width and depth."""
+def measure(
+    watcher: Watcher,
+    configs: Sequence[str] = ("nanogpt-cpu", "quick"),
+    settings: Sequence[str] = (),
+) -> Iterator[Figures]:
+    """Steps of configs, by both backends, beside a plain loop of the same width and depth.
+
+    Args:
+        watcher: Looks on.
+        configs: Presets or files.
+        settings: Of each, ``SECTION.FIELD=VALUE``; there is no dropout in the plain loop.
+    """
     keep_freed_memory()
     text = torch.randint(_VOCAB_SIZE, (100_000,))
-    for preset in ("nanogpt-cpu", "quick"):
-        config = load_config(preset, ["model.dropout=0"])
+    for preset in configs:
+        config = load_config(preset, ["model.dropout=0", *settings])
         loop = PlainLoop(config, text, _VOCAB_SIZE)
 
         contenders = {PLAIN: functools.partial(_plain_speed, loop)}
         precisions = ("float32", "bfloat16") if has_bf16_products() else ("float32",)
-        for name, settings in (
+        for name, choices in (
             *((precision, [f"training.precision={precision}"]) for precision in precisions),
             ("NumPy, float32", ["training.backend=numpy", "training.precision=float32"]),
         ):
-            ours = load_config(preset, ["model.dropout=0", *settings])
+            changes = ["model.dropout=0", *settings, *choices]
+            ours = load_config(preset, changes)
             contenders[name] = functools.partial(measure_throughput, ours, _SECONDS)
+        contenders["NumPy alone, float32"] = functools.partial(_without_numba, preset, changes)
         loop.step()
         rows, length = config.training.batch_size, config.seq_len
         title = f"Training {preset}, {rows} × {length} tokens a step"
@@ -58,6 +70,21 @@ def _plain_speed(loop: PlainLoop) -> float:
         loop.step()
         steps += 1
     return steps * loop.tokens / (time.perf_counter() - started)
+
+
+_WITHOUT_NUMBA = f"""
+import sys
+from shakespeare_tui.config.load import load_config
+from shakespeare_tui.training.measure_speed import measure_throughput
+print(measure_throughput(load_config(sys.argv[1], sys.argv[2:]), {_SECONDS}))
+"""
+
+
+def _without_numba(preset: str, changes: Sequence[str]) -> float:
+    """Tokens a second where nothing is compiled, in a process that never does."""
+    command = [sys.executable, "-c", _WITHOUT_NUMBA, preset, *changes]
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    return float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
 
 _BUDGET_SECONDS = 20

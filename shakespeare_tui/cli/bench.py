@@ -19,8 +19,22 @@ PARTS = {
     "loss": ("training", "measure_losses"),
     "decoding": ("decoding", "measure"),
     "screens": ("screens", "measure"),
+    "rest": ("screens", "measure_rest"),
+    "beside": ("beside", "measure"),
+    "memory": ("memory", "measure"),
+    "texts": ("texts", "measure"),
+    "catalog": ("texts", "measure_catalog"),
+    "corpora": ("corpora", "measure"),
 }
 """Module and function of each part."""
+_CHOICES = {
+    "shapes": ("--shape", ["decoding"]),
+    "stream_counts": ("--streams", ["decoding"]),
+    "configs": ("--config", ["training", "beside", "memory"]),
+    "settings": ("--set", ["training", "memory"]),
+}
+"""Arguments of those functions, by what sets them, and the parts that have them."""
+_USUAL = ("ceilings", "training", "loss", "decoding", "screens")
 # As in the part, which takes a while to import.
 _SHAPES, _STREAMS = ("quick", "shakespeare"), (1, 8)
 _PACKAGES = ("torch", "numpy", "numba", "transformers", "textual")
@@ -32,27 +46,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="measure how fast this machine trains, writes and paints",
         description="Measure training, generation and screens beside a plain PyTorch loop and, "
         "where it is installed, transformers: medians of contenders that take turns.",
-        epilog="Takes about four minutes on two quiet cores. Other programs that compute meanwhile "
-        "falsify it.",
+        epilog=f"Without a PART: {', '.join(_USUAL)}, about four minutes on two quiet cores. By "
+        "name: the lab at rest, training beside other programs, in the lab and beside a text, the "
+        "memory of a training, measures of text, listing 10,000 checkpoints, a corpus of a "
+        "gigabyte. Other programs that compute meanwhile falsify all of it.",
     )
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument(
         "--run",
         dest="reference",
         metavar="RUN[@REF]",
         help="measure generation by this checkpoint, nothing else",
     )
-    parser.add_argument(
-        "--shape", choices=_SHAPES, help="with the part decoding: the shape of this preset alone"
+    choices: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("shapes", {"choices": _SHAPES}, "the shape of this preset alone"),
+        ("stream_counts", {"type": int, "choices": _STREAMS}, "so many at once alone"),
+        ("configs", {"metavar": "NAME|FILE"}, "what is trained"),
+        ("settings", {"metavar": "SECTION.FIELD=VALUE"}, "change a setting of it"),
     )
-    parser.add_argument(
-        "--streams",
-        type=int,
-        choices=_STREAMS,
-        help="with the part decoding: so many at once alone",
-    )
+    for name, values, what in choices:
+        option, parts = _CHOICES[name]
+        parser.add_argument(
+            option,
+            dest=name,
+            action="append",
+            help=f"with the part {', '.join(parts)}: {what}; may be repeated",
+            **values,
+        )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -68,13 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(
                 f"there is no part {name!r}; there are {join_words(list(PARTS), 'and')}"
             )
-    only: dict[str, Any] = {}
-    if arguments.shape:
-        only["shapes"] = (arguments.shape,)
-    if arguments.streams:
-        only["stream_counts"] = (arguments.streams,)
-    if only and (arguments.parts != ["decoding"] or arguments.reference):
-        raise UserError("--shape and --streams choose in one part: bench decoding --shape quick")
+    only = _choices(arguments)
     machine = _machine()
     if not arguments.json:
         print_grid([(name, value) for name, value in machine.items()])
@@ -82,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--run measures one checkpoint and no part beside it; leave out one")
     found: dict[str, list[dict[str, object]]] = {}
     watcher = Watcher(_tell, never)
-    for name in ["decoding"] if arguments.reference else arguments.parts or PARTS:
+    for name in ["decoding"] if arguments.reference else arguments.parts or _USUAL:
         for figures in _measured(name, watcher, arguments.reference, only):
             found.setdefault(name, []).append(figures.as_json())
             if not arguments.json:
@@ -90,6 +104,29 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"machine": machine, "parts": found})
     return 0
+
+
+def _choices(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What options choose within the one part that is measured.
+
+    Raises:
+        UserError: That part has no such choice.
+    """
+    from shakespeare_tui.config.problems import join_words
+    from shakespeare_tui.errors import UserError
+
+    part = None if arguments.reference else " ".join(arguments.parts)
+    found: dict[str, Any] = {}
+    for name, (option, parts) in _CHOICES.items():
+        value = getattr(arguments, name)
+        if value and part not in parts:
+            raise UserError(
+                f"{option} chooses within one part, which is to be named: bench "
+                f"{join_words(parts, 'or')}"
+            )
+        if value:
+            found[name] = value
+    return found
 
 
 def _measured(

@@ -307,7 +307,7 @@ async def test_any_size_and_ten_thousand_lines(make_app: MakeApp, runs_root: Pat
     async with app.run_test(size=(40, 10)) as pilot:
         await opened(app, pilot)
         screen = place(app)
-        # The same figures thirty times over: benchmarks/run_catalog.py reads that many.
+        # The same figures thirty times over: ``bench catalog`` reads that many.
         screen.browser.items = screen.browser.items * 34
         screen.browser.refresh()
         screen.show_items()

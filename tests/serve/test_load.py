@@ -3,14 +3,12 @@
 Good clients ask again and again, some for streams, each time for another text; afterwards every
 text is written anew alone, with its seed, and compared. Meanwhile bad clients send what is no JSON,
 too much, a byte a second, or leave amid their text. In the end SIGTERM comes while texts are
-written. Before all that, one client asks by itself, for the figures to compare with.
+written. Before all that, one client asks by itself, for the figures to compare with, which are
+printed:
 
-Run with: python benchmarks/serve_load.py [--clients 100] [--seconds 60] [--run RUN]
-
-A run of the preset `quick`, hardly trained, is made where none is named.
+    python -m pytest -n 0 -m slow -s tests/serve/test_load.py
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -20,7 +18,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -30,16 +27,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.factory import decoder_maker
-from shakespeare_tui.machine import usable_cores
 from shakespeare_tui.paths import runs_folder
 from shakespeare_tui.runs.folder import find_checkpoint
 from shakespeare_tui.sampling import strategy_from_flags
 from shakespeare_tui.training.session import open_model
 
 PROMPTS = ("ROMEO:", "To be, or not to be", "JULIET:\n", "First Citizen:\n", "The ", "\n")
+_CLIENTS, _SECONDS = 100, 60.0
 _MOST_GROWTH_BYTES = 400_000_000
 _DRAINED = 8
 _TRIED_AGAIN = (429, 503)
@@ -89,28 +87,6 @@ class Tally:
         )
 
 
-def main() -> int:
-    """Load the server; 0 where nothing was lost or wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=100, help="good ones at once")
-    parser.add_argument("--seconds", type=float, default=60, help="of the load")
-    parser.add_argument("--run", help="RUN or RUN@REF; default: one made for this")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        run = arguments.run or make_run(Path(folder))
-        return asyncio.run(measure(run, arguments.clients, arguments.seconds))
-
-
-def make_run(folder: Path) -> str:
-    """A run of `quick` with a few steps."""
-    os.environ["SHAKESPEARE_TUI_RUNS"] = str(folder)
-    command = ["train", "--no-ui", "--config=quick", "--name=load", "--max-steps=20"]
-    subprocess.run(
-        [sys.executable, "-m", "shakespeare_tui", *command], check=True, stdout=subprocess.DEVNULL
-    )
-    return "load"
-
-
 @asynccontextmanager
 async def serving(run: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """The real program, and its address."""
@@ -131,37 +107,39 @@ async def serving(run: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Proce
             await process.wait()
 
 
-async def measure(run: str, clients: int, seconds: float) -> int:
-    """All of it."""
-    load_before = os.getloadavg()[0]
-    print(f"{usable_cores()} cores, load {load_before:.1f} before it began")
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_nothing_is_lost_or_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAKESPEARE_TUI_RUNS", str(tmp_path))
+    command = ["train", "--no-ui", "--config=quick", "--name=load", "--max-steps=20"]
+    subprocess.run(
+        [sys.executable, "-m", "shakespeare_tui", *command], check=True, stdout=subprocess.DEVNULL
+    )
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     async with (
-        serving(run) as (url, process),
+        serving("load") as (url, process),
         httpx2.AsyncClient(base_url=url, timeout=300, limits=limits) as client,
     ):
-        alone = await loaded(client, process.pid, 1, seconds / 6)
+        alone = await loaded(client, process.pid, 1, _SECONDS / 6)
         first_bytes = resident_bytes(process.pid)
         watching = asyncio.create_task(watched(process.pid))
-        together = await loaded(client, process.pid, clients, seconds, url)
+        together = await loaded(client, process.pid, _CLIENTS, _SECONDS, url)
         watching.cancel()
         most_bytes = await watching
         drained = await drain(client, process)
     alone.report("one client")
-    together.report(f"{clients} clients")
+    together.report(f"{_CLIENTS} clients")
     ratio = (together.tokens / together.elapsed) / (alone.tokens / alone.elapsed)
     print(f"tokens/s of all together: {ratio:.2f} times those of one at a time")
-    print(f"lost: {sum(together.lost.values())} {dict(together.lost) or ''}")
     print(f"told to come again: {together.later}")
-    wrong = wrong_texts(run, together.texts)
-    print(f"not as written alone: {wrong} of {len(together.texts):,}")
     print(f"memory: {first_bytes / 1e6:,.0f} MB before, {most_bytes / 1e6:,.0f} MB at most")
     for what, statuses in sorted(together.bad.items()):
         print(f"{what}: {dict(statuses)}")
-    print(f"at SIGTERM: {drained} of {_DRAINED} texts under way were written, ended with 0")
-    is_bounded = most_bytes - first_bytes < _MOST_GROWTH_BYTES
-    is_good = not together.lost and not wrong and is_bounded and drained == _DRAINED
-    return 0 if is_good and all(map(is_as_expected, together.bad.items())) else 1
+    assert not together.lost
+    assert wrong_texts("load", together.texts) == 0
+    assert most_bytes - first_bytes < _MOST_GROWTH_BYTES
+    assert drained == _DRAINED
+    assert all(map(is_as_expected, together.bad.items()))
 
 
 def resident_bytes(pid: int) -> int:
@@ -379,7 +357,3 @@ def wrong_texts(run: str, texts: dict[Order, str]) -> int:
         rows = generate_columns(make(), prompt, [column], max_tokens=order.max_tokens)
         wrong += tokenizer.decode(row[0] for row in rows) != text
     return wrong
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
