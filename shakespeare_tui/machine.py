@@ -78,6 +78,30 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
+def map_torch() -> None:
+    """Load torch's libraries without holding up the other threads, as ``import`` would.
+
+    Python holds its lock while an import loads a library: 0.2 s for torch's from the disk cache,
+    seconds from a cold disk, in which nothing else gets on and no key is answered. A call through
+    ctypes does not hold it, and the import then finds the libraries loaded. Where this does not
+    work, the import does it.
+    """
+    spec = importlib.util.find_spec("torch")
+    if sys.platform == "win32" or spec is None or spec.origin is None:
+        return
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    folder = Path(spec.origin).parent / "lib"
+    with contextlib.suppress(OSError, AttributeError):
+        dlopen = ctypes.CDLL(None).dlopen
+        dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+        # In torch's own order and visibility: what the others depend on is seen by all.
+        for name, flags in (
+            ("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL),
+            ("libtorch_python", os.RTLD_NOW),
+        ):
+            dlopen(os.fsencode(folder / f"{name}.{suffix}"), flags)
+
+
 def backend_of(setting: str) -> Literal["torch", "numpy"]:
     """What ``training.backend`` comes to on this machine."""
     is_torch = setting == "torch" or (setting == "auto" and has_torch())

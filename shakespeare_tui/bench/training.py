@@ -1,4 +1,4 @@
-"""Training: tokens a second, and what loss is reached in how much time."""
+"""Training: the way to the first step, tokens a second, and what loss is reached in what time."""
 
 import functools
 import json
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from shakespeare_tui.config.load import load_config
 from shakespeare_tui.data.catalogue import find_entry
 from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.data.tokens import split_point
+from shakespeare_tui.errors import RunFailedError
 from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
 from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.training.measure_speed import measure_throughput
@@ -87,19 +88,69 @@ def _without_numba(preset: str, changes: Sequence[str]) -> float:
     return float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
 
+def _corpus() -> Path:
+    """The plays where they have been fetched, else the sample."""
+    corpus = cached_path(find_entry("tiny_shakespeare"))
+    return corpus if corpus.is_file() else shipped_folder("data") / "sample.txt"
+
+
+_STARTS, _LONGEST_START_SECONDS = 5, 120.0
+_IMPORT = "import torch"
+
+
+def measure_start(watcher: Watcher) -> Iterator[Figures]:
+    """The time from the command to its first step, with all that is compiled on the disk."""
+    title = "From the command to the first step of a new run"
+    contenders: dict[str, Callable[[], float]] = {_IMPORT: _import_seconds}
+    for preset in ("quick", "sprint"):
+        contenders[preset] = functools.partial(_start_seconds, preset)
+        watcher.tell(f"{title}: {preset}, compiling what is not on the disk yet")
+        _own_run(preset, "--max-steps=1")
+    samples = watcher.in_turn(title, contenders, _STARTS)
+    yield Figures(title, "s", samples, (_IMPORT,), is_rate=False)
+
+
+def _import_seconds() -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _IMPORT], check=True)
+    return time.perf_counter() - started
+
+
+def _start_seconds(preset: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "start" / "events.jsonl"
+        # What is told of layers comes with a step, and brings the step into the log at once.
+        options = ["--name=start", "--set", "logging.layers_every=1"]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*_TRAIN, f"--config={preset}", f"--corpus={_corpus()}", *options],
+            env={**os.environ, "SHAKESPEARE_TUI_RUNS": folder},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not (log.is_file() and b"StepCompleted" in log.read_bytes()):
+                taken = time.perf_counter() - started
+                if process.poll() is not None or taken > _LONGEST_START_SECONDS:
+                    raise RunFailedError(f"train --config {preset} made no step; try it by itself")
+                time.sleep(0.005)
+            return time.perf_counter() - started
+        finally:
+            process.kill()
+            process.wait()
+
+
 _BUDGET_SECONDS = 20
 
 
 def measure_losses(watcher: Watcher) -> Iterator[Figures]:
     """The exact loss after a time: nanoGPT's CPU recipe as a plain loop, and ``quick``."""
-    corpus = cached_path(find_entry("tiny_shakespeare"))
-    if not corpus.is_file():
-        corpus = shipped_folder("data") / "sample.txt"
+    corpus = _corpus()
     title = f"Validation loss by characters on {corpus.stem}"
     plain = f"{PLAIN}, {_BUDGET_SECONDS} s"
     contenders = {plain: functools.partial(_plain_loss, corpus, _BUDGET_SECONDS)}
     for seconds in (_BUDGET_SECONDS // 8, _BUDGET_SECONDS):
-        contenders[f"quick, {seconds} s"] = functools.partial(_own_loss, corpus, seconds)
+        contenders[f"quick, {seconds} s"] = functools.partial(_own_loss, seconds)
     samples = watcher.in_turn(title, contenders, 1)
     note = "exact: every validation token but the first once, in windows of the model's context"
     yield Figures(title, "nats/character", samples, is_rate=False, note=note)
@@ -119,15 +170,21 @@ def _plain_loss(corpus: Path, seconds: float) -> float:
     return exact_loss(loop.model, ids[split:])
 
 
-def _own_loss(corpus: Path, seconds: float) -> float:
+def _own_loss(seconds: int) -> float:
     """Of the preset, by the command that everyone uses."""
-    command = [sys.executable, "-m", "shakespeare_tui", "train", "--no-ui", "--json"]
-    options = [f"--minutes={seconds}s", f"--corpus={corpus}", "--config=quick"]
+    return float(json.loads(_own_run("quick", f"--minutes={seconds}s"))["val_loss"])
+
+
+_TRAIN = (sys.executable, "-m", "shakespeare_tui", "train", "--no-ui", "--json")
+
+
+def _own_run(preset: str, length: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
-            [*command, *options],
+            [*_TRAIN, f"--config={preset}", f"--corpus={_corpus()}", length],
             env={**os.environ, "SHAKESPEARE_TUI_RUNS": folder},
             capture_output=True,
             check=True,
+            text=True,
         )
-    return float(json.loads(result.stdout)["val_loss"])
+    return result.stdout

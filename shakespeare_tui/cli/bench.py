@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "ceilings": ("ceilings", "measure"),
+    "start": ("training", "measure_start"),
     "training": ("training", "measure"),
     "loss": ("training", "measure_losses"),
     "decoding": ("decoding", "measure"),

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from shakespeare_tui.runs.folder import Checkpoint
-    from shakespeare_tui.training.session import Session
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -64,7 +63,7 @@ class TrainConsole:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._first: StepCompleted | None = None
-        self._time = ""
+        self._is_time_told = False
         self._latest: StepCompleted | None = None
         self._mean_loss = RunningMean(TRAIN_LOSS_STEPS)
         self._train_loss = math.nan
@@ -125,32 +124,34 @@ class TrainConsole:
             kind = event.kind.replace("_", " ")
             say(f"doctor, step {event.step:,}: {kind}: {event.evidence}. Try: {event.advice}")
         elif isinstance(event, RunStarted):
-            self._exact_tokens = event.val_tokens
-            self._is_rounded = event.precision != "float32"
             self._print_header(event)
         elif isinstance(event, CommandApplied):
             added = event.arguments
             self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
-    def tell_time(self, session: "Session", step_seconds: float) -> None:
-        """Let the header tell how long the run will take, by one measured step."""
-        training, progress = self._config.training, session.progress
-        self._exact_tokens = len(session.val)
-        self._is_rounded = progress.precision != "float32"
+    def expect(self, val_tokens: int, precision: str) -> None:
+        """Know what the exact evaluation at the end will take."""
+        self._exact_tokens, self._is_rounded = val_tokens, precision != "float32"
+
+    def _tell_time(self, event: StepCompleted) -> None:
+        """How long the run will take, by a step that has been made."""
+        training = self._config.training
         tokens = training.batch_size * training.grad_accumulation * self._config.seq_len
-        exact = evaluation_seconds(
-            self._exact_tokens, tokens / step_seconds, is_rounded=self._is_rounded
-        )
+        if not event.tokens_per_second:
+            return
+        step_seconds = tokens / event.tokens_per_second
+        exact = self._exact_seconds()
         step = f"a step of {counted(tokens, 'token')} takes {_brief(step_seconds)}"
         minutes, a_step = self._length.budget_minutes, step_seconds * (1 + EVALUATION_SHARE)
         if minutes is not None:
-            left = max(0.0, 60 * minutes - progress.elapsed_seconds)
+            left = max(0.0, 60 * minutes - event.elapsed_seconds)
             steps = (left - exact if exact <= MOST_OF_BUDGET * left else left) / a_step
-            whole = f"about {counted(round(steps), 'step')} in {format_duration(left)}"
+            whole = f"about {counted(round(steps), 'step')} more in {format_duration(left)}"
         else:
-            steps = max(0, self._length.last_step - progress.step)
-            whole = f"about {format_duration(steps * a_step + exact)} for {counted(steps, 'step')}"
-        self._time = f"{step}: {whole}"
+            steps = max(0, self._length.last_step - event.step)
+            left = format_duration(steps * a_step + exact)
+            whole = f"about {left} for {counted(steps, 'step')} more"
+        self._say(_row("time", f"{step}: {whole}", sys.stderr))
 
     def _say(self, text: str) -> None:
         self._said_at = time.monotonic()
@@ -174,7 +175,6 @@ class TrainConsole:
             ("parameters", f"{event.parameters:,} ({format_count(event.parameters)})"),
             *([("teachers", self._teachers(event))] if event.teachers else []),
             ("steps", length),
-            *([("time", self._time)] if self._time else []),
         )
         self._say("\n".join(_row(name, value, sys.stderr) for name, value in rows))
 
@@ -190,6 +190,10 @@ class TrainConsole:
         if event.loss is not None:
             self._train_loss = self._mean_loss.observe(event.step, event.loss)
         self._update_bar(event)
+        # Not by the first, in which memory is taken.
+        if not self._is_time_told and event is not self._first:
+            self._is_time_told = True
+            self._tell_time(event)
         if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
             self._print_line(None)
 

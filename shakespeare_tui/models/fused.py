@@ -42,13 +42,15 @@ _compiled: Any = fused_kernels
 _FLAT, _ROWS, _CUBE = float32[::1], float32[:, ::1], float32[:, :, ::1]
 
 
-def kernels(precisions: Iterable[str]) -> list[tuple[Any, Any]]:
-    """Each compiled function with a signature for each of these types of matrix products."""
+def kernels(precisions: Iterable[str], model: ModelConfig) -> list[tuple[Any, Any]]:
+    """The compiled functions of a model, with a signature for each of these types of products."""
     found: list[tuple[Any, Any]] = []
     for precision in precisions:
         kind = float32 if precision == "float32" else uint16
         flat, rows, drawn = kind[::1], kind[:, ::1], (int64, int64)
         heads = (rows, int64, int64, int64, _FLAT, _FLAT, float32, _ROWS, _ROWS, *drawn)
+        inputs = 2 if model.activation == "swiglu" else 1
+        activate, activate_backward = _activation(model.activation)
         for kernel, arguments in (
             (fused_kernels.attend, (*heads, rows, _CUBE)),
             (fused_kernels.attend_backward, (rows, *heads, _CUBE, rows, _FLAT, _FLAT)),
@@ -61,18 +63,31 @@ def kernels(precisions: Iterable[str]) -> list[tuple[Any, Any]]:
                 (_ROWS, rows, _ROWS, _FLAT, boolean, *drawn, *(_FLAT, _FLAT, _ROWS, rows))
                 + (_FLAT, _FLAT),
             ),
-            (fused_kernels.convolve, (rows, int64, _ROWS, rows)),
-            (fused_kernels.convolve_backward, (rows, rows, int64, _ROWS, rows, _ROWS)),
-            (fused_kernels.relu_squared, (flat,) * 2),
-            (fused_kernels.relu_squared_backward, (flat,) * 3),
-            (fused_kernels.gelu, (flat,) * 2),
-            (fused_kernels.gelu_backward, (flat,) * 3),
-            (fused_kernels.swiglu, (flat,) * 3),
-            (fused_kernels.swiglu_backward, (flat,) * 5),
+            (activate, (flat,) * (inputs + 1)),
+            (activate_backward, (flat,) * (2 * inputs + 1)),
             (fused_kernels.cross_entropy, (rows, int64[::1], _FLAT, rows)),
         ):
             found.append((kernel, void(*arguments)))
-    return [*found, (fused_kernels.dropout, void(_FLAT, int64, int64, _FLAT))]
+        if model.short_convolution:
+            found.append((fused_kernels.convolve, void(rows, int64, _ROWS, rows)))
+            backward = void(rows, rows, int64, _ROWS, rows, _ROWS)
+            found.append((fused_kernels.convolve_backward, backward))
+    if model.ngram_embedding:
+        of_rows = (boolean[::1], _FLAT, int64, int64)
+        arguments = void(_ROWS, int64[::1], _ROWS, _ROWS, _ROWS, *of_rows)
+        found.append((fused_kernels.adam_rows, arguments))
+    if model.dropout:
+        found.append((fused_kernels.dropout, void(_FLAT, int64, int64, _FLAT)))
+    return found
+
+
+_ACTIVATIONS = {"gelu": "gelu", "relu2": "relu_squared", "swiglu": "swiglu"}
+
+
+def _activation(setting: str) -> tuple[Any, Any]:
+    """The compiled function of ``model.activation``, and that of its way back."""
+    name = _ACTIVATIONS[setting]
+    return getattr(_compiled, name), getattr(_compiled, f"{name}_backward")
 
 
 def can_fuse(config: Config) -> bool:
@@ -333,13 +348,13 @@ class _Convolve(Function):
 
 
 class _Activate(Function):
-    """An activation of one input, or of a gate and an input, by its name."""
+    """An activation of one input, or of a gate and an input, as the config names it."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, setting: str, *inputs: Tensor) -> Tensor:
         y = torch.empty(inputs[0].shape, dtype=inputs[0].dtype)
-        getattr(_compiled, name)(*map(_flat, inputs), _flat(y))
-        ctx.name = name
+        activate, ctx.activate_backward = _activation(setting)
+        activate(*map(_flat, inputs), _flat(y))
         ctx.save_for_backward(*inputs)
         return y
 
@@ -348,12 +363,8 @@ class _Activate(Function):
     def backward(ctx: Any, d_y: Tensor) -> Any:
         inputs = ctx.saved_tensors
         gradients = [torch.empty(x.shape, dtype=x.dtype) for x in inputs]
-        backward = getattr(_compiled, f"{ctx.name}_backward")
-        backward(*map(_flat, (d_y, *inputs, *gradients)))
+        ctx.activate_backward(*map(_flat, (d_y, *inputs, *gradients)))
         return None, *gradients
-
-
-_ACTIVATIONS = {"gelu": "gelu", "relu2": "relu_squared", "swiglu": "swiglu"}
 
 
 def _transform(block: Block, normed: Tensor) -> Tensor:
@@ -362,8 +373,7 @@ def _transform(block: Block, normed: Tensor) -> Tensor:
     inputs: tuple[Tensor, ...] = (feedforward.up(normed),)
     if feedforward.gate is not None:
         inputs = (feedforward.gate(normed), *inputs)
-    name = _ACTIVATIONS[feedforward.activation]
-    hidden = _Activate.apply(name, *inputs)  # type: ignore[no-untyped-call]
+    hidden = _Activate.apply(feedforward.activation, *inputs)  # type: ignore[no-untyped-call]
     out: Tensor = feedforward.down(hidden)
     return out
 

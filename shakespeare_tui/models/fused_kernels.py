@@ -28,6 +28,7 @@ from shakespeare_tui.models.lanes import (
     load,
     maximum,
     nearest_bfloat16,
+    root,
     store,
     tile,
     total,
@@ -720,3 +721,56 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, d_logits: Any) -> None
             store(last, 0, load(row, whole) * (share / sum_))
             for j in range(whole, width):
                 d_logits[n, j] = rounded(d_logits, last[0, j - whole])
+
+
+# --- update --------------------------------------------------------------------------------------
+
+
+@compiled
+def adam_rows(
+    weight: Any,
+    rows: Any,
+    gradients: Any,
+    mean: Any,
+    square: Any,
+    seen: Any,
+    factors: Any,
+    begin: Any,
+    end: Any,
+) -> None:
+    """AdamW of a table's rows from ``begin`` to ``end``, of which few have a gradient.
+
+    The others go on by their averages, as with a gradient of 0. A row that never had one has none,
+    and stays, but for its decay: looking at it would take most of the time.
+
+    Args:
+        weight: [R, C].
+        rows: Those with a gradient, ascending, [N].
+        gradients: Theirs, [N, C].
+        mean: m, [R, C].
+        square: v, [R, C].
+        seen: Which rows have ever had a gradient, [R].
+        factors: 1 − β₁, β₂, 1 − β₂, 1 − η λ, η / (1 − β₁ᵗ), √(1 − β₂ᵗ) and ε.
+        begin: The first row.
+        end: The one after the last.
+    """
+    width, given = weight.shape[1], np.searchsorted(rows, begin)
+    for row in range(begin, end):
+        is_given = given < len(rows) and rows[given] == row
+        seen[row] = seen[row] or is_given
+        if not seen[row] and factors[3] == _ONE:
+            continue
+        start, of_row, gradient = row * width, given * width, every(_ZERO)
+        for j in range(0, width, COUNT):
+            numbers = load(weight, start + j) * factors[3]
+            if seen[row]:
+                if is_given:
+                    gradient = load(gradients, of_row + j)
+                m, v = load(mean, start + j), load(square, start + j) * factors[1]
+                m += (gradient - m) * factors[0]
+                v += gradient * gradient * factors[2]
+                store(mean, start + j, m)
+                store(square, start + j, v)
+                numbers = numbers - m * factors[4] / (root(v) / factors[5] + factors[6])
+            store(weight, start + j, numbers)
+        given += is_given

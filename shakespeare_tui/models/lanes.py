@@ -164,6 +164,18 @@ def _maximum(typing_context: Any, x: Any, y: Any) -> Any:
     return LANES(LANES, LANES), generate
 
 
+def _root(typing_context: Any, x: Any) -> Any:
+    """The square root of each number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        name = f"llvm.sqrt.v{COUNT}f32"
+        root = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
+        return builder.call(root, arguments)
+
+    return LANES(LANES), generate
+
+
 def _leading(typing_context: Any, x: Any, count: Any, rest: Any) -> Any:
     """The first ``count`` numbers, and ``rest`` after them."""
 
@@ -258,6 +270,7 @@ every: Any = intrinsic(_every)
 total: Any = intrinsic(_total)
 largest: Any = intrinsic(_largest)
 maximum: Any = intrinsic(_maximum)
+root: Any = intrinsic(_root)
 leading: Any = intrinsic(_leading)
 exp: Any = intrinsic(_exp)
 drop: Any = intrinsic(_drop)

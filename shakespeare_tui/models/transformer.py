@@ -206,6 +206,17 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return _apply(_HeadLoss, hidden, weight, targets)
 
 
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor there; to a GPU it goes without waiting for what that still does.
+
+    A copy from memory that the system may move waits for all work before it.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class KVCache:
     """Keys and values of the tokens seen so far, in buffers made once for the whole context.
 
@@ -429,6 +440,14 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """An embedding whose weights are yet to be filled in.
+
+    What ``nn.Embedding`` draws into a tensor without memory would load PyTorch's compiler.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 # Of one fill: some 50 ms.
 _PIECE_ELEMENTS = 2**22
 # PyTorch draws normal numbers in groups of so many.
@@ -483,22 +502,28 @@ class Transformer(nn.Module):
             config.embedding_scale if embedding_scale is None else embedding_scale
         )
         with torch.device("meta"):
-            self.embedding = nn.Embedding(vocab_size, config.d_model)
+            self.embedding = _embedding(vocab_size, config.d_model)
             rows = sum(ngram_rows(vocab_size, config.ngram_embedding))
-            self.ngrams = nn.Embedding(rows, config.d_model) if rows else None
+            self.ngrams = _embedding(rows, config.d_model) if rows else None
             self.positions = (
-                nn.Embedding(config.max_seq_len, config.d_model)
+                _embedding(config.max_seq_len, config.d_model)
                 if config.positions == "learned"
                 else None
             )
             self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
             self.norm = Norm(config.d_model, config.norm, config.norm_eps, config.bias)
             self.head = nn.Linear(config.d_model, vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        self._take_memory()
         if config.tie_weights:
             self.head.weight = self.embedding.weight
         self._add_tables()
         self._initialise(generator, cancelled)
+
+    def _take_memory(self) -> None:
+        """As ``to_empty``, which would load a library for symbolic algebra first: 0.2 s."""
+        for module in self.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(torch.empty(parameter.shape)))
 
     def _add_tables(self) -> None:
         cosines = sines = table = None
@@ -625,7 +650,7 @@ class Transformer(nn.Module):
         correct = torch.zeros((), dtype=torch.int64, device=device)
         try:
             for batch in batches:
-                window = torch.from_numpy(batch).to(device)
+                window = on_device(batch, device)
                 # [B, T, C] -> pieces [N, C], of which there are logits [N, V]
                 hidden = self.hidden_states(window[:, :-1]).flatten(0, 1)
                 rows = max(1, MOST_LOGITS // self.vocab_size)

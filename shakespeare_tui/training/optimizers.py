@@ -1,12 +1,17 @@
 """The optimisers of PyTorch's backend: Adam, AdamW, SGD, SGDW and Muon."""
 
+import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.adam import adam
 
 from shakespeare_tui.config.schema import TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
@@ -42,7 +47,151 @@ def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
         task()
 
 
-class Muon(torch.optim.Optimizer):
+class Optimizer:
+    """Groups of parameters and what is remembered of each, as optimisers of ``torch.optim`` do.
+
+    The base class there loads PyTorch's compiler: a second before the first step of every run.
+
+    Args:
+        params: Parameters, or groups: dictionaries with ``params`` and settings of their own.
+        for_each: Does the work of a step, piece by piece or at once.
+        settings: Of all groups.
+
+    Attributes:
+        param_groups: The groups with all their settings.
+        state: By parameter, what is remembered of it, by names that checkpoints know.
+    """
+
+    slots: tuple[str, ...]
+    """What is remembered, if anything is."""
+
+    def __init__(self, params: Iterable[Any], for_each: ForEach, **settings: Any) -> None:
+        self._for_each = for_each
+        groups: list[Any] = list(params)
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.param_groups: list[dict[str, Any]] = [settings | group for group in groups]
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+    def step(self) -> None:
+        """Apply one update from the gradients in place; a parameter without one stays."""
+        tasks: list[Callable[[], None]] = []
+        for group in self.param_groups:
+            tasks += self._tasks(group, [p for p in group["params"] if p.grad is not None])
+        self._for_each(tasks)
+
+    def _tasks(
+        self, group: dict[str, Any], parameters: list[Tensor]
+    ) -> Sequence[Callable[[], None]]:
+        """The update of parameters that have gradients, in pieces that need not wait."""
+        raise NotImplementedError
+
+
+class Adam(Optimizer):
+    """Adam (arXiv:1412.6980); with decoupled decay AdamW (arXiv:1711.05101).
+
+    A table whose gradient is sparse, that of few rows, is updated by compiled code, all its rows as
+    if the others had a gradient of 0; only with decoupled decay.
+
+    Args:
+        params: As of ``Optimizer``.
+        lr: Learning rate.
+        betas: Decays of both averages.
+        weight_decay: Times ``lr``, or of L2 regularisation.
+        eps: Added to the root of the mean square.
+        is_decoupled: Whether the decay enters no average.
+        parts: Into how many pieces a table is cut.
+        for_each: As of ``Optimizer``.
+    """
+
+    slots = ("step", "exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+        is_decoupled: bool = True,
+        parts: int = 1,
+        for_each: ForEach = one_by_one,
+    ) -> None:
+        super().__init__(params, for_each, lr=lr, weight_decay=weight_decay)
+        self._betas, self._eps, self._is_decoupled = betas, eps, is_decoupled
+        self._parts = parts
+        # By its first average, which rows of a table have ever had a gradient.
+        self._seen: dict[Tensor, NDArray[np.bool_]] = {}
+
+    @torch.no_grad()
+    def _tasks(
+        self, group: dict[str, Any], parameters: list[Tensor]
+    ) -> Sequence[Callable[[], None]]:
+        dense, tables = list[Tensor](), list[Tensor]()
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+            is_sparse = parameter.grad is not None and parameter.grad.is_sparse
+            (tables if is_sparse else dense).append(parameter)
+        of_rows = (task for table in tables for task in self._tasks_of_rows(group, table))
+        return [*of_rows, *([partial(self._update, group, dense)] if dense else [])]
+
+    @torch.no_grad()
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        steps, averages, squares = (
+            [self.state[parameter][slot] for parameter in parameters] for slot in self.slots
+        )
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        adam(
+            parameters,
+            gradients,
+            averages,
+            squares,
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            weight_decay=group["weight_decay"],
+            eps=self._eps,
+            decoupled_weight_decay=self._is_decoupled,
+            # One pass over all parameters, on every device.
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _tasks_of_rows(self, group: dict[str, Any], table: Tensor) -> list[Callable[[], None]]:
+        from shakespeare_tui.models.fused_kernels import adam_rows
+
+        assert table.grad is not None
+        step, average, square = (self.state[table][slot] for slot in self.slots)
+        if average not in self._seen:
+            self._seen = {average: ((average != 0) | (square != 0)).any(1).numpy()}
+        step += 1
+        beta1, beta2 = self._betas
+        factors = (
+            *(1 - beta1, beta2, 1 - beta2, 1 - group["lr"] * group["weight_decay"]),
+            *(group["lr"] / (1 - beta1 ** int(step)), math.sqrt(1 - beta2 ** int(step)), self._eps),
+        )
+        arrays = (
+            table.detach().numpy(),
+            table.grad.indices()[0].numpy(),
+            table.grad.values().numpy(),
+            average.numpy(),
+            square.numpy(),
+            self._seen[average],
+            np.array(factors, np.float32),
+        )
+        places = [len(table) * part // self._parts for part in range(self._parts + 1)]
+        return [partial(adam_rows, *arrays, *ends) for ends in itertools.pairwise(places)]
+
+
+class Muon(Optimizer):
     """Nesterov momentum, orthogonalised; matrices of one shape go through together.
 
     Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -56,8 +205,10 @@ class Muon(torch.optim.Optimizer):
         weight_decay: Decoupled decay, times ``lr``.
         dtype: Arithmetic of the iteration: bfloat16 is exact enough, but slow on many processors.
         parts: Cut the matrices of one shape into so many stacks.
-        for_each: Updates the stacks, one after the other or at once.
+        for_each: As of ``Optimizer``.
     """
+
+    slots = ("momentum",)
 
     def __init__(
         self,
@@ -70,30 +221,27 @@ class Muon(torch.optim.Optimizer):
         parts: int = 1,
         for_each: ForEach = one_by_one,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
+        settings = {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay}
+        super().__init__(params, for_each, **settings)
         self.dtype = dtype
         self._parts = parts
-        self._for_each = for_each
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Apply one update from the gradients in place."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state[parameter]
-                    if "momentum" not in state:
-                        state["momentum"] = torch.zeros_like(parameter)
-                    parts = getattr(parameter, "muon_parts", 1)
-                    by_shape[(parameter.size(0) // parts, parameter.size(1))].append(parameter)
-            stacks = [
-                (shape, parameters[part :: self._parts])
-                for shape, parameters in by_shape.items()
-                for part in range(min(self._parts, len(parameters)))
-            ]
-            self._for_each([partial(self._update, group, *stack) for stack in stacks])
+    def _tasks(
+        self, group: dict[str, Any], parameters: list[Tensor]
+    ) -> Sequence[Callable[[], None]]:
+        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+            parts = getattr(parameter, "muon_parts", 1)
+            by_shape[(parameter.size(0) // parts, parameter.size(1))].append(parameter)
+        stacks = [
+            (shape, of_shape[part :: self._parts])
+            for shape, of_shape in by_shape.items()
+            for part in range(min(self._parts, len(of_shape)))
+        ]
+        return [partial(self._update, group, *stack) for stack in stacks]
 
     @torch.no_grad()
     def _update(
@@ -120,40 +268,64 @@ class Muon(torch.optim.Optimizer):
         return gradient.lerp(average, momentum)
 
 
-class SGDW(torch.optim.SGD):
-    """Stochastic gradient descent with decoupled weight decay (SGDW, arXiv:1711.05101).
+class SGD(Optimizer):
+    """Stochastic gradient descent; with decoupled decay SGDW (arXiv:1711.05101).
 
     Args:
-        groups: Groups of parameters, each with its ``weight_decay``.
+        params: As of ``Optimizer``.
         lr: Learning rate.
-        momentum: Decay of the momentum, which the weight decay does not enter.
+        momentum: Decay of the momentum.
+        weight_decay: Times ``lr``, or of L2 regularisation.
+        is_decoupled: Whether the decay does not enter the momentum.
+        for_each: As of ``Optimizer``.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
-        # What SGD itself calls weight decay is L2 regularisation.
-        decays = [group["weight_decay"] for group in groups]
-        super().__init__([group | {"weight_decay": 0.0} for group in groups], lr, momentum)
-        for group, decay in zip(self.param_groups, decays, strict=True):
-            group["decoupled_decay"] = decay
+    slots = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float,
+        weight_decay: float = 0.0,
+        is_decoupled: bool = True,
+        for_each: ForEach = one_by_one,
+    ) -> None:
+        super().__init__(params, for_each, lr=lr, weight_decay=weight_decay)
+        self._momentum, self._is_decoupled = momentum, is_decoupled
+
+    def _tasks(
+        self, group: dict[str, Any], parameters: list[Tensor]
+    ) -> Sequence[Callable[[], None]]:
+        return [partial(self._update, group, parameters)] if parameters else []
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Apply one update from the gradients in place."""
-        for group in self.param_groups:
-            if group["decoupled_decay"]:
-                torch._foreach_mul_(group["params"], 1 - group["lr"] * group["decoupled_decay"])
-        super().step()
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        updates: Any = [parameter.grad for parameter in parameters]
+        if decay := group["weight_decay"]:
+            if self._is_decoupled:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * decay)
+            else:
+                updates = torch._foreach_add(updates, parameters, alpha=decay)
+        if self._momentum:
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            torch._foreach_mul_(buffers, self._momentum)
+            torch._foreach_add_(buffers, updates)
+            updates = buffers
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
 def make_optimizers(
     model: Transformer,
     training: TrainingConfig,
-    device: torch.device,
     *,
     has_coupled_decay: bool = False,
     parts: int = 1,
     for_each: ForEach = one_by_one,
-) -> list[torch.optim.Optimizer]:
+) -> list[Optimizer]:
     """The optimisers of a config; every group remembers its ``peak_lr``.
 
     Matrices decay; norms, biases and convolutions do not. With Muon, the blocks' matrices go to
@@ -171,7 +343,7 @@ def make_optimizers(
         {"params": others, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    optimizers = [_make_base_optimizer(groups, training, device, has_coupled_decay)]
+    optimizers = [_make_base_optimizer(groups, training, has_coupled_decay, parts, for_each)]
     if by_muon:
         for name, parts in by_muon.items():
             named[name].muon_parts = parts  # type: ignore[attr-defined]
@@ -195,14 +367,14 @@ def make_optimizers(
 def _make_base_optimizer(
     groups: list[dict[str, Any]],
     training: TrainingConfig,
-    device: torch.device,
     has_coupled_decay: bool,
-) -> torch.optim.Optimizer:
+    parts: int,
+    for_each: ForEach,
+) -> Optimizer:
     rate = training.learning_rate
     if training.optimizer == "sgd":
-        sgd = torch.optim.SGD if has_coupled_decay else SGDW
-        return sgd(groups, lr=rate, momentum=training.momentum)
-    is_coupled = training.optimizer == "adam" and has_coupled_decay
-    adam = torch.optim.Adam if is_coupled else torch.optim.AdamW
+        is_decoupled = not has_coupled_decay
+        return SGD(groups, rate, training.momentum, is_decoupled=is_decoupled, for_each=for_each)
+    is_decoupled = training.optimizer != "adam" or not has_coupled_decay
     betas = (training.beta1, training.beta2)
-    return adam(groups, lr=rate, betas=betas, fused=device.type in ("cpu", "cuda"))
+    return Adam(groups, rate, betas, is_decoupled=is_decoupled, parts=parts, for_each=for_each)

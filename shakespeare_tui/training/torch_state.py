@@ -26,7 +26,7 @@ from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
 from shakespeare_tui.models import transformer
 from shakespeare_tui.models.compiling import compile_kernels, numba_version
 from shakespeare_tui.models.parameters import MOST_COPIED
-from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.models.transformer import Transformer, on_device
 from shakespeare_tui.runs.folder import Checkpoint, RunInfo
 from shakespeare_tui.training.checkpoints import (
     check_weights,
@@ -47,7 +47,7 @@ from shakespeare_tui.training.device import (
     resolve_device,
     synchronise,
 )
-from shakespeare_tui.training.optimizers import SGDW, Muon, make_optimizers, one_by_one
+from shakespeare_tui.training.optimizers import Adam, Muon, make_optimizers, one_by_one
 from shakespeare_tui.training.threads import default_threads, set_own_threads, training_threads
 from shakespeare_tui.training.train_state import (
     PRECISIONS,
@@ -70,14 +70,6 @@ _MOST_MEASURED = 4e9
 
 # Threads that share Python's lock: for more, the rest of the processor shares out matrix products.
 _MOST_PARTS = 4
-
-_SLOTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
-    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.SGD: ("momentum_buffer",),
-    SGDW: ("momentum_buffer",),
-    Muon: ("momentum",),
-}
 
 
 @dataclass(frozen=True)
@@ -285,11 +277,13 @@ class TorchTrainState:
         self.optimizers = make_optimizers(
             model,
             training,
-            device,
             has_coupled_decay=has_coupled_decay,
             parts=max(1, parts),
             for_each=one_by_one if self._pool is None else partial(_at_once, self._pool),
         )
+        if parts and model.ngrams is not None:
+            # Of tens of thousands of rows a step reads hundreds; the others have no gradient.
+            model.ngrams.sparse = isinstance(self.optimizers[0], Adam)
         self.precision = precision
         self._generators = generators_of(device)
         # False while an update has changed some of the weights and not yet all.
@@ -340,8 +334,8 @@ class TorchTrainState:
         Reading loss and norm is the step's only synchronisation, and deciding whether it is
         applied is what needs it; reading what was measured of layers is another.
         """
-        batches = [torch.from_numpy(window).to(self.device) for window in windows]
-        soft = [torch.from_numpy(each).to(self.device).float() for each in soft_targets]
+        batches = [on_device(window, self.device) for window in windows]
+        soft = [on_device(each, self.device).float() for each in soft_targets]
         soft = [each / each.sum(-1, keepdim=True) for each in soft]
         drawn = generator_states(self._generators)
         try:
@@ -434,10 +428,10 @@ class TorchTrainState:
                 total.add_(other)
                 if more:
                     torch._foreach_add_(gradients, more)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient.coalesce() if gradient.is_sparse else gradient
 
         self._alone(add)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
         return total
 
     def _alone(self, task: Callable[[], T]) -> T:
@@ -452,16 +446,20 @@ class TorchTrainState:
 
     def _clip(self) -> Tensor:
         """Clip the gradients; returns their norm before."""
-        return self._alone(lambda: nn.utils.clip_grad_norm_(self._parameters, self._grad_clip))
+
+        def clip() -> Tensor:
+            gradients = _numbers_of_gradients(self._parameters)
+            norm = nn.utils.get_total_norm(gradients)
+            torch._foreach_mul_(gradients, (self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
+            return norm
+
+        return self._alone(clip)
 
     def _update(self, rate_factor: float) -> None:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * rate_factor
-            if isinstance(optimizer, Muon):  # shares itself out
-                optimizer.step()
-            else:
-                self._alone(optimizer.step)
+            optimizer.step()
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:
@@ -469,7 +467,7 @@ class TorchTrainState:
 
     def rehearse(self, window: NDArray[np.int64]) -> StepTime:
         """Time a step that leaves everything as it was; see ``TrainState.rehearse``."""
-        batch = torch.from_numpy(window).to(self.device)
+        batch = on_device(window, self.device)
         drawn = generator_states(self._generators)
         is_fresh = not any(optimizer.state for optimizer in self.optimizers)
         synchronise(self.device)
@@ -643,7 +641,7 @@ class TorchTrainState:
             optimizer.state.clear()
             owned = [p for group in optimizer.param_groups for p in group["params"]]
             shapes = {names[id(parameter)]: tuple(parameter.shape) for parameter in owned}
-            found = optimizer_arrays(arrays, index, shapes, _SLOTS[type(optimizer)], origin)
+            found = optimizer_arrays(arrays, index, shapes, optimizer.slots, origin)
             for key, array in found.items():
                 name, _, slot = key.rpartition(".")
                 parameter = named[name]
@@ -661,7 +659,7 @@ class _LayerProbe:
     @torch.no_grad()
     def __init__(self, names: Sequence[str], parameters: list[Tensor]) -> None:
         self._names, self._parameters = names, parameters
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = _numbers_of_gradients(parameters)
         self._norms = [torch._foreach_norm(gradients), torch._foreach_norm(parameters)]
         self._before = [parameter.clone() for parameter in parameters]
 
@@ -672,6 +670,12 @@ class _LayerProbe:
         norms = [*self._norms, torch._foreach_norm(self._before)]
         gradients, weights, updates = torch.stack([torch.stack(each) for each in norms]).tolist()
         return layer_norms(self._names, gradients, updates, weights)
+
+
+def _numbers_of_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients there are; of a sparse one, the rows that it is of."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return [gradient.values() if gradient.is_sparse else gradient for gradient in gradients]
 
 
 def _at_once(pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], T]]) -> list[T]:
@@ -765,7 +769,8 @@ class TorchBackend:
 
         if fused.can_fuse(config):
             try:
-                compile_kernels(fused.kernels(_precisions(config)), report, cancelled)
+                needed = fused.kernels(_precisions(config), config.model)
+                compile_kernels(needed, report, cancelled)
             except CancelledError:
                 raise
             except Exception:

@@ -83,7 +83,7 @@ def test_the_strategies_that_are_measured_can_be_read() -> None:
 def test_unknown_parts_are_refused(cli: CommandLine) -> None:
     outcome = cli("bench", "speed")
     assert outcome.code == 2
-    assert "there is no part 'speed'; there are ceilings, training, loss" in outcome.err
+    assert "there is no part 'speed'; there are ceilings, start, training, loss" in outcome.err
     both = cli("bench", "ceilings", "--run", "mine")
     assert both.code == 2 and "leave out one" in both.err
     elsewhere = cli("bench", "loss", "--streams", "8")

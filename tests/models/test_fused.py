@@ -13,11 +13,13 @@ from torch import Tensor
 from training_runs import make_config, post_at, resume, train, what_was_learned
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+from shakespeare_tui.models.compiling import compile_kernels
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import Stop
 from shakespeare_tui.runs.events import StepCompleted
 from shakespeare_tui.training.checkpoints import read_state
-from shakespeare_tui.training.torch_state import TorchBackend, TorchTrainState
+from shakespeare_tui.training.optimizers import Adam
+from shakespeare_tui.training.torch_state import TorchTrainState
 
 CPU = torch.device("cpu")
 FITTING: dict[str, Any] = {"model__d_model": 32, "model__n_heads": 1}
@@ -50,9 +52,12 @@ def compiled() -> Iterator[None]:
 
 
 def compile_for(precision: str) -> None:
+    from shakespeare_tui.models import fused
+
     with compiling_once():
-        config = make_config(**FITTING, training__precision=precision)
-        TorchBackend("cpu").prepare(config, lambda *told: None)
+        for shape, _ in SHAPES.values():
+            model = ModelConfig(**shape, dropout=0.1, ngram_embedding=2)
+            compile_kernels(fused.kernels([precision], model))
 
 
 def make_model(**changes: Any) -> Transformer:
@@ -207,7 +212,8 @@ def test_a_target_outside_of_the_vocabulary_is_an_error() -> None:
 
 def make_state(parts: int) -> TorchTrainState:
     config = TrainingConfig(optimizer="muon", weight_decay=0.1)
-    return TorchTrainState(make_model(qk_norm=True), config, CPU, parts=parts)
+    model = make_model(qk_norm=True, ngram_embedding=3)
+    return TorchTrainState(model, config, CPU, parts=parts)
 
 
 def weights(state: TorchTrainState) -> dict[str, Tensor]:
@@ -224,6 +230,33 @@ def test_parts_of_a_batch_in_threads_learn_what_the_whole_does() -> None:
     torch.testing.assert_close(weights(parted), weights(plain), rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_rows_without_a_gradient_go_on_by_their_averages(decay: float) -> None:
+    """A table of which each step reads a few rows, against PyTorch's AdamW, which reads all."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.linspace(-1, 1, 50 * 32).view(50, 32) for _ in range(2))
+    begun = ours.clone()
+    optimizer = Adam([ours], 0.01, (0.8, 0.9), decay, parts=3)
+    oracle = torch.optim.AdamW([theirs], 0.01, (0.8, 0.9), 1e-8, decay)
+    read = [[3, 49, 3], [0, 1, 2, 16], [], [17], [3, 48]]
+    for step, rows in enumerate(read):
+        values = torch.randn(len(rows), 32, generator=generator)
+        places = torch.tensor([rows], dtype=torch.int64)
+        gradient = torch.sparse_coo_tensor(places, values, ours.shape, check_invariants=True)
+        ours.grad, theirs.grad = gradient.coalesce(), gradient.to_dense()
+        if step == 3:  # as a checkpoint is loaded
+            optimizer.state[ours] = {n: s.clone() for n, s in optimizer.state[ours].items()}
+        optimizer.step()
+        oracle.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    for slot in ("exp_avg", "exp_avg_sq"):
+        torch.testing.assert_close(optimizer.state[ours][slot], oracle.state[theirs][slot])
+    never = torch.ones(50, dtype=torch.bool)
+    never[[row for rows in read for row in rows]] = False
+    if not decay:
+        assert torch.equal(ours[never], begun[never])
+
+
 def test_steps_repeat_bit_for_bit() -> None:
     states = [make_state(2) for _ in range(2)]
     for step in range(3):
@@ -234,6 +267,7 @@ def test_steps_repeat_bit_for_bit() -> None:
 
 def test_a_stopped_run_goes_on_as_if_it_never_had_been(tmp_path: Path) -> None:
     changes = {"model__dropout": 0.2, "training__max_steps": 8, "training__eval_every": 4}
+    changes["model__ngram_embedding"] = 2
     changes["sampling__every"] = 0  # the decoder would be compiled
     config = make_config(**FITTING, **changes)
     whole = train(tmp_path, config, name="whole")

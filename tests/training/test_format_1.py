@@ -39,9 +39,7 @@ def make_format_1(session: Session) -> None:
     session.fingerprint = replace(session.fingerprint, format=1, embedding_scale=1.0)
     state = session.state
     state.model.embedding_scale = 1.0
-    state.optimizers = make_optimizers(
-        state.model, session.config.training, CPU, has_coupled_decay=True
-    )
+    state.optimizers = make_optimizers(state.model, session.config.training, has_coupled_decay=True)
 
 
 def stop_at_12(event: Event, inbox: CommandInbox) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.training.optimizers import SGD, Adam, Optimizer
 from shakespeare_tui.training.torch_state import TorchTrainState
 
 CPU = torch.device("cpu")
@@ -73,6 +74,31 @@ def test_sgd_step_equals_its_formula() -> None:
         torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "sgd without momentum"])
+def test_optimizers_are_those_of_pytorch(name: str, decay: float) -> None:
+    ours, theirs = ([torch.linspace(-1, 1, 33), torch.ones(3, 5)] for _ in range(2))
+    momentum = 0.0 if "without" in name else 0.9
+    oracles: dict[str, Any] = {
+        "adamw": lambda: torch.optim.AdamW(theirs, 0.01, (0.8, 0.9), 1e-8, decay, fused=True),
+        "adam": lambda: torch.optim.Adam(theirs, 0.01, (0.8, 0.9), 1e-8, decay, fused=True),
+    }
+    oracle = oracles.get(name, lambda: torch.optim.SGD(theirs, 0.01, momentum, 0, decay))()
+    optimizer: Optimizer
+    if name.startswith("adam"):
+        optimizer = Adam(ours, 0.01, (0.8, 0.9), decay, is_decoupled=name == "adamw")
+    else:
+        optimizer = SGD(ours, 0.01, momentum, decay, is_decoupled=False)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for parameter, other in zip(ours, theirs, strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            other.grad = parameter.grad.clone()
+        optimizer.step()
+        oracle.step()
+        assert all(map(torch.equal, ours, theirs))
+
+
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     state = make_state(optimizer="muon", learning_rate=0.02, muon_learning_rate=0.05)
     owners = {
@@ -86,7 +112,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     for name, parameter in named.items():
         is_matrix = name.startswith("blocks.") and parameter.dim() == 2
         owner, rate, decay = owners[id(parameter)]
-        assert (owner, rate) == (("Muon", 0.05) if is_matrix else ("AdamW", 0.02))
+        assert (owner, rate) == (("Muon", 0.05) if is_matrix else ("Adam", 0.02))
         assert decay == (0.1 if is_decayed(name) else 0.0)
     assert getattr(named["blocks.0.attention.qkv.weight"], "muon_parts", 1) == 3
     assert getattr(named["blocks.0.feedforward.up.weight"], "muon_parts", 1) == 1

@@ -1,18 +1,13 @@
 """Where training on the screens reaches the engine: off the UI thread, in functions."""
 
-import contextlib
-import ctypes
 import gc
 import importlib.util
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.errors import CancelledError, RunFailedError, UserError
-from shakespeare_tui.machine import has_torch
+from shakespeare_tui.machine import has_torch, map_torch
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.ui.advice_in_keys import in_lab
 from shakespeare_tui.ui.engine.channel import Ended, Noticed, Opened, Progressed, TrainingChannel
@@ -33,36 +28,13 @@ def preload(screens: Sequence[str]) -> None:
 
 def preload_torch() -> None:
     """Import torch, where it is, and what training and generating need; a second or two."""
-    _map_libraries()
+    map_torch()
     importlib.import_module("shakespeare_tui.training.loop")
     library = "torch" if has_torch() else "numpy"
     importlib.import_module(f"shakespeare_tui.training.{library}_state")
     # What was imported stays for good. The garbage collector would look through half a million such
     # objects again and again, 0.1 to 0.4 s each time, in which no key is answered.
     gc.freeze()
-
-
-def _map_libraries() -> None:
-    """Load torch's libraries without holding up the other threads, as ``import`` would.
-
-    Python holds its lock while an import loads a library: 0.2 s for torch's from the disk cache,
-    seconds from a cold disk, in which no key is answered. A call through ctypes does not hold it,
-    and the import then finds the libraries loaded. Where this does not work, the import does it.
-    """
-    spec = importlib.util.find_spec("torch")
-    if sys.platform == "win32" or spec is None or spec.origin is None:
-        return
-    suffix = "dylib" if sys.platform == "darwin" else "so"
-    folder = Path(spec.origin).parent / "lib"
-    with contextlib.suppress(OSError, AttributeError):
-        dlopen = ctypes.CDLL(None).dlopen
-        dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-        # In torch's own order and visibility: what the others depend on is seen by all.
-        for name, flags in (
-            ("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL),
-            ("libtorch_python", os.RTLD_NOW),
-        ):
-            dlopen(os.fsencode(folder / f"{name}.{suffix}"), flags)
 
 
 def train(request: TrainingRequest, channel: TrainingChannel) -> None:
