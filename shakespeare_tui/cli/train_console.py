@@ -149,8 +149,8 @@ class TrainConsole:
             whole = f"about {counted(round(steps), 'step')} more in {format_duration(left)}"
         else:
             steps = max(0, self._length.last_step - event.step)
-            left = format_duration(steps * a_step + exact)
-            whole = f"about {left} for {counted(steps, 'step')} more"
+            time_left = format_duration(steps * a_step + exact)
+            whole = f"about {time_left} for {counted(steps, 'step')} more"
         self._say(_row("time", f"{step}: {whole}", sys.stderr))
 
     def _say(self, text: str) -> None:

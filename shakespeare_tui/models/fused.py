@@ -73,9 +73,8 @@ def kernels(precisions: Iterable[str], model: ModelConfig) -> list[tuple[Any, An
             backward = void(rows, rows, int64, _ROWS, rows, _ROWS)
             found.append((fused_kernels.convolve_backward, backward))
     if model.ngram_embedding:
-        of_rows = (boolean[::1], _FLAT, int64, int64)
-        arguments = void(_ROWS, int64[::1], _ROWS, _ROWS, _ROWS, *of_rows)
-        found.append((fused_kernels.adam_rows, arguments))
+        of_rows = void(_ROWS, int64[::1], *(_ROWS,) * 3, boolean[::1], _FLAT, int64, int64)
+        found.append((fused_kernels.adam_rows, of_rows))
     if model.dropout:
         found.append((fused_kernels.dropout, void(_FLAT, int64, int64, _FLAT)))
     return found

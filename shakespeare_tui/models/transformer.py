@@ -445,7 +445,9 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
     What ``nn.Embedding`` draws into a tensor without memory would load PyTorch's compiler.
     """
-    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+    weights = torch.empty(rows, width)
+    found: nn.Embedding = nn.Embedding.from_pretrained(weights, freeze=False)  # type: ignore[no-untyped-call]
+    return found
 
 
 # Of one fill: some 50 ms.

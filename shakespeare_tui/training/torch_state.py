@@ -244,6 +244,10 @@ class TorchTrainState:
         parts: Compute gradients by compiled kernels, of so many parts of a batch in a thread each;
             they are added in their order, so that a step does not depend on which was faster. 0
             leaves all to PyTorch.
+
+    Attributes:
+        reads_late: Whether updates are on their way before it is known whether the loss is finite.
+            One that should not have been applied spoils the weights until a checkpoint is loaded.
     """
 
     def __init__(
@@ -288,6 +292,7 @@ class TorchTrainState:
         self._generators = generators_of(device)
         # False while an update has changed some of the weights and not yet all.
         self._is_whole = True
+        self.reads_late = device.type == "cuda"
         self._grad_clip = training.grad_clip or math.inf
         self._distill_weight = training.distill_weight
         # Those that learn.
@@ -331,8 +336,9 @@ class TorchTrainState:
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch; see ``TrainState.step``.
 
-        Reading loss and norm is the step's only synchronisation, and deciding whether it is
-        applied is what needs it; reading what was measured of layers is another.
+        Reading loss and norm is the step's only synchronisation; reading what was measured of
+        layers is another. Where ``reads_late``, it waits for no update: while the device makes it,
+        the next batch is cut.
         """
         batches = [on_device(window, self.device) for window in windows]
         soft = [on_device(each, self.device).float() for each in soft_targets]
@@ -356,17 +362,17 @@ class TorchTrainState:
         total = self._backward(batches, soft_targets)
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
         norm = self._clip()
-        loss_value, norm_value = self._passes.agreed(torch.stack((total, norm))).tolist()
-        applied = math.isfinite(loss_value) and math.isfinite(norm_value)
+        read = _reading(self._passes.agreed(torch.stack((total, norm))))
+        applied = self.reads_late or _is_finite(read())
         layers = None
         if applied:
             self._is_whole = False
             self._update(rate_factor)
             layers = probe.read() if probe is not None else None
             self._average()
-            self._is_whole = True
+            applied = self._is_whole = _is_finite(read())
         self._forget_gradients()
-        return StepResult(loss_value, norm_value, applied, layers)
+        return StepResult(*read(), applied, layers if applied else None)
 
     def _backward(self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()) -> Tensor:
         """The mean loss of micro-batches [B, T + 1]; parameters then have gradients.
@@ -607,6 +613,7 @@ class TorchTrainState:
             self._ema_updates = arrays.ema_updates
         self._load_lora(products, origin)
         self._load_optimizers(arrays.rest, origin)
+        self._is_whole = True
         if "rng.numpy" in arrays.rest:
             # Of the other backend's, nothing can be made here: dropout is drawn anew.
             torch.manual_seed(self._seed + checkpoint.info.step)
@@ -646,6 +653,32 @@ class TorchTrainState:
                 name, _, slot = key.rpartition(".")
                 parameter = named[name]
                 optimizer.state[parameter][slot] = torch.tensor(array, device=parameter.device)
+
+
+Figures = tuple[float, float]
+"""Loss and norm of the gradient."""
+
+
+def _is_finite(figures: Figures) -> bool:
+    return all(map(math.isfinite, figures))
+
+
+def _reading(values: Tensor) -> Callable[[], Figures]:
+    """Reads two numbers; on a GPU it waits for what was begun before now, and no longer."""
+    ready = None
+    if values.device.type == "cuda":
+        there = torch.empty(2, pin_memory=True)
+        stream = torch.cuda.current_stream(values.device)
+        values = there.copy_(values, non_blocking=True)
+        ready = stream.record_event()
+
+    def read() -> Figures:
+        if ready is not None:
+            ready.synchronize()
+        loss, norm = values.tolist()
+        return loss, norm
+
+    return read
 
 
 class _LayerProbe:

@@ -195,8 +195,9 @@ class TrainState(Protocol):
     ) -> StepResult:
         """Learn from windows [B, T + 1], one a micro-batch.
 
-        A step whose loss or gradient is not finite is not applied. After an error the random
-        generators are where they were before, so that the step can be made again.
+        A step whose loss or gradient is not finite is not applied, or leaves a state that is not
+        sound until a checkpoint is loaded. After an error the random generators are where they were
+        before, so that the step can be made again.
 
         Args:
             windows: Inputs and targets in one.

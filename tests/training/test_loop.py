@@ -680,10 +680,17 @@ def test_weights_that_evaluate_to_no_number_are_never_saved(step: int, tmp_path:
     assert resume(tmp_path).finished.reason == "completed"
 
 
-@pytest.mark.parametrize("step", [8, 10])
-def test_rolling_back_halves_the_rate_and_goes_on(step: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "reads_late"), [(8, False), (10, False), (10, True)])
+def test_rolling_back_halves_the_rate_and_goes_on(
+    step: int, reads_late: bool, tmp_path: Path
+) -> None:
     config = make_config(training__on_nan="rollback", training__scheduler="constant")
-    act, prepare = poison_at(step)
+    act, poison = poison_at(step)
+
+    def prepare(session: Session) -> None:
+        session.state.reads_late = reads_late
+        poison(session)
+
     trained = train(tmp_path, config, on_event=act, prepare=prepare)
     assert trained.finished.reason == "completed"
     back = 8 if step > 8 else 0

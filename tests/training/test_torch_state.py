@@ -140,6 +140,28 @@ def test_gradient_that_overflows_under_a_finite_loss_changes_nothing() -> None:
     assert all(torch.equal(before[name], after) for name, after in weights(state).items())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_figures_that_are_read_after_the_update_change_nothing(optimizer: str) -> None:
+    early, late = (make_state(optimizer=optimizer, ema_decay=0.9) for _ in range(2))
+    late.reads_late = True
+    for seed in range(3):
+        results = [s.step([window(seed=seed).numpy()], 1.0) for s in (early, late)]
+        assert results[0] == results[1] and results[1].applied
+    assert all(map(torch.equal, weights(early).values(), weights(late).values()))
+    assert all(map(torch.equal, early.ema, late.ema))
+
+
+def test_an_update_that_should_not_have_been_leaves_no_sound_state() -> None:
+    state = make_state()
+    state.reads_late = True
+    assert state.is_sound()
+    hook = state.model.get_parameter("norm.bias").register_hook(lambda gradient: gradient * 1e30)
+    assert not state.step([window().numpy()], 1.0).applied
+    hook.remove()
+    # Whatever it has done to the weights, they are not saved.
+    assert not state.is_sound()
+
+
 def test_bfloat16_step_is_near_the_float32_step() -> None:
     for optimizer in ("adamw", "muon"):
         exact = make_state(optimizer=optimizer)
