@@ -35,7 +35,7 @@ _CHOICES = {
     "settings": ("--set", ["training", "memory"]),
 }
 """Arguments of those functions, by what sets them, and the parts that have them."""
-_USUAL = ("ceilings", "training", "loss", "decoding", "screens")
+_USUAL = ("ceilings", "start", "training", "loss", "decoding", "screens")
 # As in the part, which takes a while to import.
 _SHAPES, _STREAMS = ("quick", "shakespeare"), (1, 8)
 _PACKAGES = ("torch", "numpy", "numba", "transformers", "textual")
