@@ -17,13 +17,15 @@ from shakespeare_tui.cli.console import (
     say,
     whole_number,
 )
-from shakespeare_tui.cli.writing import NamedModel, find_model
+from shakespeare_tui.cli.writing import PRECISIONS, NamedModel, find_model
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.formatting import format_accuracy, format_loss
 from shakespeare_tui.visible_text import visible
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.decoding.decoder import FloatArray, IntArray, Precision
+    from shakespeare_tui.decoding.factory import AnyModel
     from shakespeare_tui.runs.folder import Checkpoint, RunInfo
     from shakespeare_tui.training.evaluate import Evaluation, PredictingModel
 
@@ -60,6 +62,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     completes(corpus, corpus_names)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto measures the model itself; others what generate computes in that precision",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -101,7 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
     source, train, val = open_splits(
         config, tokenizer, info.corpus_sha256 if info else "", info.name if info else ""
     )
-    models = [each.open(arguments.device, "auto") for each in found]
+    models = [
+        _rounded(each.open(arguments.device, arguments.precision), arguments.precision)
+        for each in found
+    ]
     split = val if arguments.split == "val" else train
     result, each_result = _measure(models, split, config, arguments)
     for one, its in zip(found, each_result, strict=True):
@@ -110,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{one.reference} has no loss: its weights are so large that the model computes "
                 "no numbers; use an earlier checkpoint of the run"
             )
-    is_usual = arguments.corpus is None and arguments.split == "val"
+    is_usual = (arguments.corpus, arguments.split, arguments.precision) == (None, "val", "auto")
     if result.protocol == EXACT and is_usual:
         for one, known, its in zip(found, infos, each_result, strict=True):
             # Of an imported model in an ensemble, it is not the loss on its own text.
@@ -128,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         "protocol": result.protocol,
         "tokens": result.tokens,
         "context": contexts[0] if len(set(contexts)) == 1 else None,
+        **({} if arguments.precision == "auto" else {"precision": arguments.precision}),
         "loss": result.loss,
         "perplexity": perplexity(result.loss),
         "unit": f"nats per {noun}",
@@ -230,6 +242,26 @@ def _measure(
             return evaluate_ensemble(models, split, progressed=report)
         result = evaluate(models[0], split, progressed=report)
         return result, [result]
+
+
+def _rounded(model: "AnyModel", precision: "Precision") -> "PredictingModel":
+    """The model, or what decoders compute with its weights in a precision of theirs."""
+    import numpy as np
+
+    from shakespeare_tui.decoding.factory import make_decoder
+    from shakespeare_tui.decoding.logits_model import LogitsModel
+
+    if precision == "auto":
+        return model
+    decoder = make_decoder(model, 1, precision=precision)
+
+    def logits(tokens: "IntArray") -> "FloatArray":
+        decoder.rewind(0)
+        if decoder.streams != len(tokens):
+            decoder.reorder(np.zeros(len(tokens), np.int64))
+        return decoder.read_all(tokens)
+
+    return LogitsModel(logits, model.config, model.vocab_size, model.context)
 
 
 def _print_members(members: Sequence[Mapping[str, Any]], ensemble: Mapping[str, Any]) -> None:

@@ -57,6 +57,19 @@ def test_exact_figures_are_those_by_hand(
     assert figures["bits_per_character"] == pytest.approx(loss / math.log(2), rel=1e-5)
 
 
+def test_a_precision_is_measured_by_what_texts_are_written_with(
+    cli: CommandLine, trained: RunFolder
+) -> None:
+    loss, _, _ = by_hand(trained, 30, "val")
+    known = fingerprints(trained.path)
+    for precision, least, most in (("float32", 0.0, 1e-5), ("int8", 1e-7, 1e-2)):
+        figures = evaluate(cli, "alpha@30", f"--precision={precision}")
+        assert figures["precision"] == precision
+        assert least <= abs(figures["loss"] - loss) <= most * loss
+    # It is not the checkpoint's own.
+    assert fingerprints(trained.path) == known
+
+
 def test_an_exact_figure_counts_for_the_checkpoint_from_then_on(
     cli: CommandLine, trained: RunFolder
 ) -> None:
