@@ -241,9 +241,9 @@ def _ours(
     precision: Precision,
     strategy: str = f"temperature={_TEMPERATURE}",
 ) -> None:
-    """What ``generate`` does."""
+    """What the lab does."""
     column = Column(strategy=parse_strategy(strategy), samples=streams)
-    decoder = make_decoder(model, 1, precision=precision)
+    decoder = make_decoder(model, 1, precision=precision, is_settled=True)
     for _ in generate_columns(decoder, prompt, [column], max_tokens=tokens):
         pass
 

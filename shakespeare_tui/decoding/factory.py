@@ -30,6 +30,7 @@ def make_decoder(
     *,
     precision: Precision = "auto",
     use_cache: bool = True,
+    is_settled: bool = False,
     cancelled: Callable[[], bool] = never,
 ) -> Decoder:
     """A decoder of ``streams`` streams: the fast one on the CPU, the plain one elsewhere.
@@ -41,6 +42,7 @@ def make_decoder(
             round the weights of the layers, and of a large last one, to 8 and about 7
             significant bits: faster, and approximate.
         use_cache: Remember what was read; without, every read begins anew, with the same result.
+        is_settled: The weights change no more, so that what was made of them is not looked through.
         cancelled: Polled while weights are copied.
 
     Raises:
@@ -62,7 +64,7 @@ def make_decoder(
     else:
         from shakespeare_tui.decoding.torch_decoder import make_torch_decoder
 
-        decoder = make_torch_decoder(model, streams, precision, cancelled)
+        decoder = make_torch_decoder(model, streams, precision, is_settled, cancelled)
     return decoder if use_cache else RereadingDecoder(decoder)
 
 

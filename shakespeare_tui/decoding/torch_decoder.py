@@ -22,7 +22,11 @@ from shakespeare_tui.models.transformer import Transformer
 
 
 def make_torch_decoder(
-    model: Transformer, streams: int, precision: Precision, cancelled: Callable[[], bool]
+    model: Transformer,
+    streams: int,
+    precision: Precision,
+    is_settled: bool,
+    cancelled: Callable[[], bool],
 ) -> Decoder:
     """What ``make_decoder`` takes for a model of PyTorch.
 
@@ -32,7 +36,10 @@ def make_torch_decoder(
     """
     if can_pack(model):
         return make_cpu_decoder(
-            lambda exactly: packed_weights(model, exactly, cancelled), streams, precision, cancelled
+            lambda exactly: packed_weights(model, exactly, cancelled, is_settled=is_settled),
+            streams,
+            precision,
+            cancelled,
         )
     if precision == "int8":
         device = model.embedding.weight.device.type
@@ -59,13 +66,17 @@ _kept: weakref.WeakKeyDictionary[Transformer, _Kept] = weakref.WeakKeyDictionary
 
 
 def packed_weights(
-    model: Transformer, precision: Precision, cancelled: Callable[[], bool] = never
+    model: Transformer,
+    precision: Precision,
+    cancelled: Callable[[], bool] = never,
+    *,
+    is_settled: bool = False,
 ) -> PackedWeights:
     """What ``pack`` makes of the model as it is now, from memory where it has not changed.
 
-    Looking whether it has takes a tenth of packing it, so that every text of a loaded checkpoint
-    but the first begins sooner. It is kept as long as the model is; the largest
-    models, whose copies would be a burden, are packed for each text.
+    Looking whether it has takes a tenth of packing it, so that every text but the first begins
+    sooner; of a model that is settled not even that is done. It is kept as long as the model is;
+    the largest models, whose copies would be a burden, are packed for each text.
 
     Raises:
         CancelledError: ``cancelled``, polled between layers, became true.
@@ -75,9 +86,11 @@ def packed_weights(
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         if sum(parameter.nbytes for parameter in parameters) > _MOST_BYTES_KEPT:
             return pack(arrays_of(model), precision, cancelled)
+        kept = _kept.setdefault(model, {})
+        if is_settled and precision in kept:
+            return kept[precision][1]
         # By value: not all that changes weights leaves a trace in PyTorch's version numbers.
         checksums = tuple(map(_checksum, parameters))
-        kept = _kept.setdefault(model, {})
         if precision not in kept or kept[precision][0] != checksums:
             # What is out of date goes first: large models would otherwise be there twice as often.
             kept.pop(precision, None)

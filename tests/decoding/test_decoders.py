@@ -246,6 +246,13 @@ class TestPackedWeights:
         assert np.abs(after - before).max() > 1e-3
         close(after, expected(model, tokens)[:, -1])
 
+    def test_of_a_settled_model_are_taken_as_they_are(self) -> None:
+        model, tokens = make_model(), random_tokens(1, 5)
+        before = make_decoder(model, 1, is_settled=True).read(tokens)
+        model.blocks[1].feedforward.up.weight.data.mul_(1.5)  # type: ignore[union-attr]
+        close(make_decoder(model, 1, is_settled=True).read(tokens), before)
+        assert np.abs(make_decoder(model, 1).read(tokens) - before).max() > 1e-3
+
     def test_let_go_of_a_model_that_is_gone(self) -> None:
         model = make_model()
         weak = weakref.ref(packed_weights(model, "float32"))

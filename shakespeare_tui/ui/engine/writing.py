@@ -186,7 +186,7 @@ def _write(
     live = LiveMeasures(job, lambda: reference_of(group.run_path), columns=group.places)
     with contextlib.suppress(CancelledError), live:
         stream = generate_columns(
-            make_decoder(model, 1, cancelled=job.stop_requested),
+            make_decoder(model, 1, is_settled=True, cancelled=job.stop_requested),
             group.prompt,
             group.columns,
             max_tokens=request.max_tokens,
