@@ -337,6 +337,11 @@ class CoreRegister:
         return self.share
 
     @property
+    def usable(self) -> int:
+        """Threads for work that is not the run: its share beside one, else all."""
+        return self.beside or blas_threads()
+
+    @property
     def share(self) -> int:
         """Threads that other work has beside a run: half of them."""
         return max(1, self.total // 2)

@@ -100,7 +100,7 @@ class DrawingChooser:
         return self._settle(self._sampler.draw(self._sampler.probabilities(logits, text)))
 
     def uniforms(self, length: int, count: int) -> NDArray[np.float64]:
-        """The numbers [count, rows] by which tokens from ``length`` on are drawn."""
+        """The numbers [rows, count] by which tokens from ``length`` on are drawn."""
         return self._sampler.uniforms(length, count)
 
     def accept(self, tokens: IntArray, logits: FloatArray | None, length: int) -> list[int]:

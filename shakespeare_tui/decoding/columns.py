@@ -214,9 +214,9 @@ class _Ahead:
         if count < 1 or self._reader.unread(length) != 1:
             return
         vocab_size = self._reader.decoder.vocab_size
-        uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers], axis=1)
+        uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
         draws = Draws.of(self._chains, text[:, :length], vocab_size, uniforms)
-        given = np.empty((count if self._is_recorded else 0, len(text), vocab_size), np.float32)
+        given = np.empty((len(text), count if self._is_recorded else 0, vocab_size), np.float32)
         started = time.perf_counter()
         done = self._write(text, length, draws, given)
         if done == self._pace.tokens:
@@ -227,7 +227,7 @@ class _Ahead:
                 if chooser.is_over:
                     row += [ENDED] * chooser.samples
                     continue
-                logits = given[place - length, rows] if self._is_recorded else None
+                logits = given[rows, place - length] if self._is_recorded else None
                 row += chooser.accept(text[rows, place], logits, place)
             yield row
 

@@ -212,6 +212,7 @@ def _add(x: Any, total: Any) -> None:
 @compiled
 def _attend(
     qkv: Any,
+    layer: Any,
     start: Any,
     cache: Any,
     heads: Any,
@@ -221,9 +222,9 @@ def _attend(
     qk_weights: Any,
     out: Any,
 ) -> None:
-    """``Kernels.attend`` of one layer; ``cache`` is [2, B, K, S / 64, 64 D'], ``out`` [R, HD]."""
-    streams, key_heads, blocks = cache.shape[1], cache.shape[2], cache.shape[3]
-    width, padded = out.shape[1] // heads, cache.shape[4] // PANEL
+    """``Kernels.attend``; ``cache`` is [B, L, 2, K, S / 64, 64 D'], ``out`` [R, HD]."""
+    streams, layers, key_heads, blocks = len(cache), cache.shape[1], cache.shape[3], cache.shape[4]
+    width, padded = out.shape[1] // heads, cache.shape[5] // PANEL
     rows, count, group = len(qkv), len(qkv) // streams, heads // key_heads
     turned, half = heads + key_heads, cosines.shape[1]
     for r in range(rows):
@@ -246,15 +247,15 @@ def _attend(
         for h in range(key_heads):
             for k in range(width):
                 key, value = qkv[r, (heads + h) * width + k], qkv[r, (turned + h) * width + k]
-                cache[0, stream, h, block, k * PANEL + inside] = key
-                cache[1, stream, h, block, inside * padded + k] = value
+                cache[stream, layer, 0, h, block, k * PANEL + inside] = key
+                cache[stream, layer, 1, h, block, inside * padded + k] = value
     long, many = (start + count + PANEL - 1) // PANEL * PANEL, min(count, _MOST_QUERIES)
     scores, mixed = np.empty((many, long), np.float32), np.empty((many, padded), np.float32)
     inputs, size = qkv.shape[1], PANEL * padded
     for stream in range(streams):
         for h in range(heads):
-            keys = (stream * key_heads + h // group) * blocks * size
-            values = keys + streams * key_heads * blocks * size
+            keys = ((stream * layers + layer) * 2 * key_heads + h // group) * blocks * size
+            values = keys + key_heads * blocks * size
             for first in range(0, count, many):
                 queries = min(many, count - first)
                 row, end = stream * count + first, start + first + queries
@@ -300,8 +301,10 @@ def _attend(
 
 
 @compiled
-def _convolve(normed: Any, start: Any, convolved: Any, weight: Any, scale: Any, shift: Any) -> None:
-    """``Kernels.convolve`` of one layer; ``convolved`` is [B, K - 1 + S, C]."""
+def _convolve(
+    normed: Any, layer: Any, start: Any, convolved: Any, weight: Any, scale: Any, shift: Any
+) -> None:
+    """``Kernels.convolve``; ``convolved`` is [B, L, K - 1 + S, C]."""
     streams, back = len(convolved), len(weight) - 1
     count, width = len(normed) // streams, normed.shape[1]
     for r in range(len(normed)):
@@ -310,11 +313,11 @@ def _convolve(normed: Any, start: Any, convolved: Any, weight: Any, scale: Any, 
             x = normed[r, j] * scale[j]
             if len(shift):
                 x += shift[j]
-            convolved[stream, place, j] = x
+            convolved[stream, layer, place, j] = x
             normed[r, j] = x * weight[0, j]
         for k in range(1, back + 1):
             for j in range(width):
-                normed[r, j] += convolved[stream, place - k, j] * weight[k, j]
+                normed[r, j] += convolved[stream, layer, place - k, j] * weight[k, j]
 
 
 @compiled
@@ -366,17 +369,17 @@ def _read(
     added = np.empty((rows, out_linear.weights.shape[1] * PANEL), np.float32)
     gate = np.empty((rows, up_linear.weights.shape[1] * PANEL), np.float32)
     inner = np.empty((rows, inner_width), np.float32)
-    for layer in range(len(cache)):
+    for layer in range(cache.shape[1]):
         _normalise(stream, eps, normed)
         _product(qkv_linear, layer, normed, qkv)
         weights = qk_weights[layer]
-        _attend(qkv, start, cache[layer], heads, head_eps, cosines, sines, weights, mixed)
+        _attend(qkv, layer, start, cache, heads, head_eps, cosines, sines, weights, mixed)
         _product(out_linear, layer, mixed, added)
         _add(added, stream)
         _normalise(stream, eps, normed)
         if convolution.shape[1]:
             scale, shift = convolution_scale[layer], convolution_shift[layer]
-            _convolve(normed, start, convolved[layer], convolution[layer], scale, shift)
+            _convolve(normed, layer, start, convolved, convolution[layer], scale, shift)
         _product(up_linear, layer, normed, gate)
         _activate(activation, gate, inner)
         _product(down_linear, layer, inner, added)
@@ -449,13 +452,14 @@ def _write(
     """Draw tokens of ``text`` [B, L] from ``length`` on; returns how many.
 
     ``start`` is the place in the window of the last token that is there, which is not read yet.
-    The logits of each draw go into ``given`` [T, B, V], where that has room for them.
+    The logits of each draw go into ``given`` [B, T, V], where that has room for them.
     """
     streams, width = normed.shape
     logits = np.empty((streams, len(embedding)), np.float32)
     padded = np.empty((streams, head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((streams, width), np.float32)
-    for i in range(len(uniforms)):
+    tokens = uniforms.shape[1]
+    for i in range(tokens):
         for b in range(streams):
             token = text[b, length - 1 + i]
             for k in range(width):
@@ -494,13 +498,13 @@ def _write(
                 logits[b, v] = padded[b, v]
             if not _is_sound(logits[b]):
                 return i
-        if len(given):
-            given[i] = logits
         for b in range(streams):
-            token = draw(logits[b], kinds[b], values[b], counts[b], uniforms[i, b])
+            if given.shape[1]:
+                given[b, i] = logits[b]
+            token = draw(logits[b], kinds[b], values[b], counts[b], uniforms[b, i])
             text[b, length + i] = token
             count(kinds[b], windows[b], text[b], length + i, counts[b])
-    return len(uniforms)
+    return tokens
 
 
 @compiled
@@ -521,7 +525,7 @@ def _settle(
             return i
         row[:] = logits[i]
         drafted = text[0, length + i]
-        token = draw(row, kinds[0], values[0], counts[0], uniforms[i, 0])
+        token = draw(row, kinds[0], values[0], counts[0], uniforms[0, i])
         text[0, length + i] = token
         count(kinds[0], windows[0], text[0], length + i, counts[0])
         if token != drafted:
@@ -540,9 +544,9 @@ _LINEAR = {
 def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     """The functions for weights of these types, with their signatures."""
     linear, head = _LINEAR[layer_type], _LINEAR[head_type]
-    layer_cache, cache = float32[:, :, :, :, ::1], float32[:, :, :, :, :, ::1]
+    cache, convolved = float32[:, :, :, :, :, ::1], float32[:, :, :, ::1]
     model = (
-        *(cache, float32[:, :, :, ::1], *(int64,) * 4, float32, float32),
+        *(cache, convolved, *(int64,) * 4, float32, float32),
         *(_VECTORS, _VECTORS, float32[:, :, ::1]),
         *(linear, linear, float32[:, :, ::1], _VECTORS, _VECTORS, linear, linear),
     )
@@ -552,8 +556,8 @@ def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     return [
         (_normalise, void(_VECTORS, float32, _VECTORS)),
         (_activate, void(int64, _VECTORS, _VECTORS)),
-        (_convolve, void(_VECTORS, int64, float32[:, :, ::1], _VECTORS, *(float32[::1],) * 2)),
-        (_attend, void(_VECTORS, int64, layer_cache, *attention)),
+        (_convolve, void(_VECTORS, int64, int64, convolved, _VECTORS, *(float32[::1],) * 2)),
+        (_attend, void(_VECTORS, int64, int64, cache, *attention)),
         (_product, void(head, int64, _VECTORS, _VECTORS)),
         (_settle, int64(integers, int64, _VECTORS, *draws)),
         (_read, void(_VECTORS, int64, *model, _VECTORS)),
@@ -594,7 +598,7 @@ class Compiled:
         config = packed.config
         eps = epsilon(config, config.head_width)
         tables = packed.cosines, packed.sines, packed.qk_weights[layer]
-        _attend(qkv, start, cache[layer], config.n_heads, eps, *tables, out)
+        _attend(qkv, layer, start, cache, config.n_heads, eps, *tables, out)
 
     def convolve(
         self,
@@ -606,7 +610,7 @@ class Compiled:
     ) -> None:
         """See ``Kernels``."""
         scale, shift = packed.convolution_scale[layer], packed.convolution_shift[layer]
-        _convolve(normed, start, convolved[layer], packed.convolution[layer], scale, shift)
+        _convolve(normed, layer, start, convolved, packed.convolution[layer], scale, shift)
 
     def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """See ``Kernels``."""

@@ -19,12 +19,13 @@ from shakespeare_tui.decoding.draws import (
     TOP_K,
     TOP_P,
 )
+from shakespeare_tui.models.fused_kernels import part
 from shakespeare_tui.models.numpy_kernels import compiled, exp, row_maximum
 
 _ZERO, _DROPPED = np.float32(0), np.float32(-np.inf)
 
 
-@compiled
+@part
 def _keep_likeliest(logits: Any) -> None:
     likeliest = 0
     for v in range(1, len(logits)):
@@ -35,35 +36,78 @@ def _keep_likeliest(logits: Any) -> None:
     logits[likeliest] = _ZERO
 
 
-@compiled
+@part
+def _select(row: Any, count: Any, most: Any, target: Any, is_mass: Any) -> Any:
+    """The number of a row at which its largest reach ``target``, and how many of its equals count.
+
+    Of the first ``count`` numbers, which are put in disorder. Each adds one or, where ``is_mass``,
+    e to the power of what it is above ``most``. By quickselect in three parts (Hoare 1961), which
+    compiles in a tenth of the time of NumPy's functions and puts in order only what it must.
+    """
+    first, end, reached = 0, count, 0.0
+    while True:
+        low, middle, high = row[first], row[(first + end) // 2], row[end - 1]
+        pivot = max(min(low, middle), min(max(low, middle), high))
+        # Larger numbers before ``larger``, smaller ones from ``smaller`` on, equal ones between.
+        larger, place, smaller, passed = first, first, end, 0.0
+        while place < smaller:
+            x = row[place]
+            if x > pivot:
+                row[place] = row[larger]
+                row[larger] = x
+                larger += 1
+                place += 1
+                passed += np.float64(exp(x - most)) if is_mass else 1.0
+            elif x < pivot:
+                smaller -= 1
+                row[place] = row[smaller]
+                row[smaller] = x
+            else:
+                place += 1
+        if larger > first and reached + passed >= target:
+            end = larger
+            continue
+        reached += passed
+        one, equal = np.float64(exp(pivot - most)) if is_mass else 1.0, 0
+        while equal < smaller - larger:
+            reached += one
+            equal += 1
+            if reached >= target:
+                return pivot, equal
+        if smaller == end:
+            return pivot, equal
+        first = smaller
+
+
+@part
 def _kth_largest(logits: Any, k: Any) -> Any:
-    """The ``k``-th largest of a row [V]; of a long one, only what can be it is put in order.
+    """The ``k``-th largest of a row [V]; of a long one, only what can be it is looked at.
 
     Where k blocks have a number that is no smaller than a bound, the k-th largest is none either.
     """
     size = len(logits)
-    width = size // (4 * k)
-    if width < 2:
-        return np.partition(logits, size - k)[size - k]
-    blocks = size // width
-    largest = np.empty(blocks, np.float32)
-    for n in range(blocks):
-        largest[n] = row_maximum(logits[n * width : (n + 1) * width], width)
-    bound = np.partition(largest, blocks - k)[blocks - k]
+    width, bound = size // (4 * k), _DROPPED
+    if width > 1:
+        blocks = size // width
+        largest = np.empty(blocks, np.float32)
+        for n in range(blocks):
+            largest[n] = row_maximum(logits[n * width : (n + 1) * width], width)
+        bound, _ = _select(largest, blocks, _ZERO, np.float64(k), False)
     found, count = np.empty(size, np.float32), 0
     for v in range(size):
         if logits[v] >= bound:
             found[count] = logits[v]
             count += 1
-    return np.partition(found[:count], count - k)[count - k]
+    least, _ = _select(found, count, _ZERO, np.float64(k), False)
+    return least
 
 
-@compiled
+@part
 def _keep_top_p(logits: Any, p: Any) -> None:
     """The smallest set of mass ``p``; of equals at its edge, those of the lowest ids.
 
     All tokens below (1 - p) / V have less than 1 - p together, so that the set is among the others,
-    and only those are put in order.
+    and only those are looked at.
     """
     size = len(logits)
     most = row_maximum(logits, size)
@@ -80,18 +124,7 @@ def _keep_top_p(logits: Any, p: Any) -> None:
         if powers[v] >= bound:
             found[count] = logits[v]
             count += 1
-    ordered = np.sort(found[:count])[::-1]
-    mass, last = 0.0, 0
-    for n in range(count):
-        if ordered[n] > _DROPPED:
-            mass += np.float64(exp(ordered[n] - most))
-        last = n
-        if mass >= p * total:
-            break
-    least, above = ordered[last], 0
-    for n in range(count):
-        above += ordered[n] > least
-    free = last + 1 - above
+    least, free = _select(found, count, most, p * total, True)
     for v in range(size):
         if logits[v] == least and free > 0:
             free -= 1
@@ -99,7 +132,7 @@ def _keep_top_p(logits: Any, p: Any) -> None:
             logits[v] = _DROPPED
 
 
-@compiled
+@part
 def _shape(logits: Any, kinds: Any, values: Any, counts: Any) -> None:
     """Apply a chain to a row [V] in place; ``counts`` [S, V] are those of its penalties."""
     size = len(logits)

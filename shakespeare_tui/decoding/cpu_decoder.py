@@ -5,11 +5,12 @@ nothing is compiled, through the matrix products of NumPy and the definitions he
 """
 
 import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from typing import Protocol
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from shakespeare_tui.decoding.decoder import (
 from shakespeare_tui.decoding.draws import Draws
 from shakespeare_tui.decoding.packed import PANEL, SMALL_HEAD, PackedWeights, epsilon
 from shakespeare_tui.errors import check_cancelled, never
+from shakespeare_tui.machine import CORES, blas_threads
 from shakespeare_tui.models.compiling import compile_kernels, numba_version
 from shakespeare_tui.models.ngrams import ngram_ids
 from shakespeare_tui.models.numpy_gpt import gelu, relu_squared, swiglu
@@ -63,7 +65,7 @@ class Kernels(Protocol):
     ) -> None:
         """The short convolution of normalised rows ``normed`` [R, C], in their place.
 
-        What it reads goes into ``convolved`` [L, B, K - 1 + S, C] from the place ``start`` on,
+        What it reads goes into ``convolved`` [B, L, K - 1 + S, C] from the place ``start`` on,
         K - 1 rows later: so many are 0 before the first place.
         """
 
@@ -125,7 +127,7 @@ class CompiledKernels(Kernels, Protocol):
             text: B texts, written to.
             length: How many tokens of them there are.
             draws: How they are drawn.
-            given: The logits of each draw go here, [T, B, V]; [0, B, V] for nowhere.
+            given: The logits of each draw go here, [B, T, V]; [B, 0, V] for nowhere.
             normed: The last tokens' normalised vectors go here, [B, C].
         """
 
@@ -160,7 +162,7 @@ class NumpyKernels:
     ) -> None:
         """See ``Kernels``."""
         config = packed.config
-        streams, width = cache.shape[2], config.head_width
+        streams, width = len(cache), config.head_width
         count, turned = len(qkv) // streams, config.n_heads + config.key_heads
         end = start + count
         # [B, T, H + 2K, D], of which queries and keys are [B, T, H + K, D]
@@ -176,14 +178,14 @@ class NumpyKernels:
             pairs[:, :, :turned] *= turns[:, None]
         # [B, T, 2, K, D], of which those of keys go to [B, K, S / 64, D', 64]
         fresh = split[:, :, config.n_heads :].reshape(streams, count, 2, config.key_heads, width)
-        blocks = cache[layer].reshape(*cache.shape[1:5], -1, PANEL)
+        held = cache[:, layer, 0].reshape(streams, *cache.shape[3:5], -1, PANEL)
         places = np.arange(start, end)
-        blocks[0, :, :, places // PANEL, :width, places % PANEL] = fresh[:, :, 0].swapaxes(0, 1)
-        values = cache[layer, 1].reshape(streams, config.key_heads, -1, blocks.shape[4])
+        held[:, :, places // PANEL, :width, places % PANEL] = fresh[:, :, 0].swapaxes(0, 1)
+        values = cache[:, layer, 1].reshape(streams, config.key_heads, -1, held.shape[3])
         values = values[..., :width]
         values[:, :, start:end] = fresh[:, :, 1].swapaxes(1, 2)
         # [B, K, S / 64, D, 64] -> [B, K, D, S]
-        seen = blocks[0, :, :, : places[-1] // PANEL + 1, :width].swapaxes(2, 3)
+        seen = held[:, :, : places[-1] // PANEL + 1, :width].swapaxes(2, 3)
         keys = seen.reshape(streams, config.key_heads, width, -1)[..., :end]
         # Heads that share keys and values together: [B, T, H, D] -> [B, K, H / K, T, D]
         queries = split[:, :, : config.n_heads].swapaxes(1, 2)
@@ -208,17 +210,17 @@ class NumpyKernels:
     ) -> None:
         """See ``Kernels``."""
         weight, shift = packed.convolution[layer], packed.convolution_shift[layer]
-        streams, back = convolved.shape[1], len(weight) - 1
+        streams, back = len(convolved), len(weight) - 1
         # [R, C] -> [B, T, C], a view
         rows = normed.reshape(streams, len(normed) // streams, -1)
         end = start + rows.shape[1]
         rows *= packed.convolution_scale[layer]
         if len(shift):
             rows += shift
-        convolved[layer, :, start + back : end + back] = rows
+        convolved[:, layer, start + back : end + back] = rows
         rows *= weight[0]
         for k in range(1, back + 1):
-            rows += convolved[layer, :, start + back - k : end + back - k] * weight[k]
+            rows += convolved[:, layer, start + back - k : end + back - k] * weight[k]
 
     def activate(self, config: ModelConfig, gate: FloatArray, out: FloatArray) -> None:
         """See ``Kernels``."""
@@ -233,13 +235,13 @@ _VECTOR = 16
 
 
 def make_cache(config: ModelConfig, streams: int, length: int) -> FloatArray:
-    """Room for keys and values of ``length`` tokens: [L, 2, B, K, S / 64, 64 · D'].
+    """Room for keys and values of ``length`` tokens: [B, L, 2, K, S / 64, 64 · D'].
 
     Blocks of 64 places, of keys as [D', 64], of values as [64, D'], so that products of either with
     a few rows go along the memory; D' is D and what fills vectors of 16.
     """
     blocks, width = -(-length // PANEL), config.head_width + -config.head_width % _VECTOR
-    shape = config.n_layers, 2, streams, config.key_heads, blocks, PANEL * width
+    shape = streams, config.n_layers, 2, config.key_heads, blocks, PANEL * width
     return np.empty(shape, np.float32)
 
 
@@ -355,6 +357,26 @@ def is_worth_drafting(packed: PackedWeights) -> bool:
     return is_small_head and weights >= _LEAST_DRAFTED_WEIGHTS
 
 
+# Weights times rows: what is less takes hardly longer than a thread takes to wake.
+_LEAST_SHARED = 10_000_000
+# Of which a thread reads the weights once; with fewer they are mostly waited for, also by two.
+_LEAST_ROWS = 4
+Result = TypeVar("Result")
+
+
+def threads_for(weights: int, rows: int, steps: int) -> int:
+    """How many threads may share a call now.
+
+    Args:
+        weights: Of the matrices.
+        rows: Computed together.
+        steps: One after the other.
+    """
+    if weights * rows * steps < _LEAST_SHARED:
+        return 1
+    return max(1, min(CORES.usable, rows // _LEAST_ROWS))
+
+
 # At first the cache has room for so many tokens, and doubles when they are there.
 _FIRST_ROOM = 64
 
@@ -367,6 +389,7 @@ class CpuDecoder:
         streams: B.
         compiled: What computes as soon as it is there; None takes NumPy.
         make_drafter: As ``Decoder`` has it.
+        threads: How many may share the streams of a call; see ``threads_for``.
     """
 
     def __init__(
@@ -375,20 +398,25 @@ class CpuDecoder:
         streams: int,
         compiled: Compilation | None = None,
         make_drafter: Callable[[], Drafter | None] | None = None,
+        threads: Callable[[int, int, int], int] = threads_for,
     ) -> None:
         config = weights.config
         self.make_drafter = make_drafter
         self.vocab_size, self.context = len(weights.embedding), weights.context
         self._weights = weights
+        linears = weights.qkv, weights.out, weights.up, weights.down, weights.head
+        self._size = sum(linear.weights.size for linear in linears)
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
         self._compilation = compiled
         self._length = 0
         room = min(_FIRST_ROOM, self.context)
         self._cache = make_cache(config, streams, room)
-        # [L, B, K - 1 + S, C]: what convolutions read, before the first place too.
+        # [B, L, K - 1 + S, C]: what convolutions read, before the first place too.
         layers = config.n_layers if config.short_convolution else 0
         self._convolved_back = max(0, config.short_convolution - 1)
         self._convolved: FloatArray = np.zeros(
-            (layers, streams, self._convolved_back + room, config.d_model), np.float32
+            (streams, layers, self._convolved_back + room, config.d_model), np.float32
         )
         # What the n-gram embedding looks back on, before the first place too; else unused.
         self._back = max(0, config.ngram_embedding - 1)
@@ -398,8 +426,11 @@ class CpuDecoder:
         self._normed: FloatArray | None = None
 
     def another(self) -> "CpuDecoder":
-        """A decoder of one stream with the same weights, which has read nothing."""
-        return CpuDecoder(self._weights, 1, self._compilation, self.make_drafter)
+        """A decoder of one stream with the same weights, which has read nothing.
+
+        It stays in the thread that calls it: others are at work beside it.
+        """
+        return CpuDecoder(self._weights, 1, self._compilation, self.make_drafter, lambda *work: 1)
 
     @property
     def write_ahead(self) -> WriteAhead | None:
@@ -421,7 +452,7 @@ class CpuDecoder:
     @property
     def streams(self) -> int:
         """B."""
-        return int(self._cache.shape[2])
+        return len(self._cache)
 
     @property
     def length(self) -> int:
@@ -458,8 +489,8 @@ class CpuDecoder:
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
         # Of fancy indices the order in memory is not certain.
-        self._cache = np.take(self._cache, rows, axis=2)
-        self._convolved = np.take(self._convolved, rows, axis=1)
+        self._cache = np.take(self._cache, rows, axis=0)
+        self._convolved = np.take(self._convolved, rows, axis=0)
         self._tokens = self._tokens[rows]
         if self._normed is not None:
             self._normed = self._normed[rows]
@@ -474,14 +505,18 @@ class CpuDecoder:
     ) -> int:
         """See ``WriteAhead``."""
         start, streams = self._length, len(text)
-        end = start + len(draws.uniforms)
-        check_room(end, self.context)
-        self._make_room(end)
-        if given is None:
-            given = np.empty((0, streams, self.vocab_size), np.float32)
+        count = draws.uniforms.shape[1]
+        check_room(start + count, self.context)
+        self._make_room(start + count)
+        logits = np.empty((streams, 0, self.vocab_size), np.float32) if given is None else given
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
-        kept = self._cache, self._convolved
-        done = compiled.write(self._weights, *kept, start, text, length, draws, given, normed)
+
+        def write(rows: slice) -> int:
+            kept, into = (self._cache[rows], self._convolved[rows]), (logits[rows], normed[rows])
+            how = text[rows], length, draws.of_rows(rows)
+            return compiled.write(self._weights, *kept, start, *how, *into)
+
+        done = min(self._at_once(write, streams, streams, count))
         if done:
             if self._back:
                 self._remember(start, text[:, length - 1 : length - 1 + done])
@@ -503,15 +538,55 @@ class CpuDecoder:
                 stream += weights.ngrams[ids]
         if len(weights.positions):
             stream += weights.positions[start:end]
-        rows = stream.reshape(streams * count, -1)
         compiled = self._compiled
-        if compiled is not None and len(rows) <= compiled.most_rows:
-            rows = compiled.read(weights, self._cache, self._convolved, start, rows)
+        # One long text is read sooner by a library that shares each product out among threads,
+        # unless weights are widened for it.
+        is_short = streams > 1 or count <= compiled.most_rows if compiled else False
+        if compiled is not None and (is_short or weights.qkv.weights.dtype != np.float32):
+            read = functools.partial(self._read_few, compiled, start, stream)
+            self._normed = np.concatenate(self._at_once(read, streams, streams * count, 1))
         else:
-            rows = self._read_many(start, rows)
+            self._normed = self._read_many(start, stream.reshape(streams * count, -1)).reshape(
+                stream.shape
+            )
         self._length = end
-        self._normed = rows.reshape(stream.shape)
         return self._normed
+
+    def _at_once(
+        self, work: Callable[[slice], Result], streams: int, rows: int, steps: int
+    ) -> list[Result]:
+        """What ``work`` makes of the streams, a share of them in each thread; see ``threads_for``.
+
+        Streams do not look at each other, so that threads meet at the end of a call only. All have
+        ended when this does, also by an error of one.
+        """
+        threads = min(self._threads(self._size, rows, steps), streams)
+        bounds = [streams * part // threads for part in range(threads + 1)]
+        first, *rest = (slice(*both) for both in itertools.pairwise(bounds))
+        if rest and self._pool is None:
+            # Its threads end with the decoder. New ones for each call would begin on this core.
+            self._pool = ThreadPoolExecutor(blas_threads(), "decode")
+        others = [self._pool.submit(work, share) for share in rest] if self._pool else []
+        try:
+            mine = work(first)
+        finally:
+            wait(others)
+        return [mine, *(other.result() for other in others)]
+
+    def _read_few(
+        self, compiled: CompiledKernels, start: int, stream: FloatArray, rows: slice
+    ) -> FloatArray:
+        """``_run`` of some of the streams, a few of the tokens ``stream`` [B, T, C] at a time."""
+        kept = self._cache[rows], self._convolved[rows]
+        few = max(1, compiled.most_rows // len(kept[0]))
+        normed = np.empty_like(stream[rows])
+        for first in range(0, stream.shape[1], few):
+            # [B', T', C], to be written over
+            part = stream[rows, first : first + few].copy()
+            flat = part.reshape(-1, part.shape[2])
+            found = compiled.read(self._weights, *kept, start + first, flat)
+            normed[:, first : first + few] = found.reshape(part.shape)
+        return normed
 
     def _remember(self, start: int, tokens: IntArray) -> None:
         """That ``tokens`` [B, T] stand from the place ``start`` on."""
@@ -563,8 +638,8 @@ class CpuDecoder:
         larger = make_cache(self._weights.config, self.streams, room)
         larger[:, :, :, :, :blocks] = self._cache
         self._cache = larger
-        layers, streams, _, width = self._convolved.shape
+        streams, layers, _, width = self._convolved.shape
         kept = self._convolved_back + self._length
-        convolved = np.empty((layers, streams, self._convolved_back + room, width), np.float32)
+        convolved = np.empty((streams, layers, self._convolved_back + room, width), np.float32)
         convolved[:, :, :kept] = self._convolved[:, :, :kept]
         self._convolved = convolved

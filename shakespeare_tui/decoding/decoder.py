@@ -29,7 +29,7 @@ class WriteAhead(Protocol):
             text: Of it all has been read but the last of the first ``length`` tokens.
             length: How many tokens there are; those after them are written over.
             draws: How tokens are drawn, T of each stream.
-            given: The logits of each draw go here, [T, B, V].
+            given: The logits of each draw go here, [B, T, V].
 
         Raises:
             ValueError: The context would be exceeded.

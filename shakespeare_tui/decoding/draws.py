@@ -69,7 +69,7 @@ class Draws:
         windows: [B, S].
         counts: How often each token is in what a penalty counts, [B, S, V]; [B, S, 0] where there
             are no penalties. Brought forward with every token.
-        uniforms: Numbers in [0, 1), [T, B].
+        uniforms: Numbers in [0, 1), [B, T].
     """
 
     kinds: IntArray
@@ -98,3 +98,8 @@ class Draws:
                 if kind in _PENALTIES:
                     counts[row, place] = np.bincount(text[row, -window:], minlength=vocab_size)
         return cls(kinds, values, windows, counts, uniforms)
+
+    def of_rows(self, rows: slice) -> "Draws":
+        """Those of some of the streams, in the same memory."""
+        arrays = self.kinds, self.values, self.windows, self.counts, self.uniforms
+        return Draws(*(array[rows] for array in arrays))

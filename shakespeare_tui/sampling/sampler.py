@@ -139,13 +139,13 @@ class Sampler:
         return draw(probabilities, self._uniforms.at(self._place))
 
     def uniforms(self, length: int, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
-        """The numbers [count, B] that draw the tokens after a text of ``length`` tokens and on.
+        """The numbers [B, count] that draw the tokens after a text of ``length`` tokens and on.
 
         ``probabilities`` has been asked for before.
         """
         assert self._context is not None
         first = length - self._context.prompt_length
-        return np.stack([self._uniforms.at(first + place) for place in range(count)])
+        return np.stack([self._uniforms.at(first + place) for place in range(count)], axis=1)
 
     def follow(self, logits: FloatArray | None, length: int) -> None:
         """Let somebody else have drawn, after a text of ``length`` tokens, by these numbers.

@@ -1,5 +1,7 @@
 """The compiled decoder against NumPy's, which is held to the model itself elsewhere."""
 
+import gc
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from typing import Any
@@ -12,11 +14,17 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.columns import Column, generate_columns
-from shakespeare_tui.decoding.cpu_decoder import Compilation, CpuDecoder, compiled_for
+from shakespeare_tui.decoding.cpu_decoder import (
+    Compilation,
+    CpuDecoder,
+    compiled_for,
+    threads_for,
+)
 from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.draws import TOP_K, TOP_P
 from shakespeare_tui.decoding.packed import PackedWeights
 from shakespeare_tui.decoding.torch_decoder import packed_weights
+from shakespeare_tui.machine import CORES
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.sampling import Recording, parse_strategy
 
@@ -156,6 +164,60 @@ def test_writes_what_is_drawn_token_by_token() -> None:
             assert mine is not None and other is not None
             np.testing.assert_allclose(mine.logits, other.logits, atol=2e-4)
             assert (mine.chance, mine.remembered) == (other.chance, other.remembered)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 40])
+def test_threads_change_nothing(threads: int) -> None:
+    # Over many windows, with what each token was drawn from, and by searches that read in turns.
+    packed = packed_weights(make_model(short_convolution=3, ngram_embedding=2), "float32")
+    kernels, asked = compiled(packed), []
+
+    def give(*work: int) -> int:
+        asked.append(work)
+        return threads
+
+    for strategies in (COMMON, ("beam=4", "temperature=0.9")):
+        ours, theirs = ([Recording() for _ in range(2 * len(strategies))] for _ in range(2))
+        shared = CpuDecoder(packed, 1, kernels, threads=give)
+        alone = CpuDecoder(packed, 1, kernels, threads=lambda *work: 1)
+        assert texts(shared, strategies, recordings=ours) == texts(
+            alone, strategies, recordings=theirs
+        )
+        np.testing.assert_array_equal(shared.hidden, alone.hidden)
+        for our, their in zip(ours, theirs, strict=True):
+            mine, other = our.at(89), their.at(89)
+            assert mine is not None and other is not None
+            np.testing.assert_array_equal(mine.logits, other.logits)
+    assert asked
+
+
+def test_an_error_in_a_thread_is_the_callers() -> None:
+    packed = packed_weights(make_model(), "float32")
+    before = set(threading.enumerate())
+
+    class Failing(type(compiled(packed).result())):  # type: ignore[misc]
+        def write(self, *arguments: Any) -> int:
+            if threading.current_thread() is not threading.main_thread():
+                raise MemoryError("in a thread")
+            return int(super().write(*arguments))
+
+    kernels: Compilation = Future()
+    kernels.set_result(Failing())
+    with pytest.raises(MemoryError, match="in a thread"):
+        texts(CpuDecoder(packed, 1, kernels, threads=lambda *work: 2))
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_only_what_is_worth_a_thread_is_shared_and_beside_a_run_less() -> None:
+    weights = 10_000_000
+    with CORES.training(6):
+        assert [threads_for(weights, rows, 64) for rows in (1, 7, 8, 64)] == [1, 1, 2, 3]
+        assert threads_for(1000, 64, 64) == 1
+    with CORES.training(2):
+        assert threads_for(weights, 64, 64) == 1
 
 
 def test_a_text_that_ends_is_left_there_and_the_others_go_on() -> None:
