@@ -458,7 +458,7 @@ def _write(
     logits = np.empty((streams, len(embedding)), np.float32)
     padded = np.empty((streams, head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((streams, width), np.float32)
-    tokens = uniforms.shape[1]
+    tokens: int = uniforms.shape[1]
     for i in range(tokens):
         for b in range(streams):
             token = text[b, length - 1 + i]

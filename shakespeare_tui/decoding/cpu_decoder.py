@@ -512,9 +512,17 @@ class CpuDecoder:
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
 
         def write(rows: slice) -> int:
-            kept, into = (self._cache[rows], self._convolved[rows]), (logits[rows], normed[rows])
-            how = text[rows], length, draws.of_rows(rows)
-            return compiled.write(self._weights, *kept, start, *how, *into)
+            return compiled.write(
+                self._weights,
+                self._cache[rows],
+                self._convolved[rows],
+                start,
+                text[rows],
+                length,
+                draws.of_rows(rows),
+                logits[rows],
+                normed[rows],
+            )
 
         done = min(self._at_once(write, streams, streams, count))
         if done:

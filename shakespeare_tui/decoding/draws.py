@@ -101,5 +101,10 @@ class Draws:
 
     def of_rows(self, rows: slice) -> "Draws":
         """Those of some of the streams, in the same memory."""
-        arrays = self.kinds, self.values, self.windows, self.counts, self.uniforms
-        return Draws(*(array[rows] for array in arrays))
+        return Draws(
+            self.kinds[rows],
+            self.values[rows],
+            self.windows[rows],
+            self.counts[rows],
+            self.uniforms[rows],
+        )

@@ -126,7 +126,7 @@ def texts(
     return list(generate_columns(decoder, [1, 2, 3], columns, max_tokens=90, **options))
 
 
-@pytest.mark.slow  # it is compiled by itself, for twelve seconds
+@pytest.mark.slow  # it is compiled by itself, for three seconds
 @pytest.mark.parametrize("spread", [0.5, 4.0])
 @pytest.mark.parametrize(("kind", "value"), [(TOP_K, 1), (TOP_K, 7), (TOP_P, 0.5), (TOP_P, 0.99)])
 def test_of_a_large_vocabulary_the_same_tokens_are_kept(
