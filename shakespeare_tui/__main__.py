@@ -1,8 +1,6 @@
 """Run the command line with ``python -m shakespeare_tui``."""
 
-import sys
-
-from shakespeare_tui.cli.main import main
+from shakespeare_tui.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -1,10 +1,13 @@
 """The entry point: parse the command line, run one command, turn errors into exit codes."""
 
 import argparse
+import atexit
+import contextlib
 import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -149,6 +152,26 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def program() -> NoReturn:
+    """The command line as a process: ends it with the code of ``main``.
+
+    A thread that compiles may be in the midst of LLVM, whose tear-down below it can end the process
+    with a segmentation fault: it is left where it is.
+    """
+    code = main()
+    others = [each for each in threading.enumerate() if each is not threading.main_thread()]
+    if any(thread.daemon for thread in others):
+        for thread in others:
+            if not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""How long torch's threads wait for one another: what the program sets, and what it leaves."""
+"""Threads of a process: how long they wait for one another, and what they are left to end."""
 
 import os
 import subprocess
@@ -34,3 +34,27 @@ def test_waiting_threads_sleep_soon_unless_the_user_chose(
         check=True,
     )
     assert program.stdout.split()[-1] == expected
+
+
+ENDING = """
+import atexit, sys, threading, time
+from shakespeare_tui.cli.main import program
+
+class Library:
+    def __del__(self):
+        print("torn down")
+
+library = Library()
+atexit.register(print, "at exit")
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+threading.Thread(target=lambda: (time.sleep(0.3), print("whole"))).start()
+sys.argv = ["shakespeare-tui", "eval", "nothing-there"]
+program()
+"""
+
+
+def test_nothing_is_torn_down_below_a_thread_that_compiles() -> None:
+    program = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert program.returncode == 2
+    assert program.stdout == "whole\nat exit\n"
+    assert program.stderr.startswith("error:")
