@@ -1,6 +1,8 @@
 """The lab on a terminal: how soon it is there, and how soon it answers keys while it trains."""
 
+import functools
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +36,7 @@ _RESPONSES = {
 }
 _NAMES = {"?": "help", "\x1b": "escape"}
 _PLACES = {"1": "Data", "2": "Config", "3": "Train", "4": "Playground", "5": "Checkpoints"}
-_PAINTS, _KEY_ROUNDS = 3, 8
+_PAINTS, _KEY_ROUNDS, _WRITING_ROUNDS = 3, 8, 3
 _REST_ROUNDS, _REST_SECONDS = 3, 5.0
 _SETTLE_SECONDS, _MOST_SETTLE_SECONDS = 3.0, 60.0
 _COLUMNS, _ROWS = 140, 45
@@ -69,6 +71,41 @@ def measure_rest(watcher: Watcher) -> Iterator[Figures]:
                 taken.setdefault(place, []).append(100 * used / _REST_SECONDS)
     samples = {name: tuple(shares) for name, shares in taken.items()}
     yield Figures(title, "% of a core", samples, is_rate=False)
+
+
+def measure_writing(watcher: Watcher) -> Iterator[Figures]:
+    """A long text that scrolls by in the Playground: in one column, then in six at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = environment(Path(folder))
+        command = [*nothing_but_steps("writer"), "--no-ui", "--max-steps=2"]
+        subprocess.run(
+            [*PROGRAM, *command], env=os.environ | variables, check=True, capture_output=True
+        )
+        # Keys that leave so many columns, and how long the text in each becomes.
+        ways = {
+            "one column": functools.partial(_text_in_lab, variables, "dd", 100_000, 1),
+            "six columns": functools.partial(_text_in_lab, variables, "k", 20_000, 6),
+        }
+        title = "Texts in the Playground"
+        samples = watcher.in_turn(title, ways, _WRITING_ROUNDS)
+        yield Figures(title, "tokens/s in all", samples)
+
+
+def _text_in_lab(variables: dict[str, str], keys: str, tokens: int, columns: int) -> float:
+    with PseudoTerminal(PROGRAM, environment=variables, columns=_COLUMNS, rows=_ROWS) as terminal:
+        terminal.wait_for("3 Train", 60)
+        terminal.press("4", "Strategy", 60)
+        for key in keys:
+            terminal.send(key)
+            terminal.pause(0.5)
+        # A short one first: the checkpoint is loaded then, and what writes it.
+        for count in (100, tokens):
+            terminal.press("l", "enter accepts", 60)
+            terminal.send(f"\x15{count}\r")
+            terminal.pause(0.5)
+            seconds = terminal.press("g", rf"{count:,} · [\d,]+/s", 120)
+            terminal.pause(1)
+    return columns * tokens / seconds
 
 
 def _settle(process: int) -> None:

@@ -21,6 +21,7 @@ PARTS = {
     "decoding": ("decoding", "measure"),
     "screens": ("screens", "measure"),
     "rest": ("screens", "measure_rest"),
+    "writing": ("screens", "measure_writing"),
     "beside": ("beside", "measure"),
     "memory": ("memory", "measure"),
     "texts": ("texts", "measure"),
@@ -48,9 +49,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Measure training, generation and screens beside a plain PyTorch loop and, "
         "where it is installed, transformers: medians of contenders that take turns.",
         epilog=f"Without a PART: {', '.join(_USUAL)}, about four minutes on two quiet cores. By "
-        "name: the lab at rest, training beside other programs, in the lab and beside a text, the "
-        "memory of a training, measures of text, listing 10,000 checkpoints, a corpus of a "
-        "gigabyte. Other programs that compute meanwhile falsify all of it.",
+        "name: the lab at rest, long texts in it, training beside other programs, in the lab and "
+        "beside a text, the memory of a training, measures of text, listing 10,000 checkpoints, a "
+        "corpus of a gigabyte. Other programs that compute meanwhile falsify all of it.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument(
