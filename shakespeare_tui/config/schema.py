@@ -479,6 +479,8 @@ class TrainingConfig(Section):
     """Momentum of Muon."""
     muon_steps: Integer = Field(default=5, ge=1, le=20)
     """Newton–Schulz iterations of Muon; three are faster and nearly as good."""
+    muon_beta2: Number = Field(default=0.0, ge=0, lt=1)
+    """Decay of the mean square of each neuron's updates, which evens them (NorMuon); 0 is Muon."""
     grad_clip: Number = Field(default=1.0, ge=0, le=1e6)
     """Largest gradient norm; 0 does not clip."""
     grad_accumulation: Integer = Field(default=1, ge=1, le=65536)

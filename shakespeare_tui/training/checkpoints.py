@@ -577,8 +577,10 @@ def optimizer_arrays(
         name, _, slot = key.removeprefix(prefix).rpartition(".")
         if name not in shapes:
             raise UserError(f"{origin} does not fit training.optimizer; it was changed since")
-        shape = () if slot == "step" else shapes[name]
-        if array.shape != shape or array.dtype != np.float32:
+        shape = shapes[name]
+        # A number each, of every row or column, or of every weight.
+        fitting = {"step": ((),), "mean_square": (shape[:1], shape[1:])}.get(slot, (shape,))
+        if array.shape not in fitting or array.dtype != np.float32:
             raise UserError(
                 f"{origin} does not fit the model: {key} is {list(array.shape)} {array.dtype}"
             )

@@ -193,6 +193,8 @@ class Muon:
 
     m ← μ m + (1 − μ) g, u = μ m + (1 − μ) g; w ← w − η √max(1, rows/columns) · orthogonalise(u).
     Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+    With β₂, NorMuon (arXiv:2510.05491): what is for one neuron of the orthogonalised update o is
+    divided by √v of v ← β₂ v + (1 − β₂) mean(o²), and the whole brought back to the norm of o.
 
     Args:
         group: Matrices.
@@ -200,10 +202,9 @@ class Muon:
         rate: Peak learning rate.
         momentum: μ.
         steps: Newton–Schulz iterations.
+        beta2: β₂; 0 is Muon.
         for_each: Goes over the matrices.
     """
-
-    slots: tuple[str, ...] = ("momentum",)
 
     def __init__(
         self,
@@ -212,17 +213,23 @@ class Muon:
         rate: float,
         momentum: float,
         steps: int,
+        beta2: float = 0.0,
         for_each: ForEach = in_turn,
     ) -> None:
         self.groups, self.peak_rate, self._for_each = [group], rate, for_each
+        self.slots: tuple[str, ...] = ("momentum", "mean_square") if beta2 else ("momentum",)
         self.state: dict[str, Array] = {}
-        self._parts, self._momentum, self._steps = parts, momentum, steps
+        self._parts, self._momentum, self._steps, self._beta2 = parts, momentum, steps, beta2
 
     def step(self, gradients: Mapping[str, Array], rate: float) -> None:
         """Apply one update from the gradients."""
         (group,) = self.groups
         for name, weight in group.weights.items():
             self.state.setdefault(f"{name}.momentum", np.zeros_like(weight))
+            if self._beta2:
+                across = across_neurons(weight.shape, self._parts[name])
+                neurons = np.zeros(weight.shape[1 - across], weight.dtype)
+                self.state.setdefault(f"{name}.mean_square", neurons)
 
         def update(name: str) -> None:
             weight = group.weights[name]
@@ -230,6 +237,9 @@ class Muon:
             direction = self._direction(name, gradients[name])
             stacked = direction.reshape(self._parts[name], -1, weight.shape[1])
             update = orthogonalise(stacked, self._steps)
+            if self._beta2:
+                across = across_neurons(weight.shape, self._parts[name])
+                update = self._evened(name, update, across)
             update *= rate * math.sqrt(max(1.0, stacked.shape[1] / stacked.shape[2]))
             weight *= 1 - rate * group.decay
             weight -= update.reshape(weight.shape)  # [parts, rows, columns] -> [O, I]
@@ -243,6 +253,17 @@ class Muon:
         direction *= self._momentum
         direction += gradient
         return direction
+
+    def _evened(self, name: str, update: Array, across: int) -> Array:
+        """[parts, rows, columns], neurons' as large as each other, with the norms it had."""
+        average = self.state[f"{name}.mean_square"]
+        average *= self._beta2
+        average += (1 - self._beta2) * np.square(update).mean(across + 1).ravel()
+        roots = np.expand_dims(np.sqrt(average).reshape(len(update), -1), across + 1)
+        evened: Array = update / (roots + 1e-8)
+        norms, raised = (np.linalg.norm(x, axis=(1, 2), keepdims=True) for x in (update, evened))
+        evened *= norms / (raised + 1e-8)
+        return evened
 
 
 def orthogonalise(matrices: Array, steps: int) -> Array:
@@ -282,6 +303,15 @@ def muon_parts(weights: Mapping[str, int], model: ModelConfig) -> dict[str, int]
     }
 
 
+def across_neurons(shape: Sequence[int], parts: int) -> int:
+    """The dimension of a matrix that one neuron's weights lie along.
+
+    In the wide one that a feed-forward network ends with, a column is what a hidden neuron puts
+    out; taking these, losses are lower than by rows (docs/benchmarks.md).
+    """
+    return 1 if parts > 1 or shape[0] >= shape[1] else 0
+
+
 def is_matrix(name: str, dimensions: int) -> bool:
     """Whether a weight decays, as matrices do: norms, biases and convolutions do not."""
     return dimensions >= 2 and not name.endswith("convolution.weight")
@@ -318,6 +348,6 @@ def make_optimizers(
     if parts:
         group = Group({name: weights[name] for name in parts}, training.weight_decay)
         momentum, steps = training.muon_momentum, training.muon_steps
-        rate = training.muon_learning_rate
-        optimizers.append(Muon(group, parts, rate, momentum, steps, for_each))
+        rate, beta2 = training.muon_learning_rate, training.muon_beta2
+        optimizers.append(Muon(group, parts, rate, momentum, steps, beta2, for_each))
     return optimizers

@@ -15,7 +15,12 @@ from torch.optim.adam import adam
 
 from shakespeare_tui.config.schema import TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
-from shakespeare_tui.training.numpy_optimizers import NEWTON_SCHULZ, is_matrix, muon_parts
+from shakespeare_tui.training.numpy_optimizers import (
+    NEWTON_SCHULZ,
+    across_neurons,
+    is_matrix,
+    muon_parts,
+)
 
 
 def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
@@ -191,6 +196,10 @@ class Adam(Optimizer):
         return [partial(adam_rows, *arrays, *ends) for ends in itertools.pairwise(places)]
 
 
+_Shape = tuple[int, int, int]
+"""Rows, columns and ``across_neurons`` of matrices that are updated together."""
+
+
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised; matrices of one shape go through together.
 
@@ -202,13 +211,16 @@ class Muon(Optimizer):
         lr: Learning rate; an update has a spectral norm of about lr · max(1, rows/columns)^½.
         momentum: Decay of the momentum.
         steps: Newton–Schulz iterations.
+        beta2: Decay of the mean square of each neuron's updates, by which NorMuon
+            (arXiv:2510.05491) divides them, so that none learns much faster than others; 0 does
+            without.
         weight_decay: Decoupled decay, times ``lr``.
         dtype: Arithmetic of the iteration: bfloat16 is exact enough, but slow on many processors.
         parts: Cut the matrices of one shape into so many stacks.
         for_each: As of ``Optimizer``.
     """
 
-    slots = ("momentum",)
+    slots: tuple[str, ...] = ("momentum",)
 
     def __init__(
         self,
@@ -216,13 +228,16 @@ class Muon(Optimizer):
         lr: float,
         momentum: float = 0.95,
         steps: int = 5,
+        beta2: float = 0.0,
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
         parts: int = 1,
         for_each: ForEach = one_by_one,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "steps": steps, "weight_decay": weight_decay}
-        super().__init__(params, for_each, **settings)
+        settings = {"lr": lr, "momentum": momentum, "steps": steps, "beta2": beta2}
+        super().__init__(params, for_each, weight_decay=weight_decay, **settings)
+        if beta2:
+            self.slots = ("momentum", "mean_square")
         self.dtype = dtype
         self._parts = parts
 
@@ -230,12 +245,17 @@ class Muon(Optimizer):
     def _tasks(
         self, group: dict[str, Any], parameters: list[Tensor]
     ) -> Sequence[Callable[[], None]]:
-        by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+        by_shape: dict[_Shape, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
+            parts = getattr(parameter, "muon_parts", 1)
+            across = across_neurons(parameter.shape, parts)
             if not self.state[parameter]:
                 self.state[parameter] = {"momentum": torch.zeros_like(parameter)}
-            parts = getattr(parameter, "muon_parts", 1)
-            by_shape[(parameter.size(0) // parts, parameter.size(1))].append(parameter)
+                if group["beta2"]:
+                    neurons = parameter.new_zeros(parameter.size(1 - across))
+                    self.state[parameter]["mean_square"] = neurons
+            shape = (parameter.size(0) // parts, parameter.size(1), across)
+            by_shape[shape].append(parameter)
         stacks = [
             (shape, of_shape[part :: self._parts])
             for shape, of_shape in by_shape.items()
@@ -244,15 +264,16 @@ class Muon(Optimizer):
         return [partial(self._update, group, *stack) for stack in stacks]
 
     @torch.no_grad()
-    def _update(
-        self, group: dict[str, Any], shape: tuple[int, int], parameters: Sequence[Tensor]
-    ) -> None:
+    def _update(self, group: dict[str, Any], shape: _Shape, parameters: Sequence[Tensor]) -> None:
         """Update parameters made up of matrices of one shape."""
-        rows, columns = shape
+        rows, columns, across = shape
         updates = [self._direction(p, group["momentum"]) for p in parameters]
         stacked = torch.cat([u.view(-1, rows, columns) for u in updates])
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
         directions = orthogonalise(stacked.to(self.dtype), group["steps"])
+        if group["beta2"]:
+            averages = [self.state[p]["mean_square"] for p in parameters]
+            directions = _evened(directions.to(stacked.dtype), averages, across, group["beta2"])
         offset = 0
         for parameter in parameters:
             parts = parameter.size(0) // rows
@@ -266,6 +287,26 @@ class Muon(Optimizer):
         assert gradient is not None
         average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
+
+
+def _evened(updates: Tensor, averages: list[Tensor], across: int, beta2: float) -> Tensor:
+    """NorMuon's updates: neurons' as large as each other, and of the norm that Muon's have.
+
+    Args:
+        updates: Muon's, shape [N, rows, columns].
+        averages: Mean squares of neurons, one vector for each parameter; brought up to date.
+        across: ``across_neurons`` of the matrices.
+        beta2: The averages' decay.
+    """
+    squares = updates.square().mean(across + 1).flatten()
+    of_each = torch.split_with_sizes(squares, [len(average) for average in averages])
+    torch._foreach_lerp_(averages, of_each, 1 - beta2)
+    # [N · neurons] -> [N, neurons, 1], or [N, 1, neurons]
+    mean_squares = torch.cat(averages).view(len(updates), -1).unsqueeze(across + 1)
+    evened = updates / (mean_squares.sqrt() + 1e-8)
+    norms, raised = (x.norm(dim=(1, 2), keepdim=True) for x in (updates, evened))
+    evened *= norms / (raised + 1e-8)
+    return evened
 
 
 class SGD(Optimizer):
@@ -353,6 +394,7 @@ def make_optimizers(
                 lr=training.muon_learning_rate,
                 momentum=training.muon_momentum,
                 steps=training.muon_steps,
+                beta2=training.muon_beta2,
                 weight_decay=training.weight_decay,
                 parts=parts,
                 for_each=for_each,

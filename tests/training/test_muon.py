@@ -108,3 +108,43 @@ def test_parameters_without_gradient_stay() -> None:
     parameter = nn.Parameter(torch.ones(4, 4))
     Muon([parameter], lr=1.0, weight_decay=0.5).step()
     assert torch.equal(parameter.detach(), torch.ones(4, 4))
+
+
+@pytest.mark.parametrize("is_tall", [True, False])
+def test_neurons_learn_evenly_as_far_as_the_matrix_did(is_tall: bool) -> None:
+    # One has a hundred times the gradient of the others, one has none.
+    gradient = stack(30, 12)
+    gradient[0] *= 100
+    gradient[1] = 0
+    if not is_tall:
+        gradient = gradient.T.contiguous()
+    plain = stepped(nn.Parameter(torch.zeros_like(gradient)), gradient)
+    even = stepped(nn.Parameter(torch.zeros_like(gradient)), gradient, beta2=0.9)
+    assert even.norm().item() == pytest.approx(plain.norm().item(), rel=1e-4)
+    if not is_tall:
+        plain, even = plain.T, even.T
+    lengths = even.norm(dim=1)
+    assert lengths[1] == 0
+    torch.testing.assert_close(lengths[2:], lengths[0].expand(28), rtol=1e-4, atol=0)
+    # Each goes where Muon sends it.
+    cosines = torch.cosine_similarity(even, plain, dim=1)
+    torch.testing.assert_close(cosines[2:], torch.ones(28))
+
+
+def test_neurons_are_evened_by_their_mean_squares_part_by_part() -> None:
+    # Parts wider than high, as keys of few heads are, stack neurons on rows all the same; a matrix
+    # of their shape beside them does not.
+    parameter, other = nn.Parameter(torch.zeros(8, 6)), nn.Parameter(torch.zeros(4, 6))
+    parameter.muon_parts = 2  # type: ignore[attr-defined]
+    optimizer = Muon([parameter, other], lr=0.1, momentum=0.0, beta2=0.8)
+    average, expected = torch.zeros(2, 4), torch.zeros(2, 4, 6)
+    for seed in (1, 2, 3):
+        parameter.grad, other.grad = stack(8, 6, seed=seed), stack(4, 6, seed=seed)
+        optimizer.step()
+        update = orthogonalise(parameter.grad.view(2, 4, 6), 5)
+        average = 0.8 * average + 0.2 * (update**2).mean(2)
+        even = update / average[..., None] ** 0.5
+        for part in (0, 1):
+            expected[part] -= 0.1 * even[part] * update[part].norm() / even[part].norm()
+    torch.testing.assert_close(parameter.detach().view(2, 4, 6), expected, rtol=1e-4, atol=1e-5)
+    assert [len(optimizer.state[p]["mean_square"]) for p in (parameter, other)] == [8, 6]

@@ -38,6 +38,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9},
     "sgd-plain-no-clip": {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0, "grad_clip": 0},
     "muon": {"optimizer": "muon", "muon_learning_rate": 0.02, "weight_decay": 0.1},
+    "normuon": {"optimizer": "muon", "muon_beta2": 0.9, "weight_decay": 0.1},
     "muon-ema-three-steps": {"optimizer": "muon", "muon_steps": 3, "ema_decay": 0.9},
 }
 SHAPES: dict[str, dict[str, Any]] = {

@@ -66,6 +66,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "data__windows": "shuffled",
         "data__stride": 1024,
         "training__optimizer": "muon",
+        "training__muon_beta2": 0.9,
         "training__ema_decay": 0.9,
         "training__grad_accumulation": 2,
     },
