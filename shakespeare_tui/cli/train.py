@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
 # The default preset is none of them: it is a plain transformer that every export takes.
-_RECIPES = ("sprint", "lap", "mile", "best")
+_RECIPES = ("sprint", "dash", "lap", "mile", "best")
 REFERENCE_TOKENS_PER_SECOND = 27_000
 """How fast the default preset trains where the recipes were measured: two cores, otherwise idle."""
 # What a config computes with, not what.

@@ -23,7 +23,7 @@ from shakespeare_tui.models.pretrained.hugging_face import folder_config
 from shakespeare_tui.training.schedules import learning_rate_factor
 
 PRESETS = [
-    *("base", "best", "gpt2", "lap", "mile", "nanogpt-cpu", "nanogpt-gpu", "numpy"),
+    *("base", "best", "dash", "gpt2", "lap", "mile", "nanogpt-cpu", "nanogpt-gpu", "numpy"),
     *("quick", "shakespeare", "sprint", "tiny", "tinystories"),
 ]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
