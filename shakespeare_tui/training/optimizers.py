@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,64 +52,66 @@ def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
         task()
 
 
-class Optimizer:
+Groups = list[dict[str, Any]]
+State = defaultdict[Tensor, dict[str, Tensor]]
+
+
+class Optimizer(Protocol):
     """Groups of parameters and what is remembered of each, as optimisers of ``torch.optim`` do.
 
     The base class there loads PyTorch's compiler: a second before the first step of every run.
 
-    Args:
-        params: Parameters, or groups: dictionaries with ``params`` and settings of their own.
-        for_each: Does the work of a step, piece by piece or at once.
-        settings: Of all groups.
-
     Attributes:
         param_groups: The groups with all their settings.
         state: By parameter, what is remembered of it, by names that checkpoints know.
+        slots: These names, if anything is remembered.
     """
 
+    param_groups: Groups
+    state: State
     slots: tuple[str, ...]
-    """What is remembered, if anything is."""
-
-    def __init__(self, params: Iterable[Any], for_each: ForEach, **settings: Any) -> None:
-        self._for_each = for_each
-        groups: list[Any] = list(params)
-        if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]
-        self.param_groups: list[dict[str, Any]] = [settings | group for group in groups]
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
     def step(self) -> None:
         """Apply one update from the gradients in place; a parameter without one stays."""
-        tasks: list[Callable[[], None]] = []
-        for group in self.param_groups:
-            tasks += self._tasks(group, [p for p in group["params"] if p.grad is not None])
-        self._for_each(tasks)
-
-    def _tasks(
-        self, group: dict[str, Any], parameters: list[Tensor]
-    ) -> Sequence[Callable[[], None]]:
-        """The update of parameters that have gradients, in pieces that need not wait."""
-        raise NotImplementedError
 
 
-class Adam(Optimizer):
+def _grouped(params: Iterable[Any], **settings: Any) -> Groups:
+    """Parameters as one group, or dictionaries with ``params`` and settings of their own."""
+    groups: list[Any] = list(params)
+    if not isinstance(groups[0], dict):
+        groups = [{"params": groups}]
+    return [settings | group for group in groups]
+
+
+Tasks = Sequence[Callable[[], None]]
+
+
+def _each_group(groups: Groups, tasks: Callable[[dict[str, Any], list[Tensor]], Tasks]) -> Tasks:
+    """The update of all parameters that have gradients, in pieces that need not wait."""
+    found: list[Callable[[], None]] = []
+    for group in groups:
+        found += tasks(group, [p for p in group["params"] if p.grad is not None])
+    return found
+
+
+class Adam:
     """Adam (arXiv:1412.6980); with decoupled decay AdamW (arXiv:1711.05101).
 
     A table whose gradient is sparse, that of few rows, is updated by compiled code, all its rows as
     if the others had a gradient of 0; only with decoupled decay.
 
     Args:
-        params: As of ``Optimizer``.
+        params: Parameters, or groups: dictionaries with ``params`` and settings of their own.
         lr: Learning rate.
         betas: Decays of both averages.
         weight_decay: Times ``lr``, or of L2 regularisation.
         eps: Added to the root of the mean square.
         is_decoupled: Whether the decay enters no average.
         parts: Into how many pieces a table is cut.
-        for_each: As of ``Optimizer``.
+        for_each: Does the work of a step, piece by piece or at once.
     """
 
-    slots = ("step", "exp_avg", "exp_avg_sq")
+    slots: tuple[str, ...] = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -122,16 +124,20 @@ class Adam(Optimizer):
         parts: int = 1,
         for_each: ForEach = one_by_one,
     ) -> None:
-        super().__init__(params, for_each, lr=lr, weight_decay=weight_decay)
+        self.param_groups = _grouped(params, lr=lr, weight_decay=weight_decay)
+        self.state: State = defaultdict(dict)
+        self._for_each = for_each
         self._betas, self._eps, self._is_decoupled = betas, eps, is_decoupled
         self._parts = parts
         # By its first average, which rows of a table have ever had a gradient.
         self._seen: dict[Tensor, NDArray[np.bool_]] = {}
 
+    def step(self) -> None:
+        """Apply one update from the gradients in place; a parameter without one stays."""
+        self._for_each(_each_group(self.param_groups, self._tasks))
+
     @torch.no_grad()
-    def _tasks(
-        self, group: dict[str, Any], parameters: list[Tensor]
-    ) -> Sequence[Callable[[], None]]:
+    def _tasks(self, group: dict[str, Any], parameters: list[Tensor]) -> Tasks:
         dense, tables = list[Tensor](), list[Tensor]()
         for parameter in parameters:
             if not self.state[parameter]:
@@ -200,7 +206,7 @@ _Shape = tuple[int, int, int]
 """Rows, columns and ``across_neurons`` of matrices that are updated together."""
 
 
-class Muon(Optimizer):
+class Muon:
     """Nesterov momentum, orthogonalised; matrices of one shape go through together.
 
     Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -217,7 +223,7 @@ class Muon(Optimizer):
         weight_decay: Decoupled decay, times ``lr``.
         dtype: Arithmetic of the iteration: bfloat16 is exact enough, but slow on many processors.
         parts: Cut the matrices of one shape into so many stacks.
-        for_each: As of ``Optimizer``.
+        for_each: As of ``Adam``.
     """
 
     slots: tuple[str, ...] = ("momentum",)
@@ -235,16 +241,20 @@ class Muon(Optimizer):
         for_each: ForEach = one_by_one,
     ) -> None:
         settings = {"lr": lr, "momentum": momentum, "steps": steps, "beta2": beta2}
-        super().__init__(params, for_each, weight_decay=weight_decay, **settings)
+        self.param_groups = _grouped(params, weight_decay=weight_decay, **settings)
+        self.state: State = defaultdict(dict)
+        self._for_each = for_each
         if beta2:
             self.slots = ("momentum", "mean_square")
         self.dtype = dtype
         self._parts = parts
 
+    def step(self) -> None:
+        """Apply one update from the gradients in place; a parameter without one stays."""
+        self._for_each(_each_group(self.param_groups, self._tasks))
+
     @torch.no_grad()
-    def _tasks(
-        self, group: dict[str, Any], parameters: list[Tensor]
-    ) -> Sequence[Callable[[], None]]:
+    def _tasks(self, group: dict[str, Any], parameters: list[Tensor]) -> Tasks:
         by_shape: dict[_Shape, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             parts = getattr(parameter, "muon_parts", 1)
@@ -309,19 +319,19 @@ def _evened(updates: Tensor, averages: list[Tensor], across: int, beta2: float) 
     return evened
 
 
-class SGD(Optimizer):
+class SGD:
     """Stochastic gradient descent; with decoupled decay SGDW (arXiv:1711.05101).
 
     Args:
-        params: As of ``Optimizer``.
+        params: As of ``Adam``.
         lr: Learning rate.
         momentum: Decay of the momentum.
         weight_decay: Times ``lr``, or of L2 regularisation.
         is_decoupled: Whether the decay does not enter the momentum.
-        for_each: As of ``Optimizer``.
+        for_each: As of ``Adam``.
     """
 
-    slots = ("momentum_buffer",)
+    slots: tuple[str, ...] = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -332,12 +342,16 @@ class SGD(Optimizer):
         is_decoupled: bool = True,
         for_each: ForEach = one_by_one,
     ) -> None:
-        super().__init__(params, for_each, lr=lr, weight_decay=weight_decay)
+        self.param_groups = _grouped(params, lr=lr, weight_decay=weight_decay)
+        self.state: State = defaultdict(dict)
+        self._for_each = for_each
         self._momentum, self._is_decoupled = momentum, is_decoupled
 
-    def _tasks(
-        self, group: dict[str, Any], parameters: list[Tensor]
-    ) -> Sequence[Callable[[], None]]:
+    def step(self) -> None:
+        """Apply one update from the gradients in place; a parameter without one stays."""
+        self._for_each(_each_group(self.param_groups, self._tasks))
+
+    def _tasks(self, group: dict[str, Any], parameters: list[Tensor]) -> Tasks:
         return [partial(self._update, group, parameters)] if parameters else []
 
     @torch.no_grad()
