@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -19,6 +20,8 @@ _ESCAPES = re.compile(
     r"|\x1b[\]P_^][^\x07\x1b]*(?:\x07|\x1b\\)"  # strings: titles, clipboard
     r"|\x1b[()][A-Z0-9]|\x1b[=>78cM]"
 )
+# What may be sent for words that are waited for, colours and movements included.
+_LONGEST_DRAWN = 20_000
 
 
 class PseudoTerminal:
@@ -57,8 +60,8 @@ class PseudoTerminal:
         )
         os.close(slave)
         self._condition = threading.Condition()
-        self._raw = ""
-        self._arrivals: list[tuple[int, float]] = []
+        self._raw = io.StringIO()
+        self._last_arrival = self.started
         self._seen = 0
         self._is_closed = False
         self._is_hung_up = False
@@ -83,21 +86,21 @@ class PseudoTerminal:
                 text = (pending + data).decode("utf-8", "ignore")
                 # A character cut in two is drawn with the next read.
                 pending = b"" if len(text.encode()) == len(pending + data) else _tail(data)
-                self._raw += text
-                self._arrivals.append((len(self._raw), now))
+                self._raw.seek(0, io.SEEK_END)
+                self._raw.write(text)
+                self._last_arrival = now
                 self._condition.notify_all()
 
     @property
     def text(self) -> str:
         """Everything drawn so far, without colours and cursor movements."""
-        with self._condition:
-            return _ESCAPES.sub("", self._raw)
+        return _ESCAPES.sub("", self.raw)
 
     @property
     def raw(self) -> str:
         """Everything that was sent to the terminal."""
         with self._condition:
-            return self._raw
+            return self._raw.getvalue()
 
     def wait_for_end(self, seconds: float = 5.0) -> None:
         """Wait until all that an ended program has drawn is there."""
@@ -107,7 +110,7 @@ class PseudoTerminal:
     def mark(self) -> None:
         """Let ``wait_for`` look only at what is drawn from now on."""
         with self._condition:
-            self._seen = len(self._raw)
+            self._seen = self._raw.seek(0, io.SEEK_END)
 
     def send(self, keys: str) -> float:
         """Type; the time at which it was done."""
@@ -133,12 +136,17 @@ class PseudoTerminal:
         pattern = re.compile(wanted)
         deadline = time.monotonic() + seconds
         with self._condition:
+            start = self._seen
             while True:
-                if pattern.search(_ESCAPES.sub("", self._raw[self._seen :])):
-                    return self._arrivals[-1][1]
+                self._raw.seek(start)
+                if pattern.search(_ESCAPES.sub("", self._raw.read())):
+                    return self._last_arrival
+                # Whoever reads slowly holds the program up: nothing is searched twice but the end.
+                start = max(start, self._raw.tell() - _LONGEST_DRAWN)
                 left = deadline - time.monotonic()
                 if left <= 0 or self._is_closed:
-                    drawn = _ESCAPES.sub("", self._raw[self._seen :])
+                    self._raw.seek(self._seen)
+                    drawn = _ESCAPES.sub("", self._raw.read())
                     raise AssertionError(f"{wanted!r} was not drawn; drawn: {drawn[-3000:]!r}")
                 self._condition.wait(left)
 
