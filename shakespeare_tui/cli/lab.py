@@ -40,6 +40,9 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     """
     import asyncio
 
+    # A thread that writes comes back for Python's lock between its compiled calls, and would wait
+    # for ten times as long each time, by Python's own, while the screen is drawn.
+    sys.setswitchinterval(5e-4)
     # Milliseconds in which more may follow an escape, read when Textual is imported; its own 100
     # are felt. What a terminal sends as one sequence arrives within a few.
     os.environ.setdefault("ESCDELAY", "25")

@@ -548,9 +548,12 @@ class CpuDecoder:
             stream += weights.positions[start:end]
         compiled = self._compiled
         # One long text is read sooner by a library that shares each product out among threads,
-        # unless weights are widened for it.
-        is_short = streams > 1 or count <= compiled.most_rows if compiled else False
-        if compiled is not None and (is_short or weights.qkv.weights.dtype != np.float32):
+        # unless weights are widened for it, or the model is so small that each of the library's
+        # calls takes less than its wait for Python's lock, which the screen has half of the time.
+        is_few = compiled is not None and (streams > 1 or count <= compiled.most_rows)
+        is_small = self._size < _LEAST_DRAFTED_WEIGHTS
+        is_rounded = weights.qkv.weights.dtype != np.float32
+        if compiled is not None and (is_few or is_small or is_rounded):
             read = functools.partial(self._read_few, compiled, start, stream)
             self._normed = np.concatenate(self._at_once(read, streams, streams * count, 1))
         else:

@@ -33,7 +33,7 @@ from shakespeare_tui.ui.widgets.ask_bar import AskBar
 if TYPE_CHECKING:
     from shakespeare_tui.ui.app import LabApp
 
-_POLLS_A_SECOND = 20
+_POLLS_A_SECOND = 12
 _MOST_UNDONE = 10
 _FIRST_STRATEGIES = ("temperature=0.8", "temperature=0.8 top_k=20", "greedy")
 _NO_CHECKPOINT = (
