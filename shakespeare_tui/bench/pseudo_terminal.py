@@ -20,8 +20,8 @@ _ESCAPES = re.compile(
     r"|\x1b[\]P_^][^\x07\x1b]*(?:\x07|\x1b\\)"  # strings: titles, clipboard
     r"|\x1b[()][A-Z0-9]|\x1b[=>78cM]"
 )
-# What may be sent for words that are waited for, colours and movements included.
-_LONGEST_DRAWN = 20_000
+# What may be sent from the first to the last of the words that are waited for.
+_LONGEST_DRAWN = 200_000
 
 
 class PseudoTerminal:

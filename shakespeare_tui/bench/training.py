@@ -145,7 +145,7 @@ def _start_seconds(preset: str) -> float:
             while not (log.is_file() and b"StepCompleted" in log.read_bytes()):
                 taken = time.perf_counter() - started
                 if process.poll() is not None or taken > _LONGEST_START_SECONDS:
-                    raise RunFailedError(f"train --config {preset} made no step; try it by itself")
+                    raise RunFailedError(f"a run of {preset} made no step; try it by itself")
                 time.sleep(0.005)
             return time.perf_counter() - started
         finally:
