@@ -19,10 +19,11 @@ from shakespeare_tui.errors import UserError
 from shakespeare_tui.machine import has_bf16_products
 
 _ROUNDS = 3
-# A model of next to nothing: what the program, the corpus and its tokens take.
+# A model of next to nothing: what the program, the corpus and its tokens take. It is as wide as a
+# head of compiled passes must be, whose code takes a hundred megabytes.
 _NOTHING = (
-    "model.d_model=8",
-    "model.d_ff=8",
+    "model.d_model=32",
+    "model.d_ff=32",
     "model.n_heads=1",
     "model.n_kv_heads=1",
     "model.n_layers=1",
