@@ -6,7 +6,7 @@ too much, a byte a second, or leave amid their text. In the end SIGTERM comes wh
 written. Before all that, one client asks by itself, for the figures to compare with, which are
 printed:
 
-    python -m pytest -n 0 -m slow -s tests/serve/test_load.py
+    NUMBA_DISABLE_JIT=0 python -m pytest -n 0 -m slow -s tests/serve/test_load.py
 """
 
 import asyncio
