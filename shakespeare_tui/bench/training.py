@@ -15,6 +15,7 @@ import torch
 
 from shakespeare_tui.bench.figures import Figures, Watcher
 from shakespeare_tui.bench.plain import PlainLoop, exact_loss
+from shakespeare_tui.bench.program import PROGRAM
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.data.catalogue import find_entry
 from shakespeare_tui.data.download import cached_path
@@ -28,7 +29,7 @@ from shakespeare_tui.paths import shipped_folder
 from shakespeare_tui.training.measure_speed import measure_throughput
 from shakespeare_tui.training.torch_state import TorchBackend
 
-_TRAIN = (sys.executable, "-m", "shakespeare_tui", "train", "--no-ui", "--json")
+_TRAIN = (*PROGRAM, "train", "--no-ui", "--json")
 _VOCAB_SIZE = 65
 _ROUNDS, _SECONDS = 5, 1.0
 PLAIN = "plain PyTorch loop"

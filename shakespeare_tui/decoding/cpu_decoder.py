@@ -310,7 +310,7 @@ def _compile(types: _WeightTypes, found: Compilation) -> None:
 
 
 # Smaller models stay in the processor's cache, where reading them is no bound.
-_LEAST_DRAFTED_WEIGHTS = 3_000_000
+_LEAST_LARGE_WEIGHTS = 3_000_000
 _DRAFTER_TYPES = "int8", "float32"
 
 
@@ -354,7 +354,7 @@ def is_worth_drafting(packed: PackedWeights) -> bool:
     weights = sum(linear.weights.size for linear in linears)
     # Of many tokens few are drafted right, and each draft's last layer is dear.
     is_small_head = packed.head.weights.size < SMALL_HEAD * weights
-    return is_small_head and weights >= _LEAST_DRAFTED_WEIGHTS
+    return is_small_head and weights >= _LEAST_LARGE_WEIGHTS
 
 
 # Weights times rows: what is less takes hardly longer than a thread takes to wake.
@@ -551,7 +551,7 @@ class CpuDecoder:
         # unless weights are widened for it, or the model is so small that each of the library's
         # calls takes less than its wait for Python's lock, which the screen has half of the time.
         is_few = compiled is not None and (streams > 1 or count <= compiled.most_rows)
-        is_small = self._size < _LEAST_DRAFTED_WEIGHTS
+        is_small = self._size < _LEAST_LARGE_WEIGHTS
         is_rounded = weights.qkv.weights.dtype != np.float32
         if compiled is not None and (is_few or is_small or is_rounded):
             read = functools.partial(self._read_few, compiled, start, stream)
