@@ -52,8 +52,8 @@ def _headless(folder: Path, names: Iterator[str], config: str, others: int) -> f
     name = next(names)
     arguments = [*nothing_but_steps(name, config), "--no-ui"]
     with ExitStack() as stack:
-        stack.enter_context(running(arguments, environment(folder)))
-        wait_for_step(folder / "runs" / name, _FIRST_STEPS)
+        process = stack.enter_context(running(arguments, environment(folder)))
+        wait_for_step(process, folder / "runs" / name, _FIRST_STEPS)
         for _ in range(others):
             busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
             stack.callback(busy.wait)
@@ -70,7 +70,7 @@ def _in_lab(folder: Path, names: Iterator[str], config: str, *, has_text: bool =
         rows=_ROWS,
     ) as terminal:
         run = folder / "runs" / name
-        wait_for_step(run, _FIRST_STEPS)
+        wait_for_step(terminal.process, run, _FIRST_STEPS)
         if has_text:
             _write_text(terminal)
         return _steps_a_second(run)

@@ -65,7 +65,7 @@ def _first_step(
     with running([*arguments, *(f"--set={setting}" for setting in settings)], variables) as process:
         peak = _Peak(process.pid)
         peak.start()
-        first = wait_for_step(folder / "runs" / name, 1)
+        first = wait_for_step(process, folder / "runs" / name, 1)
     peak.join()
     memory.setdefault(windows, []).append(peak.megabytes)
     return first.time - started

@@ -62,18 +62,16 @@ def steps_of(run: Path) -> list[StepCompleted]:
     ]
 
 
-def wait_for_step(run: Path, step: int) -> StepCompleted:
-    """The step, as soon as it was made.
+def wait_for_step(process: "subprocess.Popen[bytes]", run: Path, step: int) -> StepCompleted:
+    """The step of a run that a process trains, as soon as it was made.
 
     Raises:
-        UserError: It was not, within minutes.
+        UserError: The process ended before, or it took minutes.
     """
     deadline = time.monotonic() + _WAIT_SECONDS
-    while time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         for made in steps_of(run):
             if made.step >= step:
                 return made
         time.sleep(0.05)
-    raise UserError(
-        f"a training that is to be measured made no {step} steps in {_WAIT_SECONDS:g} s"
-    )
+    raise UserError(f"a training that is to be measured made no {step} steps; try it by itself")

@@ -15,14 +15,13 @@ import torch
 
 from shakespeare_tui.bench.figures import Figures, Watcher
 from shakespeare_tui.bench.plain import PlainLoop, exact_loss
-from shakespeare_tui.bench.program import PROGRAM
+from shakespeare_tui.bench.program import PROGRAM, environment, running, wait_for_step
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.data.catalogue import find_entry
 from shakespeare_tui.data.download import cached_path
 from shakespeare_tui.data.tokens import split_point
 from shakespeare_tui.decoding.cpu_decoder import wait_until_compiled
 from shakespeare_tui.decoding.factory import make_decoder
-from shakespeare_tui.errors import RunFailedError
 from shakespeare_tui.machine import has_bf16_products, keep_freed_memory
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.paths import shipped_folder
@@ -100,7 +99,7 @@ def _corpus() -> Path:
     return corpus if corpus.is_file() else shipped_folder("data") / "sample.txt"
 
 
-_STARTS, _LONGEST_START_SECONDS = 5, 120.0
+_STARTS = 5
 _IMPORT = "import torch"
 
 
@@ -131,27 +130,13 @@ def _import_seconds() -> float:
 
 
 def _start_seconds(preset: str) -> float:
+    # What is told of layers comes with a step, and brings the step into the log at once.
+    options = [f"--config={preset}", f"--corpus={_corpus()}", "--set", "logging.layers_every=1"]
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "start" / "events.jsonl"
-        # What is told of layers comes with a step, and brings the step into the log at once.
-        options = ["--name=start", "--set", "logging.layers_every=1"]
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [*_TRAIN, f"--config={preset}", f"--corpus={_corpus()}", *options],
-            env={**os.environ, "SHAKESPEARE_TUI_RUNS": folder},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            while not (log.is_file() and b"StepCompleted" in log.read_bytes()):
-                taken = time.perf_counter() - started
-                if process.poll() is not None or taken > _LONGEST_START_SECONDS:
-                    raise RunFailedError(f"a run of {preset} made no step; try it by itself")
-                time.sleep(0.005)
-            return time.perf_counter() - started
-        finally:
-            process.kill()
-            process.wait()
+        arguments = ["train", "--no-ui", "--name=start", *options]
+        started = time.time()
+        with running(arguments, environment(Path(folder))) as process:
+            return wait_for_step(process, Path(folder) / "runs" / "start", 1).time - started
 
 
 _BUDGET_SECONDS = 20

@@ -76,6 +76,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if x.dtype != weight.dtype:
         x = x.to(weight.dtype)
+    if x.device.type == "cuda" and weight.dim() == 1:
+        # One kernel there, and one for the way back.
+        return F.rms_norm(x, weight.shape, weight, eps)
     return _apply(_RmsNorm, x, weight, eps)
 
 
@@ -130,6 +133,32 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     if x.dtype != cosines.dtype:
         cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
     return _apply(_Rotate, x, cosines, sines)
+
+
+class _Convolution(Function):
+    """Products of each channel by itself, their gradients summed up where they arise."""
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(seen, weight)
+        back = len(weight) - 1
+        tokens = seen.size(1) - back
+        y = seen[:, back:] * weight[0]
+        for k in range(1, back + 1):
+            y = torch.addcmul(y, seen[:, back - k : back - k + tokens], weight[k])
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        seen, weight = ctx.saved_tensors
+        back, tokens = len(weight) - 1, gradient.size(1)
+        seen_gradient, weight_gradient = torch.zeros_like(seen), torch.empty_like(weight)
+        for k in range(back + 1):
+            places = slice(back - k, back - k + tokens)
+            seen_gradient[:, places].addcmul_(gradient, weight[k])
+            weight_gradient[k] = (gradient * seen[:, places]).sum((0, 1))
+        return seen_gradient, weight_gradient
 
 
 class _HeadLoss(Function):
@@ -375,15 +404,12 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None) -> Tensor:
         """Weighted sums over ``x`` [B, T, C] and what was before; shape unchanged."""
-        back, tokens = len(self.weight) - 1, x.size(1)
+        back = len(self.weight) - 1
         if cache is not None and back:
             seen = cache.look_back(self.layer, x, back)
         else:
             seen = F.pad(x, (0, 0, back, 0))
-        y = seen[:, back:] * self.weight[0]
-        for k in range(1, back + 1):
-            y = torch.addcmul(y, seen[:, back - k : back - k + tokens], self.weight[k])
-        return y
+        return _apply(_Convolution, seen, self.weight)
 
 
 class FeedForward(nn.Module):

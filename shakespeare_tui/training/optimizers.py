@@ -274,29 +274,28 @@ class Muon:
         return [partial(self._update, group, *stack) for stack in stacks]
 
     @torch.no_grad()
-    def _update(self, group: dict[str, Any], shape: _Shape, parameters: Sequence[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], shape: _Shape, parameters: list[Tensor]) -> None:
         """Update parameters made up of matrices of one shape."""
         rows, columns, across = shape
-        updates = [self._direction(p, group["momentum"]) for p in parameters]
-        stacked = torch.cat([u.view(-1, rows, columns) for u in updates])
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        # Nesterov's: a step ahead.
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        stacked = torch.cat([update.view(-1, rows, columns) for update in updates])
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
         directions = orthogonalise(stacked.to(self.dtype), group["steps"])
         if group["beta2"]:
             averages = [self.state[p]["mean_square"] for p in parameters]
             directions = _evened(directions.to(stacked.dtype), averages, across, group["beta2"])
-        offset = 0
-        for parameter in parameters:
-            parts = parameter.size(0) // rows
-            update = directions[offset : offset + parts].reshape(parameter.shape)
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update.to(parameter.dtype), alpha=-rate)
-            offset += parts
-
-    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        gradient, average = parameter.grad, self.state[parameter]["momentum"]
-        assert gradient is not None
-        average.lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum)
+        directions = directions.to(stacked.dtype)
+        if isinstance(rate, Tensor):
+            directions, rate = directions * rate, 1.0
+        pieces = directions.split_with_sizes([p.size(0) // rows for p in parameters])
+        shaped = [piece.reshape(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, shaped, alpha=-rate)
 
 
 def _evened(updates: Tensor, averages: list[Tensor], across: int, beta2: float) -> Tensor:

@@ -48,6 +48,7 @@ from shakespeare_tui.training.device import (
     synchronise,
 )
 from shakespeare_tui.training.optimizers import Adam, Muon, make_optimizers, one_by_one
+from shakespeare_tui.training.step_graph import StepGraph
 from shakespeare_tui.training.threads import default_threads, set_own_threads, training_threads
 from shakespeare_tui.training.train_state import (
     PRECISIONS,
@@ -70,6 +71,9 @@ _MOST_MEASURED = 4e9
 
 # Threads that share Python's lock: for more, the rest of the processor shares out matrix products.
 _MOST_PARTS = 4
+
+# By then optimisers remember something, and libraries have chosen their kernels.
+STEPS_BEFORE_GRAPH = 3
 
 
 @dataclass(frozen=True)
@@ -288,11 +292,16 @@ class TorchTrainState:
         if parts and model.ngrams is not None:
             # Of tens of thousands of rows a step reads hundreds; the others have no gradient.
             model.ngrams.sparse = isinstance(self.optimizers[0], Adam)
+        # Steps that are still made kernel by kernel; None where all are.
+        self._steps_to_graph: int | None = None
+        self._graph: StepGraph | None = None
         self.precision = precision
         self._generators = generators_of(device)
         # False while an update has changed some of the weights and not yet all.
         self._is_whole = True
         self.reads_late = device.type == "cuda"
+        if device.type == "cuda" and self._can_be_captured(training):
+            self.capture_steps()
         self._grad_clip = training.grad_clip or math.inf
         self._distill_weight = training.distill_weight
         # Those that learn.
@@ -303,6 +312,26 @@ class TorchTrainState:
         self.ema = [p.detach().clone() for p in self._parameters] if self._ema_decay else []
         self._ema_updates = 0
 
+    def _can_be_captured(self, training: TrainingConfig) -> bool:
+        """Whether nothing in a step waits for the processor, or for other processes."""
+        takes_rates = all(isinstance(optimizer, Adam | Muon) for optimizer in self.optimizers)
+        # Blocks that are computed a second time set the generators back.
+        is_plain = isinstance(self._passes, OwnPasses) and not training.grad_checkpointing
+        return takes_rates and is_plain
+
+    def capture_steps(self) -> None:
+        """Make all steps but the first few by ``StepGraph``, as CUDA devices can."""
+        self._steps_to_graph = STEPS_BEFORE_GRAPH
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=self.device)
+
+    def _forget_graph(self) -> None:
+        """Capture anew, after some steps: what optimisers remember is made at the first of them."""
+        self._graph = None
+        if self._steps_to_graph is not None:
+            self._steps_to_graph = STEPS_BEFORE_GRAPH
+
     @property
     def precision(self) -> str:
         """Type of matrix products: of the passes under autocast, and of Muon's iteration."""
@@ -311,6 +340,7 @@ class TorchTrainState:
     @precision.setter
     def precision(self, precision: str) -> None:
         self._precision = precision
+        self._forget_graph()
         for optimizer in self.optimizers:
             if isinstance(optimizer, Muon):
                 optimizer.dtype = DTYPES[precision]
@@ -359,20 +389,54 @@ class TorchTrainState:
         soft_targets: Sequence[Tensor],
         measures_layers: bool,
     ) -> StepResult:
-        total = self._backward(batches, soft_targets)
+        graph = self._graph_of(batches, soft_targets)
+        if graph is None:
+            total, norm = self._gradients(batches, soft_targets)
+        else:
+            total, norm = graph.gradients(batches, soft_targets)
         probe = _LayerProbe(self._names, self._parameters) if measures_layers else None
-        norm = self._clip()
         read = _reading(self._passes.agreed(torch.stack((total, norm))))
         applied = self.reads_late or _is_finite(read())
         layers = None
         if applied:
             self._is_whole = False
-            self._update(rate_factor)
+            self._set_rates(rate_factor)
+            if graph is None:
+                self._update(norm)
+            else:
+                graph.update()
             layers = probe.read() if probe is not None else None
             self._average()
             applied = self._is_whole = _is_finite(read())
         self._forget_gradients()
         return StepResult(*read(), applied, layers if applied else None)
+
+    def _graph_of(
+        self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor]
+    ) -> StepGraph | None:
+        """The step as a graph, once a few have been made; None: launch its kernels singly."""
+        if self._steps_to_graph is None:
+            return None
+        if self._steps_to_graph:
+            self._steps_to_graph -= 1
+            return None
+        if self._graph is None:
+            parts = self._gradients, self._update, self._parameters
+            try:
+                self._graph = StepGraph(*parts, batches, soft_targets)
+            except RuntimeError:
+                _logger.exception("a step could not be captured; kernels are launched singly")
+                self._steps_to_graph = None
+                return None
+        return self._graph if self._graph.fits(batches, soft_targets) else None
+
+    def _gradients(
+        self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """The mean loss and the norm of its gradient, which parameters then have."""
+        total = self._backward(batches, soft_targets)
+        norm = self._alone(lambda: nn.utils.get_total_norm(_numbers_of_gradients(self._parameters)))
+        return total, norm
 
     def _backward(self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()) -> Tensor:
         """The mean loss of micro-batches [B, T + 1]; parameters then have gradients.
@@ -450,21 +514,24 @@ class TorchTrainState:
         (result,) = _at_once(self._pool, [task])
         return result
 
-    def _clip(self) -> Tensor:
-        """Clip the gradients; returns their norm before."""
-
-        def clip() -> Tensor:
-            gradients = _numbers_of_gradients(self._parameters)
-            norm = nn.utils.get_total_norm(gradients)
-            torch._foreach_mul_(gradients, (self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
-            return norm
-
-        return self._alone(clip)
-
-    def _update(self, rate_factor: float) -> None:
+    def _set_rates(self, factor: float) -> None:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * rate_factor
+                rate = group["peak_lr"] * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def _update(self, norm: Tensor) -> None:
+        """Clip gradients of this norm, and apply them."""
+
+        def clip() -> None:
+            gradients = _numbers_of_gradients(self._parameters)
+            torch._foreach_mul_(gradients, (self._grad_clip / (norm + 1e-6)).clamp(max=1.0))
+
+        self._alone(clip)
+        for optimizer in self.optimizers:
             optimizer.step()
 
     def _forget_gradients(self) -> None:
@@ -479,12 +546,12 @@ class TorchTrainState:
         synchronise(self.device)
         began = time.perf_counter()
         try:
-            self._backward([batch])
+            _, norm = self._gradients([batch])
             synchronise(self.device)
             passed = time.perf_counter()
-            norm = self._clip()
             if is_fresh and bool(norm.isfinite()):
-                self._update(0.0)
+                self._set_rates(0.0)
+                self._update(norm)
                 synchronise(self.device)
             return StepTime(passed - began, time.perf_counter() - passed)
         finally:
@@ -644,6 +711,7 @@ class TorchTrainState:
     def _load_optimizers(self, arrays: Arrays, origin: str) -> None:
         named = dict(self.model.named_parameters())
         names = {id(parameter): name for name, parameter in named.items()}
+        self._forget_graph()
         for index, optimizer in enumerate(self.optimizers):
             optimizer.state.clear()
             owned = [p for group in optimizer.param_groups for p in group["params"]]

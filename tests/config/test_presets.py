@@ -23,8 +23,8 @@ from shakespeare_tui.models.pretrained.hugging_face import folder_config
 from shakespeare_tui.training.schedules import learning_rate_factor
 
 PRESETS = [
-    *("base", "best", "dash", "gpt2", "lap", "mile", "nanogpt-cpu", "nanogpt-gpu", "numpy"),
-    *("quick", "shakespeare", "sprint", "tiny", "tinystories"),
+    *("base", "best", "dash", "gpt2", "gpu", "lap", "mile", "nanogpt-cpu", "nanogpt-gpu"),
+    *("numpy", "quick", "shakespeare", "sprint", "tiny", "tinystories"),
 ]
 CHARACTERS_OF_TINY_SHAKESPEARE = 65
 

@@ -389,9 +389,10 @@ def test_a_time_budget_is_kept_and_the_rate_has_decayed_by_then(tmp_path: Path) 
     # between a step's own reading of the clock and the trainer's.
     assert 0.8 * seconds - 0.01 <= steps[-1].elapsed_seconds
     assert steps[-2].elapsed_seconds < seconds
-    # The last step began just before the time was up, of which the end's share is an estimate.
+    # The last step began just before the time was up, of which the end's share is an estimate
+    # that other work on the machine may double from one step to the next.
     last, before = steps[-1].elapsed_seconds, steps[-2].elapsed_seconds
-    share_left = max(0.05, 1.05 * (last - before) / last)
+    share_left = max(0.2, 1.05 * (last - before) / last)
     peak = config.training.learning_rate
     assert 1e-5 <= steps[-1].learning_rate <= 1e-5 + share_left * (peak - 1e-5)
     for step, later in zip(steps[5:], steps[6:], strict=False):

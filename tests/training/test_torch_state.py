@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
 from shakespeare_tui.models.transformer import Transformer
+from shakespeare_tui.training import torch_state
 from shakespeare_tui.training.optimizers import SGD, Adam, Optimizer
 from shakespeare_tui.training.torch_state import TorchTrainState
 
@@ -149,6 +150,65 @@ def test_figures_that_are_read_after_the_update_change_nothing(optimizer: str) -
         assert results[0] == results[1] and results[1].applied
     assert all(map(torch.equal, weights(early).values(), weights(late).values()))
     assert all(map(torch.equal, early.ema, late.ema))
+
+
+class Replayed:
+    """A ``StepGraph`` where there is no CUDA: does what was captured at each replay."""
+
+    def __init__(self, *captured: Any) -> None:
+        self._made, self._applied, _, batches, soft = captured
+        self.shapes = [tensor.shape for tensor in (*batches, *soft)]
+
+    def fits(self, batches: Any, soft: Any) -> bool:
+        return [tensor.shape for tensor in (*batches, *soft)] == self.shapes
+
+    def gradients(self, batches: Any, soft: Any) -> Any:
+        total, self._norm = self._made(batches, soft)
+        return total, self._norm
+
+    def update(self) -> None:
+        self._applied(self._norm)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_steps_that_are_captured_are_the_steps(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    graphs = []
+
+    def capture(*captured: Any) -> Replayed:
+        graphs.append(Replayed(*captured))
+        return graphs[-1]
+
+    monkeypatch.setattr(torch_state, "StepGraph", capture)
+    plain, captured = (make_state(optimizer=optimizer, ema_decay=0.9) for _ in range(2))
+    captured.capture_steps()
+    for step in range(8):
+        # The seventh is of another shape.
+        windows = [window(2 if step == 6 else 4, seed=step).numpy()]
+        how = {"rate_factor": 1 - step / 10, "measures_layers": step in (1, 5)}
+        results = [state.step(windows, **how) for state in (plain, captured)]
+        assert len(graphs) == (step > 2)
+        assert results[1].loss == pytest.approx(results[0].loss, abs=1e-6)
+        assert results[1].grad_norm == pytest.approx(results[0].grad_norm, rel=1e-5)
+        assert (results[1].layers is None) == (results[0].layers is None)
+    after = weights(captured)
+    for name, expected in weights(plain).items():
+        torch.testing.assert_close(after[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_change_puts_the_capture_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a load too: what optimisers begin with, a graph would make at each replay anew."""
+    graphs: list[Any] = []
+    monkeypatch.setattr(torch_state, "StepGraph", lambda *captured: graphs.append(captured))
+    state = make_state(optimizer="muon")
+    state.capture_steps()
+    for _ in range(3):
+        state.step([window().numpy()], 1.0)
+    state.precision = "bfloat16"
+    for _ in range(3):
+        state.step([window().numpy()], 1.0)
+    assert not graphs
 
 
 def test_an_update_that_should_not_have_been_leaves_no_sound_state() -> None:

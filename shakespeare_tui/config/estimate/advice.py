@@ -10,6 +10,8 @@ from shakespeare_tui.formatting import format_count, format_duration
 _LONG_SECONDS = 30 * 60
 _MANY_EPOCHS = 20
 _FEW_EPOCHS = 3
+# For each parameter: with half as many the preset gpu is better than smaller models with more.
+_FEW_TOKENS = 0.5
 _STABLE_ADAM_RATE = 0.01
 _STABLE_MUON_RATE = 0.1
 _LOOPING_TEMPERATURE = 0.5
@@ -168,7 +170,7 @@ def _repetition(config: Config, figures: Preflight) -> Iterator[Advice]:
 def _quality(config: Config, figures: Preflight) -> Iterator[Advice]:
     ratio = figures.tokens_per_parameter
     # Of the embeddings of n-grams, each token meets a few rows only.
-    if ratio is not None and ratio < 1 and not config.model.ngram_embedding:
+    if ratio is not None and ratio < _FEW_TOKENS and not config.model.ngram_embedding:
         yield Advice(
             "quality poor",
             f"only {ratio:.2f} tokens are seen for each parameter; train longer, or a smaller "
