@@ -421,14 +421,21 @@ class TorchTrainState:
             self._steps_to_graph -= 1
             return None
         if self._graph is None:
-            parts = self._gradients, self._update, self._parameters
-            try:
-                self._graph = StepGraph(*parts, batches, soft_targets)
-            except RuntimeError:
-                _logger.exception("a step could not be captured; kernels are launched singly")
-                self._steps_to_graph = None
-                return None
-        return self._graph if self._graph.fits(batches, soft_targets) else None
+            self._graph = self._captured(batches, soft_targets)
+        fits = self._graph is not None and self._graph.fits(batches, soft_targets)
+        return self._graph if fits else None
+
+    def _captured(
+        self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()
+    ) -> StepGraph | None:
+        """A step as a graph; where it cannot be one, nor is any later step."""
+        parts = self._gradients, self._update, self._parameters
+        try:
+            return StepGraph(*parts, batches, soft_targets)
+        except RuntimeError:
+            _logger.exception("a step could not be captured; kernels are launched singly")
+            self._steps_to_graph = None
+            return None
 
     def _gradients(
         self, batches: Sequence[Tensor], soft_targets: Sequence[Tensor] = ()
@@ -553,7 +560,18 @@ class TorchTrainState:
                 self._set_rates(0.0)
                 self._update(norm)
                 synchronise(self.device)
-            return StepTime(passed - began, time.perf_counter() - passed)
+            ended = time.perf_counter()
+            if is_fresh and self._steps_to_graph and (graph := self._captured([batch])):
+                # Nearly all steps of a run are made so.
+                synchronise(self.device)
+                began = time.perf_counter()
+                graph.gradients([batch], ())
+                synchronise(self.device)
+                passed = time.perf_counter()
+                graph.update()
+                synchronise(self.device)
+                ended = time.perf_counter()
+            return StepTime(passed - began, ended - passed)
         finally:
             restore_generators(drawn, self._generators)
             for parameter in self._parameters:

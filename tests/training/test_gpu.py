@@ -99,3 +99,15 @@ def test_a_run_learns_what_the_processor_does_and_goes_on_after_a_stop(tmp_path:
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
     # Up to the order of sums, which differs from run to run there.
     assert losses[0][11:] == pytest.approx(losses[2], abs=1e-3)
+
+
+def test_a_rehearsal_is_of_a_captured_step_and_leaves_no_trace() -> None:
+    windows = torch.randint(19, (8, 33), generator=torch.Generator().manual_seed(0)).numpy()
+    rehearsed, plain = (make_state(TrainingConfig(optimizer="muon")) for _ in range(2))
+    for _ in range(2):
+        taken = rehearsed.rehearse(windows)
+        assert taken.pass_seconds > 0 and taken.update_seconds > 0
+    torch.manual_seed(7)
+    losses = [rehearsed.step([windows], 1.0).loss for _ in range(6)]
+    torch.manual_seed(7)
+    assert losses == pytest.approx([plain.step([windows], 1.0).loss for _ in range(6)], rel=5e-3)

@@ -183,6 +183,9 @@ def test_steps_that_are_captured_are_the_steps(
     monkeypatch.setattr(torch_state, "StepGraph", capture)
     plain, captured = (make_state(optimizer=optimizer, ema_decay=0.9) for _ in range(2))
     captured.capture_steps()
+    captured.rehearse(window().numpy())
+    assert len(graphs) == 1
+    graphs.clear()
     for step in range(8):
         # The seventh is of another shape.
         windows = [window(2 if step == 6 else 4, seed=step).numpy()]
