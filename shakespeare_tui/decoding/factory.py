@@ -36,7 +36,7 @@ def make_decoder(
     """A decoder of ``streams`` streams: the fast one on the CPU, the plain one elsewhere.
 
     Args:
-        model: In evaluation mode; on the CPU its weights are copied.
+        model: In evaluation mode; on the CPU its weights are copied, of a small one on a GPU too.
         streams: B.
         precision: ``auto`` and ``float32`` compute what the model does. ``bfloat16`` and ``int8``
             round the weights of the layers, and of a large last one, to 8 and about 7

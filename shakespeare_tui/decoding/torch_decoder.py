@@ -1,4 +1,4 @@
-"""Decoders of PyTorch's models: packed on the CPU, as they are on any device."""
+"""Decoders of PyTorch's models: packed for the CPU, as they are on any device."""
 
 import weakref
 from collections.abc import Callable
@@ -20,6 +20,10 @@ from shakespeare_tui.decoding.packed import ModelArrays, PackedWeights, pack
 from shakespeare_tui.errors import UserError, never
 from shakespeare_tui.models.transformer import Transformer
 
+# Bytes of weights, times streams, below which the CPU writes sooner than a GPU: there a token is
+# some two hundred kernels, whose launches take 5 ms whatever they compute.
+_MOST_FROM_GPU = 100_000_000
+
 
 def make_torch_decoder(
     model: Transformer,
@@ -34,7 +38,7 @@ def make_torch_decoder(
         UserError: The precision is not there on the model's device.
         CancelledError: ``cancelled``, polled while weights are copied, became true.
     """
-    if can_pack(model):
+    if can_pack(model, streams):
         return make_cpu_decoder(
             lambda exactly: packed_weights(model, exactly, cancelled, is_settled=is_settled),
             streams,
@@ -48,15 +52,18 @@ def make_torch_decoder(
 
 
 def arrays_of(model: Transformer) -> ModelArrays:
-    """A model of float32 on the CPU; the arrays share its memory."""
-    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    """A model of float32; on the CPU the arrays share its memory."""
+    named = model.named_parameters()
+    weights = {name: parameter.detach().cpu().numpy() for name, parameter in named}
     return ModelArrays(model.config, weights, model.context, model.embedding_scale)
 
 
-def can_pack(model: Transformer) -> bool:
-    """Whether the model is one for ``packed_weights``: float32, on the CPU."""
+def can_pack(model: Transformer, streams: int) -> bool:
+    """Whether ``packed_weights`` is the way: float32, on the CPU, or small enough on a GPU."""
     weight = model.embedding.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    is_small = weight.device.type == "cuda" and size * streams <= _MOST_FROM_GPU
+    return weight.dtype == torch.float32 and (weight.device.type == "cpu" or is_small)
 
 
 _Checksums = tuple[int, ...]

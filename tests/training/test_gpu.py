@@ -9,6 +9,8 @@ import torch
 from training_runs import make_config, post_at, resume, train
 
 from shakespeare_tui.config.schema import ModelConfig, TrainingConfig
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
+from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.models.transformer import Transformer
 from shakespeare_tui.runs.commands import Stop
 from shakespeare_tui.runs.events import StepCompleted
@@ -111,3 +113,13 @@ def test_a_rehearsal_is_of_a_captured_step_and_leaves_no_trace() -> None:
     losses = [rehearsed.step([windows], 1.0).loss for _ in range(6)]
     torch.manual_seed(7)
     assert losses == pytest.approx([plain.step([windows], 1.0).loss for _ in range(6)], rel=5e-3)
+
+
+def test_a_small_model_on_a_card_writes_by_the_processor() -> None:
+    model = make_state(TrainingConfig()).model.eval()
+    tokens = np.array([[3, 1, 4, 1, 5]])
+    decoder = make_decoder(model, 1)
+    assert isinstance(decoder, CpuDecoder)
+    logits = decoder.read(tokens)
+    expected = model.cpu().last_logits(tokens, 1)[:, 0]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
