@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.runs.folder import Checkpoint
 
 _SECONDS_BETWEEN_LINES = 10.0
+_LONG_STEP_SECONDS, _STEPS_TO_SETTLE = 0.5, 5
 
 
 class TrainConsole:
@@ -58,6 +59,8 @@ class TrainConsole:
         self, config: Config, length: RunLength, token_size: tuple[float, float | None]
     ) -> None:
         self._config = config
+        training = config.training
+        self._tokens_a_step = training.batch_size * training.grad_accumulation * config.seq_len
         self._length = length
         self._token_size = token_size
         self._bar: Progress | None = None
@@ -135,10 +138,9 @@ class TrainConsole:
 
     def _tell_time(self, event: StepCompleted) -> None:
         """How long the run will take, by a step that has been made."""
-        training = self._config.training
-        tokens = training.batch_size * training.grad_accumulation * self._config.seq_len
         if not event.tokens_per_second:
             return
+        tokens = self._tokens_a_step
         step_seconds = tokens / event.tokens_per_second
         exact = self._exact_seconds()
         step = f"a step of {counted(tokens, 'token')} takes {_brief(step_seconds)}"
@@ -190,8 +192,11 @@ class TrainConsole:
         if event.loss is not None:
             self._train_loss = self._mean_loss.observe(event.step, event.loss)
         self._update_bar(event)
-        # Not by the first, in which memory is taken.
-        if not self._is_time_told and event is not self._first:
+        # Not by the first, in which memory is taken, nor by the few that a GPU makes before it
+        # knows how; where one takes long, the next has to do.
+        made, tokens = event.step - self._first.step, self._tokens_a_step
+        is_long = tokens > _LONG_STEP_SECONDS * event.tokens_per_second
+        if not self._is_time_told and (made >= _STEPS_TO_SETTLE or (made and is_long)):
             self._is_time_told = True
             self._tell_time(event)
         if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:

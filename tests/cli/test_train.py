@@ -90,7 +90,7 @@ class TestLines:
 
     def test_estimated_time(self, trained_here: Outcome) -> None:
         assert re.search(
-            r"^time +a step of 64 tokens takes \d+ ms: about \d+s for 18 steps more$",
+            r"^time +a step of 64 tokens takes \d+ ms: about \d+s for 14 steps more$",
             trained_here.err,
             re.MULTILINE,
         )
