@@ -57,7 +57,7 @@ CLAIMS = (
     Claim(1.60, "`quick`", "quick", 700),
     Claim(1.60, "short convolutions", "quick", 410, CONVOLUTION),
     Claim(1.60, "embeddings of n-grams at 2e-2", "quick", 230, NGRAMS),
-    Claim(1.50, "short convolutions, NorMuon (`lap`)", "lap", 800),
+    Claim(1.50, "short convolutions, NorMuon (`lap`)", "lap", 900),
     Claim(1.50, "embeddings of n-grams at 1e-2 (`dash`)", "dash", 600),
     Claim(1.47, "short convolutions, NorMuon (`lap`)", "lap", 1350),
 )
