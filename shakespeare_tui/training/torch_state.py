@@ -561,8 +561,10 @@ class TorchTrainState:
                 self._update(norm)
                 synchronise(self.device)
             ended = time.perf_counter()
-            if is_fresh and self._steps_to_graph and (graph := self._captured([batch])):
-                # Nearly all steps of a run are made so.
+            self._forget_gradients()
+            # Nearly all steps of a run are made so.
+            is_graph = is_fresh and self._steps_to_graph and bool(norm.isfinite())
+            if is_graph and (graph := self._captured([batch])):
                 synchronise(self.device)
                 began = time.perf_counter()
                 graph.gradients([batch], ())
@@ -574,8 +576,7 @@ class TorchTrainState:
             return StepTime(passed - began, ended - passed)
         finally:
             restore_generators(drawn, self._generators)
-            for parameter in self._parameters:
-                parameter.grad = None
+            self._forget_gradients()
             if is_fresh:
                 for optimizer in self.optimizers:
                     optimizer.state.clear()

@@ -200,6 +200,18 @@ def test_steps_that_are_captured_are_the_steps(
         torch.testing.assert_close(after[name], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_rehearsal_of_what_is_not_finite_leaves_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch_state, "StepGraph", Replayed)
+    state = make_state()
+    state.capture_steps()
+    before = weights(state)
+    state.model.get_parameter("norm.bias").register_hook(lambda gradient: gradient * math.nan)
+    state.rehearse(window().numpy())
+    assert all(torch.equal(before[name], after) for name, after in weights(state).items())
+
+
 def test_a_change_puts_the_capture_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a load too: what optimisers begin with, a graph would make at each replay anew."""
     graphs: list[Any] = []
