@@ -291,32 +291,52 @@ def recipe_minutes() -> Mapping[str, float]:
     return {name: load_config(name).training.minutes or math.inf for name in _RECIPES}
 
 
-def recipe_for(minutes: float, tokens_per_second: float) -> str:
+def recipe_for(minutes: float, tokens_per_second: float, train_tokens: int | None = None) -> str:
     """The recipe whose own time is nearest, as a ratio, to what ``minutes`` of this machine are.
 
     Args:
         minutes: Time budget.
         tokens_per_second: How fast the default preset trains here.
+        train_tokens: To learn from: recipes that would memorise so few are passed over; None where
+            that is not known.
     """
+    from shakespeare_tui.config.estimate.advice import advise_on_memorising
+    from shakespeare_tui.config.load import load_config
+
     worth = minutes * tokens_per_second / REFERENCE_TOKENS_PER_SECOND
     known = recipe_minutes()
-    return min(known, key=lambda name: abs(math.log(known[name] / worth)))
+    nearest = sorted(known, key=lambda name: abs(math.log(known[name] / worth)))
+    if train_tokens:
+        epochs = 60 * minutes * tokens_per_second / train_tokens
+        for name in nearest:
+            config = load_config(name)
+            if not advise_on_memorising(config, epochs, config.decay_for(train_tokens)):
+                return name
+    return nearest[0]
 
 
 def _recipe(overrides: tuple[str, ...]) -> str:
     """The best preset known for a time budget on this machine, whose speed is measured for that."""
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+    from shakespeare_tui.data.source import locate_corpus
     from shakespeare_tui.formatting import format_duration
     from shakespeare_tui.training.measure_speed import measure_throughput
 
-    minutes = load_config(DEFAULT_PRESET, overrides).training.minutes or 0.0
+    config = load_config(DEFAULT_PRESET, overrides)
+    minutes = config.training.minutes or 0.0
+    # Of a corpus that has to be fetched the size is not known; all of those are large.
+    source = locate_corpus(config.data.corpus, config.data.validation)
+    size = source and source.size_bytes * (1 if source.validation else 1 - config.data.val_fraction)
     how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
     speed = measure_throughput(load_config(DEFAULT_PRESET, how))
-    name = recipe_for(minutes, speed)
+    # By characters, or about so.
+    name, nearest = recipe_for(minutes, speed, round(size or 0)), recipe_for(minutes, speed)
+    known = f"known for about {format_duration(recipe_minutes()[nearest] * 60)} on two cores"
     ratio = speed / REFERENCE_TOKENS_PER_SECOND
     say(
-        f"preset {name}, the best known for about {format_duration(recipe_minutes()[name] * 60)} "
-        f"on two cores; this machine trains {ratio:.2g} times as fast as those"
+        f"preset {name}, the best {known}"
+        + ("" if name == nearest else f" that does not memorise so short a text ({nearest} would)")
+        + f"; this machine trains {ratio:.2g} times as fast as those"
     )
     return name
 
@@ -359,7 +379,7 @@ def _train(
     token_size = (session.characters_per_token, session.run.info().bytes_per_token)
     console = TrainConsole(session.config, session.length, token_size)
     inbox = CommandInbox(run.commands_path)
-    console.expect(len(session.val), session.progress.precision)
+    console.expect(len(session.train), len(session.val), session.progress.precision)
     _collect_from_here()
 
     def show(event: Event) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from shakespeare_tui.cli.console import print_result, rule, say, terminal_width
+from shakespeare_tui.config.estimate.advice import advise_on_memorising
 from shakespeare_tui.config.estimate.figures import EVALUATION_SHARE
 from shakespeare_tui.config.estimate.speed import MOST_OF_BUDGET, SpeedMeter, evaluation_seconds
 from shakespeare_tui.config.schema import Config
@@ -59,8 +60,7 @@ class TrainConsole:
         self, config: Config, length: RunLength, token_size: tuple[float, float | None]
     ) -> None:
         self._config = config
-        training = config.training
-        self._tokens_a_step = training.batch_size * training.grad_accumulation * config.seq_len
+        self._tokens_a_step = config.tokens_per_step
         self._length = length
         self._token_size = token_size
         self._bar: Progress | None = None
@@ -72,6 +72,7 @@ class TrainConsole:
         self._train_loss = math.nan
         self._evaluated_step = -1
         self._speed = SpeedMeter()
+        self._train_tokens = 0
         self._exact_tokens = 0.0
         self._is_rounded = False
         self._said_at = time.monotonic()
@@ -132,8 +133,9 @@ class TrainConsole:
             added = event.arguments
             self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
-    def expect(self, val_tokens: int, precision: str) -> None:
-        """Know what the exact evaluation at the end will take."""
+    def expect(self, train_tokens: int, val_tokens: int, precision: str) -> None:
+        """Know how large the splits are, and in what the exact evaluation at the end computes."""
+        self._train_tokens = train_tokens
         self._exact_tokens, self._is_rounded = val_tokens, precision != "float32"
 
     def _tell_time(self, event: StepCompleted) -> None:
@@ -147,13 +149,19 @@ class TrainConsole:
         minutes, a_step = self._length.budget_minutes, step_seconds * (1 + EVALUATION_SHARE)
         if minutes is not None:
             left = max(0.0, 60 * minutes - event.elapsed_seconds)
-            steps = (left - exact if exact <= MOST_OF_BUDGET * left else left) / a_step
-            whole = f"about {counted(round(steps), 'step')} more in {format_duration(left)}"
+            steps = round((left - exact if exact <= MOST_OF_BUDGET * left else left) / a_step)
+            whole = f"about {counted(steps, 'step')} more in {format_duration(left)}"
         else:
             steps = max(0, self._length.last_step - event.step)
             time_left = format_duration(steps * a_step + exact)
             whole = f"about {time_left} for {counted(steps, 'step')} more"
         self._say(_row("time", f"{step}: {whole}", sys.stderr))
+        if self._train_tokens:
+            epochs = (event.step + steps) * tokens / self._train_tokens
+            weight_decay = self._config.decay_for(self._train_tokens)
+            if advice := advise_on_memorising(self._config, epochs, weight_decay):
+                changes = " ".join(f"--set {path}={text}" for path, text in advice.overrides)
+                self._say(f"{advice.text}. Try: {changes}")
 
     def _say(self, text: str) -> None:
         self._said_at = time.monotonic()

@@ -147,6 +147,8 @@ def preset_origin(name: str) -> Origin:
 
 def effective_text(config: Config, path: str) -> str:
     """What an empty setting stands for, as text; empty where it simply is not used."""
+    if path == "training.weight_decay":
+        return "by the corpus"
     field, values = find_field(path), config.effective_values()
     return write_text(field, values[path]) if field is not None and path in values else ""
 

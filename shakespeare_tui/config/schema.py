@@ -245,6 +245,10 @@ def broken_rules(values: Mapping[str, Any], section: str | None) -> list[str]:
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
+_MOST_DECAY = 100.0
+_REMEMBERED_EPOCHS = 1.15
+# With fewer, weights would be nothing but their last updates.
+_LEAST_REMEMBERED = 5
 
 
 def _read_number(value: Any) -> Any:
@@ -471,8 +475,8 @@ class TrainingConfig(Section):
     """Decay of the gradient's running square."""
     momentum: Number = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd."""
-    weight_decay: Number = Field(default=0.1, ge=0, le=100)
-    """Decoupled weight decay of matrices (times the LR), with every optimiser."""
+    weight_decay: OptionalNumber = Field(default=0.1, ge=0, le=_MOST_DECAY)
+    """Decoupled weight decay of matrices (times the LR); empty: by the corpus, more for little."""
     muon_learning_rate: Number = Field(default=0.03, gt=0, le=10)
     """Peak LR of the matrices under Muon."""
     muon_momentum: Number = Field(default=0.95, ge=0, lt=1)
@@ -528,6 +532,11 @@ class TrainingConfig(Section):
     def final_learning_rate(self) -> float:
         """``min_lr`` or its default of a tenth of ``learning_rate``."""
         return self.learning_rate / 10 if self.min_lr is None else self.min_lr
+
+    @property
+    def decay(self) -> float:
+        """``weight_decay``; 0 while it is empty, which it is for no run: its corpus tells it."""
+        return self.weight_decay or 0.0
 
 
 class DataConfig(Section):
@@ -645,6 +654,31 @@ class Config(BaseModel):
         is evaluated, sampled or scored there.
         """
         return self.data.seq_len or self.model.max_seq_len
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimiser step learns from."""
+        return self.training.batch_size * self.training.grad_accumulation * self.seq_len
+
+    def decay_for(self, train_tokens: int) -> float:
+        """The weight decay with which matrices remember about one epoch of so many tokens.
+
+        What a step taught a matrix fades by 1/e within 1 / (LR · decay) steps at the peak LR. As a
+        number of epochs the best such time depends little on model and corpus (Wang and Aitchison,
+        arXiv:2405.13698). Two digits, for its optimum is flat.
+        """
+        training = self.training
+        is_muon = training.optimizer == "muon"
+        rate = training.muon_learning_rate if is_muon else training.learning_rate
+        steps = max(_REMEMBERED_EPOCHS * train_tokens / self.tokens_per_step, _LEAST_REMEMBERED)
+        return min(float(f"{1 / (rate * steps):.2g}"), _MOST_DECAY)
+
+    def with_decay(self, train_tokens: int) -> Self:
+        """With a number for an empty ``training.weight_decay``; see ``decay_for``."""
+        if self.training.weight_decay is not None:
+            return self
+        part = {"weight_decay": self.decay_for(train_tokens)}
+        return self.model_copy(update={"training": self.training.model_copy(update=part)})
 
     def shared_by(self, processes: int) -> Self:
         """What each of so many processes computes of it: its part of each batch."""

@@ -138,9 +138,7 @@ class RunRow:
     @property
     def tokens(self) -> int:
         """Tokens that it has learned from, repetitions included."""
-        training = self.config.training
-        a_step = training.batch_size * training.grad_accumulation * self.config.seq_len
-        return self.figures.step * a_step
+        return self.figures.step * self.config.tokens_per_step
 
     @property
     def pruned_at(self) -> int | None:
@@ -434,8 +432,7 @@ class ExperimentTable:
         speed = self._speeds.find(row.config, self._vocab_size(row.config))
         if speed is None:
             return None
-        a_step = training.batch_size * training.grad_accumulation * row.config.seq_len
-        tokens = (training.max_steps - done.step) * a_step
+        tokens = (training.max_steps - done.step) * row.config.tokens_per_step
         return tokens / speed.tokens_per_second * (1 + EVALUATION_SHARE)
 
     @cached_property

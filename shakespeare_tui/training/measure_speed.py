@@ -62,5 +62,4 @@ def measure_throughput(
     backend.prepare(config, lambda what, done, total: None, cancelled)
     state = backend.new_state(config, info, cancelled)
     taken = step_seconds(state, config, vocab_size, seconds=seconds, cancelled=cancelled)
-    training = config.training
-    return per_second(training.batch_size * training.grad_accumulation * config.seq_len, taken)
+    return per_second(config.tokens_per_step, taken)

@@ -337,7 +337,7 @@ def make_optimizers(
     is_coupled = has_coupled_decay and training.optimizer in ("adam", "sgd")
     matrices = {name: weight for name, weight in rest.items() if is_matrix(name, weight.ndim)}
     vectors = {name: weight for name, weight in rest.items() if name not in matrices}
-    groups = [Group(matrices, training.weight_decay, is_coupled), Group(vectors, 0.0)]
+    groups = [Group(matrices, training.decay, is_coupled), Group(vectors, 0.0)]
     rate = training.learning_rate
     optimizers: list[Optimizer] = []
     if training.optimizer == "sgd":
@@ -346,7 +346,7 @@ def make_optimizers(
         adam = Adam(groups, rate, training.beta1, training.beta2, for_each=for_each)
         optimizers.append(adam)
     if parts:
-        group = Group({name: weights[name] for name in parts}, training.weight_decay)
+        group = Group({name: weights[name] for name in parts}, training.decay)
         momentum, steps = training.muon_momentum, training.muon_steps
         rate, beta2 = training.muon_learning_rate, training.muon_beta2
         optimizers.append(Muon(group, parts, rate, momentum, steps, beta2, for_each))

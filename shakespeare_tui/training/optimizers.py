@@ -393,7 +393,7 @@ def make_optimizers(
     decaying = [p for name, p in rest.items() if is_matrix(name, p.dim())]
     others = [p for name, p in rest.items() if not is_matrix(name, p.dim())]
     groups = [
-        {"params": decaying, "weight_decay": training.weight_decay},
+        {"params": decaying, "weight_decay": training.decay},
         {"params": others, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
@@ -408,7 +408,7 @@ def make_optimizers(
                 momentum=training.muon_momentum,
                 steps=training.muon_steps,
                 beta2=training.muon_beta2,
-                weight_decay=training.weight_decay,
+                weight_decay=training.decay,
                 parts=parts,
                 for_each=for_each,
             )

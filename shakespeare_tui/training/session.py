@@ -313,6 +313,12 @@ def _new_session(
     backend.prepare(config, hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
+    if config.training.weight_decay is None:
+        config = config.with_decay(len(train))
+        hooks.notice(
+            f"weight_decay is {config.training.weight_decay:g}, by the {len(train):,} tokens to "
+            "train on"
+        )
     digests = {teacher_reference(t, request.root): teacher_digest(t) for t in teachers}
     with backend.training_threads():
         taught = _soft_targets(digests, request.root, config, tokenizer, train, backend, hooks)

@@ -19,6 +19,23 @@ def test_a_recipe_is_chosen_for_its_own_time_at_its_own_speed(name: str) -> None
     assert recipe_for(2 * minutes, REFERENCE_TOKENS_PER_SECOND / 2) == name
 
 
+SHAKESPEARE_TOKENS = 1_003_854
+
+
+@pytest.mark.parametrize("name", recipe_minutes())
+def test_the_corpus_that_recipes_were_made_for_changes_nothing(name: str) -> None:
+    minutes = load_config(name).training.minutes
+    assert minutes is not None
+    assert recipe_for(minutes, REFERENCE_TOKENS_PER_SECOND, SHAKESPEARE_TOKENS) == name
+
+
+def test_a_short_text_gets_a_recipe_that_does_not_memorise_it() -> None:
+    for minutes in (0.1, 0.5, 5 / 3, 5, 60):
+        name = recipe_for(minutes, REFERENCE_TOKENS_PER_SECOND, SHAKESPEARE_TOKENS // 50)
+        config = load_config(name)
+        assert config.model.dropout and config.training.weight_decay is None
+
+
 def test_the_shortest_and_the_longest_take_what_lies_beyond() -> None:
     shortest, *_, longest = recipe_minutes()
     assert recipe_for(0.001, REFERENCE_TOKENS_PER_SECOND) == shortest

@@ -8,7 +8,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.formatting import format_count, format_duration
 
 _LONG_SECONDS = 30 * 60
-_MANY_EPOCHS = 20
+_MANY_EPOCHS, _SEVERAL_EPOCHS = 20, 5
 _FEW_EPOCHS = 3
 # For each parameter: with half as many the preset gpu is better than smaller models with more.
 _FEW_TOKENS = 0.5
@@ -147,18 +147,47 @@ def _unused_positions(config: Config) -> Iterator[Advice]:
         )
 
 
+def advise_on_memorising(
+    config: Config, epochs: float, weight_decay: float | None
+) -> Advice | None:
+    """What keeps a text that is seen many times from being memorised; None where enough is done.
+
+    Args:
+        config: What would be trained.
+        epochs: How often the text is seen.
+        weight_decay: What so much text asks for; None where that is not known.
+    """
+    training = config.training
+    if training.patience:
+        return None
+    changes = []
+    # How strong it should be was measured with Muon.
+    if epochs > _SEVERAL_EPOCHS and training.optimizer == "muon" and weight_decay:
+        decay = training.weight_decay
+        if decay is not None and decay < weight_decay / 3:
+            changes.append(("training.weight_decay", f"{weight_decay:g}"))
+        if config.model.dropout == 0:
+            changes.append(("model.dropout", "0.1"))
+    elif epochs > _MANY_EPOCHS and config.model.dropout == 0:
+        changes.append(("model.dropout", "0.2"))
+    if not changes:
+        return None
+    words = " and ".join(f"{path.partition('.')[2]} {text}" for path, text in changes)
+    return Advice(
+        "overfitting",
+        f"the text is seen {epochs:,.0f} times, and may be memorised; {words} "
+        f"{'makes' if len(changes) == 1 else 'make'} that harder",
+        tuple(changes),
+    )
+
+
 def _repetition(config: Config, figures: Preflight) -> Iterator[Advice]:
-    epochs, dropout = figures.epochs, config.model.dropout
+    epochs = figures.epochs
     if epochs is None:
         return
-    if epochs > _MANY_EPOCHS and dropout == 0 and config.training.patience == 0:
-        yield Advice(
-            "overfitting",
-            f"the text is seen {epochs:,.0f} times without dropout, and may be memorised; "
-            "dropout 0.2 makes that harder",
-            (("model.dropout", "0.2"),),
-        )
-    if epochs < _FEW_EPOCHS and dropout > 0:
+    if advice := advise_on_memorising(config, epochs, figures.weight_decay):
+        yield advice
+    if epochs < _FEW_EPOCHS and config.model.dropout > 0:
         yield Advice(
             "quality poor",
             f"the text is seen only {epochs:.1f} times: dropout then slows learning and guards "

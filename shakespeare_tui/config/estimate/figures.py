@@ -451,6 +451,7 @@ class Preflight:
         steps: Optimiser steps; with a time budget only known with the speed.
         tokens: Tokens seen in all, with repetitions.
         epochs: How often the training text is seen.
+        weight_decay: What so much text asks for; see ``Config.decay_for``.
         tokens_per_second: Training speed.
         seconds: The whole run, evaluations included, the exact one at the end, too.
         is_budget: The time is given, and what can be done in it follows.
@@ -463,6 +464,7 @@ class Preflight:
     steps: float | None
     tokens: float | None
     epochs: float | None
+    weight_decay: float | None
     tokens_per_second: float | None
     seconds: float | None
     is_budget: bool = False
@@ -499,7 +501,7 @@ def preflight(
         is_compared: Whether it belongs to an experiment, where each run is measured exactly.
     """
     training = config.training
-    tokens_per_step = training.batch_size * training.grad_accumulation * config.seq_len
+    tokens_per_step = config.tokens_per_step
     seconds = steps = None
     in_training = corpus.train_tokens(config.data.val_fraction)
     val_tokens = (corpus.tokens or 0) - in_training
@@ -525,6 +527,7 @@ def preflight(
         steps=steps,
         tokens=tokens,
         epochs=tokens / in_training if tokens is not None and in_training else None,
+        weight_decay=config.decay_for(in_training) if in_training else None,
         tokens_per_second=tokens_per_second,
         seconds=seconds,
         is_budget=training.minutes is not None,

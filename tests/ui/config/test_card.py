@@ -196,7 +196,7 @@ async def test_advice_is_shown_and_followed_by_key(
         await until(lambda: "press F to load the quick preset" in " ".join(card_text(app).split()))
         text = " ".join(card_text(app).split())
         assert "10.65M parameters on" in text
-        assert "without dropout" in text
+        assert "may be memorised; dropout 0.2 makes that harder" in text
         await press(pilot, "a", *"dropout", "enter")
         assert " 0.2 " in row(app, "dropout")
         await press(pilot, "F")
