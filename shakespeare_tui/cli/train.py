@@ -32,6 +32,7 @@ from shakespeare_tui.errors import RunFailedError, UserError
 from shakespeare_tui.machine import Launched, backend_of, launched, map_torch
 
 if TYPE_CHECKING:
+    from shakespeare_tui.config.schema import Config
     from shakespeare_tui.runs.events import Event, RunFinished
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
@@ -270,6 +271,7 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec = stem = _recipe(overrides)
     else:
         spec = stem = DEFAULT_PRESET
+        overrides = (*_against_memorising(overrides), *overrides)
     return TrainingRequest(
         root=runs_folder(),
         config=load_config(spec, overrides),
@@ -318,19 +320,15 @@ def recipe_for(minutes: float, tokens_per_second: float, train_tokens: int | Non
 def _recipe(overrides: tuple[str, ...]) -> str:
     """The best preset known for a time budget on this machine, whose speed is measured for that."""
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
-    from shakespeare_tui.data.source import locate_corpus
     from shakespeare_tui.formatting import format_duration
     from shakespeare_tui.training.measure_speed import measure_throughput
 
     config = load_config(DEFAULT_PRESET, overrides)
     minutes = config.training.minutes or 0.0
-    # Of a corpus that has to be fetched the size is not known; all of those are large.
-    source = locate_corpus(config.data.corpus, config.data.validation)
-    size = source and source.size_bytes * (1 if source.validation else 1 - config.data.val_fraction)
+    characters = _train_characters(config)
     how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
     speed = measure_throughput(load_config(DEFAULT_PRESET, how))
-    # By characters, or about so.
-    name, nearest = recipe_for(minutes, speed, round(size or 0)), recipe_for(minutes, speed)
+    name, nearest = recipe_for(minutes, speed, characters), recipe_for(minutes, speed)
     known = f"known for about {format_duration(recipe_minutes()[nearest] * 60)} on two cores"
     ratio = speed / REFERENCE_TOKENS_PER_SECOND
     say(
@@ -339,6 +337,39 @@ def _recipe(overrides: tuple[str, ...]) -> str:
         + f"; this machine trains {ratio:.2g} times as fast as those"
     )
     return name
+
+
+def _train_characters(config: "Config") -> int | None:
+    """About how many there are to learn from; None where the corpus is to be fetched, and large."""
+    from shakespeare_tui.data.source import locate_corpus
+
+    source = locate_corpus(config.data.corpus, config.data.validation)
+    if source is None:
+        return None
+    return round(source.size_bytes * (1 if source.validation else 1 - config.data.val_fraction))
+
+
+def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Settings of the default preset for a text that it would memorise, but for those given."""
+    from shakespeare_tui.config.estimate.advice import advise_on_memorising
+    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+
+    config = load_config(DEFAULT_PRESET, overrides)
+    training, characters = config.training, _train_characters(config)
+    if not characters:
+        return ()
+    tokens: float = training.max_steps * config.tokens_per_step
+    if training.minutes is not None:
+        tokens = 60 * training.minutes * REFERENCE_TOKENS_PER_SECOND
+    epochs = tokens / characters
+    advice = advise_on_memorising(config, epochs, config.decay_for(characters))
+    given = {override.partition("=")[0].strip() for override in overrides}
+    changes = [c for c in (advice.overrides if advice else ()) if c[0] not in given]
+    if not changes:
+        return ()
+    settings = [f"{path}={text}" for path, text in changes]
+    say(f"the text is seen about {epochs:,.0f} times: {', '.join(settings)} against memorising it")
+    return tuple(settings)
 
 
 def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":

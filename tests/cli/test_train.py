@@ -398,6 +398,32 @@ def test_the_time_left_counts_what_commands_have_added(
     assert "2m 20s left" in terminal.getvalue()
 
 
+def test_a_short_text_is_kept_from_being_memorised_where_no_config_is_named(
+    cli: CommandLine, runs_root: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("To be, or not to be, that is the question.\n" * 90)
+    small = ("--set=model.d_model=8", "--set=model.n_heads=1", "--set=model.n_layers=1")
+    train = ("train", "--no-ui", f"--corpus={text}", "--max-steps=12", *small)
+    outcome = cli(*train, "--name=kept")
+    assert outcome.code == 0, outcome.err
+    assert "the text is seen about 7 times: training.weight_decay=null, model.dropout=0.1" in (
+        outcome.err
+    )
+    kept = load_config(runs_root / "kept" / "config.yaml")
+    assert kept.model.dropout == 0.1
+    # Kept as the number that it came to: more than a hundred times the usual.
+    assert kept.training.weight_decay is not None and kept.training.weight_decay > 5
+    assert f"weight_decay is {kept.training.weight_decay:g}, by the 3,4" in outcome.err
+    # What is given stays, and a config that is named is taken as it is, and advised on.
+    outcome = cli(*train, "--set=model.dropout=0.5", "--name=given")
+    assert load_config(runs_root / "given" / "config.yaml").model.dropout == 0.5
+    outcome = cli(*train, "--config=quick", "--name=named")
+    named = load_config(runs_root / "named" / "config.yaml")
+    assert (named.model.dropout, named.training.weight_decay) == (0, 0)
+    assert "Try: --set training.weight_decay=null --set model.dropout=0.1" in outcome.err
+
+
 def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Path) -> None:
     shortest = next(iter(recipe_minutes()))
     outcome = cli("train", "--no-ui", "--corpus=sample", "--minutes=0.3s", "--name=timed")

@@ -160,22 +160,24 @@ def advise_on_memorising(
     training = config.training
     if training.patience:
         return None
-    changes = []
+    words, changes = [], []
     # How strong it should be was measured with Muon.
     if epochs > _SEVERAL_EPOCHS and training.optimizer == "muon" and weight_decay:
         decay = training.weight_decay
         if decay is not None and decay < weight_decay / 3:
-            changes.append(("training.weight_decay", f"{weight_decay:g}"))
+            words.append(f"weight_decay {weight_decay:g}, by the corpus,")
+            changes.append(("training.weight_decay", "null"))
         if config.model.dropout == 0:
+            words.append("dropout 0.1")
             changes.append(("model.dropout", "0.1"))
     elif epochs > _MANY_EPOCHS and config.model.dropout == 0:
+        words.append("dropout 0.2")
         changes.append(("model.dropout", "0.2"))
     if not changes:
         return None
-    words = " and ".join(f"{path.partition('.')[2]} {text}" for path, text in changes)
     return Advice(
         "overfitting",
-        f"the text is seen {epochs:,.0f} times, and may be memorised; {words} "
+        f"the text is seen {epochs:,.0f} times, and may be memorised; {' and '.join(words)} "
         f"{'makes' if len(changes) == 1 else 'make'} that harder",
         tuple(changes),
     )
