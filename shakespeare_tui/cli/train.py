@@ -260,6 +260,7 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         teacher = find_checkpoint(teachers[0], runs_folder()).run
         overrides = (*text_of(teacher.config()), *overrides)
     spec: str | Path
+    notice = ""
     if arguments.config is not None:
         spec, stem = arguments.config, Path(arguments.config).stem
     elif arguments.start_from is not None:
@@ -271,7 +272,8 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec = stem = _recipe(overrides)
     else:
         spec = stem = DEFAULT_PRESET
-        overrides = (*_against_memorising(overrides), *overrides)
+        notice, changes = _against_memorising(overrides)
+        overrides = (*changes, *overrides)
     return TrainingRequest(
         root=runs_folder(),
         config=load_config(spec, overrides),
@@ -282,6 +284,7 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         fallback_to_sample=_is_first_run(arguments),
         experiment=arguments.experiment,
         variant=arguments.variant,
+        notice=notice,
     )
 
 
@@ -349,15 +352,19 @@ def _train_characters(config: "Config") -> int | None:
     return round(source.size_bytes * (1 if source.validation else 1 - config.data.val_fraction))
 
 
-def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """Settings of the default preset for a text that it would memorise, but for those given."""
+def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Settings of the default preset for a text that it would memorise, but for those given.
+
+    Returns:
+        What is to be said of them, and they.
+    """
     from shakespeare_tui.config.estimate.advice import advise_on_memorising
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
 
     config = load_config(DEFAULT_PRESET, overrides)
     training, characters = config.training, _train_characters(config)
     if not characters:
-        return ()
+        return "", ()
     tokens: float = training.max_steps * config.tokens_per_step
     if training.minutes is not None:
         tokens = 60 * training.minutes * REFERENCE_TOKENS_PER_SECOND
@@ -366,10 +373,12 @@ def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, ...]:
     given = {override.partition("=")[0].strip() for override in overrides}
     changes = [c for c in (advice.overrides if advice else ()) if c[0] not in given]
     if not changes:
-        return ()
-    settings = [f"{path}={text}" for path, text in changes]
-    say(f"the text is seen about {epochs:,.0f} times: {', '.join(settings)} against memorising it")
-    return tuple(settings)
+        return "", ()
+    settings = tuple(f"{path}={text}" for path, text in changes)
+    words = (
+        f"the text is seen about {epochs:,.0f} times: {', '.join(settings)} against memorising it"
+    )
+    return words, settings
 
 
 def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":

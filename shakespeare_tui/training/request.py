@@ -40,6 +40,7 @@ class TrainingRequest:
         overrides: ``section.key=value`` changes of a resumed run, to train longer for example.
         experiment: The experiment that a new run belongs to.
         variant: What tells it from the others of that.
+        notice: Is said when a new run begins, of what was chosen for it; empty for nothing.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class TrainingRequest:
     overrides: tuple[str, ...] = ()
     experiment: str | None = None
     variant: str | None = None
+    notice: str = ""
 
     @property
     def resume_point(self) -> tuple[str, str]:

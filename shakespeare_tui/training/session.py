@@ -313,6 +313,8 @@ def _new_session(
     backend.prepare(config, hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
+    if request.notice:
+        hooks.notice(request.notice)
     if config.training.weight_decay is None:
         config = config.with_decay(len(train))
         hooks.notice(
