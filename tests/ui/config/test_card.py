@@ -203,6 +203,17 @@ async def test_advice_is_shown_and_followed_by_key(
         assert "quick preset" in shown(app)
 
 
+async def test_an_empty_weight_decay_is_by_the_corpus(make_app: MakeApp) -> None:
+    app = make_app("config")
+    async with app.run_test(size=TALL) as pilot:
+        await press(pilot, "p", *"mile", "enter")
+        await until(lambda: "mile preset" in shown(app))
+        await press(pilot, "slash", *"weight_decay", "enter")
+        assert "(by the corpus)" in row(app, "weight_decay")
+        await press(pilot, "enter", *"0.2", "enter")
+        assert " 0.2 " in row(app, "weight_decay")
+
+
 async def test_answers_for_a_config_no_longer_shown_do_no_harm(make_app: MakeApp) -> None:
     app = make_app("config")
     async with app.run_test(size=TALL) as pilot:
