@@ -87,7 +87,7 @@ TUNING_GUIDE: tuple[Symptom, ...] = (
             Remedy(("model.dropout=0.2",), "Makes it hard to memorise the text."),
             Remedy(
                 ("training.weight_decay=null",),
-                "By the corpus: a tenth of the text wants ten times the weight decay.",
+                "By the corpus: a tenth of the text wants more than ten times the weight decay.",
             ),
             Remedy(
                 ("model.n_layers=4", "model.d_model=256", "model.n_heads=4", "model.d_ff=null"),

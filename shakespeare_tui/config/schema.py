@@ -246,7 +246,7 @@ def broken_rules(values: Mapping[str, Any], section: str | None) -> list[str]:
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
 _MOST_DECAY = 100.0
-_REMEMBERED_EPOCHS = 1.15
+_REMEMBERED_EPOCHS, _REMEMBERED_TOKENS = 1.15, 1_000_000
 # With fewer, weights would be nothing but their last updates.
 _LEAST_REMEMBERED = 5
 
@@ -661,16 +661,18 @@ class Config(BaseModel):
         return self.training.batch_size * self.training.grad_accumulation * self.seq_len
 
     def decay_for(self, train_tokens: int) -> float:
-        """The weight decay with which matrices remember about one epoch of so many tokens.
+        """The weight decay with which matrices remember about an epoch of so many tokens, or less.
 
         What a step taught a matrix fades by 1/e within 1 / (LR · decay) steps at the peak LR. As a
         number of epochs the best such time depends little on model and corpus (Wang and Aitchison,
-        arXiv:2405.13698). Two digits, for its optimum is flat.
+        arXiv:2405.13698); below a million tokens, which are seen the more often, it was found to
+        fall with their root. Two digits, for its optimum is flat.
         """
         training = self.training
         is_muon = training.optimizer == "muon"
         rate = training.muon_learning_rate if is_muon else training.learning_rate
-        steps = max(_REMEMBERED_EPOCHS * train_tokens / self.tokens_per_step, _LEAST_REMEMBERED)
+        epochs = _REMEMBERED_EPOCHS * min(1.0, math.sqrt(train_tokens / _REMEMBERED_TOKENS))
+        steps = max(epochs * train_tokens / self.tokens_per_step, _LEAST_REMEMBERED)
         return min(float(f"{1 / (rate * steps):.2g}"), _MOST_DECAY)
 
     def with_decay(self, train_tokens: int) -> Self:
