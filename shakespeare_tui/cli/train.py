@@ -270,6 +270,7 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec, stem = teacher.path / "config.yaml", "distilled"
     elif arguments.minutes is not None:
         spec = stem = _recipe(overrides)
+        overrides = (*_decay(stem, overrides), *overrides)
     else:
         spec = stem = DEFAULT_PRESET
         notice, changes = _against_memorising(overrides)
@@ -342,14 +343,38 @@ def _recipe(overrides: tuple[str, ...]) -> str:
     return name
 
 
+def _decay(name: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """The weight decay of a recipe that leaves it empty, by how often it sees the text in its time.
+
+    The longer it is trained, the more often; how fast that goes is measured.
+    """
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.training.measure_speed import measure_throughput
+
+    config = load_config(name, overrides)
+    training, characters = config.training, _train_characters(config)
+    if training.weight_decay is not None or training.minutes is None or not characters:
+        return ()
+    epochs = 60 * training.minutes * measure_throughput(config) / characters
+    decay = config.decay_for(characters, epochs)
+    say(f"the text is seen about {epochs:,.0f} times: training.weight_decay={decay:g}")
+    return (f"training.weight_decay={decay:g}",)
+
+
 def _train_characters(config: "Config") -> int | None:
-    """About how many there are to learn from; None where the corpus is to be fetched, and large."""
+    """About how many there are to learn from; None where several corpora are to be fetched."""
+    from shakespeare_tui.data.catalogue import CATALOGUE
     from shakespeare_tui.data.source import locate_corpus
 
-    source = locate_corpus(config.data.corpus, config.data.validation)
-    if source is None:
+    data = config.data
+    source = locate_corpus(data.corpus, data.validation)
+    if source is not None:
+        size, is_apart = source.size_bytes, source.validation is not None
+    elif entry := CATALOGUE.get(data.corpus):
+        size, is_apart = entry.size_bytes or entry.about_bytes or 0, entry.validation is not None
+    else:
         return None
-    return round(source.size_bytes * (1 if source.validation else 1 - config.data.val_fraction))
+    return round(size * (1 if is_apart else 1 - data.val_fraction))
 
 
 def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -246,7 +246,7 @@ def broken_rules(values: Mapping[str, Any], section: str | None) -> list[str]:
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MOST_STEPS = 100_000_000
 _MOST_DECAY = 100.0
-_REMEMBERED_EPOCHS, _REMEMBERED_TOKENS = 1.15, 1_000_000
+_REMEMBERED_EPOCHS, _USUAL_EPOCHS, _USUAL_TOKENS = 1.15, 12, 1_000_000
 # With fewer, weights would be nothing but their last updates.
 _LEAST_REMEMBERED = 5
 
@@ -660,19 +660,27 @@ class Config(BaseModel):
         """Tokens that one optimiser step learns from."""
         return self.training.batch_size * self.training.grad_accumulation * self.seq_len
 
-    def decay_for(self, train_tokens: int) -> float:
+    def decay_for(self, train_tokens: int, epochs: float | None = None) -> float:
         """The weight decay with which matrices remember about an epoch of so many tokens, or less.
 
         What a step taught a matrix fades by 1/e within 1 / (LR · decay) steps at the peak LR. As a
         number of epochs the best such time depends little on model and corpus (Wang and Aitchison,
-        arXiv:2405.13698); below a million tokens, which are seen the more often, it was found to
-        fall with their root. Two digits, for its optimum is flat.
+        arXiv:2405.13698), but it was found to fall where a text is seen more than a dozen times.
+        Two digits, for its optimum is flat.
+
+        Args:
+            train_tokens: To learn from.
+            epochs: How often they are seen; None takes what the steps come to, or with a time budget
+                that in the same time a shorter text is seen more often.
         """
         training = self.training
+        if epochs is None and training.minutes is None:
+            epochs = training.max_steps * self.tokens_per_step / train_tokens
+        share = _USUAL_EPOCHS / epochs if epochs else math.sqrt(train_tokens / _USUAL_TOKENS)
         is_muon = training.optimizer == "muon"
         rate = training.muon_learning_rate if is_muon else training.learning_rate
-        epochs = _REMEMBERED_EPOCHS * min(1.0, math.sqrt(train_tokens / _REMEMBERED_TOKENS))
-        steps = max(epochs * train_tokens / self.tokens_per_step, _LEAST_REMEMBERED)
+        an_epoch = train_tokens / self.tokens_per_step
+        steps = max(_REMEMBERED_EPOCHS * min(1.0, share) * an_epoch, _LEAST_REMEMBERED)
         return min(float(f"{1 / (rate * steps):.2g}"), _MOST_DECAY)
 
     def with_decay(self, train_tokens: int) -> Self:

@@ -424,6 +424,25 @@ def test_a_short_text_is_kept_from_being_memorised_where_no_config_is_named(
     assert "Try: --set training.weight_decay=null --set model.dropout=0.1" in outcome.err
 
 
+def test_a_longer_time_budget_takes_a_stronger_weight_decay(
+    cli: CommandLine, runs_root: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "long.txt"
+    text.write_text("To be, or not to be, that is the question.\n" * 25_000)
+    small = ("--set=model.d_model=8", "--set=model.n_heads=1", "--set=model.n_layers=1")
+    ends_at_once = ("--set=training.target_loss=99", "--set=training.eval_every=1")
+    decays = []
+    for minutes in ("30", "300"):
+        train = ("train", "--no-ui", f"--corpus={text}", f"--minutes={minutes}")
+        outcome = cli(*train, *small, *ends_at_once, f"--name=of-{minutes}")
+        assert outcome.code == 0, outcome.err
+        decay = load_config(runs_root / f"of-{minutes}" / "config.yaml").training.weight_decay
+        assert f"times: training.weight_decay={decay:g}" in outcome.err
+        decays.append(decay)
+    # By how often a model this small sees it in the time, on this machine.
+    assert 0.08 < decays[0] < decays[1]
+
+
 def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Path) -> None:
     shortest = next(iter(recipe_minutes()))
     outcome = cli("train", "--no-ui", "--corpus=sample", "--minutes=0.3s", "--name=timed")

@@ -444,21 +444,30 @@ def test_presets_invite_no_advice_but_about_time_and_memory(name: str) -> None:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize(
-    ("train_tokens", "epochs"), [(40_000, 0.23), (250_000, 0.58), (1_003_854, 1.15), (10**7, 1.15)]
+    ("train_tokens", "steps", "epochs"),
+    [
+        (40_000, None, 0.23),  # of a time budget
+        (250_000, None, 0.58),
+        (1_003_854, None, 1.15),
+        (10**7, None, 1.15),
+        (100_000, 500, 1.15),  # seen 10 times
+        (100_000, 2000, 0.34),  # 41 times
+        (1_003_854, 30_000, 0.23),  # 61 times
+    ],
 )
-def test_weights_remember_about_one_pass_and_less_of_a_short_text(
-    train_tokens: int, epochs: float, optimizer: str
+def test_weights_remember_about_one_pass_and_less_of_a_text_that_is_seen_often(
+    train_tokens: int, steps: int | None, epochs: float, optimizer: str
 ) -> None:
-    rates = ["training.learning_rate=0.01", "training.muon_learning_rate=0.02"]
-    config = parse_config(
-        "", "-", [*CALM, *rates, f"training.optimizer={optimizer}", "training.weight_decay=null"]
-    ).with_decay(train_tokens)
+    options = ["training.learning_rate=0.01", "training.muon_learning_rate=0.02"]
+    options += [f"training.optimizer={optimizer}", "training.weight_decay=null"]
+    options += ["training.minutes=null", f"training.max_steps={steps}"] if steps else []
+    config = parse_config("", "-", [*CALM, *options]).with_decay(train_tokens)
     rate = {"muon": 0.02, "adamw": 0.01}[optimizer]
     # What decay leaves of a weight after each step, by itself, until 1/e of it is left.
-    weight, steps = 1.0, 0
+    weight, taken = 1.0, 0
     while weight > math.exp(-1):
-        weight, steps = weight * (1 - rate * config.training.decay), steps + 1
-    remembered = steps * config.tokens_per_step / train_tokens
+        weight, taken = weight * (1 - rate * config.training.decay), taken + 1
+    remembered = taken * config.tokens_per_step / train_tokens
     # Whole steps, and decay in two digits.
     assert remembered == pytest.approx(epochs, rel=0.05, abs=config.tokens_per_step / train_tokens)
 
