@@ -270,14 +270,18 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec, stem = teacher.path / "config.yaml", "distilled"
     elif arguments.minutes is not None:
         spec = stem = _recipe(overrides)
-        overrides = (*_decay(stem, overrides), *overrides)
     else:
         spec = stem = DEFAULT_PRESET
         notice, changes = _against_memorising(overrides)
         overrides = (*changes, *overrides)
+    config = load_config(spec, overrides)
+    if spec != DEFAULT_PRESET and (epochs := _epochs_in_time(config)):
+        decay = config.decay_for(_train_characters(config) or 0, epochs)
+        config = load_config(spec, (*overrides, f"training.weight_decay={decay:g}"))
+        notice = f"weight_decay is {decay:g}, for a text that is seen about {epochs:,.0f} times"
     return TrainingRequest(
         root=runs_folder(),
-        config=load_config(spec, overrides),
+        config=config,
         name=arguments.name,
         stem=stem,
         start_from=arguments.start_from,
@@ -343,22 +347,18 @@ def _recipe(overrides: tuple[str, ...]) -> str:
     return name
 
 
-def _decay(name: str, overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """The weight decay of a recipe that leaves it empty, by how often it sees the text in its time.
+def _epochs_in_time(config: "Config") -> float | None:
+    """How often the text is seen in a time budget, where a weight decay is to be chosen by that.
 
-    The longer it is trained, the more often; how fast that goes is measured.
+    How fast the config trains on this machine is measured for it, about a second.
     """
-    from shakespeare_tui.config.load import load_config
     from shakespeare_tui.training.measure_speed import measure_throughput
 
-    config = load_config(name, overrides)
-    training, characters = config.training, _train_characters(config)
-    if training.weight_decay is not None or training.minutes is None or not characters:
-        return ()
-    epochs = 60 * training.minutes * measure_throughput(config) / characters
-    decay = config.decay_for(characters, epochs)
-    say(f"the text is seen about {epochs:,.0f} times: training.weight_decay={decay:g}")
-    return (f"training.weight_decay={decay:g}",)
+    training = config.training
+    if training.weight_decay is not None or training.minutes is None:
+        return None
+    characters = _train_characters(config)
+    return characters and 60 * training.minutes * measure_throughput(config) / characters
 
 
 def _train_characters(config: "Config") -> int | None:

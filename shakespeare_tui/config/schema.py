@@ -670,8 +670,8 @@ class Config(BaseModel):
 
         Args:
             train_tokens: To learn from.
-            epochs: How often they are seen; None takes what the steps come to, or with a time budget
-                that in the same time a shorter text is seen more often.
+            epochs: How often they are seen; None takes what the steps come to, or with a time
+                budget that in the same time a shorter text is seen more often.
         """
         training = self.training
         if epochs is None and training.minutes is None:
