@@ -487,6 +487,8 @@ def train_model(
     given = {"learning_rate": lr, "min_lr": None, "batch_size": batch_size, "seed": seed}
     chosen = {"training": given | {"backend": "numpy"} | settings}
     training = load_config("tiny", _overrides(None, chosen)).training
+    if training.weight_decay is None:
+        raise UserError("weight_decay is a number here; a run alone chooses it by its corpus")
     network.context = length
     use_compiled()
     state = NumpyTrainState(network, training, np.random.default_rng(seed))

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -274,14 +274,9 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec = stem = DEFAULT_PRESET
         notice, changes = _against_memorising(overrides)
         overrides = (*changes, *overrides)
-    config = load_config(spec, overrides)
-    if spec != DEFAULT_PRESET and (epochs := _epochs_in_time(config)):
-        decay = config.decay_for(_train_characters(config) or 0, epochs)
-        config = load_config(spec, (*overrides, f"training.weight_decay={decay:g}"))
-        notice = f"weight_decay is {decay:g}, for a text that is seen about {epochs:,.0f} times"
     return TrainingRequest(
         root=runs_folder(),
-        config=config,
+        config=load_config(spec, overrides),
         name=arguments.name,
         stem=stem,
         start_from=arguments.start_from,
@@ -301,7 +296,12 @@ def recipe_minutes() -> Mapping[str, float]:
     return {name: load_config(name).training.minutes or math.inf for name in _RECIPES}
 
 
-def recipe_for(minutes: float, tokens_per_second: float, train_tokens: int | None = None) -> str:
+def recipe_for(
+    minutes: float,
+    tokens_per_second: float,
+    train_tokens: int | None = None,
+    overrides: Sequence[str] = (),
+) -> str:
     """The recipe whose own time is nearest, as a ratio, to what ``minutes`` of this machine are.
 
     Args:
@@ -309,6 +309,7 @@ def recipe_for(minutes: float, tokens_per_second: float, train_tokens: int | Non
         tokens_per_second: How fast the default preset trains here.
         train_tokens: To learn from: recipes that would memorise so few are passed over; None where
             that is not known.
+        overrides: Settings of the user's, which may keep a recipe from that.
     """
     from shakespeare_tui.config.estimate.advice import advise_on_memorising
     from shakespeare_tui.config.load import load_config
@@ -319,8 +320,8 @@ def recipe_for(minutes: float, tokens_per_second: float, train_tokens: int | Non
     if train_tokens:
         epochs = 60 * minutes * tokens_per_second / train_tokens
         for name in nearest:
-            config = load_config(name)
-            if not advise_on_memorising(config, epochs, config.decay_for(train_tokens)):
+            config = load_config(name, overrides)
+            if not advise_on_memorising(config, epochs, config.decay_for(train_tokens, epochs)):
                 return name
     return nearest[0]
 
@@ -336,7 +337,8 @@ def _recipe(overrides: tuple[str, ...]) -> str:
     characters = _train_characters(config)
     how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
     speed = measure_throughput(load_config(DEFAULT_PRESET, how))
-    name, nearest = recipe_for(minutes, speed, characters), recipe_for(minutes, speed)
+    name = recipe_for(minutes, speed, characters, overrides)
+    nearest = recipe_for(minutes, speed)
     known = f"known for about {format_duration(recipe_minutes()[nearest] * 60)} on two cores"
     ratio = speed / REFERENCE_TOKENS_PER_SECOND
     say(
@@ -345,20 +347,6 @@ def _recipe(overrides: tuple[str, ...]) -> str:
         + f"; this machine trains {ratio:.2g} times as fast as those"
     )
     return name
-
-
-def _epochs_in_time(config: "Config") -> float | None:
-    """How often the text is seen in a time budget, where a weight decay is to be chosen by that.
-
-    How fast the config trains on this machine is measured for it, about a second.
-    """
-    from shakespeare_tui.training.measure_speed import measure_throughput
-
-    training = config.training
-    if training.weight_decay is not None or training.minutes is None:
-        return None
-    characters = _train_characters(config)
-    return characters and 60 * training.minutes * measure_throughput(config) / characters
 
 
 def _train_characters(config: "Config") -> int | None:
@@ -394,7 +382,7 @@ def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, tuple[str, ...
     if training.minutes is not None:
         tokens = 60 * training.minutes * REFERENCE_TOKENS_PER_SECOND
     epochs = tokens / characters
-    advice = advise_on_memorising(config, epochs, config.decay_for(characters))
+    advice = advise_on_memorising(config, epochs, config.decay_for(characters, epochs))
     given = {override.partition("=")[0].strip() for override in overrides}
     changes = [c for c in (advice.overrides if advice else ()) if c[0] not in given]
     if not changes:
@@ -444,7 +432,11 @@ def _train(
     token_size = (session.characters_per_token, session.run.info().bytes_per_token)
     console = TrainConsole(session.config, session.length, token_size)
     inbox = CommandInbox(run.commands_path)
-    console.expect(len(session.train), len(session.val), session.progress.precision)
+    # What weights knew before is not memorised here, and of a streamed text this is a part.
+    is_plain = session.is_new and session.run.info().parent is None
+    is_whole = is_plain and session.config.data.windows != "streamed"
+    train_tokens = len(session.train) if is_whole else 0
+    console.expect(train_tokens, len(session.val), session.progress.precision)
     _collect_from_here()
 
     def show(event: Event) -> None:

@@ -134,7 +134,10 @@ class TrainConsole:
             self._length = self._length.extended(added.get("steps", 0), added.get("minutes", 0.0))
 
     def expect(self, train_tokens: int, val_tokens: int, precision: str) -> None:
-        """Know how large the splits are, and in what the exact evaluation at the end computes."""
+        """Know how large the splits are, and in what the exact evaluation at the end computes.
+
+        ``train_tokens`` are 0 where nothing is to be said of how often they are seen.
+        """
         self._train_tokens = train_tokens
         self._exact_tokens, self._is_rounded = val_tokens, precision != "float32"
 
@@ -158,7 +161,7 @@ class TrainConsole:
         self._say(_row("time", f"{step}: {whole}", sys.stderr))
         if self._train_tokens:
             epochs = (event.step + steps) * tokens / self._train_tokens
-            weight_decay = self._config.decay_for(self._train_tokens)
+            weight_decay = self._config.decay_for(self._train_tokens, epochs)
             if advice := advise_on_memorising(self._config, epochs, weight_decay):
                 changes = " ".join(f"--set {path}={text}" for path, text in advice.overrides)
                 self._say(f"{advice.text}. Try: {changes}")

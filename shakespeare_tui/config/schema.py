@@ -676,18 +676,22 @@ class Config(BaseModel):
         training = self.training
         if epochs is None and training.minutes is None:
             epochs = training.max_steps * self.tokens_per_step / train_tokens
-        share = _USUAL_EPOCHS / epochs if epochs else math.sqrt(train_tokens / _USUAL_TOKENS)
+        share = math.sqrt(train_tokens / _USUAL_TOKENS)
+        if epochs:
+            # Two runs in the same time get the same, though one is a little faster.
+            share = _USUAL_EPOCHS / 2 ** (round(2 * math.log2(epochs)) / 2)
         is_muon = training.optimizer == "muon"
         rate = training.muon_learning_rate if is_muon else training.learning_rate
-        an_epoch = train_tokens / self.tokens_per_step
-        steps = max(_REMEMBERED_EPOCHS * min(1.0, share) * an_epoch, _LEAST_REMEMBERED)
-        return min(float(f"{1 / (rate * steps):.2g}"), _MOST_DECAY)
+        steps = _REMEMBERED_EPOCHS * min(1.0, share) * train_tokens / self.tokens_per_step
+        # AdamW's matrices decay beside Muon's, at a rate of their own.
+        most = 1 / (_LEAST_REMEMBERED * max(rate, training.learning_rate))
+        return float(f"{min(1 / (rate * steps), most, _MOST_DECAY):.2g}")
 
-    def with_decay(self, train_tokens: int) -> Self:
+    def with_decay(self, train_tokens: int, epochs: float | None = None) -> Self:
         """With a number for an empty ``training.weight_decay``; see ``decay_for``."""
         if self.training.weight_decay is not None:
             return self
-        part = {"weight_decay": self.decay_for(train_tokens)}
+        part = {"weight_decay": self.decay_for(train_tokens, epochs)}
         return self.model_copy(update={"training": self.training.model_copy(update=part)})
 
     def shared_by(self, processes: int) -> Self:

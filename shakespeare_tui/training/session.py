@@ -19,7 +19,7 @@ from shakespeare_tui.config.estimate.figures import (
     expects_half,
 )
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config, numpy_problem
+from shakespeare_tui.config.schema import Config, TrainingConfig, numpy_problem
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
@@ -46,7 +46,7 @@ from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
-from shakespeare_tui.machine import backend_of, has_bf16_products, has_torch
+from shakespeare_tui.machine import backend_of, has_bf16_products, has_torch, launched
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.event_log import truncate_after
@@ -316,11 +316,7 @@ def _new_session(
     if request.notice:
         hooks.notice(request.notice)
     if config.training.weight_decay is None:
-        config = config.with_decay(len(train))
-        hooks.notice(
-            f"weight_decay is {config.training.weight_decay:g}, by the {len(train):,} tokens to "
-            "train on"
-        )
+        config = _with_decay(config, request, source, tokenizer.vocab_size, len(train), hooks)
     digests = {teacher_reference(t, request.root): teacher_digest(t) for t in teachers}
     with backend.training_threads():
         taught = _soft_targets(digests, request.root, config, tokenizer, train, backend, hooks)
@@ -379,6 +375,40 @@ def _new_session(
 
 
 _SHORT_BYTES = 1 << 20
+
+
+def _with_decay(
+    config: Config,
+    request: TrainingRequest,
+    source: TextSource,
+    vocab_size: int,
+    train_tokens: int,
+    hooks: Hooks,
+) -> Config:
+    """A config with a number for its empty weight decay, which is said."""
+    from shakespeare_tui.training.measure_speed import measure_throughput
+
+    training, seen = config.training, ""
+    if config.data.windows == "streamed":
+        train_tokens = source.size_bytes  # of which only the first part is there yet
+    if request.start_from is not None:
+        # What the weights know is not of this text: the usual, not to take it from them.
+        decay = TrainingConfig().decay
+        config = config.model_copy(
+            update={"training": training.model_copy(update={"weight_decay": decay})}
+        )
+    elif training.minutes is None or request.experiment or launched() is not None:
+        # An experiment's runs are to be alike, and a machine's speed is not that of several.
+        config = config.with_decay(train_tokens)
+    else:
+        hooks.report("measuring the speed", 0, None)
+        speed = measure_throughput(config, cancelled=hooks.cancelled.is_set, vocab_size=vocab_size)
+        epochs = 60 * training.minutes * speed / train_tokens
+        config = config.with_decay(train_tokens, epochs)
+        seen = f", seen about {epochs:,.0f} times" if epochs >= 1 else ""
+    decay = config.training.decay
+    hooks.notice(f"weight_decay is {decay:g}, by the {train_tokens:,} tokens to train on{seen}")
+    return config
 
 
 def _soft_targets(

@@ -36,6 +36,13 @@ def test_a_short_text_gets_a_recipe_that_does_not_memorise_it() -> None:
         assert config.model.dropout and config.training.weight_decay is None
 
 
+def test_what_is_given_against_memorising_is_heeded() -> None:
+    minutes, tokens = 5 / 3, SHAKESPEARE_TOKENS // 8
+    assert recipe_for(minutes, REFERENCE_TOKENS_PER_SECOND, tokens) == "mile"
+    given = ["model.dropout=0.1", "training.weight_decay=null"]
+    assert recipe_for(minutes, REFERENCE_TOKENS_PER_SECOND, tokens, given) == "lap"
+
+
 def test_the_shortest_and_the_longest_take_what_lies_beyond() -> None:
     shortest, *_, longest = recipe_minutes()
     assert recipe_for(0.001, REFERENCE_TOKENS_PER_SECOND) == shortest

@@ -520,14 +520,15 @@ def preflight(
         if tokens_per_second:
             steps = left / (1 + EVALUATION_SHARE) * tokens_per_second / tokens_per_step
     tokens = None if steps is None else steps * tokens_per_step
+    epochs = tokens / in_training if tokens is not None and in_training else None
     return Preflight(
         parameters=parameter_report(config.model, corpus.vocab_size, training),
         memory=estimate_memory(config, corpus.vocab_size, is_half=is_half, is_fused=is_fused),
         tokens_per_step=tokens_per_step,
         steps=steps,
         tokens=tokens,
-        epochs=tokens / in_training if tokens is not None and in_training else None,
-        weight_decay=config.decay_for(in_training) if in_training else None,
+        epochs=epochs,
+        weight_decay=config.decay_for(in_training, epochs) if in_training else None,
         tokens_per_second=tokens_per_second,
         seconds=seconds,
         is_budget=training.minutes is not None,

@@ -97,7 +97,9 @@ def _distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float
     total, differing = 0.0, 0
     for field in _compared_fields():
         a, b = ours[field.path], theirs[field.path]
-        if a != b:
+        # An empty weight decay would come to what a run has.
+        is_by_corpus = field.path == "training.weight_decay" and None in (a, b)
+        if a != b and not is_by_corpus:
             differing += 1
             total += _apart(field, a, b)
     return total, differing

@@ -30,8 +30,15 @@ def differing_paths(texts: Texts, other: Texts) -> list[str]:
     return [
         field.path
         for field in config_fields()
-        if field.section not in _LEFT_OUT and texts.get(field.path) != other.get(field.path)
+        if field.section not in _LEFT_OUT and _differ(field.path, texts, other)
     ]
+
+
+def _differ(path: str, texts: Texts, other: Texts) -> bool:
+    ours, theirs = texts.get(path), other.get(path)
+    # An empty one came to what the run has.
+    is_by_corpus = path == "training.weight_decay" and "" in (ours, theirs)
+    return ours != theirs and not is_by_corpus
 
 
 def preset_of(name: str, former_names: tuple[FormerName, ...], texts: Texts) -> str:

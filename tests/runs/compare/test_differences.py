@@ -28,3 +28,10 @@ def test_changes_are_named_shortly(tmp_path: Path) -> None:
     assert preset_of("mine", (FormerName("quick-1", 0.0),), texts) == "quick"
     assert describe_differences(texts, preset_texts("quick")) == "d_ff=300 dropout=0.2"
     assert "d_ff=empty" in describe_differences(preset_texts("quick"), texts)
+
+
+def test_a_weight_decay_that_the_corpus_chose_is_no_difference_from_an_empty_one() -> None:
+    chosen = preset_texts("mile") | {"training.weight_decay": "0.67"}
+    assert describe_differences(chosen, preset_texts("mile")) == ""
+    other = chosen | {"training.weight_decay": "0.1"}
+    assert "weight_decay=0.1" in describe_differences(other, chosen)
