@@ -233,7 +233,7 @@ def _follow(place: Launched) -> int:
 def _backend_choice(place: Launched | None) -> "Iterator[ChooseBackend]":
     """What computes: this process, or all that ``torchrun`` has started."""
     if place is None or place.processes == 1:
-        from shakespeare_tui.training.session import choose_backend
+        from shakespeare_tui.training.backends import choose_backend
 
         yield choose_backend
         return

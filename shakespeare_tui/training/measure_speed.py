@@ -8,7 +8,7 @@ from shakespeare_tui.errors import never
 from shakespeare_tui.formatting import per_second
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.runs.folder import new_run_info
-from shakespeare_tui.training.session import choose_backend
+from shakespeare_tui.training.backends import choose_backend
 from shakespeare_tui.training.speed import step_seconds
 
 _PROBE_SECONDS = 1.0

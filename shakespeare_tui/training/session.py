@@ -19,7 +19,7 @@ from shakespeare_tui.config.estimate.figures import (
     expects_half,
 )
 from shakespeare_tui.config.load import parse_config
-from shakespeare_tui.config.schema import Config, TrainingConfig, numpy_problem
+from shakespeare_tui.config.schema import Config, TrainingConfig
 from shakespeare_tui.config.write import config_to_yaml
 from shakespeare_tui.data.catalogue import CATALOGUE
 from shakespeare_tui.data.inspect.ngrams import baselines
@@ -46,7 +46,7 @@ from shakespeare_tui.decoding.decoder import Precision
 from shakespeare_tui.decoding.factory import Model
 from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.files import as_number, write_atomically, write_json_atomically
-from shakespeare_tui.machine import backend_of, has_bf16_products, has_torch, launched
+from shakespeare_tui.machine import has_bf16_products, has_torch, launched
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.paths import cache_folder
 from shakespeare_tui.runs.event_log import truncate_after
@@ -63,6 +63,7 @@ from shakespeare_tui.runs.folder import (
 )
 from shakespeare_tui.runs.length import RunLength
 from shakespeare_tui.settings_files import read_json_file
+from shakespeare_tui.training.backends import NO_TORCH, choose_backend
 from shakespeare_tui.training.checkpoints import (
     Fingerprint,
     Progress,
@@ -83,38 +84,9 @@ from shakespeare_tui.training.distillation import (
     teacher_digest,
     teacher_reference,
 )
+from shakespeare_tui.training.measure_speed import measure_throughput
 from shakespeare_tui.training.request import TrainingRequest
 from shakespeare_tui.training.train_state import Arrays, Backend, TrainState
-
-
-def choose_backend(config: Config) -> Backend:
-    """The backend of a config on its device; this loads its library.
-
-    Raises:
-        UserError: The device is not there, or the config needs PyTorch, which is not.
-    """
-    training = config.training
-    if backend_of(training.backend) == "torch":
-        if not has_torch():
-            raise UserError(_NO_TORCH.format("training.backend torch"))
-        from shakespeare_tui.training.torch_state import TorchBackend
-
-        return TorchBackend(training.device)
-    problem = numpy_problem(
-        training.device,
-        training.precision,
-        training.grad_checkpointing,
-        training.lora_rank,
-        training.train_blocks,
-    )
-    if problem:
-        raise UserError(f"{problem}; PyTorch is not installed here")
-    from shakespeare_tui.training.numpy_state import NumpyBackend
-
-    return NumpyBackend()
-
-
-_NO_TORCH = "{} needs PyTorch, which is not installed here; install torch, or do without"
 
 
 def open_model(
@@ -145,7 +117,7 @@ def open_model(
 
         return torch_state.load_model(checkpoint, resolve_device(device), cancelled)
     if wanted:
-        raise UserError(_NO_TORCH.format(" and ".join(wanted)))
+        raise UserError(NO_TORCH.format(" and ".join(wanted)))
     from shakespeare_tui.training.numpy_state import load_model
 
     return load_model(checkpoint, cancelled)
@@ -386,8 +358,6 @@ def _with_decay(
     hooks: Hooks,
 ) -> Config:
     """A config with a number for its empty weight decay, which is said."""
-    from shakespeare_tui.training.measure_speed import measure_throughput
-
     training, seen = config.training, ""
     if config.data.windows == "streamed":
         train_tokens = source.size_bytes  # of which only the first part is there yet

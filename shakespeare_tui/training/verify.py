@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from shakespeare_tui.data.source import locate_corpus
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.runs.folder import RunFolder
+from shakespeare_tui.training.backends import choose_backend
 from shakespeare_tui.training.checkpoints import read_state, restore
 from shakespeare_tui.training.session import (
     ChangedRunError,
     Conditions,
-    choose_backend,
     make_state,
 )
 from shakespeare_tui.training.train_state import Backend

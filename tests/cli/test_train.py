@@ -437,9 +437,9 @@ def test_a_longer_time_budget_takes_a_stronger_weight_decay(
     text = tmp_path / "long.txt"
     text.write_text("To be, or not to be, that is the question.\n" * 25_000)
     # As fast as the machine where the presets were measured.
-    monkeypatch.setattr(
-        "shakespeare_tui.training.measure_speed.measure_throughput", lambda *_, **__: 27_000.0
-    )
+    for module in ("measure_speed", "session"):
+        measure = f"shakespeare_tui.training.{module}.measure_throughput"
+        monkeypatch.setattr(measure, lambda *_, **__: 27_000.0)
     small = ("--set=model.d_model=8", "--set=model.n_heads=1", "--set=model.n_layers=1")
     ends_at_once = ("--set=training.target_loss=99", "--set=training.eval_every=1")
     decays = {}

@@ -11,7 +11,7 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.errors import CancelledError
 from shakespeare_tui.models.parameters import count_parameters
 from shakespeare_tui.runs.folder import new_run_info
-from shakespeare_tui.training.session import choose_backend
+from shakespeare_tui.training.backends import choose_backend
 from shakespeare_tui.training.speed import step_seconds
 from shakespeare_tui.training.train_state import StepTime, TrainState
 
