@@ -388,10 +388,8 @@ def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, tuple[str, ...
     if not changes:
         return "", ()
     settings = tuple(f"{path}={text}" for path, text in changes)
-    words = (
-        f"the text is seen about {epochs:,.0f} times: {', '.join(settings)} against memorising it"
-    )
-    return words, settings
+    # How often it is seen is told when the run's own speed is known.
+    return f"for so short a text, not to memorise it: {', '.join(settings)}", settings
 
 
 def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":

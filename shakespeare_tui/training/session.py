@@ -358,24 +358,22 @@ def _with_decay(
     hooks: Hooks,
 ) -> Config:
     """A config with a number for its empty weight decay, which is said."""
-    training, seen = config.training, ""
+    training, seen, epochs = config.training, "", None
+    if request.start_from is not None:
+        # What the weights know is not of this text, and is not to be taken from them.
+        usual = TrainingConfig().decay
+        hooks.notice(f"weight_decay is {usual:g}, the usual where weights are taken from a run")
+        changed = training.model_copy(update={"weight_decay": usual})
+        return config.model_copy(update={"training": changed})
     if config.data.windows == "streamed":
         train_tokens = source.size_bytes  # of which only the first part is there yet
-    if request.start_from is not None:
-        # What the weights know is not of this text: the usual, not to take it from them.
-        decay = TrainingConfig().decay
-        config = config.model_copy(
-            update={"training": training.model_copy(update={"weight_decay": decay})}
-        )
-    elif training.minutes is None or request.experiment or launched() is not None:
-        # An experiment's runs are to be alike, and a machine's speed is not that of several.
-        config = config.with_decay(train_tokens)
-    else:
+    # An experiment's runs are to be alike, and a machine's speed is not that of several.
+    if training.minutes is not None and not request.experiment and launched() is None:
         hooks.report("measuring the speed", 0, None)
         speed = measure_throughput(config, cancelled=hooks.cancelled.is_set, vocab_size=vocab_size)
         epochs = 60 * training.minutes * speed / train_tokens
-        config = config.with_decay(train_tokens, epochs)
         seen = f", seen about {epochs:,.0f} times" if epochs >= 1 else ""
+    config = config.with_decay(train_tokens, epochs)
     decay = config.training.decay
     hooks.notice(f"weight_decay is {decay:g}, by the {train_tokens:,} tokens to train on{seen}")
     return config
