@@ -92,7 +92,16 @@ def measure_writing(watcher: Watcher) -> Iterator[Figures]:
 
 
 def _text_in_lab(variables: dict[str, str], keys: str, tokens: int, columns: int) -> float:
-    with PseudoTerminal(PROGRAM, environment=variables, columns=_COLUMNS, rows=_ROWS) as terminal:
+    # Nothing is remembered from round to round: the keys start from the columns of a first visit.
+    with (
+        tempfile.TemporaryDirectory() as fresh,
+        PseudoTerminal(
+            PROGRAM,
+            environment=variables | {"SHAKESPEARE_TUI_CONFIG": fresh},
+            columns=_COLUMNS,
+            rows=_ROWS,
+        ) as terminal,
+    ):
         terminal.wait_for("3 Train", 60)
         terminal.press("4", "Strategy", 60)
         for key in keys:

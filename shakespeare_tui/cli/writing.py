@@ -229,9 +229,9 @@ def write(
         prompt: Token ids.
         columns: The strategies.
         limits: How much is written, and how.
-        each_row: Told what each row of tokens adds to each text.
+        each_row: Told what the next rows of tokens, one or those drawn together, add to each text.
     """
-    from shakespeare_tui.decoding.columns import generate_columns
+    from shakespeare_tui.decoding.columns import generate_bursts
     from shakespeare_tui.decoding.factory import make_decoder
     from shakespeare_tui.decoding.streaming_text import StreamedText
 
@@ -247,14 +247,20 @@ def write(
     speed = SteadySpeed()
     started = time.perf_counter()
     decoder = make_decoder(model, 1, precision=limits.precision, use_cache=limits.use_cache)
-    for row in generate_columns(
+    for rows in generate_bursts(
         decoder, prompt, columns, max_tokens=limits.max_tokens, stop=limits.stop
     ):
-        for stream, token in zip(streams, row, strict=True):
-            if token >= 0:
-                stream.append(token)
-        speed.count(sum(token >= 0 for token in row))
-        add([text.feed(token) for text, token in zip(streamed, row, strict=True)])
+        for row in rows:
+            speed.count(sum(token >= 0 for token in row))
+        tokens_of = list(zip(*rows, strict=True))
+        for stream, tokens in zip(streams, tokens_of, strict=True):
+            stream += (token for token in tokens if token >= 0)
+        add(
+            [
+                "".join(map(text.feed, tokens))
+                for text, tokens in zip(streamed, tokens_of, strict=True)
+            ]
+        )
     seconds = time.perf_counter() - started
     left = [text.flush() for text in streamed]
     if any(left):

@@ -103,16 +103,52 @@ class DrawingChooser:
         """The numbers [rows, count] by which tokens from ``length`` on are drawn."""
         return self._sampler.uniforms(length, count)
 
-    def accept(self, tokens: IntArray, logits: FloatArray | None, length: int) -> list[int]:
-        """Take the tokens [rows] that a decoder drew after ``length`` by ``chain``, as if chosen.
+    def accept(self, tokens: IntArray, logits: FloatArray | None, length: int) -> list[list[int]]:
+        """Take the tokens that a decoder drew after ``length`` by ``chain``, as if chosen.
+
+        Returns what ``choose`` would have for each of the T places, up to the last stream's end.
 
         Args:
-            tokens: One for each row.
-            logits: What they were drawn from, [rows, V]; not needed where nothing records it.
+            tokens: [rows, T].
+            logits: What they were drawn from, [rows, T, V]; not needed where nothing records it.
             length: Of the text before them.
         """
-        self._sampler.follow(logits, length)
-        return self._settle(tokens)
+        self._sampler.follow(length, tokens.shape[1])
+        if self._stop is None:
+            chosen: list[list[int]] = tokens.T.tolist()
+            counts = [len(chosen)] * self.samples
+        else:
+            chosen, counts = self._until_stopped(tokens)
+        self.tokens = tokens[:, len(chosen) - 1]
+        if logits is not None:
+            for stream, recording in enumerate(self._recordings):
+                drawn = logits[stream, : counts[stream]]
+                recording.extend(self._sampler.bases(stream, drawn, length))
+        return chosen
+
+    def _until_stopped(self, tokens: IntArray) -> tuple[list[list[int]], list[int]]:
+        """The rows of ``tokens`` [rows, T] up to the end of all, and how many each stream has."""
+        chosen: list[list[int]] = []
+        counts = [0] * self.samples
+        for row in tokens.T.tolist():
+            for stream, token in enumerate(row):
+                counts[stream] += not self._has_ended[stream]
+                row[stream] = self._unless_ended(stream, token)
+            chosen.append(row)
+            self.is_over = all(self._has_ended)
+            if self.is_over:
+                break
+        return chosen, counts
+
+    def _unless_ended(self, stream: int, token: int) -> int:
+        """The token, unless its stream has ended; the stream may end with it."""
+        if self._stop is None:
+            return token
+        if self._has_ended[stream]:
+            return ENDED
+        self._written[stream].append(token)
+        self._has_ended[stream] = self._stop(self._written[stream])
+        return token
 
     @property
     def is_recorded(self) -> bool:
@@ -125,15 +161,7 @@ class DrawingChooser:
                 recording.add(self._sampler.basis(stream))
         self.tokens = tokens
         self._sampler.observe(tokens)
-        chosen: list[int] = tokens.tolist()
-        if self._stop is None:
-            return chosen
-        for stream, token in enumerate(chosen):
-            if self._has_ended[stream]:
-                chosen[stream] = ENDED
-                continue
-            self._written[stream].append(token)
-            self._has_ended[stream] = self._stop(self._written[stream])
+        chosen = [self._unless_ended(*each) for each in enumerate(tokens.tolist())]
         self.is_over = all(self._has_ended)
         return chosen
 

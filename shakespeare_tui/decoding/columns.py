@@ -1,5 +1,6 @@
 """Many strategies, each with many samples, written side by side with one pass a token."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,32 @@ def generate_columns(
         UserError: The prompt is empty.
         CancelledError: ``cancelled`` became true.
     """
+    bursts = generate_bursts(
+        decoder,
+        prompt,
+        columns,
+        max_tokens=max_tokens,
+        stop=stop,
+        cancelled=cancelled,
+        recordings=recordings,
+    )
+    return itertools.chain.from_iterable(bursts)
+
+
+def generate_bursts(
+    decoder: Decoder,
+    prompt: Sequence[int],
+    columns: Sequence[Column],
+    *,
+    max_tokens: int,
+    stop: Stop | None = None,
+    cancelled: Callable[[], bool] = never,
+    recordings: Sequence[Recording] = (),
+) -> Iterator[list[list[int]]]:
+    """Yield the rows of ``generate_columns``, in one list those that were drawn together.
+
+    No list is empty.
+    """
     if not prompt:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
     starts = np.cumsum([0, *(column.samples for column in columns)]).tolist()
@@ -92,7 +119,8 @@ def generate_columns(
         )
         return
     yield from _write(decoder, prompt, choosers, max_tokens, cancelled)
-    yield from _left(choosers)
+    if left := list(_left(choosers)):
+        yield left
 
 
 def _make_chooser(column: Column, stop: Stop | None, recordings: Sequence[Recording]) -> Chooser:
@@ -110,8 +138,8 @@ def _write(
     choosers: list[Chooser],
     max_tokens: int,
     cancelled: Callable[[], bool],
-) -> Iterator[list[int]]:
-    """One row a pass, until all is written or has ended."""
+) -> Iterator[list[list[int]]]:
+    """The rows of each pass, until all is written or has ended."""
     ends = np.cumsum([chooser.rows for chooser in choosers]).tolist()
     places = [slice(end - chooser.rows, end) for chooser, end in zip(choosers, ends, strict=True)]
     first = len(prompt)
@@ -126,15 +154,12 @@ def _write(
         if cancelled():
             raise CancelledError("generation was stopped")
         ahead = ahead or _Ahead.of(reader, choosers)
-        if ahead is not None and length > first:
-            start = length
-            for drawn in ahead.rows(text, length):
-                yield drawn
-                length += 1
-                if all(chooser.is_over for chooser in choosers):
-                    return
-            if length > start:
-                continue
+        if ahead is not None and length > first and (drawn := ahead.rows(text, length)):
+            yield drawn
+            if all(chooser.is_over for chooser in choosers):
+                return
+            length += len(drawn)
+            continue
         if length == first:
             # The prompt is the same for all and is read once.
             logits = reader.read(text[:1, :length])
@@ -148,7 +173,7 @@ def _write(
                 row += [ENDED] * chooser.samples
             else:
                 row += chooser.choose(logits[place], text[place, :length], decoder, place)
-        yield row
+        yield [row]
         if all(chooser.is_over for chooser in choosers):
             return
         _follow(decoder, text[:, :length], choosers, places)
@@ -205,14 +230,14 @@ class _Ahead:
             return None
         return cls(reader, write, drawing, chains)
 
-    def rows(self, text: IntArray, length: int) -> Iterator[list[int]]:
-        """Draw some tokens after the first ``length`` of ``text`` [R, L]; yields their rows.
+    def rows(self, text: IntArray, length: int) -> list[list[int]]:
+        """Draw some tokens after the first ``length`` of ``text`` [R, L]; returns their rows.
 
         None where the text's window moves, or where its last token is not the only one unread.
         """
         count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
         if count < 1 or self._reader.unread(length) != 1:
-            return
+            return []
         vocab_size = self._reader.decoder.vocab_size
         uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
         draws = Draws.of(self._chains, text[:, :length], vocab_size, uniforms)
@@ -221,15 +246,20 @@ class _Ahead:
         done = self._write(text, length, draws, given)
         if done == self._pace.tokens:
             self._pace.took(time.perf_counter() - started, done)
-        for place in range(length, length + done):
-            row: list[int] = []
-            for chooser, rows in zip(self._choosers, self._places, strict=True):
-                if chooser.is_over:
-                    row += [ENDED] * chooser.samples
-                    continue
-                logits = given[rows, place - length] if self._is_recorded else None
-                row += chooser.accept(text[rows, place], logits, place)
-            yield row
+        if not done:
+            return []
+        parts: list[list[list[int]]] = []
+        for chooser, rows in zip(self._choosers, self._places, strict=True):
+            drawn: list[list[int]] = []
+            if not chooser.is_over:
+                logits = given[rows, :done] if self._is_recorded else None
+                drawn = chooser.accept(text[rows, length : length + done], logits, length)
+            parts.append(drawn)
+        if len(parts) == 1:
+            return parts[0]
+        for chooser, drawn in zip(self._choosers, parts, strict=True):
+            drawn += [[ENDED] * chooser.samples] * (max(map(len, parts)) - len(drawn))
+        return [list(itertools.chain(*row)) for row in zip(*parts, strict=True)]
 
 
 def _follow(decoder: Decoder, text: IntArray, choosers: list[Chooser], places: list[slice]) -> None:
@@ -258,7 +288,7 @@ def _write_from_drafts(
     chooser: DrawingChooser,
     max_tokens: int,
     cancelled: Callable[[], bool],
-) -> Iterator[list[int]]:
+) -> Iterator[list[list[int]]]:
     """Rows of one token; the drafter is made after the first, so that it is not waited for."""
     length, last = len(prompt), len(prompt) + max_tokens
     text = np.empty((1, last), np.int64)
@@ -283,16 +313,13 @@ def _write_from_drafts(
             draws = _draws(chooser.chain, chooser, text, length, count + 1, vocab_size)
             settled = drafter.settle_drafts(text, length, draws, logits[0])
         if settled:
-            for place in range(settled):
-                given = logits[:, place] if chooser.is_recorded else None
-                yield chooser.accept(text[:, length + place], given, length + place)
-                if chooser.is_over:
-                    return
+            given = logits[:, :settled] if chooser.is_recorded else None
+            yield chooser.accept(text[:, length : length + settled], given, length)
             length += settled
             continue
         for token in _checked(chooser, decoder, logits, text, length, cancelled):
             length += 1
-            yield [token]
+            yield [[token]]
 
 
 def _draws(

@@ -46,6 +46,16 @@ class Uniforms:
         numbers: NDArray[np.float64] = self._numbers[row]
         return numbers
 
+    def between(self, first: int, last: int) -> NDArray[np.float64]:
+        """The numbers [T, B] of the tokens from the ``first``-th to the one before ``last``."""
+        parts = []
+        while first < last:
+            row = first % _BLOCK
+            self.at(first)
+            parts.append(self._numbers[row : row + last - first])
+            first += len(parts[-1])
+        return np.concatenate(parts) if parts else self._numbers[:0]
+
     def reorder(self, rows: IntArray) -> None:
         """Let stream i go on with the numbers of stream ``rows[i]``."""
         self._streams = [self._streams[row] for row in rows]

@@ -69,6 +69,11 @@ class Recording:
         if self._free >= 0:
             self._draws.append(draw)
 
+    def extend(self, draws: list[Draw]) -> None:
+        """Note the draws of the next tokens."""
+        for each in draws:
+            self.add(each)
+
     def place(self, characters: int) -> None:
         """Note how many characters begin in the next token of those that were drawn."""
         self._starts.append(self._characters)
@@ -145,18 +150,36 @@ class Sampler:
         """
         assert self._context is not None
         first = length - self._context.prompt_length
-        return np.stack([self._uniforms.at(first + place) for place in range(count)], axis=1)
+        return self._uniforms.between(first, first + count).T
 
-    def follow(self, logits: FloatArray | None, length: int) -> None:
-        """Let somebody else have drawn, after a text of ``length`` tokens, by these numbers.
+    def follow(self, length: int, count: int) -> None:
+        """Let somebody else have drawn ``count`` tokens by these numbers, by steps without memory.
 
         Args:
-            logits: Of the model, float32 [B, V]; only ``basis`` needs them.
-            length: Of the text, prompt included.
+            length: Of the text before them, prompt included.
+            count: At least 1.
         """
         assert self._context is not None
-        self._place = length - self._context.prompt_length
-        self._given = [] if logits is None else [sound(logits)] * len(self._steps)
+        self._place = length + count - 1 - self._context.prompt_length
+        self._given = []
+        self._context.settled += count
+
+    def bases(self, stream: int, logits: FloatArray, length: int) -> list[Draw]:
+        """What tokens of a stream came from that somebody else drew by steps without memory.
+
+        Args:
+            stream: Which.
+            logits: Of the model, sound, float32 [T, V]; kept.
+            length: Of the text before the first of them, prompt included.
+        """
+        assert self._context is not None
+        first = length - self._context.prompt_length
+        chances = self._chances.between(first, first + len(logits))[:, stream].tolist()
+        nothing = (None,) * len(self._steps)
+        return [
+            Draw(self.strategy, row, chance, nothing)
+            for row, chance in zip(logits, chances, strict=True)
+        ]
 
     def basis(self, stream: int) -> Draw:
         """What the last ``probabilities`` of a stream came from, before its token is observed."""

@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -275,6 +275,33 @@ def test_drafts_change_nothing(drafted_by: str) -> None:
             mine, other = ours.at(place), recordings[0].at(place)
             assert mine is not None and other is not None
             np.testing.assert_allclose(mine.logits, other.logits, atol=2e-4)
+
+
+def test_texts_that_end_amid_a_burst_are_recorded_to_their_end() -> None:
+    packed = packed_weights(make_model(max_seq_len=64), "float32")
+    strategies = ("temperature=1", "top_k=5", "greedy")
+
+    def end_apart(tokens: Sequence[int]) -> bool:
+        return len(tokens) > 20 + tokens[0] % 7 * 10 and tokens[-1] % 3 == 0
+
+    def written(decoder: CpuDecoder) -> tuple[list[list[int]], list[Recording]]:
+        recordings = [Recording() for _ in range(2 * len(strategies))]
+        rows = texts(decoder, strategies, stop=end_apart, recordings=recordings)
+        return rows, recordings
+
+    rows, ours = written(CpuDecoder(packed, 1, compiled(packed)))
+    plain, theirs = written(CpuDecoder(packed, 1))
+    assert rows == plain
+    lengths = [sum(token >= 0 for token in stream) for stream in zip(*rows, strict=True)]
+    assert len(set(lengths)) > 2
+    for mine, others, length in zip(ours, theirs, lengths, strict=True):
+        assert len(mine) == len(others) == length
+        for place in range(length):
+            draw, other = mine.at(place), others.at(place)
+            assert draw is not None and other is not None
+            assert (draw.strategy, draw.chance) == (other.strategy, other.chance)
+            assert draw.remembered == other.remembered
+            np.testing.assert_allclose(draw.logits, other.logits, atol=2e-4)
 
 
 def test_a_text_goes_on_in_compiled_code_as_soon_as_that_is_there() -> None:

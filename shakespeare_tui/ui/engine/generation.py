@@ -122,18 +122,18 @@ class GenerationJob:
         """Whether the texts are no longer wanted."""
         return self._job.cancelled.is_set()
 
-    def add(self, pieces: Sequence[str], seconds: float, is_searching: Sequence[bool] = ()) -> None:
+    def add(self, pieces: Sequence[str], seconds: float, searched: Sequence[int] = ()) -> None:
         """Hand over a piece a column, ``seconds`` after those that are written together began.
 
-        Where a column ``is_searching``, one more token was looked at and none is chosen yet.
+        So many more tokens were looked at as a column has ``searched``, and none is chosen yet.
         """
         for column, piece in enumerate(pieces):
             if piece:
                 self.pieces[column].append(piece)
                 self.characters[column] += len(piece)
                 self.seconds[column] = seconds
-        for column, searches in enumerate(is_searching):
-            self.searched[column] += searches
+        for column, count in enumerate(searched):
+            self.searched[column] += count
         self.state = "writing"
 
     def measure(self, column: int, measures: "Measures") -> None:

@@ -162,7 +162,7 @@ def _write(
 ) -> None:
     from shakespeare_tui.data.tokenizers.tokenizer import characters_begun
     from shakespeare_tui.decoding.choosers import WAITING
-    from shakespeare_tui.decoding.columns import generate_columns
+    from shakespeare_tui.decoding.columns import generate_bursts
     from shakespeare_tui.decoding.factory import make_decoder
     from shakespeare_tui.decoding.streaming_text import StopTexts, StreamedText
 
@@ -171,21 +171,21 @@ def _write(
     texts = [StreamedText(tokenizer, stops) for _ in group.columns]
     recordings = [job.recordings[place] for place in group.places]
 
-    def add(pieces: Sequence[str], is_searching: Sequence[bool] = ()) -> None:
+    def add(pieces: Sequence[str], searched: Sequence[int] = ()) -> None:
         everywhere = [""] * len(job.pieces)
-        searching = [False] * len(job.pieces)
+        looked_at = [0] * len(job.pieces)
         for place, piece in zip(group.places, pieces, strict=True):
             everywhere[place] = piece
-        for place, searches in zip(group.places, is_searching, strict=False):
-            searching[place] = searches
-        job.add(everywhere, time.perf_counter() - started, searching)
+        for place, count in zip(group.places, searched, strict=False):
+            looked_at[place] = count
+        job.add(everywhere, time.perf_counter() - started, looked_at)
 
-    begun = characters_begun(tokenizer)
+    begun = characters_begun(tokenizer).tolist()
     started = time.perf_counter()
     is_whole = False
     live = LiveMeasures(job, lambda: reference_of(group.run_path), columns=group.places)
     with contextlib.suppress(CancelledError), live:
-        stream = generate_columns(
+        bursts = generate_bursts(
             make_decoder(model, 1, is_settled=True, cancelled=job.stop_requested),
             group.prompt,
             group.columns,
@@ -194,14 +194,21 @@ def _write(
             cancelled=job.stop_requested,
             recordings=recordings,
         )
-        for tokens in stream:
+        for rows in bursts:
             threads.take_turns()
-            pieces = [text.feed(token) for text, token in zip(texts, tokens, strict=True)]
-            for recording, token in zip(recordings, tokens, strict=True):
+            columns = list(zip(*rows, strict=True))
+            for recording, tokens in zip(recordings, columns, strict=True):
                 # Negative ones are no tokens: a column has ended, or its next is not known yet.
-                if token >= 0:
-                    recording.place(0 if token in stops.end_tokens else int(begun[token]))
-            add(pieces, [token == WAITING for token in tokens])
+                for token in tokens:
+                    if token >= 0:
+                        recording.place(0 if token in stops.end_tokens else begun[token])
+            add(
+                [
+                    "".join(map(text.feed, tokens))
+                    for text, tokens in zip(texts, columns, strict=True)
+                ],
+                [tokens.count(WAITING) for tokens in columns],
+            )
         is_whole = True
     # Half a character, where the last token was one.
     add([text.flush() for text in texts])
