@@ -150,7 +150,8 @@ class Sampler:
         """
         assert self._context is not None
         first = length - self._context.prompt_length
-        return self._uniforms.between(first, first + count).T
+        # Compiled code is for arrays in this order.
+        return np.ascontiguousarray(self._uniforms.between(first, first + count).T)
 
     def follow(self, length: int, count: int) -> None:
         """Let somebody else have drawn ``count`` tokens by these numbers, by steps without memory.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from compiling_once import compiling_once, with_numba
+from numba.types import Array
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
@@ -302,6 +303,22 @@ def test_texts_that_end_amid_a_burst_are_recorded_to_their_end() -> None:
             assert (draw.strategy, draw.chance) == (other.strategy, other.chance)
             assert draw.remembered == other.remembered
             np.testing.assert_allclose(draw.logits, other.logits, atol=2e-4)
+
+
+def test_texts_need_no_code_but_what_was_compiled_for_them() -> None:
+    """Which is for arrays in C's order: for others numba would compile everything again."""
+    from shakespeare_tui.decoding.compiled import kernels_for
+
+    packed = packed_weights(make_model(max_seq_len=64), "float32")
+    column = Column(strategy=parse_strategy("temperature=1"), samples=3, seed=5)
+    recordings = [Recording() for _ in range(3)]
+    decoder = CpuDecoder(packed, 1, compiled(packed))
+    list(generate_columns(decoder, [1, 2], [column], max_tokens=90, recordings=recordings))
+    signatures = [
+        found for kernel, _ in kernels_for("float32", "float32") for found in kernel.signatures
+    ]
+    arrays = [kind for found in signatures for kind in found if isinstance(kind, Array)]
+    assert {array.layout for array in arrays} == {"C"}
 
 
 def test_a_text_goes_on_in_compiled_code_as_soon_as_that_is_there() -> None:
