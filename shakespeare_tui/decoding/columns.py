@@ -233,7 +233,7 @@ class _Ahead:
     def rows(self, text: IntArray, length: int) -> list[list[int]]:
         """Draw some tokens after the first ``length`` of ``text`` [R, L]; returns their rows.
 
-        None where the text's window moves, or where its last token is not the only one unread.
+        There are none where the window moves, or where the last token is not the only one unread.
         """
         count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
         if count < 1 or self._reader.unread(length) != 1:
@@ -289,7 +289,7 @@ def _write_from_drafts(
     max_tokens: int,
     cancelled: Callable[[], bool],
 ) -> Iterator[list[list[int]]]:
-    """Rows of one token; the drafter is made after the first, so that it is not waited for."""
+    """The rows of each pass; the drafter is made after the first, so that it is not waited for."""
     length, last = len(prompt), len(prompt) + max_tokens
     text = np.empty((1, last), np.int64)
     text[:, :length] = prompt
