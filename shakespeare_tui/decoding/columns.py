@@ -1,12 +1,17 @@
 """Many strategies, each with many samples, written side by side with one pass a token."""
 
+import functools
 import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser
 from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, WriteAhead
@@ -15,6 +20,7 @@ from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
 from shakespeare_tui.errors import CancelledError, UserError, never
+from shakespeare_tui.machine import CORES
 from shakespeare_tui.sampling import Recording, Strategy
 from shakespeare_tui.sampling.random_draws import MOST_SEED
 
@@ -100,10 +106,13 @@ def generate_bursts(
     stop: Stop | None = None,
     cancelled: Callable[[], bool] = never,
     recordings: Sequence[Recording] = (),
+    draws_on: bool = False,
 ) -> Iterator[list[list[int]]]:
     """Yield the rows of ``generate_columns``, in one list those that were drawn together.
 
-    No list is empty.
+    No list is empty. With ``draws_on``, the next ones are drawn while the caller works on those
+    that it has, in a thread, unless a run is trained beside. Then ``decoder`` is the caller's again
+    when the iterator has ended or is closed, and has read no one knows what.
     """
     if not prompt:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
@@ -113,12 +122,15 @@ def generate_bursts(
         for column, start in zip(columns, starts, strict=False)
     ]
     alone = choosers[0] if len(choosers) == 1 else None
-    if decoder.make_drafter and isinstance(alone, DrawingChooser) and alone.rows == 1:
-        yield from _write_from_drafts(
-            decoder, decoder.make_drafter, prompt, alone, max_tokens, cancelled
-        )
+    # What a decoder draws by itself it also drafts by itself.
+    is_drawn = isinstance(alone, DrawingChooser) and alone.chain is not None
+    make_drafter = None if is_drawn else decoder.make_drafter
+    if make_drafter and isinstance(alone, DrawingChooser) and alone.rows == 1:
+        yield from _write_from_drafts(decoder, make_drafter, prompt, alone, max_tokens, cancelled)
         return
-    yield from _write(decoder, prompt, choosers, max_tokens, cancelled)
+    # It waits for what is drawn; its thread begins with the first of that.
+    with ThreadPoolExecutor(1, "draw on") if draws_on else nullcontext() as thread:
+        yield from _write(decoder, prompt, choosers, max_tokens, cancelled, thread)
     if left := list(_left(choosers)):
         yield left
 
@@ -138,6 +150,7 @@ def _write(
     choosers: list[Chooser],
     max_tokens: int,
     cancelled: Callable[[], bool],
+    thread: ThreadPoolExecutor | None,
 ) -> Iterator[list[list[int]]]:
     """The rows of each pass, until all is written or has ended."""
     ends = np.cumsum([chooser.rows for chooser in choosers]).tolist()
@@ -153,7 +166,7 @@ def _write(
     while length < last:
         if cancelled():
             raise CancelledError("generation was stopped")
-        ahead = ahead or _Ahead.of(reader, choosers)
+        ahead = ahead or _Ahead.of(reader, choosers, thread)
         if ahead is not None and length > first and (drawn := ahead.rows(text, length)):
             yield drawn
             if all(chooser.is_over for chooser in choosers):
@@ -201,6 +214,24 @@ class Pace:
         self.tokens = max(1, min(fitting, 2 * tokens))
 
 
+class _Burst(NamedTuple):
+    """Tokens that are drawn together.
+
+    Attributes:
+        tokens: T, how many they are of each of B streams.
+        given: What they are drawn from, [B, T, V]; [B, 0, V] where it is not noted.
+        done: Waits for them; returns how many could be drawn.
+    """
+
+    tokens: int
+    given: FloatArray
+    done: Callable[[], int]
+
+
+# One that is being drawn and one that can be begun without waiting for Python's lock.
+_BURSTS_AHEAD = 2
+
+
 class _Ahead:
     """Lets a decoder draw many tokens at once, where every stream is drawn by common steps."""
 
@@ -210,17 +241,27 @@ class _Ahead:
         write: WriteAhead,
         choosers: list[DrawingChooser],
         chains: list[Chain],
+        thread: ThreadPoolExecutor | None,
     ) -> None:
-        self._reader, self._write = reader, write
+        self._reader, self._write, self._thread = reader, write, thread
         self._choosers, self._chains = choosers, chains
         ends = np.cumsum([chooser.rows for chooser in choosers]).tolist()
         self._places = [slice(e - c.rows, e) for c, e in zip(choosers, ends, strict=True)]
         self._is_recorded = any(chooser.is_recorded for chooser in choosers)
         self._pace = Pace()
+        # What is being drawn, where the next one begins, and whether one has come out short.
+        self._begun: deque[_Burst] = deque()
+        self._next = 0
+        self._is_short = False
 
     @classmethod
-    def of(cls, reader: WindowReader, choosers: Sequence[Chooser]) -> "_Ahead | None":
-        """None where the decoder or one of the strategies does not allow it."""
+    def of(
+        cls, reader: WindowReader, choosers: Sequence[Chooser], thread: ThreadPoolExecutor | None
+    ) -> "_Ahead | None":
+        """None where the decoder or one of the strategies does not allow it.
+
+        With a ``thread`` what comes next is drawn there, while the caller is at work.
+        """
         write = reader.decoder.write_ahead
         drawing = [each for each in choosers if isinstance(each, DrawingChooser)]
         chains = [
@@ -228,31 +269,32 @@ class _Ahead:
         ]
         if write is None or len(chains) < sum(chooser.rows for chooser in choosers):
             return None
-        return cls(reader, write, drawing, chains)
+        return cls(reader, write, drawing, chains, thread)
 
     def rows(self, text: IntArray, length: int) -> list[list[int]]:
         """Draw some tokens after the first ``length`` of ``text`` [R, L]; returns their rows.
 
-        There are none where the window moves, or where the last token is not the only one unread.
+        There are none where the model gives numbers that no token can be drawn by.
         """
-        count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
-        if count < 1 or self._reader.unread(length) != 1:
-            return []
-        vocab_size = self._reader.decoder.vocab_size
-        uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
-        draws = Draws.of(self._chains, text[:, :length], vocab_size, uniforms)
-        given = np.empty((len(text), count if self._is_recorded else 0, vocab_size), np.float32)
-        started = time.perf_counter()
-        done = self._write(text, length, draws, given)
-        if done == self._pace.tokens:
-            self._pace.took(time.perf_counter() - started, done)
+        if not self._begun:
+            self._next = length
+            self._begin(text, None)
+        burst = self._begun.popleft()
+        done = burst.done()
+        if done < burst.tokens:
+            while self._begun:
+                self._begun.popleft().done()
+            self._is_short = False
+        elif self._thread is not None and CORES.beside is None and CORES.usable > 1:
+            while len(self._begun) < _BURSTS_AHEAD and self._next < text.shape[1]:
+                self._begin(text, self._thread)
         if not done:
             return []
         parts: list[list[list[int]]] = []
         for chooser, rows in zip(self._choosers, self._places, strict=True):
             drawn: list[list[int]] = []
             if not chooser.is_over:
-                logits = given[rows, :done] if self._is_recorded else None
+                logits = burst.given[rows, :done] if self._is_recorded else None
                 drawn = chooser.accept(text[rows, length : length + done], logits, length)
             parts.append(drawn)
         if len(parts) == 1:
@@ -260,6 +302,31 @@ class _Ahead:
         for chooser, drawn in zip(self._choosers, parts, strict=True):
             drawn += [[ENDED] * chooser.samples] * (max(map(len, parts)) - len(drawn))
         return [list(itertools.chain(*row)) for row in zip(*parts, strict=True)]
+
+    def _begin(self, text: IntArray, thread: ThreadPoolExecutor | None) -> None:
+        """Begin to draw in ``thread``; without one, it is done when that is asked for."""
+        length, vocab_size = self._next, self._reader.decoder.vocab_size
+        count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
+        uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
+        given = np.empty((len(text), count if self._is_recorded else 0, vocab_size), np.float32)
+        work = functools.partial(self._draw, text, length, uniforms, given)
+        self._begun.append(_Burst(count, given, thread.submit(work).result if thread else work))
+        self._next += count
+
+    def _draw(
+        self, text: IntArray, length: int, uniforms: NDArray[np.float64], given: FloatArray
+    ) -> int:
+        """Draw what can be drawn, nothing after a burst that came out short."""
+        if self._is_short:
+            return 0
+        started = time.perf_counter()
+        draws = Draws.of(self._chains, text[:, :length], given.shape[2], uniforms)
+        unread, count = self._reader.to_read(text[:, :length]).shape[1], uniforms.shape[1]
+        done = self._write(text, length, draws, given, unread)
+        if done == self._pace.tokens:
+            self._pace.took(time.perf_counter() - started, done)
+        self._is_short = done < count
+        return done
 
 
 def _follow(decoder: Decoder, text: IntArray, choosers: list[Chooser], places: list[slice]) -> None:
@@ -303,42 +370,13 @@ def _write_from_drafts(
         if drafter is not None and reader.unread(length) == 1:
             count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
             drafter.follow(decoder)
-            count = _draft(drafter, chooser, text, length, count)
+            for end in range(length, length + count):
+                drafted = drafter.read(text[:, end - 1 : end])
+                text[:, end] = chooser.draft(drafted, text[:, :end])
         logits = reader.read_all(text[:, : length + count], count + 1)
-        settled = 0
-        if drafter is not None and drafter.settle_drafts is not None and chooser.chain is not None:
-            if cancelled():
-                raise CancelledError("generation was stopped")
-            vocab_size = drafter.vocab_size
-            draws = _draws(chooser.chain, chooser, text, length, count + 1, vocab_size)
-            settled = drafter.settle_drafts(text, length, draws, logits[0])
-        if settled:
-            given = logits[:, :settled] if chooser.is_recorded else None
-            yield chooser.accept(text[:, length : length + settled], given, length)
-            length += settled
-            continue
         for token in _checked(chooser, decoder, logits, text, length, cancelled):
             length += 1
             yield [[token]]
-
-
-def _draws(
-    chain: Chain, chooser: DrawingChooser, text: IntArray, length: int, count: int, vocab_size: int
-) -> Draws:
-    """How ``count`` tokens of ``text`` [1, L] from ``length`` on are drawn."""
-    return Draws.of([chain], text[:, :length], vocab_size, chooser.uniforms(length, count))
-
-
-def _draft(
-    drafter: Drafter, chooser: DrawingChooser, text: IntArray, length: int, count: int
-) -> int:
-    """Draft tokens of ``text`` [1, L] from ``length`` on; returns how many."""
-    if drafter.write_ahead is not None and chooser.chain is not None and count:
-        draws = _draws(chooser.chain, chooser, text, length, count, drafter.vocab_size)
-        return drafter.write_ahead(text, length, draws)
-    for end in range(length, length + count):
-        text[:, end] = chooser.draft(drafter.read(text[:, end - 1 : end]), text[:, :end])
-    return count
 
 
 def _checked(

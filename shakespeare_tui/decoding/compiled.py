@@ -8,7 +8,7 @@ text is the same whatever else runs, drafted or not.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float32, float64, int8, int64, uint16, void
@@ -39,6 +39,8 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _GELU_X, _GELU_CUBE = (np.float32(2 * math.sqrt(2 / math.pi) * n) for n in (1, 0.044715))
 # As in ``sound``: beyond, a difference may overflow.
 _LARGEST_SUM = 1e30
+# The model reads twelve tokens in the time of eight.
+_MOST_DRAFTS = 11
 # Rows of queries that look at the same keys together.
 _MOST_QUERIES = 12
 _LEAST_STEP = np.float32(LEAST_SCALE)
@@ -338,51 +340,70 @@ def _activate(activation: Any, gate: Any, out: Any) -> None:
                 out[r, k] = x / (_ONE + exp(-x)) * gate[r, width + k]
 
 
+class _Layers(NamedTuple):
+    """What ``_read`` takes of a ``PackedWeights`` and its shape."""
+
+    heads: int
+    attention_width: int
+    inner_width: int
+    activation: int
+    eps: np.float32
+    head_eps: np.float32
+    cosines: FloatArray
+    sines: FloatArray
+    qk_weights: FloatArray
+    qkv: Linear
+    out: Linear
+    convolution: FloatArray
+    convolution_scale: FloatArray
+    convolution_shift: FloatArray
+    up: Linear
+    down: Linear
+
+
+class _Ends(NamedTuple):
+    """What is before and after the layers; ``longest`` is that of n-grams."""
+
+    embedding: FloatArray
+    ngrams: FloatArray
+    longest: int
+    positions: FloatArray
+    head: Linear
+
+
 @compiled
-def _read(
-    stream: Any,
-    start: Any,
-    cache: Any,
-    convolved: Any,
-    heads: Any,
-    attention_width: Any,
-    inner_width: Any,
-    activation: Any,
-    eps: Any,
-    head_eps: Any,
-    cosines: Any,
-    sines: Any,
-    qk_weights: Any,
-    qkv_linear: Any,
-    out_linear: Any,
-    convolution: Any,
-    convolution_scale: Any,
-    convolution_shift: Any,
-    up_linear: Any,
-    down_linear: Any,
-    normed: Any,
-) -> None:
+def _read(stream: Any, start: Any, cache: Any, convolved: Any, layers: Any, normed: Any) -> None:
     """All layers over the rows ``stream`` [R, C], and the last norm into ``normed`` [R, C]."""
-    rows = len(stream)
-    qkv = np.empty((rows, qkv_linear.weights.shape[1] * PANEL), np.float32)
-    mixed = np.empty((rows, attention_width), np.float32)
-    added = np.empty((rows, out_linear.weights.shape[1] * PANEL), np.float32)
-    gate = np.empty((rows, up_linear.weights.shape[1] * PANEL), np.float32)
-    inner = np.empty((rows, inner_width), np.float32)
+    rows, eps = len(stream), layers.eps
+    qkv = np.empty((rows, layers.qkv.weights.shape[1] * PANEL), np.float32)
+    mixed = np.empty((rows, layers.attention_width), np.float32)
+    added = np.empty((rows, layers.out.weights.shape[1] * PANEL), np.float32)
+    gate = np.empty((rows, layers.up.weights.shape[1] * PANEL), np.float32)
+    inner = np.empty((rows, layers.inner_width), np.float32)
     for layer in range(cache.shape[1]):
         _normalise(stream, eps, normed)
-        _product(qkv_linear, layer, normed, qkv)
-        weights = qk_weights[layer]
-        _attend(qkv, layer, start, cache, heads, head_eps, cosines, sines, weights, mixed)
-        _product(out_linear, layer, mixed, added)
+        _product(layers.qkv, layer, normed, qkv)
+        _attend(
+            qkv,
+            layer,
+            start,
+            cache,
+            layers.heads,
+            layers.head_eps,
+            layers.cosines,
+            layers.sines,
+            layers.qk_weights[layer],
+            mixed,
+        )
+        _product(layers.out, layer, mixed, added)
         _add(added, stream)
         _normalise(stream, eps, normed)
-        if convolution.shape[1]:
-            scale, shift = convolution_scale[layer], convolution_shift[layer]
-            _convolve(normed, layer, start, convolved, convolution[layer], scale, shift)
-        _product(up_linear, layer, normed, gate)
-        _activate(activation, gate, inner)
-        _product(down_linear, layer, inner, added)
+        if layers.convolution.shape[1]:
+            scale, shift = layers.convolution_scale[layer], layers.convolution_shift[layer]
+            _convolve(normed, layer, start, convolved, layers.convolution[layer], scale, shift)
+        _product(layers.up, layer, normed, gate)
+        _activate(layers.activation, gate, inner)
+        _product(layers.down, layer, inner, added)
         _add(added, stream)
     _normalise(stream, eps, normed)
 
@@ -397,12 +418,16 @@ def _is_sound(logits: Any) -> Any:
 
 
 @compiled
-def _add_ngrams(
-    text: Any, last: Any, place: Any, longest: Any, vocab_size: Any, ngrams: Any, out: Any
-) -> None:
-    """Adds the rows that ``ngram_ids`` gives to token ``last``, at ``place`` of its window."""
+def _embed(text: Any, last: Any, place: Any, ends: Any, out: Any) -> None:
+    """Token ``last`` of ``text`` [L], at ``place`` of its window, as a vector ``out`` [C].
+
+    With the rows of its n-grams, as ``ngram_ids`` gives them, and what its place adds.
+    """
+    vocab_size = len(ends.embedding)
+    for k in range(len(out)):
+        out[k] = ends.embedding[text[last], k]
     code, counted, first = text[last], vocab_size, 0
-    for back in range(1, longest):
+    for back in range(1, ends.longest):
         before = text[last - back] if place >= back else vocab_size
         code = code * (vocab_size + 1) + before
         counted *= vocab_size + 1
@@ -410,37 +435,21 @@ def _add_ngrams(
         row = code % rows + first
         first += rows
         for k in range(len(out)):
-            out[k] += ngrams[row, k]
+            out[k] += ends.ngrams[row, k]
+    if len(ends.positions):
+        for k in range(len(out)):
+            out[k] += ends.positions[place, k]
 
 
 @compiled
 def _write(
     text: Any,
     length: Any,
-    embedding: Any,
-    ngrams: Any,
-    longest: Any,
-    positions: Any,
     start: Any,
     cache: Any,
     convolved: Any,
-    heads: Any,
-    attention_width: Any,
-    inner_width: Any,
-    activation: Any,
-    eps: Any,
-    head_eps: Any,
-    cosines: Any,
-    sines: Any,
-    qk_weights: Any,
-    qkv_linear: Any,
-    out_linear: Any,
-    convolution: Any,
-    convolution_scale: Any,
-    convolution_shift: Any,
-    up_linear: Any,
-    down_linear: Any,
-    head: Any,
+    layers: Any,
+    ends: Any,
     kinds: Any,
     values: Any,
     windows: Any,
@@ -455,46 +464,18 @@ def _write(
     The logits of each draw go into ``given`` [B, T, V], where that has room for them.
     """
     streams, width = normed.shape
-    logits = np.empty((streams, len(embedding)), np.float32)
-    padded = np.empty((streams, head.weights.shape[1] * PANEL), np.float32)
+    vocab_size = len(ends.embedding)
+    logits = np.empty((streams, vocab_size), np.float32)
+    padded = np.empty((streams, ends.head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((streams, width), np.float32)
     tokens: int = uniforms.shape[1]
     for i in range(tokens):
         for b in range(streams):
-            token = text[b, length - 1 + i]
-            for k in range(width):
-                stream[b, k] = embedding[token, k]
-            last, place = length - 1 + i, start + i
-            _add_ngrams(text[b], last, place, longest, len(embedding), ngrams, stream[b])
-            if len(positions):
-                for k in range(width):
-                    stream[b, k] += positions[start + i, k]
-        _read(
-            stream,
-            start + i,
-            cache,
-            convolved,
-            heads,
-            attention_width,
-            inner_width,
-            activation,
-            eps,
-            head_eps,
-            cosines,
-            sines,
-            qk_weights,
-            qkv_linear,
-            out_linear,
-            convolution,
-            convolution_scale,
-            convolution_shift,
-            up_linear,
-            down_linear,
-            normed,
-        )
-        _product(head, 0, normed, padded)
+            _embed(text[b], length - 1 + i, start + i, ends, stream[b])
+        _read(stream, start + i, cache, convolved, layers, normed)
+        _product(ends.head, 0, normed, padded)
         for b in range(streams):
-            for v in range(len(embedding)):
+            for v in range(vocab_size):
                 logits[b, v] = padded[b, v]
             if not _is_sound(logits[b]):
                 return i
@@ -518,7 +499,10 @@ def _settle(
     counts: Any,
     uniforms: Any,
 ) -> int:
-    """``CompiledKernels.settle`` of ``text`` [1, L] by ``logits`` [T, V]."""
+    """Draw tokens into ``text`` [1, L] from ``length`` on by ``logits`` [T, V]; returns how many.
+
+    Up to the first that is not what stood there, or whose logits no token can be drawn by.
+    """
     row = np.empty(logits.shape[1], np.float32)
     for i in range(len(logits)):
         if not _is_sound(logits[i]):
@@ -533,46 +517,118 @@ def _settle(
     return len(logits)
 
 
+@compiled
+def _write_drafted(
+    text: Any,
+    length: Any,
+    start: Any,
+    cache: Any,
+    convolved: Any,
+    layers: Any,
+    ends: Any,
+    drafting_layers: Any,
+    drafting_ends: Any,
+    kinds: Any,
+    values: Any,
+    windows: Any,
+    counts: Any,
+    uniforms: Any,
+    given: Any,
+    normed: Any,
+) -> int:
+    """``_write`` of one stream, whose tokens are drafted by other weights and checked together.
+
+    Both draw by the same numbers, so that a draft is mostly what is drawn. What drafting leaves
+    in ``cache`` and ``convolved`` is written over by the check.
+    """
+    tokens, vocab_size = uniforms.shape[1], len(ends.embedding)
+    most = min(_MOST_DRAFTS, tokens - 1) + 1
+    logits = np.empty((most, vocab_size), np.float32)
+    padded = np.empty((most, ends.head.weights.shape[1] * PANEL), np.float32)
+    stream = np.empty((most, normed.shape[1]), np.float32)
+    read = np.empty_like(stream)
+    nowhere = np.empty((1, 0, vocab_size), np.float32)
+    counted = counts.copy()
+    done = 0
+    while done < tokens:
+        drafts, first, place = min(_MOST_DRAFTS, tokens - done - 1), length + done, start + done
+        rows = 1 + _write(
+            text,
+            first,
+            place,
+            cache,
+            convolved,
+            drafting_layers,
+            drafting_ends,
+            kinds,
+            values,
+            windows,
+            counted,
+            uniforms[0, done : done + drafts].reshape(1, drafts),
+            nowhere,
+            normed,
+        )
+        for r in range(rows):
+            _embed(text[0], first - 1 + r, place + r, ends, stream[r])
+        _read(stream[:rows], place, cache, convolved, layers, read[:rows])
+        _product(ends.head, 0, read[:rows], padded[:rows])
+        for r in range(rows):
+            for v in range(vocab_size):
+                logits[r, v] = padded[r, v]
+        numbers = uniforms[0, done : done + rows].reshape(1, rows)
+        settled = _settle(text, first, logits[:rows], kinds, values, windows, counts, numbers)
+        if not settled:
+            break
+        if given.shape[1]:
+            given[0, done : done + settled] = logits[:settled]
+        normed[0] = read[settled - 1]
+        counted[:] = counts
+        done += settled
+    return done
+
+
 _VECTORS = float32[:, ::1]
 _named_tuple: Any = types.NamedTuple
 _LINEAR = {
     dtype: _named_tuple((kind[:, :, :, ::1], _VECTORS, _VECTORS), Linear)
     for dtype, kind in (("float32", float32), ("uint16", uint16), ("int8", int8))
 }
+_CACHES = float32[:, :, :, :, :, ::1], float32[:, :, :, ::1]
+_NUMBERS = float64[:, ::1]
+_CHAINS = int64[:, ::1], _NUMBERS, int64[:, ::1], float32[:, :, ::1], _NUMBERS
 
 
 def kernels_for(layer_type: str, head_type: str) -> list[tuple[Any, Any]]:
     """The functions for weights of these types, with their signatures."""
-    linear, head = _LINEAR[layer_type], _LINEAR[head_type]
-    cache, convolved = float32[:, :, :, :, :, ::1], float32[:, :, :, ::1]
-    model = (
-        *(cache, convolved, *(int64,) * 4, float32, float32),
-        *(_VECTORS, _VECTORS, float32[:, :, ::1]),
-        *(linear, linear, float32[:, :, ::1], _VECTORS, _VECTORS, linear, linear),
-    )
-    integers, numbers = int64[:, ::1], float64[:, ::1]
-    draws = (integers, numbers, integers, float32[:, :, ::1], numbers)
+    convolved, (layers, ends) = _CACHES[1], _both_of(layer_type, head_type)
     attention = (int64, float32, _VECTORS, _VECTORS, _VECTORS, _VECTORS)
+    writing = (int64[:, ::1], int64, int64, *_CACHES, layers, ends)
     return [
         (_normalise, void(_VECTORS, float32, _VECTORS)),
         (_activate, void(int64, _VECTORS, _VECTORS)),
         (_convolve, void(_VECTORS, int64, int64, convolved, _VECTORS, *(float32[::1],) * 2)),
-        (_attend, void(_VECTORS, int64, int64, cache, *attention)),
-        (_product, void(head, int64, _VECTORS, _VECTORS)),
-        (_settle, int64(integers, int64, _VECTORS, *draws)),
-        (_read, void(_VECTORS, int64, *model, _VECTORS)),
-        (
-            _write,
-            int64(
-                *(integers, int64, _VECTORS, _VECTORS, int64, _VECTORS, int64, *model, head),
-                *draws,
-                *(float32[:, :, ::1], _VECTORS),
-            ),
-        ),
+        (_attend, void(_VECTORS, int64, int64, _CACHES[0], *attention)),
+        (_product, void(_LINEAR[head_type], int64, _VECTORS, _VECTORS)),
+        (_read, void(_VECTORS, int64, *_CACHES, layers, _VECTORS)),
+        (_write, int64(*writing, *_CHAINS, float32[:, :, ::1], _VECTORS)),
     ]
 
 
-_Model = tuple[Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any, Any]
+def drafting_kernels(exact: tuple[str, str], rounded: tuple[str, str]) -> list[tuple[Any, Any]]:
+    """What writes by weights of the first types, of layers and head, and drafts by the second."""
+    models = [each for kinds in (exact, rounded) for each in _both_of(*kinds)]
+    writing = (int64[:, ::1], int64, int64, *_CACHES, *models)
+    return [(_write_drafted, int64(*writing, *_CHAINS, float32[:, :, ::1], _VECTORS))]
+
+
+def _both_of(layer_type: str, head_type: str) -> tuple[Any, Any]:
+    """The types of ``_Layers`` and ``_Ends``."""
+    linear, numbers = _LINEAR[layer_type], float32[:, :, ::1]
+    shape = (*(int64,) * 4, float32, float32, _VECTORS, _VECTORS, numbers)
+    convolution = (numbers, _VECTORS, _VECTORS)
+    ends = (_VECTORS, _VECTORS, int64, _VECTORS, _LINEAR[head_type])
+    layers = (*shape, linear, linear, *convolution, linear, linear)
+    return _named_tuple(layers, _Layers), _named_tuple(ends, _Ends)
 
 
 class Compiled:
@@ -626,7 +682,7 @@ class Compiled:
     ) -> FloatArray:
         """See ``CompiledKernels``."""
         normed = np.empty_like(stream)
-        _read(stream, start, cache, convolved, *_model(packed), normed)
+        _read(stream, start, cache, convolved, _layers(packed), normed)
         return normed
 
     def logits(self, packed: PackedWeights, rows: FloatArray) -> FloatArray:
@@ -646,27 +702,24 @@ class Compiled:
         draws: Draws,
         given: FloatArray,
         normed: FloatArray,
+        drafting: PackedWeights | None = None,
     ) -> int:
         """See ``CompiledKernels``."""
-        longest = packed.config.ngram_embedding
-        tables = packed.embedding, packed.ngrams, longest, packed.positions
+        where = text, length, start, cache, convolved
         how = draws.kinds, draws.values, draws.windows, draws.counts, draws.uniforms
-        model = (*_model(packed), packed.head)
-        kept = cache, convolved
-        done: int = _write(text, length, *tables, start, *kept, *model, *how, given, normed)
-        return done
-
-    def settle(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
-        """See ``CompiledKernels``."""
-        how = draws.kinds, draws.values, draws.windows, draws.counts, draws.uniforms
-        done: int = _settle(text, length, logits, *how)
+        model = _layers(packed), _ends(packed)
+        done: int
+        if drafting is None:
+            done = _write(*where, *model, *how, given, normed)
+        else:
+            other = _layers(drafting), _ends(drafting)
+            done = _write_drafted(*where, *model, *other, *how, given, normed)
         return done
 
 
-def _model(packed: PackedWeights) -> _Model:
-    """What ``_read`` takes of the weights, in its order."""
+def _layers(packed: PackedWeights) -> _Layers:
     config = packed.config
-    return (
+    return _Layers(
         config.n_heads,
         config.attention_width,
         config.feedforward_width,
@@ -684,3 +737,8 @@ def _model(packed: PackedWeights) -> _Model:
         packed.up,
         packed.down,
     )
+
+
+def _ends(packed: PackedWeights) -> _Ends:
+    longest = packed.config.ngram_embedding
+    return _Ends(packed.embedding, packed.ngrams, longest, packed.positions, packed.head)

@@ -8,7 +8,9 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 
@@ -21,7 +23,6 @@ from shakespeare_tui.decoding.decoder import (
     FloatArray,
     IntArray,
     Precision,
-    SettleDrafts,
     WriteAhead,
     check_room,
 )
@@ -114,6 +115,7 @@ class CompiledKernels(Kernels, Protocol):
         draws: Draws,
         given: FloatArray,
         normed: FloatArray,
+        drafting: PackedWeights | None = None,
     ) -> int:
         """Draw T tokens of ``text`` [B, L] from ``length`` on; returns how many were drawn.
 
@@ -129,18 +131,8 @@ class CompiledKernels(Kernels, Protocol):
             draws: How they are drawn.
             given: The logits of each draw go here, [B, T, V]; [B, 0, V] for nowhere.
             normed: The last tokens' normalised vectors go here, [B, C].
-        """
-
-    def settle(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
-        """Draw tokens into ``text`` [1, L] from ``length`` on; returns how many were drawn.
-
-        Up to the first that is not what stood there, or whose logits no token can be drawn by.
-
-        Args:
-            text: With drafted tokens from ``length`` on.
-            length: Of the text before them.
-            draws: How they are drawn, T of them.
-            logits: Of each, [T, V].
+            drafting: What drafts the tokens of one stream, for the weights to read many of them
+                at once; what is drawn is the same. None drafts none.
         """
 
 
@@ -248,9 +240,11 @@ def make_cache(config: ModelConfig, streams: int, length: int) -> FloatArray:
 _POLL_SECONDS = 0.05
 _FIRST_WAIT_SECONDS = 2.0
 _WeightTypes = tuple[str, str]
+_EXACT: _WeightTypes = "float32", "float32"
+_ROUNDED: _WeightTypes = "int8", "float32"
 Compilation = Future[CompiledKernels | None]
 """Kernels as soon as they are there; None where they cannot be compiled."""
-_compilations: dict[_WeightTypes, Compilation] = {}
+_compilations: dict[tuple[_WeightTypes, ...], Compilation] = {}
 _lock = threading.Lock()
 
 
@@ -277,7 +271,8 @@ def compiled_for(
     return compilation
 
 
-def _begin_to_compile(types: _WeightTypes) -> Compilation | None:
+def _begin_to_compile(*types: _WeightTypes) -> Compilation | None:
+    """What weights of the first types need, and to be drafted for by those of the second."""
     if numba_version() is None:
         return None
     with _lock:
@@ -296,12 +291,13 @@ def wait_until_compiled() -> None:
     wait(found)
 
 
-def _compile(types: _WeightTypes, found: Compilation) -> None:
+def _compile(types: Sequence[_WeightTypes], found: Compilation) -> None:
     kernels: CompiledKernels | None = None
     try:
-        from shakespeare_tui.decoding.compiled import Compiled, kernels_for
+        from shakespeare_tui.decoding.compiled import Compiled, drafting_kernels, kernels_for
 
-        compile_kernels(kernels_for(*types))
+        wanted = kernels_for(*types[-1])
+        compile_kernels([*wanted, *drafting_kernels(*types)] if len(types) > 1 else wanted)
         kernels = Compiled()
     except Exception:  # noqa: BLE001
         # NumPy writes the same texts.
@@ -309,9 +305,10 @@ def _compile(types: _WeightTypes, found: Compilation) -> None:
     found.set_result(kernels)
 
 
-# Smaller models stay in the processor's cache, where reading them is no bound.
-_LEAST_LARGE_WEIGHTS = 3_000_000
-_DRAFTER_TYPES = "int8", "float32"
+MANY_WEIGHTS = 3_000_000
+"""With fewer a model may stay in the processor's cache, where reading it is no bound."""
+# With fewer it does on every processor.
+_LEAST_DRAFTED_FOR = 300_000
 
 
 def make_cpu_decoder(
@@ -333,28 +330,61 @@ def make_cpu_decoder(
     """
     packed = pack("float32" if precision == "auto" else precision)
     compiled = compiled_for(packed, cancelled)
-    if precision != "auto" or streams > 1 or not is_worth_drafting(packed):
+    if precision != "auto" or streams > 1 or not may_pay_to_draft(packed):
         return CpuDecoder(packed, streams, compiled)
-    drafting = _begin_to_compile(_DRAFTER_TYPES)
+    rounded = functools.cache(lambda: pack("int8"))
+    if _size_of_layers(packed) >= MANY_WEIGHTS:
+        _begin_to_compile(_EXACT, _ROUNDED)
 
-    @functools.cache
-    def rounded() -> PackedWeights:
-        return pack("int8")
-
-    def make_drafter() -> Drafter | None:
+    def make_drafter() -> CpuDecoder | None:
+        drafting = _begin_to_compile(_EXACT, _ROUNDED)
         is_ready = drafting is not None and drafting.done() and drafting.result() is not None
         return CpuDecoder(rounded(), 1, drafting) if is_ready else None
 
     return CpuDecoder(packed, streams, compiled, make_drafter)
 
 
-def is_worth_drafting(packed: PackedWeights) -> bool:
-    """Whether a copy with 8-bit weights would be much faster than these."""
-    linears = packed.qkv, packed.out, packed.up, packed.down
-    weights = sum(linear.weights.size for linear in linears)
+def may_pay_to_draft(packed: PackedWeights) -> bool:
+    """Whether a copy with 8-bit weights may be much faster than these."""
     # Of many tokens few are drafted right, and each draft's last layer is dear.
-    is_small_head = packed.head.weights.size < SMALL_HEAD * weights
-    return is_small_head and weights >= _LEAST_LARGE_WEIGHTS
+    in_layers = _size_of_layers(packed)
+    is_small_head = packed.head.weights.size < SMALL_HEAD * in_layers
+    return is_small_head and in_layers >= _LEAST_DRAFTED_FOR
+
+
+def _size_of_layers(packed: PackedWeights) -> int:
+    return sum(each.weights.size for each in (packed.qkv, packed.out, packed.up, packed.down))
+
+
+class FasterWay:
+    """Which of two ways is the faster one, by the fastest of the last calls of each.
+
+    The other one is tried now and then: it depends on the model, the text, the processor's caches
+    and on what else runs.
+
+    Attributes:
+        way: The faster one, as far as is known; at first the one that was given.
+    """
+
+    _CALLS, _TRIALS, _PERIOD = 4, (10, 12), 64
+
+    def __init__(self, way: bool) -> None:
+        self.way = way
+        self._calls = 0
+        self._costs: dict[bool, deque[float]] = {
+            way: deque(maxlen=self._CALLS) for way in (False, True)
+        }
+
+    def next(self) -> bool:
+        """The way to take now."""
+        self._calls += 1
+        return self.way != (self._calls % self._PERIOD in self._TRIALS)
+
+    def took(self, way: bool, cost: float) -> None:
+        """What a call came to."""
+        self._costs[way].append(cost)
+        if all(self._costs.values()):
+            self.way = min(self._costs[True]) < min(self._costs[False])
 
 
 # Weights times rows: what is less takes hardly longer than a thread takes to wake.
@@ -379,6 +409,8 @@ def threads_for(weights: int, rows: int, steps: int) -> int:
 
 # At first the cache has room for so many tokens, and doubles when they are there.
 _FIRST_ROOM = 64
+# Shorter calls do not tell which way is faster.
+_LEAST_TIMED_TOKENS = 12
 
 
 class CpuDecoder:
@@ -388,7 +420,8 @@ class CpuDecoder:
         weights: The model's.
         streams: B.
         compiled: What computes as soon as it is there; None takes NumPy.
-        make_drafter: As ``Decoder`` has it.
+        make_drafter: Makes a faster, less exact copy, or None as long as it is not ready; None
+            where that cannot pay.
         threads: How many may share the streams of a call; see ``threads_for``.
     """
 
@@ -397,15 +430,17 @@ class CpuDecoder:
         weights: PackedWeights,
         streams: int,
         compiled: Compilation | None = None,
-        make_drafter: Callable[[], Drafter | None] | None = None,
+        make_drafter: "Callable[[], CpuDecoder | None] | None" = None,
         threads: Callable[[int, int, int], int] = threads_for,
     ) -> None:
         config = weights.config
-        self.make_drafter = make_drafter
         self.vocab_size, self.context = len(weights.embedding), weights.context
         self._weights = weights
-        linears = weights.qkv, weights.out, weights.up, weights.down, weights.head
-        self._size = sum(linear.weights.size for linear in linears)
+        self._size = _size_of_layers(weights) + weights.head.weights.size
+        self._is_small = self._size < MANY_WEIGHTS
+        self._make_drafter = make_drafter
+        self._drafter: CpuDecoder | None = None
+        self._drafts = FasterWay(not self._is_small)
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._compilation = compiled
@@ -430,19 +465,18 @@ class CpuDecoder:
 
         It stays in the thread that calls it: others are at work beside it.
         """
-        return CpuDecoder(self._weights, 1, self._compilation, self.make_drafter, lambda *work: 1)
+        return CpuDecoder(self._weights, 1, self._compilation, self._make_drafter, lambda *work: 1)
+
+    @property
+    def make_drafter(self) -> Callable[[], Drafter | None] | None:
+        """See ``Decoder``; with each token chosen by Python, drafts of small models do not pay."""
+        return None if self._is_small else self._make_drafter
 
     @property
     def write_ahead(self) -> WriteAhead | None:
         """See ``Decoder``."""
         compiled = self._compiled
         return None if compiled is None else functools.partial(self._write, compiled)
-
-    @property
-    def settle_drafts(self) -> SettleDrafts | None:
-        """See ``Drafter``."""
-        compiled = self._compiled
-        return None if compiled is None else compiled.settle
 
     @property
     def _compiled(self) -> CompiledKernels | None:
@@ -502,14 +536,18 @@ class CpuDecoder:
         length: int,
         draws: Draws,
         given: FloatArray | None = None,
+        unread: int = 1,
     ) -> int:
         """See ``WriteAhead``."""
+        if unread > 1:
+            self._run(text[:, length - unread : length - 1])
         start, streams = self._length, len(text)
         count = draws.uniforms.shape[1]
         check_room(start + count, self.context)
         self._make_room(start + count)
         logits = np.empty((streams, 0, self.vocab_size), np.float32) if given is None else given
         normed = np.empty((streams, self._weights.embedding.shape[1]), np.float32)
+        drafting = self._drafting(count) if streams == 1 else None
 
         def write(rows: slice) -> int:
             return compiled.write(
@@ -522,14 +560,27 @@ class CpuDecoder:
                 draws.of_rows(rows),
                 logits[rows],
                 normed[rows],
+                drafting,
             )
 
+        started = time.perf_counter()
         done = min(self._at_once(write, streams, streams, count))
+        if done >= _LEAST_TIMED_TOKENS and streams == 1:
+            self._drafts.took(drafting is not None, (time.perf_counter() - started) / done)
         if done:
             if self._back:
                 self._remember(start, text[:, length - 1 : length - 1 + done])
             self._length, self._normed = start + done, normed[:, None]
         return done
+
+    def _drafting(self, count: int) -> PackedWeights | None:
+        """What drafts so many tokens, where that seems to be faster."""
+        is_told = count >= _LEAST_TIMED_TOKENS
+        if self._make_drafter is None or not (self._drafts.next() if is_told else self._drafts.way):
+            return None
+        self._drafter = self._drafter or self._make_drafter()
+        is_compiled = self._drafter is not None and self._drafter._compiled is not None
+        return self._drafter._weights if self._drafter and is_compiled else None
 
     def _run(self, tokens: IntArray) -> FloatArray:
         """The tokens' vectors [B, T, C] after the last norm, without its weight."""
@@ -551,9 +602,8 @@ class CpuDecoder:
         # unless weights are widened for it, or the model is so small that each of the library's
         # calls takes less than its wait for Python's lock, which the screen has half of the time.
         is_few = compiled is not None and (streams > 1 or count <= compiled.most_rows)
-        is_small = self._size < _LEAST_LARGE_WEIGHTS
         is_rounded = weights.qkv.weights.dtype != np.float32
-        if compiled is not None and (is_few or is_small or is_rounded):
+        if compiled is not None and (is_few or self._is_small or is_rounded):
             read = functools.partial(self._read_few, compiled, start, stream)
             self._normed = np.concatenate(self._at_once(read, streams, streams * count, 1))
         else:

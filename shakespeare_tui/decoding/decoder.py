@@ -18,7 +18,12 @@ class WriteAhead(Protocol):
     """Reads and draws many tokens at once."""
 
     def __call__(
-        self, text: IntArray, length: int, draws: Draws, given: FloatArray | None = None
+        self,
+        text: IntArray,
+        length: int,
+        draws: Draws,
+        given: FloatArray | None = None,
+        unread: int = 1,
     ) -> int:
         """Draw T tokens of ``text`` [B, L] from ``length`` on; returns how many were drawn.
 
@@ -26,10 +31,11 @@ class WriteAhead(Protocol):
         but for the last.
 
         Args:
-            text: Of it all has been read but the last of the first ``length`` tokens.
+            text: Of its first ``length`` tokens all have been read but the last ``unread``.
             length: How many tokens there are; those after them are written over.
             draws: How tokens are drawn, T of each stream.
             given: The logits of each draw go here, [B, T, V].
+            unread: At least 1.
 
         Raises:
             ValueError: The context would be exceeded.
@@ -44,14 +50,18 @@ class Decoder(Protocol):
     Attributes:
         vocab_size: V.
         context: How many tokens fit.
-        make_drafter: Makes a faster, less exact copy, of one stream, which drafts tokens for this
-            decoder to check many at once, or None as long as it is not ready; None where that does
-            not pay.
     """
 
     vocab_size: int
     context: int
-    make_drafter: Callable[[], "Drafter | None"] | None
+
+    @property
+    def make_drafter(self) -> Callable[[], "Drafter | None"] | None:
+        """Makes a faster, less exact copy, of one stream; None where that does not pay.
+
+        It drafts tokens for this decoder to check many at once, where each is chosen outside of
+        it. It is None as long as it is not ready.
+        """
 
     @property
     def write_ahead(self) -> WriteAhead | None:
@@ -90,22 +100,8 @@ class Decoder(Protocol):
         """Let stream i go on from stream ``rows[i]``; more or fewer rows change B."""
 
 
-class SettleDrafts(Protocol):
-    """Draws tokens where others were drafted."""
-
-    def __call__(self, text: IntArray, length: int, draws: Draws, logits: FloatArray) -> int:
-        """Draw tokens of ``text`` [1, L] by ``logits`` [T, V]; returns how many were drawn.
-
-        Up to the first that is not the one drafted there, or whose logits are none.
-        """
-
-
 class Drafter(Decoder, Protocol):
     """A decoder that drafts for another one, its leader."""
-
-    @property
-    def settle_drafts(self) -> SettleDrafts | None:
-        """Draws many tokens at once; None where that cannot be done, or not yet."""
 
     def follow(self, leader: Decoder) -> None:
         """Go on from what ``leader`` has read: its keys and values are shared.

@@ -35,7 +35,7 @@ class WindowReader:
 
     def read(self, text: IntArray) -> FloatArray:
         """Logits [B, V] of what comes after ``text`` [B, L], which begins as it did before."""
-        return self.decoder.read(self._unread(text))
+        return self.decoder.read(self.to_read(text))
 
     def read_all(self, text: IntArray, last: int) -> FloatArray:
         """Logits [B, last, V] after each of the last so many tokens of ``text`` [B, L].
@@ -43,7 +43,7 @@ class WindowReader:
         The window is that of the whole text; ``room`` says how many tokens have the same.
         """
         self.forget_after(text.shape[1] - last)
-        return self.decoder.read_all(self._unread(text))[:, -last:]
+        return self.decoder.read_all(self.to_read(text))[:, -last:]
 
     def forget_after(self, length: int) -> None:
         """Take back what was read beyond the first ``length`` tokens of the text."""
@@ -59,7 +59,8 @@ class WindowReader:
         start = window_start(length, self.decoder.context)
         return length - start - (self.decoder.length if start == self._start else 0)
 
-    def _unread(self, text: IntArray) -> IntArray:
+    def to_read(self, text: IntArray) -> IntArray:
+        """What of ``text`` [B, L] the decoder is to read next, which now is in its window."""
         start = window_start(text.shape[1], self.decoder.context)
         if start != self._start:
             self.decoder.rewind(0)

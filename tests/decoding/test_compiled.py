@@ -1,6 +1,7 @@
 """The compiled decoder against NumPy's, which is held to the model itself elsewhere."""
 
 import gc
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -14,10 +15,12 @@ from numba.types import Array
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.columns import Column, generate_columns
+from shakespeare_tui.decoding import cpu_decoder
+from shakespeare_tui.decoding.columns import Column, generate_bursts, generate_columns
 from shakespeare_tui.decoding.cpu_decoder import (
     Compilation,
     CpuDecoder,
+    FasterWay,
     compiled_for,
     threads_for,
 )
@@ -252,10 +255,21 @@ def test_a_broken_model_still_ends_no_text() -> None:
 @pytest.mark.parametrize(
     "drafted_by", ["NumPy", "other weights", pytest.param("int8", marks=pytest.mark.slow)]
 )
-def test_drafts_change_nothing(drafted_by: str) -> None:
+def test_drafts_change_nothing(drafted_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_decoder, "MANY_WEIGHTS", 0)
     model = make_model(max_seq_len=64)
     packed, rounded = packed_weights(model, "float32"), packed_weights(model, "int8")
     kernels, drafting = compiled(packed), None
+    drafts = 0
+
+    class Watched(type(kernels.result())):  # type: ignore[misc]
+        def write(self, *arguments: Any) -> int:
+            nonlocal drafts
+            drafts += arguments[-1] is not None
+            return int(super().write(*arguments))
+
+    watched: Compilation = Future()
+    watched.set_result(Watched())
     if drafted_by == "other weights":
         with torch.no_grad():
             model.norm.weight.mul_(1.1)
@@ -267,7 +281,7 @@ def test_drafts_change_nothing(drafted_by: str) -> None:
         recordings = [Recording() for _ in range(2)]
         plain = texts(CpuDecoder(packed, 1), (strategy,), recordings=recordings)
         column, ours = Column(strategy=parse_strategy(strategy), seed=5), Recording()
-        decoder = CpuDecoder(packed, 1, kernels, lambda: CpuDecoder(rounded, 1, drafting))
+        decoder = CpuDecoder(packed, 1, watched, lambda: CpuDecoder(rounded, 1, drafting))
         drafted = list(
             generate_columns(decoder, [1, 2, 3], [column], max_tokens=90, recordings=[ours])
         )
@@ -276,6 +290,126 @@ def test_drafts_change_nothing(drafted_by: str) -> None:
             mine, other = ours.at(place), recordings[0].at(place)
             assert mine is not None and other is not None
             np.testing.assert_allclose(mine.logits, other.logits, atol=2e-4)
+    assert bool(drafts) == (drafting is not None)
+
+
+class TestDrawingOn:
+    """Bursts that are drawn in a thread while those before are taken."""
+
+    @pytest.fixture(autouse=True)
+    def two_cores(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+
+    @staticmethod
+    def rows(
+        packed: PackedWeights,
+        kernels: Compilation | None,
+        strategies: tuple[str, ...] = COMMON,
+        **options: Any,
+    ) -> Iterator[list[int]]:
+        columns = [Column(strategy=parse_strategy(text), samples=2, seed=5) for text in strategies]
+        bursts = generate_bursts(
+            CpuDecoder(packed, 1, kernels), [1, 2, 3], columns, max_tokens=90, **options
+        )
+        return itertools.chain.from_iterable(bursts)
+
+    @staticmethod
+    def watched(packed: PackedWeights) -> tuple[Compilation, set[threading.Thread]]:
+        """Kernels, and in which threads they write."""
+        at_work: set[threading.Thread] = set()
+
+        class Watched(type(compiled(packed).result())):  # type: ignore[misc]
+            def write(self, *arguments: Any) -> int:
+                at_work.add(threading.current_thread())
+                return int(super().write(*arguments))
+
+        kernels: Compilation = Future()
+        kernels.set_result(Watched())
+        return kernels, at_work
+
+    @pytest.mark.parametrize("ends", [False, True])
+    def test_changes_nothing(self, ends: bool) -> None:
+        packed = packed_weights(make_model(), "float32")
+        kernels, at_work = self.watched(packed)
+
+        def end_apart(tokens: Sequence[int]) -> bool:
+            return ends and len(tokens) > 20 + tokens[0] % 7 * 10 and tokens[-1] % 3 == 0
+
+        ours, theirs = ([Recording() for _ in range(2 * len(COMMON))] for _ in range(2))
+        drawn_on = list(self.rows(packed, kernels, recordings=ours, stop=end_apart, draws_on=True))
+        assert drawn_on == list(self.rows(packed, None, recordings=theirs, stop=end_apart))
+        assert threading.main_thread() in at_work and len(at_work) == 2
+        for mine, others in zip(ours, theirs, strict=True):
+            assert len(mine) == len(others)
+            for place in range(len(mine)):
+                draw, other = mine.at(place), others.at(place)
+                assert draw is not None and other is not None
+                np.testing.assert_allclose(draw.logits, other.logits, atol=2e-4)
+
+    def test_a_broken_model_still_ends_no_text(self) -> None:
+        model, strategies = make_model(tie_weights=False), ("temperature=1",)
+        plain = list(self.rows(packed_weights(model, "float32"), None, strategies))
+        first = {token: place for place in range(89, -1, -1) for token in plain[place]}
+        with torch.no_grad():
+            # After this token, late in the text, the model gives numbers that are none.
+            model.embedding.weight[max(first, key=lambda token: first[token])] = np.nan
+        packed = packed_weights(model, "float32")
+        kernels, at_work = self.watched(packed)
+        drawn_on = list(self.rows(packed, kernels, strategies, draws_on=True))
+        assert drawn_on == list(self.rows(packed, None, strategies)) != plain
+        assert len(at_work) == 2
+
+    def test_ends_with_the_text_or_when_that_is_no_longer_wanted(self) -> None:
+        packed = packed_weights(make_model(), "float32")
+        kernels, at_work = self.watched(packed)
+        list(self.rows(packed, kernels, draws_on=True))
+        columns = [Column(strategy=parse_strategy("temperature=1"))]
+        bursts = generate_bursts(
+            CpuDecoder(packed, 1, kernels), [1], columns, max_tokens=10**5, draws_on=True
+        )
+        for _ in range(5):
+            next(bursts)
+        bursts.close()  # type: ignore[attr-defined]
+        others = at_work - {threading.main_thread()}
+        assert len(others) == 2 and not any(thread.is_alive() for thread in others)
+
+    def test_an_error_is_the_callers(self) -> None:
+        packed = packed_weights(make_model(), "float32")
+
+        class Failing(type(compiled(packed).result())):  # type: ignore[misc]
+            def write(self, *arguments: Any) -> int:
+                if threading.current_thread() is not threading.main_thread():
+                    raise MemoryError("in a thread")
+                return int(super().write(*arguments))
+
+        kernels: Compilation = Future()
+        kernels.set_result(Failing())
+        with pytest.raises(MemoryError, match="in a thread"):
+            list(self.rows(packed, kernels, draws_on=True))
+
+    def test_is_not_done_beside_a_run(self) -> None:
+        packed = packed_weights(make_model(), "float32")
+        kernels, at_work = self.watched(packed)
+        with CORES.training(2):
+            beside = list(self.rows(packed, kernels, draws_on=True))
+        assert at_work == {threading.main_thread()}
+        assert beside == list(self.rows(packed, kernels))
+
+
+def test_the_faster_way_is_taken_and_the_other_tried_now_and_then() -> None:
+    costs, ways = {False: 2.0, True: 1.0}, FasterWay(False)
+    taken = []
+    for _ in range(300):
+        way = ways.next()
+        ways.took(way, costs[way])
+        taken.append(way)
+    assert not any(taken[:9]) and all(taken[12:60])
+    assert 0.9 < sum(taken[100:]) / 200 < 1
+    costs[False] = 0.5
+    for _ in range(100):
+        way = ways.next()
+        ways.took(way, costs[way])
+    assert not ways.way
 
 
 def test_texts_that_end_amid_a_burst_are_recorded_to_their_end() -> None:

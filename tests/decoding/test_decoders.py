@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from shakespeare_tui.config.schema import ModelConfig
-from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, is_worth_drafting
+from shakespeare_tui.decoding.cpu_decoder import CpuDecoder, may_pay_to_draft
 from shakespeare_tui.decoding.decoder import Decoder, Precision, RereadingDecoder
 from shakespeare_tui.decoding.factory import make_decoder
 from shakespeare_tui.decoding.packed import Linear
@@ -291,4 +291,4 @@ def test_matrices_are_rounded_to_the_nearest(precision: Precision) -> None:
 def test_texts_of_large_vocabularies_are_not_drafted(vocab_size: int, drafts: bool) -> None:
     shape = ModelConfig(d_model=384, n_heads=6, n_layers=3, d_ff=1536, max_seq_len=8)
     model = Transformer(shape, vocab_size, torch.Generator().manual_seed(3)).eval()
-    assert is_worth_drafting(packed_weights(model, "float32")) == drafts
+    assert may_pay_to_draft(packed_weights(model, "float32")) == drafts

@@ -8,6 +8,7 @@ import pytest
 import torch
 from search_models import ends_with, make_model
 
+from shakespeare_tui.decoding import cpu_decoder
 from shakespeare_tui.decoding.columns import Column, generate_columns
 from shakespeare_tui.decoding.cpu_decoder import CpuDecoder
 from shakespeare_tui.decoding.speculative import (
@@ -39,8 +40,15 @@ def column_text(
         1,
         make_drafter=drafter and (lambda: CpuDecoder(packed_weights(drafter, "float32"), 1)),
     )
+    assert bool(decoder.make_drafter) == bool(drafter)
     rows = generate_columns(decoder, [1, 2, 3], [column], max_tokens=tokens, **options)
     return [token for (token,) in rows]
+
+
+@pytest.fixture(autouse=True)
+def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that drafts pay."""
+    monkeypatch.setattr(cpu_decoder, "MANY_WEIGHTS", 0)
 
 
 class TestDrafts:
@@ -49,9 +57,8 @@ class TestDrafts:
     @pytest.mark.parametrize(
         "strategy",
         [
-            "greedy",
-            "temperature=1.3",
-            "repetition_penalty=1.5 temperature=1 top_k=5",
+            "typical=0.8",
+            "repetition_penalty=1.5 typical=0.9 top_k=5",
             "mirostat=2",
             "xtc=0.5,threshold=0.1",
         ],
@@ -66,14 +73,14 @@ class TestDrafts:
 
     def test_stops_and_being_called_off(self) -> None:
         model, other = make_model(VOCAB, 16), make_model(VOCAB, 16, 1)
-        stop = column_text(model, "temperature=1", 20)[8:11]
-        expected = column_text(model, "temperature=1", 60, stop=ends_with(stop))
-        assert column_text(model, "temperature=1", 60, other, stop=ends_with(stop)) == expected
+        stop = column_text(model, "typical=0.9", 20)[8:11]
+        expected = column_text(model, "typical=0.9", 60, stop=ends_with(stop))
+        assert column_text(model, "typical=0.9", 60, other, stop=ends_with(stop)) == expected
         polls: list[int] = []
         with pytest.raises(CancelledError):
             column_text(
                 model,
-                "greedy",
+                "typical=0.9",
                 60,
                 other,
                 cancelled=lambda: bool(polls.append(1)) or len(polls) > 4,
