@@ -68,6 +68,9 @@ class Plan:
     def notes(self) -> Iterator[str]:
         """What to know before the start: corpora that are not at hand, too little memory."""
         yield from self.problems
+        for name, arm in self.definition.experiment.arms.items():
+            if arm.distill:
+                yield f"{name} learns from the runs of {arm.distill}, which are trained first"
         free = free_memory()
         for estimate in self.estimates:
             if estimate.figures.problem or estimate.corpus.note:

@@ -45,6 +45,7 @@ class Trial:
         variant: What it differs in from the others.
         seed: Of weights, batches and dropout.
         failure: Why it could not be trained; empty where nothing is known to be wrong.
+        teachers: The runs that it learns from, too, by name; they are finished before it begins.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Trial:
     variant: Variant
     seed: int
     failure: str = ""
+    teachers: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -149,7 +151,8 @@ class ExperimentFolder:
         found = _read(path)
         try:
             variant = Variant(**found.pop("variant"))
-            return Trial(variant=variant, **found)
+            teachers = tuple(found.pop("teachers", ()))
+            return Trial(variant=variant, teachers=teachers, **found)
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
 
@@ -297,7 +300,7 @@ class ExperimentFolder:
         prefix = before.prefix if before else _free_prefix(self.name, runs_root)
         if before is not None:
             self._check_search(before.definition, definition)
-        trials, left_out = self._named(planned, before, prefix, runs_root)
+        trials, left_out = self._named(definition, planned, before, prefix, runs_root)
         if left_out and not may_replace:
             raise UserError(
                 f"experiment {self.name} has {len(left_out)} runs of other settings "
@@ -336,22 +339,28 @@ class ExperimentFolder:
             )
 
     def _named(
-        self, planned: Sequence[PlannedRun], before: Record | None, prefix: str, runs_root: Path
+        self,
+        definition: Definition,
+        planned: Sequence[PlannedRun],
+        before: Record | None,
+        prefix: str,
+        runs_root: Path,
     ) -> tuple[list[Trial], list[str]]:
         """The planned runs by the names that they have or get; and those that are planned no more.
 
         Nothing is written.
         """
-        known: dict[tuple[str, str], list[str]] = {}
+        known: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
         for name in before.runs if before else ():
-            key = (self.trial(name).variant.arm, self.config_path(name).read_text("utf-8"))
-            known.setdefault(key, []).append(name)
+            trial, config = self.trial(name), self.config_path(name).read_text("utf-8")
+            known.setdefault((trial.variant.arm, trial.teachers, config), []).append(name)
         numbers = _free_numbers(prefix, self.path / "trials", runs_root)
         variants: dict[str, int] = {}
-        trials = []
+        trials: list[Trial] = []
         for run in planned:
             number = variants.setdefault(run.variant.label, len(variants) + 1)
-            same = known.get((run.variant.arm, run.yaml))
+            teachers = _teachers(definition.teaching_arm(run.variant), run.variant, trials)
+            same = known.get((run.variant.arm, teachers, run.yaml))
             name = same.pop(0) if same else ""
             failure = self.trial(name).failure if name else ""
             trials.append(
@@ -361,9 +370,17 @@ class ExperimentFolder:
                     variant=run.variant,
                     seed=run.seed,
                     failure=failure,
+                    teachers=teachers,
                 )
             )
         return trials, [name for left in known.values() for name in left]
+
+
+def _teachers(arm: str, variant: Variant, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Those of an arm among the runs before a student's, of its values where some have them."""
+    of_arm = [trial for trial in trials if arm and trial.variant.arm == arm]
+    alike = [trial for trial in of_arm if trial.variant.values == variant.values]
+    return tuple(trial.run for trial in alike or of_arm)
 
 
 def _searched(definition: Definition) -> object:

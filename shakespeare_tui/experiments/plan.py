@@ -217,8 +217,18 @@ class Definition:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of every variant, at least one."""
+        """The seeds of every variant whose arm has none of its own, at least one."""
         return self.experiment.seeds or (self.base.training.seed,)
+
+    def seeds_of(self, variant: Variant) -> tuple[int, ...]:
+        """The seeds of a variant, at least one."""
+        arm = self.experiment.arms.get(variant.arm)
+        return (arm.seeds if arm else ()) or self.seeds
+
+    def teaching_arm(self, variant: Variant) -> str:
+        """The arm whose runs a variant's learn from; empty where they learn from none."""
+        arm = self.experiment.arms.get(variant.arm)
+        return arm.distill if arm else ""
 
     def config(self, variant: Variant, seed: int) -> Config:
         """The config of one run.
@@ -280,14 +290,22 @@ class Definition:
             UserError: There are too many.
         """
         variants = list(itertools.islice(self.variants(), MOST_RUNS + 1))
-        if len(variants) * len(self.seeds) > MOST_RUNS:
+        seeds = list(map(self.seeds_of, variants))
+        if sum(map(len, seeds)) > MOST_RUNS:
             raise UserError(
                 f"{self.file.source}: more than {MOST_RUNS:,} runs; take fewer values, or a search"
             )
         planned: list[PlannedRun] = []
         problems: list[Problem] = []
         # Every variant once before any has its second seed: what can be compared early is.
-        for seed, variant in itertools.product(self.seeds, variants):
+        in_rounds = [
+            (seed, variant)
+            for round_ in itertools.zip_longest(*seeds)
+            for seed, variant in zip(round_, variants, strict=True)
+            if seed is not None
+        ]
+        # Whoever learns from others comes after all of them.
+        for seed, variant in sorted(in_rounds, key=lambda pair: bool(self.teaching_arm(pair[1]))):
             try:
                 planned.append(PlannedRun(variant, seed, self.config(variant, seed)))
             except ConfigError as error:

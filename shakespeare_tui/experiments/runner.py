@@ -167,6 +167,8 @@ class PlannedWork:
             if self._is_over(name):
                 self._over.add(name)
                 continue
+            if self._waits_for_teachers(name):
+                continue
             lock = self._folder.claim(name)
             if lock is None:
                 continue
@@ -188,10 +190,21 @@ class PlannedWork:
             name in self._over or self._is_over(name) for name in self._names
         )
 
+    def _waits_for_teachers(self, name: str) -> bool:
+        """Whether a teacher is not finished; a later start looks again where it will not be now."""
+        unfinished = [
+            teacher
+            for teacher in self._folder.trial(name).teachers
+            if not _is_whole(self._paths.ending(teacher))
+        ]
+        if any(teacher in self._over or self._is_over(teacher) for teacher in unfinished):
+            self._over.add(name)
+        return bool(unfinished)
+
     def _is_over(self, name: str) -> bool:
         ending = self._paths.ending(name)
         if isinstance(ending, RunFinished):
-            return not ending.is_early or ending.reason == PRUNED
+            return _is_whole(ending) or ending.reason == PRUNED
         return not self._retry and (ending is not None or bool(self._folder.trial(name).failure))
 
     def is_hopeless(self, trial: Trial, history: RunHistory, evaluation: EvalCompleted) -> bool:
@@ -242,6 +255,11 @@ class Job:
             self.process.stop()
         else:
             leave_command(self.run.commands_path, Stop(reason=reason))
+
+
+def _is_whole(ending: Event | None) -> bool:
+    """Whether a run came to its own end."""
+    return isinstance(ending, RunFinished) and not ending.is_early
 
 
 class Listener(Protocol):
@@ -342,6 +360,8 @@ class Runner:
                 *("--name", trial.run, "--experiment", self._folder.name),
                 *("--variant", f"{trial.variant.label} seed={trial.seed}"),
             ]
+            teachers = [self._paths.run(name).name for name in trial.teachers]
+            arguments += ["--distill", *teachers] if teachers else []
         environment = {name: str(self._threads) for name in _THREADS}
         environment["SHAKESPEARE_TUI_RUNS"] = str(run.path.parent.absolute())
         process = self._executor.start(

@@ -127,6 +127,7 @@ def _none_is_empty(value: Any) -> Any:
 
 Values = Annotated[dict[str, Any], BeforeValidator(_none_is_empty)]
 Prompts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=100)]
+Seeds = Annotated[tuple[Annotated[Integer, Field(ge=0, lt=2**63)], ...], Field(max_length=1000)]
 
 
 class Arm(_Closed):
@@ -138,6 +139,11 @@ class Arm(_Closed):
     """In place of the experiment's."""
     prompts: Prompts | None = None
     """Texts that its runs continue, in place of the experiment's."""
+    seeds: Seeds = ()
+    """In place of the experiment's."""
+    distill: str = ""
+    """Another arm, which is trained first: the runs of this one learn from the mean probabilities
+    of its runs, of those with the same values on the axes."""
 
 
 class Experiment(_Closed):
@@ -160,9 +166,7 @@ class Experiment(_Closed):
     design: Literal["grid", "one_at_a_time", "paired", "queue"] = "grid"
     """All combinations of the axes; each axis by itself from the base; lists side by side; or
     nothing but the runs that are added one by one."""
-    seeds: tuple[Annotated[Integer, Field(ge=0, lt=2**63)], ...] = Field(
-        default=(), max_length=1000
-    )
+    seeds: Seeds = ()
     """Every variant is trained once with each; empty means the base's."""
     budget: Annotated[Budget, BeforeValidator(_none_is_empty)] = Budget()
     """How long each run is."""
@@ -431,6 +435,24 @@ class _Reader:
             self._refuse(("design",), "a queue has no axes and no arms: its runs are added")
         if len(set(experiment.seeds)) < len(experiment.seeds):
             self._refuse(("seeds",), "has a seed twice")
+        for name, arm in experiment.arms.items():
+            if len(set(arm.seeds)) < len(arm.seeds):
+                self._refuse(("arms", name, "seeds"), "has a seed twice")
+            if arm.distill:
+                self._check_teachers(experiment, name, arm.distill)
+
+    def _check_teachers(self, experiment: Experiment, name: str, teachers: str) -> None:
+        where = ("arms", name, "distill")
+        if experiment.search is not None:
+            self._refuse(where, "a search has no teachers; name single runs by --distill")
+        elif teachers not in experiment.arms or teachers == name:
+            others = [arm for arm in experiment.arms if arm != name]
+            there_are = f"there are {join_words(others, 'and')}" if others else "there is none"
+            self._refuse(where, f"{show_name(teachers)} is no other arm; {there_are}")
+        elif experiment.arms[teachers].distill:
+            self._refuse(
+                where, f"{teachers} learns from teachers itself; name an arm that does not"
+            )
 
     @staticmethod
     def _varied(experiment: Experiment) -> set[str]:

@@ -467,3 +467,24 @@ def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Pat
     config = load_config(runs_root / "timed" / "config.yaml")
     chosen = load_config(shortest, ["training.minutes=0.3s", "data.corpus=sample"])
     assert config == chosen
+    assert "experiment run hour" not in outcome.err
+
+
+def test_a_long_budget_is_told_what_ends_lower(cli: CommandLine, runs_root: Path) -> None:
+    # It is reached at once, by a loss that every model has.
+    small = ["--set=model.n_layers=1", "--set=model.d_model=16", "--set=training.target_loss=99"]
+    outcome = cli(
+        "train", "--no-ui", "--corpus=sample", "--minutes=20h", *small, "--set=model.n_heads=2"
+    )
+    assert outcome.code == 0, outcome.err
+    (told,) = [line for line in outcome.err.splitlines() if "learns from them, end lower" in line]
+    program, *words = shlex.split(told.partition("lower: ")[2])
+    assert (program, words[:5]) == (
+        "shakespeare-tui",
+        ["experiment", "run", "hour", "--minutes", "240m"],
+    )
+    planned = cli(*words, "--dry-run", "--json")
+    runs = json.loads(planned.out)["runs"]
+    assert [run["arm"] for run in runs] == ["teacher", "teacher", "teacher", "student"]
+    assert {run["config"]["data"]["corpus"] for run in runs} == {"sample"}
+    assert "student learns from the runs of teacher" in cli(*words, "--dry-run").err

@@ -96,6 +96,17 @@ def test_an_arm_has_its_own_budget_and_prompts_and_the_command_line_wins() -> No
         assert (run.config.training.max_steps, run.config.model.dropout) == (3, 0.3)
 
 
+def test_an_arm_has_its_own_seeds_and_learns_after_its_teachers() -> None:
+    text = "arms: {s: {distill: t, seeds: [9]}, t: {}, u: {seeds: [4]}}\nseeds: [1, 2]"
+    runs = definition(text).runs()
+    assert [(run.variant.arm, run.seed) for run in runs] == [
+        ("t", 1),
+        ("u", 4),
+        ("t", 2),
+        ("s", 9),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -113,6 +124,14 @@ def test_an_arm_has_its_own_budget_and_prompts_and_the_command_line_wins() -> No
         ("budget:\n  steps: 0", "e.yaml:2: budget.steps: must be greater than or equal to 1"),
         ("seeds: 3", "e.yaml:1: seeds: must be a list, such as [1, 2], got 3"),
         ("seeds: [1, 1]", "has a seed twice"),
+        ("arms:\n  a:\n    seeds: [1, 1]", "e.yaml:3: arms.a.seeds: has a seed twice"),
+        ("arms: {a: {}, b: {distill: c}}", "arms.b.distill: c is no other arm; there are a"),
+        ("arms: {a: {distill: a}}", "arms.a.distill: a is no other arm; there is none"),
+        (
+            "arms:\n  a: {}\n  b: {distill: a}\n  c:\n    distill: b",
+            "e.yaml:5: arms.c.distill: b learns from teachers itself; name an arm that does not",
+        ),
+        ("arms: {a: {}, b: {distill: a}}\nsearch: {}", "a search has no teachers"),
         ("metric: val", "e.yaml:1: metric: must be 'val_loss'"),
         ("arms: {a: {sett: {}}}", "arms.a.sett: unknown key; did you mean set?"),
         ("axes: {d_model: {low: 1, high: 2}}", "is a range, which needs 'search:'"),

@@ -187,6 +187,70 @@ class TestFailures:
         assert (runs_root / "micro-1" / "events.jsonl").read_bytes() == before
 
 
+class TestTeachers:
+    TEXT = (
+        "arms: {student: {distill: teacher, seeds: [7]}, teacher: {}}\n"
+        "axes: {d_model: [8, 16]}\nseeds: [1, 2]\n"
+    )
+
+    def test_students_learn_from_the_finished_runs_of_their_values(
+        self, tmp_path: Path, runs_root: Path
+    ) -> None:
+        folder = prepare(tmp_path, self.TEXT)
+        taught: dict[str, list[int]] = {}
+
+        def note(job: Job) -> None:
+            teachers = job.trial.teachers
+            taught[job.trial.variant.label] = [
+                find_run(name, runs_root).config().model.d_model for name in teachers
+            ]
+            rows = table_of(folder, runs_root).rows
+            assert all(row.state == "finished" for row in rows if row.name in teachers)
+
+        heard = train(folder, runs_root, listener=Heard(note), jobs=3)
+        assert [outcome for _, outcome, _ in heard.outcomes] == 6 * ["finished"]
+        assert taught["student d_model=8"] == [8, 8]
+        assert taught["student d_model=16"] == [16, 16]
+        student = table_of(folder, runs_root).rows[-1]
+        assert student.name == "micro-6"
+        teachers = find_run("micro-6", runs_root).info().teachers
+        assert teachers is not None and len(teachers) == 2
+        # All is done; other teachers would be another student.
+        assert train(folder, runs_root).outcomes == []
+        with pytest.raises(UserError, match="has 2 runs of other settings"):
+            prepare(tmp_path, self.TEXT.replace("[1, 2]", "[1, 2, 3]"))
+
+    def test_a_student_waits_for_a_teacher_that_failed(
+        self, tmp_path: Path, runs_root: Path
+    ) -> None:
+        missing = tmp_path / "missing.txt"
+        corpus = f"set: {{corpus: {missing}}}"
+        folder = prepare(tmp_path, f"arms: {{s: {{distill: t, {corpus}}}, t: {{{corpus}}}}}")
+        assert [outcome for _, outcome, _ in train(folder, runs_root).outcomes] == ["failed"]
+        missing.write_text("Now it is here, and there is enough of it to learn from.\n" * 60)
+        assert train(folder, runs_root).outcomes == []
+        again = train(folder, runs_root, retry=True).outcomes
+        assert [outcome for _, outcome, _ in again] == ["finished", "finished"]
+
+    def test_a_student_waits_for_a_teacher_that_was_interrupted(
+        self, tmp_path: Path, runs_root: Path
+    ) -> None:
+        class Interrupted:
+            def start(
+                self, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+            ) -> Ended:
+                return Ended(130)
+
+        folder = prepare(tmp_path, "arms: {s: {distill: t}, t: {}}")
+        heard = train(folder, runs_root, executor=Interrupted())
+        assert [(run, outcome) for run, outcome, _ in heard.outcomes] == [("micro-1", "stopped")]
+        heard = train(folder, runs_root)
+        assert [(run, outcome) for run, outcome, _ in heard.outcomes] == [
+            ("micro-1", "finished"),
+            ("micro-2", "finished"),
+        ]
+
+
 class TestSharing:
     def test_two_processes_train_each_run_once(
         self, undisturbed: Path, tmp_path: Path, runs_root: Path
