@@ -174,11 +174,14 @@ def _definition(arguments: argparse.Namespace) -> "tuple[ExperimentFolder, Defin
 
     from shakespeare_tui.experiments.folder import ExperimentFolder, new_folder
     from shakespeare_tui.experiments.plan import read_definition
+    from shakespeare_tui.experiments.schema import shipped_experiments
     from shakespeare_tui.paths import experiments_folder
 
     changes = _changes(arguments)
     begun = ExperimentFolder(experiments_folder() / arguments.experiment)
-    if begun.exists and not Path(arguments.experiment).is_file():
+    is_shipped = arguments.experiment in shipped_experiments()
+    is_new = Path(arguments.experiment).is_file() or (is_shipped and arguments.name is not None)
+    if begun.exists and not is_new:
         if arguments.name is not None:
             raise UserError(f"experiment {begun.name} was begun; a new --name needs its file")
         definition = begun.record().definition
@@ -228,7 +231,7 @@ def _train(
     from shakespeare_tui.cli.experiment_console import ExperimentConsole
     from shakespeare_tui.cli.experiment_table import print_experiment
     from shakespeare_tui.experiments.runner import Runner, RunPaths, threads_per_job
-    from shakespeare_tui.experiments.table import ExperimentReader
+    from shakespeare_tui.experiments.table import OVER, ExperimentReader
     from shakespeare_tui.paths import runs_folder
 
     root = runs_folder()
@@ -258,6 +261,15 @@ def _train(
         print_json(table.as_json())
     else:
         print_experiment(table)
+    failed = {row.trial.run for row in table.rows if row.state in ("failed", "damaged")}
+    left = [row for row in table.rows if row.state not in OVER]
+    if left and all(failed.intersection(row.trial.teachers) for row in left):
+        say(
+            f"{counted(len(left), 'run')} {'is' if len(left) == 1 else 'are'} left, whose teachers "
+            "failed; try those again: "
+            f"shakespeare-tui experiment run {folder.name} --retry"
+        )
+        return 1
     if not table.is_complete:
         say(f"go on with: shakespeare-tui experiment run {folder.name}")
         return 130

@@ -332,6 +332,7 @@ def recipe_for(
 def _recipe(overrides: tuple[str, ...]) -> str:
     """The best preset known for a time budget on this machine, whose speed is measured for that."""
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+    from shakespeare_tui.experiments.schema import ELSEWHERE
     from shakespeare_tui.formatting import format_duration
     from shakespeare_tui.training.measure_speed import measure_throughput
 
@@ -350,11 +351,12 @@ def _recipe(overrides: tuple[str, ...]) -> str:
         + f"; this machine trains {ratio:.2g} times as fast as those"
     )
     if name == _RECIPES[-1] and minutes * ratio >= _LEAST_FOR_TEACHERS:
-        corpus = [f" --set {shlex.quote(o)}" for o in overrides if o.startswith("data.corpus=")]
+        settings = (o for o in overrides if o.partition("=")[0].strip() not in ELSEWHERE)
+        words = [word for override in settings for word in ("--set", override)]
         say(
             "note: in that time three such models, and one that learns from them, end lower: "
-            f"shakespeare-tui experiment run hour --minutes {int(minutes / _SHARES)}m"
-            + "".join(corpus)
+            f"shakespeare-tui experiment run hour --minutes {60 * minutes / _SHARES:.0f}s"
+            + "".join(f" {shlex.quote(word)}" for word in words)
         )
     return name
 

@@ -248,7 +248,7 @@ def write(
     started = time.perf_counter()
     decoder = make_decoder(model, 1, precision=limits.precision, use_cache=limits.use_cache)
     for rows in generate_bursts(
-        decoder, prompt, columns, max_tokens=limits.max_tokens, stop=limits.stop, draws_on=True
+        decoder, prompt, columns, max_tokens=limits.max_tokens, stop=limits.stop, draw_ahead=True
     ):
         for row in rows:
             speed.count(sum(token >= 0 for token in row))

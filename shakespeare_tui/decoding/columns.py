@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,13 +105,13 @@ def generate_bursts(
     stop: Stop | None = None,
     cancelled: Callable[[], bool] = never,
     recordings: Sequence[Recording] = (),
-    draws_on: bool = False,
+    draw_ahead: bool = False,
 ) -> Iterator[list[list[int]]]:
     """Yield the rows of ``generate_columns``, in one list those that were drawn together.
 
-    No list is empty. With ``draws_on``, the next ones are drawn while the caller works on those
-    that it has, in a thread, unless a run is trained beside. Then ``decoder`` is the caller's again
-    when the iterator has ended or is closed, and has read no one knows what.
+    No list is empty. With ``draw_ahead`` a thread draws the next ones while the caller works on
+    those that it has, unless a run is trained beside. ``decoder`` may then have read beyond the
+    text, and is the thread's until the iterator ends or is closed.
     """
     if not prompt:
         raise UserError("the prompt is empty; give at least one character, a newline for example")
@@ -128,9 +127,13 @@ def generate_bursts(
     if make_drafter and isinstance(alone, DrawingChooser) and alone.rows == 1:
         yield from _write_from_drafts(decoder, make_drafter, prompt, alone, max_tokens, cancelled)
         return
-    # It waits for what is drawn; its thread begins with the first of that.
-    with ThreadPoolExecutor(1, "draw on") if draws_on else nullcontext() as thread:
+    # Its thread begins with the first burst that is drawn ahead.
+    thread = ThreadPoolExecutor(1, "draw ahead") if draw_ahead else None
+    try:
         yield from _write(decoder, prompt, choosers, max_tokens, cancelled, thread)
+    finally:
+        if thread is not None:
+            thread.shutdown(cancel_futures=True)
     if left := list(_left(choosers)):
         yield left
 
@@ -306,7 +309,10 @@ class _Ahead:
     def _begin(self, text: IntArray, thread: ThreadPoolExecutor | None) -> None:
         """Begin to draw in ``thread``; without one, it is done when that is asked for."""
         length, vocab_size = self._next, self._reader.decoder.vocab_size
-        count = min(self._pace.tokens, self._reader.room(length) + 1, text.shape[1] - length)
+        # A large model's tokens take long, and are drafted: fewer at once would be dearer.
+        is_drafted = len(text) == 1 and self._reader.decoder.make_drafter is not None
+        wanted = max(self._pace.tokens, _DRAFTED_TOKENS + 1 if is_drafted else 1)
+        count = min(wanted, self._reader.room(length) + 1, text.shape[1] - length)
         uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
         given = np.empty((len(text), count if self._is_recorded else 0, vocab_size), np.float32)
         work = functools.partial(self._draw, text, length, uniforms, given)
@@ -316,14 +322,15 @@ class _Ahead:
     def _draw(
         self, text: IntArray, length: int, uniforms: NDArray[np.float64], given: FloatArray
     ) -> int:
-        """Draw what can be drawn, nothing after a burst that came out short."""
+        """Draw what can be drawn, nothing after a burst that came out short or failed."""
         if self._is_short:
             return 0
+        self._is_short = True
         started = time.perf_counter()
         draws = Draws.of(self._chains, text[:, :length], given.shape[2], uniforms)
         unread, count = self._reader.to_read(text[:, :length]).shape[1], uniforms.shape[1]
         done = self._write(text, length, draws, given, unread)
-        if done == self._pace.tokens:
+        if done == count >= self._pace.tokens:
             self._pace.took(time.perf_counter() - started, done)
         self._is_short = done < count
         return done

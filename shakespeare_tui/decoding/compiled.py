@@ -546,7 +546,7 @@ def _write_drafted(
     logits = np.empty((most, vocab_size), np.float32)
     padded = np.empty((most, ends.head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((most, normed.shape[1]), np.float32)
-    read = np.empty_like(stream)
+    read, drafted = np.empty_like(stream), np.empty_like(normed)
     nowhere = np.empty((1, 0, vocab_size), np.float32)
     counted = counts.copy()
     done = 0
@@ -566,7 +566,7 @@ def _write_drafted(
             counted,
             uniforms[0, done : done + drafts].reshape(1, drafts),
             nowhere,
-            normed,
+            drafted,
         )
         for r in range(rows):
             _embed(text[0], first - 1 + r, place + r, ends, stream[r])

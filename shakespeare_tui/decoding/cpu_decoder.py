@@ -436,8 +436,9 @@ class CpuDecoder:
         config = weights.config
         self.vocab_size, self.context = len(weights.embedding), weights.context
         self._weights = weights
-        self._size = _size_of_layers(weights) + weights.head.weights.size
-        self._is_small = self._size < MANY_WEIGHTS
+        in_layers = _size_of_layers(weights)
+        self._size = in_layers + weights.head.weights.size
+        self._is_small = in_layers < MANY_WEIGHTS
         self._make_drafter = make_drafter
         self._drafter: CpuDecoder | None = None
         self._drafts = FasterWay(not self._is_small)

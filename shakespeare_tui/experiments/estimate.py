@@ -68,9 +68,6 @@ class Plan:
     def notes(self) -> Iterator[str]:
         """What to know before the start: corpora that are not at hand, too little memory."""
         yield from self.problems
-        for name, arm in self.definition.experiment.arms.items():
-            if arm.distill:
-                yield f"{name} learns from the runs of {arm.distill}, which are trained first"
         free = free_memory()
         for estimate in self.estimates:
             if estimate.figures.problem or estimate.corpus.note:
@@ -116,7 +113,7 @@ class Planner:
             problems = list(self._measure_some(pairs, measure, report))
         several = len({run.seed for run in runs}) > 1
         estimates = tuple(
-            self._estimate(run, vocab_size, several)
+            self._estimate(run, vocab_size, several, definition.teaching_arm(run.variant))
             for run, (_, vocab_size) in zip(runs, pairs, strict=True)
         )
         return Plan(definition, estimates, tuple(problems))
@@ -127,7 +124,7 @@ class Planner:
             self._corpora[key] = measure_corpus(*key)
         return self._corpora[key]
 
-    def _estimate(self, run: PlannedRun, vocab_size: int, several: bool) -> Estimate:
+    def _estimate(self, run: PlannedRun, vocab_size: int, several: bool, teachers: str) -> Estimate:
         speed = self._speeds.find(run.config, vocab_size)
         figures = preflight(
             run.config,
@@ -137,6 +134,7 @@ class Planner:
             is_compared=True,
         )
         label = run.variant.label + (f", seed {run.seed}" if several else "")
+        label += f", taught by {teachers}" if teachers else ""
         return Estimate(
             run, label, self._corpus(run.config), figures, bool(speed and speed.is_measured)
         )

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,7 +280,10 @@ class ExperimentFolder:
                 )
             run = before.definition.added_run(added)
             for name in before.runs:
-                if self.config_path(name).read_text("utf-8") == run.yaml:
+                theirs, ours = map(
+                    before.definition.teaching_arm, (self.trial(name).variant, run.variant)
+                )
+                if theirs == ours and self.config_path(name).read_text("utf-8") == run.yaml:
                     raise UserError(f"experiment {self.name} has that run already: {name}")
             changes = before.definition.changes.with_later(Changes(added=(added,)))
             definition = dataclasses.replace(before.definition, changes=changes)
@@ -359,7 +362,7 @@ class ExperimentFolder:
         trials: list[Trial] = []
         for run in planned:
             number = variants.setdefault(run.variant.label, len(variants) + 1)
-            teachers = _teachers(definition.teaching_arm(run.variant), run.variant, trials)
+            teachers = _teachers(definition, run, zip(trials, planned, strict=False))
             same = known.get((run.variant.arm, teachers, run.yaml))
             name = same.pop(0) if same else ""
             failure = self.trial(name).failure if name else ""
@@ -376,11 +379,20 @@ class ExperimentFolder:
         return trials, [name for left in known.values() for name in left]
 
 
-def _teachers(arm: str, variant: Variant, trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Those of an arm among the runs before a student's, of its values where some have them."""
-    of_arm = [trial for trial in trials if arm and trial.variant.arm == arm]
-    alike = [trial for trial in of_arm if trial.variant.values == variant.values]
-    return tuple(trial.run for trial in alike or of_arm)
+def _teachers(
+    definition: Definition, student: PlannedRun, before: Iterable[tuple[Trial, PlannedRun]]
+) -> tuple[str, ...]:
+    """Those of a student's teaching arm, of its values on the axes where some have them."""
+    arm, axes = definition.teaching_arm(student.variant), definition.experiment.axes
+    of_arm = [(trial.run, run) for trial, run in before if arm and run.variant.arm == arm]
+    values = student.config.by_path()
+    alike = [
+        (name, run)
+        for name, run in of_arm
+        if all(run.config.by_path()[path] == values[path] for path in axes)
+    ]
+    # Their order does not matter to what is learned.
+    return tuple(sorted(name for name, _ in alike or of_arm))
 
 
 def _searched(definition: Definition) -> object:

@@ -89,7 +89,7 @@ class Changes:
     Attributes:
         budget: In place of the file's, its arms' included.
         overrides: ``section.key=value`` each.
-        seeds: In place of the file's.
+        seeds: In place of the file's, its arms' included.
         limit: The most runs, the first ones; of a search the number of trials.
         added: Single runs beside those of the file.
     """
@@ -174,13 +174,12 @@ class Definition:
         """
         found, changes = self.file.experiment, self.changes
         update: dict[str, Any] = {}
+        of_arms: dict[str, Any] = {}
         if changes.budget is not None:
-            update["budget"] = changes.budget
-            update["arms"] = {
-                name: arm.model_copy(update={"budget": None}) for name, arm in found.arms.items()
-            }
+            update["budget"], of_arms["budget"] = changes.budget, None
         if changes.seeds:
-            update["seeds"] = changes.seeds
+            update["seeds"], of_arms["seeds"] = changes.seeds, ()
+        update["arms"] = {name: arm.model_copy(update=of_arms) for name, arm in found.arms.items()}
         if changes.limit is not None and found.search is not None:
             update["search"] = found.search.model_copy(update={"trials": changes.limit})
         return found.model_copy(update=update)
@@ -297,14 +296,14 @@ class Definition:
             )
         planned: list[PlannedRun] = []
         problems: list[Problem] = []
-        # Every variant once before any has its second seed: what can be compared early is.
+        # Every variant once before any has its second seed: what can be compared early is. But who
+        # learns from others comes after all of them.
         in_rounds = [
             (seed, variant)
             for round_ in itertools.zip_longest(*seeds)
             for seed, variant in zip(round_, variants, strict=True)
             if seed is not None
         ]
-        # Whoever learns from others comes after all of them.
         for seed, variant in sorted(in_rounds, key=lambda pair: bool(self.teaching_arm(pair[1]))):
             try:
                 planned.append(PlannedRun(variant, seed, self.config(variant, seed)))
@@ -326,7 +325,7 @@ class Definition:
         Raises:
             ConfigError: Its settings do not go together.
         """
-        seed = added.values.get("training.seed", self.seeds[0])
+        seed = added.values.get("training.seed", self.seeds_of(added.variant)[0])
         if not added.name:
             return PlannedRun(added.variant, seed, self.config(added.variant, seed))
         values = self.config(added.variant, seed).by_path() | dict(added.values)

@@ -192,17 +192,20 @@ class PlannedWork:
 
     def _waits_for_teachers(self, name: str) -> bool:
         """Whether a teacher is not finished; a later start looks again where it will not be now."""
-        unfinished = [
-            teacher
-            for teacher in self._folder.trial(name).teachers
-            if not _is_whole(self._paths.ending(teacher))
-        ]
-        if any(teacher in self._over or self._is_over(teacher) for teacher in unfinished):
-            self._over.add(name)
-        return bool(unfinished)
+        waits = False
+        for teacher in self._folder.trial(name).teachers:
+            # Read once: another process may end it meanwhile.
+            ending = self._paths.ending(teacher)
+            if not _is_whole(ending):
+                waits = True
+                if teacher in self._over or self._is_ended(teacher, ending):
+                    self._over.add(name)
+        return waits
 
     def _is_over(self, name: str) -> bool:
-        ending = self._paths.ending(name)
+        return self._is_ended(name, self._paths.ending(name))
+
+    def _is_ended(self, name: str, ending: Event | None) -> bool:
         if isinstance(ending, RunFinished):
             return _is_whole(ending) or ending.reason == PRUNED
         return not self._retry and (ending is not None or bool(self._folder.trial(name).failure))

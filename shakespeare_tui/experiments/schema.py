@@ -59,6 +59,13 @@ ELSEWHERE = {
     "sampling.prompts": "prompts",
 }
 """Settings that have a key of their own in an experiment."""
+_TEXT = (
+    "data.corpus",
+    "data.validation",
+    "data.val_fraction",
+    "data.tokenizer",
+    "data.vocab_size",
+)
 
 
 class _Closed(BaseModel):
@@ -160,14 +167,14 @@ class Experiment(_Closed):
     arms: Annotated[dict[str, Arm], BeforeValidator(_none_is_empty)] = Field(
         default_factory=dict, max_length=100
     )
-    """Variants by name, each with settings, budget and prompts of its own."""
+    """Variants by name, each with settings, budget, prompts, seeds and teachers of its own."""
     axes: Values = Field(default_factory=dict)
     """Settings, each with a list of values, or for a search with a range (low, high, log, step)."""
     design: Literal["grid", "one_at_a_time", "paired", "queue"] = "grid"
     """All combinations of the axes; each axis by itself from the base; lists side by side; or
     nothing but the runs that are added one by one."""
     seeds: Seeds = ()
-    """Every variant is trained once with each; empty means the base's."""
+    """Every variant is trained once with each, if its arm has none; empty means the base's."""
     budget: Annotated[Budget, BeforeValidator(_none_is_empty)] = Budget()
     """How long each run is."""
     metric: MetricName = "val_loss"
@@ -438,6 +445,8 @@ class _Reader:
         for name, arm in experiment.arms.items():
             if len(set(arm.seeds)) < len(arm.seeds):
                 self._refuse(("arms", name, "seeds"), "has a seed twice")
+            if arm.seeds and experiment.search is not None:
+                self._refuse(("arms", name, "seeds"), "a search has the same seeds for all arms")
             if arm.distill:
                 self._check_teachers(experiment, name, arm.distill)
 
@@ -453,6 +462,14 @@ class _Reader:
             self._refuse(
                 where, f"{teachers} learns from teachers itself; name an arm that does not"
             )
+        else:
+            theirs = experiment.arms[teachers].set
+            for path, value in experiment.arms[name].set.items():
+                if path in _TEXT and value != theirs.get(path):
+                    message = "a student has the text and the tokens of its teachers"
+                    self._refuse(
+                        ("arms", name, "set", path), f"{message}; set it in {teachers}, too"
+                    )
 
     @staticmethod
     def _varied(experiment: Experiment) -> set[str]:

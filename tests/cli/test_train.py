@@ -481,10 +481,11 @@ def test_a_long_budget_is_told_what_ends_lower(cli: CommandLine, runs_root: Path
     program, *words = shlex.split(told.partition("lower: ")[2])
     assert (program, words[:5]) == (
         "shakespeare-tui",
-        ["experiment", "run", "hour", "--minutes", "240m"],
+        ["experiment", "run", "hour", "--minutes", "14400s"],
     )
     planned = cli(*words, "--dry-run", "--json")
     runs = json.loads(planned.out)["runs"]
     assert [run["arm"] for run in runs] == ["teacher", "teacher", "teacher", "student"]
     assert {run["config"]["data"]["corpus"] for run in runs} == {"sample"}
-    assert "student learns from the runs of teacher" in cli(*words, "--dry-run").err
+    assert {run["config"]["model"]["d_model"] for run in runs} == {16}
+    assert "taught by teacher" in cli(*words, "--dry-run").out

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
@@ -285,15 +286,28 @@ def test_drafts_change_nothing(drafted_by: str, monkeypatch: pytest.MonkeyPatch)
         drafted = list(
             generate_columns(decoder, [1, 2, 3], [column], max_tokens=90, recordings=[ours])
         )
+        directly = Recording()
+        list(
+            generate_columns(
+                CpuDecoder(packed, 1, kernels),
+                [1, 2, 3],
+                [column],
+                max_tokens=90,
+                recordings=[directly],
+            )
+        )
         assert [token for (token,) in drafted] == [row[0] for row in plain]
         for place in (0, 1, 50, 89):
             mine, other = ours.at(place), recordings[0].at(place)
             assert mine is not None and other is not None
             np.testing.assert_allclose(mine.logits, other.logits, atol=2e-4)
+            same = directly.at(place)
+            assert same is not None
+            np.testing.assert_array_equal(mine.logits, same.logits)
     assert bool(drafts) == (drafting is not None)
 
 
-class TestDrawingOn:
+class TestDrawingAhead:
     """Bursts that are drawn in a thread while those before are taken."""
 
     @pytest.fixture(autouse=True)
@@ -336,8 +350,10 @@ class TestDrawingOn:
             return ends and len(tokens) > 20 + tokens[0] % 7 * 10 and tokens[-1] % 3 == 0
 
         ours, theirs = ([Recording() for _ in range(2 * len(COMMON))] for _ in range(2))
-        drawn_on = list(self.rows(packed, kernels, recordings=ours, stop=end_apart, draws_on=True))
-        assert drawn_on == list(self.rows(packed, None, recordings=theirs, stop=end_apart))
+        drawn_ahead = list(
+            self.rows(packed, kernels, recordings=ours, stop=end_apart, draw_ahead=True)
+        )
+        assert drawn_ahead == list(self.rows(packed, None, recordings=theirs, stop=end_apart))
         assert threading.main_thread() in at_work and len(at_work) == 2
         for mine, others in zip(ours, theirs, strict=True):
             assert len(mine) == len(others)
@@ -355,17 +371,17 @@ class TestDrawingOn:
             model.embedding.weight[max(first, key=lambda token: first[token])] = np.nan
         packed = packed_weights(model, "float32")
         kernels, at_work = self.watched(packed)
-        drawn_on = list(self.rows(packed, kernels, strategies, draws_on=True))
-        assert drawn_on == list(self.rows(packed, None, strategies)) != plain
+        drawn_ahead = list(self.rows(packed, kernels, strategies, draw_ahead=True))
+        assert drawn_ahead == list(self.rows(packed, None, strategies)) != plain
         assert len(at_work) == 2
 
     def test_ends_with_the_text_or_when_that_is_no_longer_wanted(self) -> None:
         packed = packed_weights(make_model(), "float32")
         kernels, at_work = self.watched(packed)
-        list(self.rows(packed, kernels, draws_on=True))
+        list(self.rows(packed, kernels, draw_ahead=True))
         columns = [Column(strategy=parse_strategy("temperature=1"))]
         bursts = generate_bursts(
-            CpuDecoder(packed, 1, kernels), [1], columns, max_tokens=10**5, draws_on=True
+            CpuDecoder(packed, 1, kernels), [1], columns, max_tokens=10**5, draw_ahead=True
         )
         for _ in range(5):
             next(bursts)
@@ -374,26 +390,50 @@ class TestDrawingOn:
         assert len(others) == 2 and not any(thread.is_alive() for thread in others)
 
     def test_an_error_is_the_callers(self) -> None:
-        packed = packed_weights(make_model(), "float32")
+        packed, failures = packed_weights(make_model(), "float32"), 0
 
         class Failing(type(compiled(packed).result())):  # type: ignore[misc]
             def write(self, *arguments: Any) -> int:
+                nonlocal failures
                 if threading.current_thread() is not threading.main_thread():
+                    failures += 1
                     raise MemoryError("in a thread")
                 return int(super().write(*arguments))
 
         kernels: Compilation = Future()
         kernels.set_result(Failing())
         with pytest.raises(MemoryError, match="in a thread"):
-            list(self.rows(packed, kernels, draws_on=True))
+            list(self.rows(packed, kernels, draw_ahead=True))
+        # What would have come after was not drawn from a text that is not there.
+        assert failures == 1
 
     def test_is_not_done_beside_a_run(self) -> None:
         packed = packed_weights(make_model(), "float32")
         kernels, at_work = self.watched(packed)
         with CORES.training(2):
-            beside = list(self.rows(packed, kernels, draws_on=True))
+            beside = list(self.rows(packed, kernels, draw_ahead=True))
         assert at_work == {threading.main_thread()}
         assert beside == list(self.rows(packed, kernels))
+
+
+def test_a_slow_model_drafts_as_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_decoder, "MANY_WEIGHTS", 0)
+    packed = packed_weights(make_model(max_seq_len=200), "float32")
+    counts = []
+
+    class Slow(type(compiled(packed).result())):  # type: ignore[misc]
+        def write(self, *arguments: Any) -> int:
+            counts.append(arguments[6].uniforms.shape[1])
+            time.sleep(0.1)
+            return int(super().write(*arguments))
+
+    kernels: Compilation = Future()
+    kernels.set_result(Slow())
+    decoder = CpuDecoder(packed, 1, kernels, lambda: CpuDecoder(packed, 1, kernels))
+    column = Column(strategy=parse_strategy("temperature=1"))
+    assert len(list(generate_columns(decoder, [1], [column], max_tokens=60))) == 60
+    # The first token is chosen by Python, and the last burst is what is left.
+    assert counts == [12, 12, 12, 12, 11]
 
 
 def test_the_faster_way_is_taken_and_the_other_tried_now_and_then() -> None:

@@ -105,6 +105,10 @@ def test_an_arm_has_its_own_seeds_and_learns_after_its_teachers() -> None:
         ("t", 2),
         ("s", 9),
     ]
+    # The command line's are in place of them, also beside its budget.
+    seeds = {"seeds": (5,), "budget": Budget(steps=3)}
+    runs = definition(text, **seeds).runs()
+    assert [(run.variant.arm, run.seed) for run in runs] == [("t", 5), ("u", 5), ("s", 5)]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,11 @@ def test_an_arm_has_its_own_seeds_and_learns_after_its_teachers() -> None:
             "e.yaml:5: arms.c.distill: b learns from teachers itself; name an arm that does not",
         ),
         ("arms: {a: {}, b: {distill: a}}\nsearch: {}", "a search has no teachers"),
+        ("arms: {a: {seeds: [1]}}\nsearch: {}", "a search has the same seeds for all arms"),
+        (
+            "arms:\n  a: {}\n  b:\n    distill: a\n    set:\n      corpus: c",
+            "a student has the text and the tokens of its teachers; set it in a, too",
+        ),
         ("metric: val", "e.yaml:1: metric: must be 'val_loss'"),
         ("arms: {a: {sett: {}}}", "arms.a.sett: unknown key; did you mean set?"),
         ("axes: {d_model: {low: 1, high: 2}}", "is a range, which needs 'search:'"),

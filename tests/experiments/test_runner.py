@@ -24,9 +24,11 @@ from small_experiments import (
 )
 
 from shakespeare_tui.errors import UserError
+from shakespeare_tui.experiments.compose import read_added
 from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.experiments.runner import Job, PlannedWork, Runner, RunPaths
 from shakespeare_tui.runs.editing import rename_run
+from shakespeare_tui.runs.events import Event
 from shakespeare_tui.runs.folder import RunFolder, find_run
 
 TWO = "axes: {d_model: [8, 16]}\nseeds: [1, 2]\n"
@@ -231,6 +233,53 @@ class TestTeachers:
         assert train(folder, runs_root).outcomes == []
         again = train(folder, runs_root, retry=True).outcomes
         assert [outcome for _, outcome, _ in again] == ["finished", "finished"]
+
+    def test_a_command_says_what_students_wait_for(
+        self, tmp_path: Path, runs_root: Path, cli: CommandLine
+    ) -> None:
+        corpus = f"corpus: {tmp_path / 'missing.txt'}"
+        file = tmp_path / "taught.yaml"
+        file.write_text(
+            f"{MICRO}arms: {{s: {{distill: t}}, t: {{}}}}\n".replace("corpus: sample", corpus)
+        )
+        outcome = cli("experiment", "run", str(file))
+        assert outcome.code == 1
+        assert "1 run is left, whose teachers failed" in outcome.err and "--retry" in outcome.err
+
+    def test_a_teacher_that_ends_meanwhile_is_not_taken_for_lost(
+        self, tmp_path: Path, runs_root: Path
+    ) -> None:
+        text = "arms: {s: {distill: t}, t: {}}"
+        train(prepare(tmp_path, text, limit=1), runs_root)
+        folder = prepare(tmp_path, text)
+
+        class Late(RunPaths):
+            """The end of the teacher, which another process trains, is seen at the third look."""
+
+            looks = 0
+
+            def ending(self, name: str) -> Event | None:
+                self.looks += name == "micro-1"
+                return super().ending(name) if self.looks > 2 else None
+
+        work = PlannedWork(folder, Late(folder, runs_root), retry=False)
+        elsewhere = folder.claim("micro-1")
+        assert elsewhere is not None
+        assert work.claim() is None
+        elsewhere.release()
+        trial = work.claim()
+        assert trial is not None and trial.run == "micro-2"
+
+    def test_a_student_that_is_added_has_the_seed_of_its_arm(
+        self, tmp_path: Path, runs_root: Path
+    ) -> None:
+        folder = prepare(tmp_path, "arms: {t: {}, s: {distill: t, seeds: [4]}}\nseeds: [1]")
+        definition = folder.record().definition
+        added = folder.add_run(read_added(["arm=s", "d_model=16"], definition), runs_root)
+        assert (added.seed, added.teachers) == (4, ("micro-1",))
+        # Its settings are those of a teacher, but it is taught.
+        taught = folder.add_run(read_added(["arm=s", "seed=1"], definition), runs_root)
+        assert (taught.variant.arm, taught.seed, taught.teachers) == ("s", 1, ("micro-1",))
 
     def test_a_student_waits_for_a_teacher_that_was_interrupted(
         self, tmp_path: Path, runs_root: Path

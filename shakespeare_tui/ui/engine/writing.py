@@ -193,7 +193,7 @@ def _write(
             stop=stops or None,
             cancelled=job.stop_requested,
             recordings=recordings,
-            draws_on=True,
+            draw_ahead=True,
         )
         for rows in bursts:
             threads.take_turns()

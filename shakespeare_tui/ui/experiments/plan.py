@@ -108,7 +108,8 @@ after the other: the speed of a few configs is measured, a second each, and that
 reckoned from them and has a ~.
 
 b changes how long each run is, l how many there are (the first ones; every variant comes before
-any has its second seed), e the seeds, n the name. s starts; escape leaves everything as it is."""
+any has its second seed, and who learns from others after them), e the seeds, n the name. s starts;
+escape leaves everything as it is."""
     DEFAULT_CSS: ClassVar[str] = """
     PlanScreen #question { height: auto; max-height: 3; padding: 0 1; }
     PlanScreen #total {
