@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shakespeare_tui.decoding.choosers import ENDED, Chooser, DrawingChooser
 from shakespeare_tui.decoding.decoder import Decoder, Drafter, FloatArray, IntArray, WriteAhead
-from shakespeare_tui.decoding.draws import Chain, Draws
+from shakespeare_tui.decoding.draws import MOST_DRAFTS, Chain, Draws
 from shakespeare_tui.decoding.search import BeamChooser, ContrastiveChooser
 from shakespeare_tui.decoding.streaming_text import Stop
 from shakespeare_tui.decoding.window import WindowReader
@@ -22,9 +22,6 @@ from shakespeare_tui.errors import CancelledError, UserError, never
 from shakespeare_tui.machine import CORES
 from shakespeare_tui.sampling import Recording, Strategy
 from shakespeare_tui.sampling.random_draws import MOST_SEED
-
-# The model reads twelve tokens in the time of eight.
-_DRAFTED_TOKENS = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +308,7 @@ class _Ahead:
         length, vocab_size = self._next, self._reader.decoder.vocab_size
         # A large model's tokens take long, and are drafted: fewer at once would be dearer.
         is_drafted = len(text) == 1 and self._reader.decoder.make_drafter is not None
-        wanted = max(self._pace.tokens, _DRAFTED_TOKENS + 1 if is_drafted else 1)
+        wanted = max(self._pace.tokens, MOST_DRAFTS + 1 if is_drafted else 1)
         count = min(wanted, self._reader.room(length) + 1, text.shape[1] - length)
         uniforms = np.concatenate([c.uniforms(length, count) for c in self._choosers])
         given = np.empty((len(text), count if self._is_recorded else 0, vocab_size), np.float32)
@@ -375,7 +372,7 @@ def _write_from_drafts(
         if length > len(prompt) and reader.unread(length) == 1:
             drafter = drafter or make_drafter()
         if drafter is not None and reader.unread(length) == 1:
-            count = min(_DRAFTED_TOKENS, reader.room(length), last - length - 1)
+            count = min(MOST_DRAFTS, reader.room(length), last - length - 1)
             drafter.follow(decoder)
             for end in range(length, length + count):
                 drafted = drafter.read(text[:, end - 1 : end])

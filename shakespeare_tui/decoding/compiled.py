@@ -18,7 +18,7 @@ from numba.extending import overload
 from shakespeare_tui.config.schema import ModelConfig
 from shakespeare_tui.decoding.compiled_draws import count, draw
 from shakespeare_tui.decoding.decoder import FloatArray, IntArray
-from shakespeare_tui.decoding.draws import Draws
+from shakespeare_tui.decoding.draws import MOST_DRAFTS, Draws
 from shakespeare_tui.decoding.packed import (
     LARGEST_INPUT,
     LARGEST_INT8,
@@ -39,8 +39,6 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _GELU_X, _GELU_CUBE = (np.float32(2 * math.sqrt(2 / math.pi) * n) for n in (1, 0.044715))
 # As in ``sound``: beyond, a difference may overflow.
 _LARGEST_SUM = 1e30
-# The model reads twelve tokens in the time of eight.
-_MOST_DRAFTS = 11
 # Rows of queries that look at the same keys together.
 _MOST_QUERIES = 12
 _LEAST_STEP = np.float32(LEAST_SCALE)
@@ -542,7 +540,7 @@ def _write_drafted(
     in ``cache`` and ``convolved`` is written over by the check.
     """
     tokens, vocab_size = uniforms.shape[1], len(ends.embedding)
-    most = min(_MOST_DRAFTS, tokens - 1) + 1
+    most = min(MOST_DRAFTS, tokens - 1) + 1
     logits = np.empty((most, vocab_size), np.float32)
     padded = np.empty((most, ends.head.weights.shape[1] * PANEL), np.float32)
     stream = np.empty((most, normed.shape[1]), np.float32)
@@ -551,7 +549,7 @@ def _write_drafted(
     counted = counts.copy()
     done = 0
     while done < tokens:
-        drafts, first, place = min(_MOST_DRAFTS, tokens - done - 1), length + done, start + done
+        drafts, first, place = min(MOST_DRAFTS, tokens - done - 1), length + done, start + done
         rows = 1 + _write(
             text,
             first,
