@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.experiments.folder import ExperimentFolder
     from shakespeare_tui.experiments.plan import Changes, Definition
     from shakespeare_tui.experiments.runner import Executor, RunPaths, Work
+    from shakespeare_tui.experiments.table import ExperimentTable
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -108,7 +109,9 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--name", help="of the experiment; default: the file's")
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
-        "--minutes", metavar="TIME", help="of each run, in place of the file's budget"
+        "--minutes",
+        metavar="TIME",
+        help="of each run, in place of the file's budget; an arm's own changes in proportion",
     )
     length.add_argument("--max-steps", metavar="N", help="of each run, in place of the budget")
     length.add_argument("--tokens", metavar="N", help="of each run, in place of the budget")
@@ -228,39 +231,69 @@ def _seed(text: str) -> int:
 def _train(
     arguments: argparse.Namespace, folder: "ExperimentFolder", definition: "Definition"
 ) -> int:
-    from shakespeare_tui.cli.experiment_console import ExperimentConsole
     from shakespeare_tui.cli.experiment_table import print_experiment
-    from shakespeare_tui.experiments.runner import Runner, RunPaths, threads_per_job
-    from shakespeare_tui.experiments.table import OVER, ExperimentReader
+    from shakespeare_tui.experiments.runner import threads_per_job
     from shakespeare_tui.paths import runs_folder
 
-    root = runs_folder()
-    jobs = arguments.jobs or 1
-    threads = arguments.threads or threads_per_job(jobs)
+    threads = arguments.threads or threads_per_job(arguments.jobs or 1)
     if definition.experiment.search is not None:
         definition.ends()  # values that can never go together are refused at once
     record, left_out = folder.prepare(
-        definition, root, threads=threads, may_replace=arguments.replace
+        definition, runs_folder(), threads=threads, may_replace=arguments.replace
     )
     if left_out:
         say(f"left out: {', '.join(left_out)}; they stay among the runs")
     if threads != record.threads and (arguments.jobs or arguments.threads):
         each = counted(record.threads, "thread")
         say(f"note: each run keeps {each}, with which the experiment was begun: others round apart")
-    paths = RunPaths(folder, root)
-    work = _work(folder, paths, retry=arguments.retry)
-    with (
-        _executor(arguments, record.threads) as (executor, jobs),
-        ExperimentConsole(folder, jobs) as console,
-    ):
-        runner = Runner(folder, work, paths, executor, jobs=jobs, listener=console)
-        with _signals_stop(runner):
-            runner.run()
-    table = ExperimentReader(folder, root).read()
+    table = train_runs(folder, jobs=arguments.jobs, retry=arguments.retry, on=arguments.on)
     if arguments.json:
         print_json(table.as_json())
     else:
         print_experiment(table)
+    return exit_code(folder, table)
+
+
+def train_runs(
+    folder: "ExperimentFolder",
+    *,
+    jobs: int | None = None,
+    retry: bool = False,
+    on: str = "local",
+) -> "ExperimentTable":
+    """Train what is left of an experiment's runs, told as it goes; signals save and stop them.
+
+    Args:
+        folder: The experiment's.
+        jobs: How many at a time; None for one, or on a cluster for as many as there is room for.
+        retry: Whether runs are tried again that failed.
+        on: Where they are trained: ``local`` or ``ray``.
+
+    Returns:
+        What became of them.
+    """
+    from shakespeare_tui.cli.experiment_console import ExperimentConsole
+    from shakespeare_tui.experiments.runner import Runner, RunPaths
+    from shakespeare_tui.experiments.table import ExperimentReader
+    from shakespeare_tui.paths import runs_folder
+
+    root = runs_folder()
+    paths = RunPaths(folder, root)
+    work = _work(folder, paths, retry=retry)
+    with (
+        _executor(on, jobs, folder.record().threads) as (executor, places),
+        ExperimentConsole(folder, places) as console,
+    ):
+        runner = Runner(folder, work, paths, executor, jobs=places, listener=console)
+        with _signals_stop(runner):
+            runner.run()
+    return ExperimentReader(folder, root).read()
+
+
+def exit_code(folder: "ExperimentFolder", table: "ExperimentTable") -> int:
+    """What an experiment's runs came to, what is left being said: 0, 1 (failed) or 130 (left)."""
+    from shakespeare_tui.experiments.table import OVER
+
     failed = {row.trial.run for row in table.rows if row.state in ("failed", "damaged")}
     left = [row for row in table.rows if row.state not in OVER]
     if left and all(failed.intersection(row.trial.teachers) for row in left):
@@ -289,22 +322,22 @@ def _work(folder: "ExperimentFolder", paths: "RunPaths", *, retry: bool) -> "Wor
 
 
 @contextlib.contextmanager
-def _executor(arguments: argparse.Namespace, threads: int) -> "Iterator[tuple[Executor, int]]":
+def _executor(on: str, jobs: int | None, threads: int) -> "Iterator[tuple[Executor, int]]":
     """Where runs are trained, and how many at a time."""
     from shakespeare_tui.experiments.runner import LocalExecutor
 
-    if arguments.on == "local":
-        yield LocalExecutor(), arguments.jobs or 1
+    if on == "local":
+        yield LocalExecutor(), jobs or 1
         return
     from shakespeare_tui.experiments.on_ray import ray_cluster
 
     with ray_cluster(threads) as (executor, places):
-        yield executor, arguments.jobs or places
+        yield executor, jobs or places
 
 
 @contextlib.contextmanager
 def _signals_stop(runner: Any) -> Iterator[None]:
-    from shakespeare_tui.cli.train import signals_stop
+    from shakespeare_tui.cli.signals import signals_stop
 
     with signals_stop(
         runner.stop, "saving the runs; press Ctrl-C again to abandon what they do meanwhile"

@@ -126,7 +126,7 @@ def _standing(job: Job) -> str:
     """``step 1,200, val loss 1.6211, 42s left``, or ``measuring the loss: 40%`` for the time."""
     figures = run_figures(job.history)
     if not figures.step:
-        return "starting"
+        return "reading the teachers" if job.trial.teachers else "starting"
     parts = [f"step {figures.step:,}"]
     if figures.val is not None:
         parts.append(f"val loss {format_loss(figures.val.value)}")

@@ -3,14 +3,11 @@
 import argparse
 import contextlib
 import gc
-import math
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shakespeare_tui.cli.completion import (
@@ -22,8 +19,8 @@ from shakespeare_tui.cli.completion import (
 from shakespeare_tui.cli.config import add_overrides
 from shakespeare_tui.cli.console import (
     add_chart,
-    discard,
     print_json,
+    print_result,
     progresses,
     reader_may_leave,
     say,
@@ -33,22 +30,15 @@ from shakespeare_tui.machine import Launched, backend_of, launched, map_torch
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.experiments.table import ExperimentTable
     from shakespeare_tui.runs.events import Event, RunFinished
+    from shakespeare_tui.runs.folder import RunFolder
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import ChooseBackend, Hooks, Session
 
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
-# The default preset is none of them: it is a plain transformer that every export takes.
-_RECIPES = ("sprint", "dash", "lap", "mile", "best")
-REFERENCE_TOKENS_PER_SECOND = 27_000
-"""How fast the default preset trains where the recipes were measured: two cores, otherwise idle."""
-# From here on, in minutes of the machine of the recipes, several models and a student of theirs
-# end lower than one; teachers and student have equal shares, the reading of teachers the last.
-_LEAST_FOR_TEACHERS, _SHARES = 48, 5
-# What a config computes with, not what.
-_MACHINE_SETTINGS = ("training.backend", "training.device", "training.precision")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -163,9 +153,14 @@ def _run(arguments: argparse.Namespace, *, is_plain: bool) -> int:
         overrides.append(f"training.seed={arguments.seed}")
     if arguments.backend is not None:
         overrides.append(f"training.backend={arguments.backend}")
-    request = (place and _gone_on_with(arguments.name, place)) or _request(
-        arguments, tuple(overrides)
-    )
+    request = _gone_on_with(arguments.name, place) if place else None
+    if request is None:
+        from shakespeare_tui.cli.recipes import TAUGHT
+
+        recipe = _recipe(arguments, overrides, place)
+        if recipe == TAUGHT:
+            return _train_taught(arguments, overrides, is_plain=is_plain)
+        request = _request(arguments, tuple(overrides), recipe)
     request.check()  # before the lab is opened, or the corpus fetched
     if not is_plain:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
@@ -219,6 +214,7 @@ def _collect_from_here() -> None:
 
 def _follow(place: Launched) -> int:
     """Take part in what the first process trains; that one decides when it is to stop."""
+    from shakespeare_tui.cli.signals import stopping_signals
     from shakespeare_tui.training.distributed import Group, follow
 
     with contextlib.ExitStack() as stack:
@@ -226,7 +222,7 @@ def _follow(place: Launched) -> int:
             group = stack.enter_context(Group.joined(place))
         except RunFailedError:  # which the first process finds, too
             return 1
-        for number in _stopping_signals():
+        for number in stopping_signals():
             signal.signal(number, signal.SIG_IGN)
         follow(group)
     return 0
@@ -248,7 +244,118 @@ def _backend_choice(place: Launched | None) -> "Iterator[ChooseBackend]":
         yield partial(SharedBackend, group)
 
 
-def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "TrainingRequest":
+def _recipe(arguments: argparse.Namespace, overrides: Sequence[str], place: Launched | None) -> str:
+    """What is the best known where nothing but a time is said; empty where more is."""
+    others = (arguments.config, arguments.resume, arguments.start_from, arguments.distill)
+    if arguments.minutes is None or any(others):
+        return ""
+    from shakespeare_tui.cli.recipes import choose_recipe
+
+    return choose_recipe(
+        overrides, lambda preset: _objection_to_teachers(arguments, preset, overrides, place)
+    )
+
+
+def _objection_to_teachers(
+    arguments: argparse.Namespace, preset: str, overrides: Sequence[str], place: Launched | None
+) -> str:
+    """Why one model is trained where several and a student would end lower; empty for nothing."""
+    from shakespeare_tui.config.load import load_config
+    from shakespeare_tui.data.download import FetchFailedError
+    from shakespeare_tui.data.source import open_corpus
+    from shakespeare_tui.data.tokens import open_tokenizer
+    from shakespeare_tui.paths import cache_folder
+    from shakespeare_tui.training.distillation import check_room
+    from shakespeare_tui.training.session import load_tokens
+
+    if place is not None:
+        return "torchrun trains one"
+    if arguments.tensorboard is not None:
+        return "TensorBoard hears of one"
+    config = load_config(preset, overrides)
+    if config.data.windows == "streamed":
+        return "a streamed text is never there as a whole"
+    with _setup_hooks() as hooks:
+        try:
+            # Here and once: what is wrong with it is not left to each of the runs to say.
+            source = open_corpus(
+                config.data.corpus,
+                lambda done, total: hooks.report("fetching the corpus", done, total),
+                validation=config.data.validation,
+            )
+        except FetchFailedError as error:
+            return error.reason
+        tokenizer = open_tokenizer(config.tokens, source, hooks.report, hooks.cancelled.is_set)
+        train, _, _ = load_tokens(source, tokenizer, config, hooks)
+    try:
+        check_room(len(train) - 1, tokenizer.vocab_size, cache_folder() / "soft_targets")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _train_taught(
+    arguments: argparse.Namespace, overrides: Sequence[str], *, is_plain: bool
+) -> int:
+    """Train several models and a student of theirs: the runs of an experiment."""
+    from shakespeare_tui.cli.experiment import exit_code, train_runs
+    from shakespeare_tui.cli.recipes import TAUGHT
+    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
+    from shakespeare_tui.experiments.compose import begin_for_time
+    from shakespeare_tui.experiments.runner import threads_per_job
+    from shakespeare_tui.paths import experiments_folder, runs_folder
+
+    folder = begin_for_time(
+        TAUGHT,
+        load_config(DEFAULT_PRESET, overrides),
+        overrides,
+        experiments_folder(),
+        runs_folder(),
+        name=arguments.name,
+        threads=threads_per_job(1),
+    )
+    if not is_plain:
+        from shakespeare_tui.cli.lab import is_terminal, open_lab
+
+        if is_terminal():
+            return open_lab("experiments", lambda app: app.train_experiment(folder))
+        say("no terminal here: training without the lab")
+    _collect_from_here()
+    table = train_runs(folder)
+    with reader_may_leave():
+        _print_taught(table, as_json=arguments.json, chart=arguments.chart)
+    return exit_code(folder, table)
+
+
+def _print_taught(table: "ExperimentTable", *, as_json: bool, chart: "Quantity | None") -> None:
+    """Print what became of an experiment's last run, the student, and of the others."""
+    from shakespeare_tui.cli.experiment_table import print_experiment
+    from shakespeare_tui.paths import runs_folder
+    from shakespeare_tui.runs.events import RunFinished
+    from shakespeare_tui.runs.folder import RunFolder
+
+    student = table.rows[-1]
+    run = RunFolder(student.path or runs_folder() / student.name)
+    figures = student.figures
+    if as_json:
+        finished = student.history.finished or RunFinished(
+            step=figures.step, reason=student.state, val_loss=None
+        )
+        summary = _summary(run, finished, figures.elapsed_seconds)
+        print_json({"experiment": table.name, **summary})
+        return
+    print_experiment(table)
+    if student.state != "finished":
+        return
+    _print_chart(run, student.config, chart)
+    prompts = student.config.sampling.prompts
+    print_result(f"saved in    {run.path}")
+    print_result(f"next        {_generating(run, prompts[0] if prompts else None)}")
+
+
+def _request(
+    arguments: argparse.Namespace, overrides: tuple[str, ...], recipe: str
+) -> "TrainingRequest":
     from pathlib import Path
 
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
@@ -271,11 +378,13 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         spec, stem = parent.path / "config.yaml", parent.name
     elif teachers:
         spec, stem = teacher.path / "config.yaml", "distilled"
-    elif arguments.minutes is not None:
-        spec = stem = _recipe(overrides)
+    elif recipe:
+        spec = stem = recipe
     else:
         spec = stem = DEFAULT_PRESET
-        notice, changes = _against_memorising(overrides)
+        from shakespeare_tui.cli.recipes import against_memorising
+
+        notice, changes = against_memorising(overrides)
         overrides = (*changes, *overrides)
     return TrainingRequest(
         root=runs_folder(),
@@ -289,119 +398,6 @@ def _request(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> "Trai
         variant=arguments.variant,
         notice=notice,
     )
-
-
-@cache
-def recipe_minutes() -> Mapping[str, float]:
-    """The presets that are the best known for a time, each with its minutes, the shortest first."""
-    from shakespeare_tui.config.load import load_config
-
-    return {name: load_config(name).training.minutes or math.inf for name in _RECIPES}
-
-
-def recipe_for(
-    minutes: float,
-    tokens_per_second: float,
-    train_tokens: int | None = None,
-    overrides: Sequence[str] = (),
-) -> str:
-    """The recipe whose own time is nearest, as a ratio, to what ``minutes`` of this machine are.
-
-    Args:
-        minutes: Time budget.
-        tokens_per_second: How fast the default preset trains here.
-        train_tokens: To learn from: recipes that would memorise so few are passed over; None where
-            that is not known.
-        overrides: Settings of the user's, which may keep a recipe from that.
-    """
-    from shakespeare_tui.config.estimate.advice import advise_on_memorising
-    from shakespeare_tui.config.load import load_config
-
-    worth = minutes * tokens_per_second / REFERENCE_TOKENS_PER_SECOND
-    known = recipe_minutes()
-    nearest = sorted(known, key=lambda name: abs(math.log(known[name] / worth)))
-    if train_tokens:
-        epochs = 60 * minutes * tokens_per_second / train_tokens
-        for name in nearest:
-            config = load_config(name, overrides)
-            if not advise_on_memorising(config, epochs, config.decay_for(train_tokens, epochs)):
-                return name
-    return nearest[0]
-
-
-def _recipe(overrides: tuple[str, ...]) -> str:
-    """The best preset known for a time budget on this machine, whose speed is measured for that."""
-    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
-    from shakespeare_tui.experiments.schema import ELSEWHERE
-    from shakespeare_tui.formatting import format_duration
-    from shakespeare_tui.training.measure_speed import measure_throughput
-
-    config = load_config(DEFAULT_PRESET, overrides)
-    minutes = config.training.minutes or 0.0
-    characters = _train_characters(config)
-    how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
-    speed = measure_throughput(load_config(DEFAULT_PRESET, how))
-    name = recipe_for(minutes, speed, characters, overrides)
-    nearest = recipe_for(minutes, speed)
-    known = f"known for about {format_duration(recipe_minutes()[nearest] * 60)} on two cores"
-    ratio = speed / REFERENCE_TOKENS_PER_SECOND
-    say(
-        f"preset {name}, the best {known}"
-        + ("" if name == nearest else f" that does not memorise so short a text ({nearest} would)")
-        + f"; this machine trains {ratio:.2g} times as fast as those"
-    )
-    if name == _RECIPES[-1] and minutes * ratio >= _LEAST_FOR_TEACHERS:
-        settings = (o for o in overrides if o.partition("=")[0].strip() not in ELSEWHERE)
-        words = [word for override in settings for word in ("--set", override)]
-        say(
-            "note: in that time three such models, and one that learns from them, end lower: "
-            f"shakespeare-tui experiment run hour --minutes {60 * minutes / _SHARES:.0f}s"
-            + "".join(f" {shlex.quote(word)}" for word in words)
-        )
-    return name
-
-
-def _train_characters(config: "Config") -> int | None:
-    """About how many there are to learn from; None where several corpora are to be fetched."""
-    from shakespeare_tui.data.catalogue import CATALOGUE
-    from shakespeare_tui.data.source import locate_corpus
-
-    data = config.data
-    source = locate_corpus(data.corpus, data.validation)
-    if source is not None:
-        size, is_apart = source.size_bytes, source.validation is not None
-    elif entry := CATALOGUE.get(data.corpus):
-        size, is_apart = entry.size_bytes or entry.about_bytes or 0, entry.validation is not None
-    else:
-        return None
-    return round(size * (1 if is_apart else 1 - data.val_fraction))
-
-
-def _against_memorising(overrides: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Settings of the default preset for a text that it would memorise, but for those given.
-
-    Returns:
-        What is to be said of them, and they.
-    """
-    from shakespeare_tui.config.estimate.advice import advise_on_memorising
-    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
-
-    config = load_config(DEFAULT_PRESET, overrides)
-    training, characters = config.training, _train_characters(config)
-    if not characters:
-        return "", ()
-    tokens: float = training.max_steps * config.tokens_per_step
-    if training.minutes is not None:
-        tokens = 60 * training.minutes * REFERENCE_TOKENS_PER_SECOND
-    epochs = tokens / characters
-    advice = advise_on_memorising(config, epochs, config.decay_for(characters, epochs))
-    given = {override.partition("=")[0].strip() for override in overrides}
-    changes = [c for c in (advice.overrides if advice else ()) if c[0] not in given]
-    if not changes:
-        return "", ()
-    settings = tuple(f"{path}={text}" for path, text in changes)
-    # How often it is seen is told when the run's own speed is known.
-    return f"for so short a text, not to memorise it: {', '.join(settings)}", settings
 
 
 def _gone_on_with(name: str | None, place: Launched) -> "TrainingRequest | None":
@@ -432,11 +428,11 @@ def _quoted(text: str) -> str:
 def _train(
     session: "Session", *, as_json: bool, chart: "Quantity | None", tensorboard: str | None
 ) -> int:
+    from shakespeare_tui.cli.signals import signals_stop
     from shakespeare_tui.cli.train_console import TrainConsole
     from shakespeare_tui.runs.commands import CommandInbox, Stop
     from shakespeare_tui.runs.events import Event
     from shakespeare_tui.training.loop import run_training
-    from shakespeare_tui.visible_text import write_line
 
     run = session.run
     token_size = (session.characters_per_token, session.run.info().bytes_per_token)
@@ -466,24 +462,35 @@ def _train(
         console.live(),
     ):
         finished = run_training(session, inbox, show, *sinks)
+    command = _generating(run, session.prompts[0][0] if session.prompts else None)
     if finished.is_early:
         command = f"shakespeare-tui train --no-ui --resume {run.name}"
-    else:
-        prompt = shlex.quote(write_line(session.prompts[0][0])) if session.prompts else "..."
-        command = f"shakespeare-tui generate {run.name} --prompt {prompt}"
     with reader_may_leave():
         if as_json:
-            print_json(_summary(session, finished))
+            print_json(_summary(run, finished, session.progress.elapsed_seconds))
         else:
-            if chart or sys.stdout.isatty():
-                from shakespeare_tui.cli.charts import print_losses, run_curves
-                from shakespeare_tui.data.tokenizers.kinds import token_noun
-
-                quantity = chart or "loss"
-                noun = token_noun(session.config.data.tokenizer)
-                print_losses(run_curves(run.events_path, quantity), quantity, noun)
+            _print_chart(run, session.config, chart)
             console.print_summary(finished, run.best(), str(run.path), command)
     return 130 if interrupted else 0
+
+
+def _generating(run: "RunFolder", prompt: str | None) -> str:
+    """The command line that writes with a run."""
+    from shakespeare_tui.visible_text import write_line
+
+    shown = "..." if prompt is None else shlex.quote(write_line(prompt))
+    return f"shakespeare-tui generate {run.name} --prompt {shown}"
+
+
+def _print_chart(run: "RunFolder", config: "Config", chart: "Quantity | None") -> None:
+    """Draw a run's curve where that was asked for, and on a terminal its loss in any case."""
+    if not chart and not sys.stdout.isatty():
+        return
+    from shakespeare_tui.cli.charts import print_losses, run_curves
+    from shakespeare_tui.data.tokenizers.kinds import token_noun
+
+    quantity, noun = chart or "loss", token_noun(config.data.tokenizer)
+    print_losses(run_curves(run.events_path, quantity), quantity, noun)
 
 
 @contextlib.contextmanager
@@ -507,20 +514,22 @@ def _tensorboard(
         yield [writer]
 
 
-def _summary(session: "Session", finished: "RunFinished") -> dict[str, object]:
+def _summary(
+    run: "RunFolder", finished: "RunFinished", elapsed_seconds: float
+) -> dict[str, object]:
     from shakespeare_tui.runs.losses import perplexity
 
     return {
-        "run": session.run.name,
-        "path": str(session.run.path),
+        "run": run.name,
+        "path": str(run.path),
         "reason": finished.reason,
-        "step": session.progress.step,
+        "step": finished.step,
         "val_loss": finished.val_loss,
         "perplexity": perplexity(finished.val_loss),
         "accuracy": finished.accuracy,
         "protocol": finished.protocol,
-        "best_step": session.run.index().get("best"),
-        "elapsed_seconds": session.progress.elapsed_seconds,
+        "best_step": run.index().get("best"),
+        "elapsed_seconds": elapsed_seconds,
     }
 
 
@@ -535,49 +544,3 @@ def _setup_hooks() -> "Iterator[Hooks]":
 
     with progresses() as report:
         yield Hooks(report=report, notice=lambda text: say(f"note: {text}"), confirm=warn)
-
-
-@contextlib.contextmanager
-def signals_stop(stop: Callable[[], None], words: str) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C, SIGTERM or hang-up into an orderly stop; a second Ctrl-C abandons it.
-
-    After a hang-up nothing is printed to the terminal that is gone. Where hang-ups are ignored
-    (nohup), they stay so.
-
-    Args:
-        stop: Asks for the stop; called at each signal.
-        words: Said at the first.
-
-    Yields:
-        A list that holds the signals received.
-    """
-    received: list[int] = []
-
-    def act(number: int, frame: FrameType | None) -> None:
-        stop()
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        if number == hang_up:
-            for stream in terminals:
-                discard(stream)
-        say(words)
-
-    hang_up = getattr(signal, "SIGHUP", None)
-    # Asked now: a terminal that is gone does not say that it was one.
-    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-    before = {number: signal.signal(number, act) for number in _stopping_signals()}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stopping_signals() -> list[signal.Signals]:
-    """Ctrl-C, SIGTERM and, unless it is ignored (nohup), a hang-up."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hang_up = getattr(signal, "SIGHUP", None)
-    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
-        numbers.append(hang_up)
-    return numbers

@@ -1,5 +1,7 @@
 """Make experiments of configs: a file with axes, a run to add to one, a queue of configs."""
 
+import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,20 @@ from shakespeare_tui.config.schema import Config
 from shakespeare_tui.config.write import read_text
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.experiments.folder import ExperimentFolder, Trial, new_folder
-from shakespeare_tui.experiments.plan import AddedRun, Definition, Variant, short_name
-from shakespeare_tui.experiments.schema import ELSEWHERE, find_setting
+from shakespeare_tui.experiments.plan import (
+    AddedRun,
+    Changes,
+    Definition,
+    Variant,
+    read_definition,
+    short_name,
+)
+from shakespeare_tui.experiments.schema import ELSEWHERE, Budget, find_setting
 from shakespeare_tui.runs.compare.settings import preset_of
 
 QUEUE = "queue"
 """The experiment whose runs are configs that wait for their turn."""
+_MINUTES = 60.0
 _HEAD = "# What may stand here is in docs/experiments.md.\n"
 
 
@@ -73,8 +83,7 @@ def experiment_text(
         "budget": {"steps": steps} if minutes is None else {"minutes": minutes},
         "prompts": prompts,
     }
-    given = {key: _plain(value) for key, value in document.items() if value}
-    return _HEAD + yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
+    return _yaml({key: value for key, value in document.items() if value})
 
 
 def _question(axes: Mapping[str, Any]) -> str:
@@ -148,6 +157,71 @@ def add_config(
     others = definition.config(Variant("", {}), definition.seeds[0]).by_path()
     values = {path: value for path, value in config.by_path().items() if value != others[path]}
     return folder.add_run(AddedRun(values=values, name=_free_name(name, folder)), runs_root)
+
+
+def begin_for_time(
+    spec: str,
+    config: Config,
+    overrides: Sequence[str],
+    root: Path,
+    runs_root: Path,
+    *,
+    name: str | None,
+    threads: int,
+) -> ExperimentFolder:
+    """Begin an experiment that was made for an hour, with a config's time in place of that.
+
+    Args:
+        spec: An experiment that ships, whose runs and what lies between them take an hour.
+        config: Its time budget is shared out as the hour is, and its seed is the first one.
+        overrides: ``section.key=value`` each, which made ``config`` and change every run.
+        root: The folder of all experiments.
+        runs_root: The folder of all runs.
+        name: Of the experiment; None takes a free one.
+        threads: Of each run.
+
+    Raises:
+        UserError: There is an experiment of the name.
+    """
+    folder = _unbegun(spec, name, root)
+    paths = [override.partition("=")[0].strip() for override in overrides]
+    kept = tuple(o for o, path in zip(overrides, paths, strict=True) if path not in ELSEWHERE)
+    found = read_definition(spec, Changes())
+    document = yaml.safe_load(found.text)
+    if "training.seed" in paths:
+        arms = [arm for arm in document["arms"].values() if arm.get("seeds")]
+        shift = config.training.seed - min(seed for arm in arms for seed in arm["seeds"])
+        for arm in arms:
+            arm["seeds"] = [(seed + shift) % 2**63 for seed in arm["seeds"]]
+    if "sampling.prompts" in paths:
+        document["prompts"] = list(config.sampling.prompts)
+    minutes = found.experiment.budget.minutes
+    assert minutes is not None
+    assert config.training.minutes is not None
+    budget = Budget(minutes=minutes * config.training.minutes / _MINUTES)
+    definition = dataclasses.replace(
+        found, text=_yaml(document), changes=Changes(budget=budget, overrides=kept)
+    )
+    folder.prepare(definition, runs_root, threads=threads, may_replace=False)
+    return folder
+
+
+def _unbegun(spec: str, name: str | None, root: Path) -> ExperimentFolder:
+    """Where an experiment is to be that has the name, or a free one like that of its file."""
+    if name is None:
+        names = (spec if number == 1 else f"{spec}-{number}" for number in itertools.count(1))
+        return next(f for f in (new_folder(free, root) for free in names) if not f.exists)
+    folder = new_folder(name, root)
+    if folder.exists:
+        raise UserError(
+            f"there is an experiment {name} already; go on with it: shakespeare-tui experiment run "
+            f"{name}; or give another --name"
+        )
+    return folder
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    return _HEAD + yaml.safe_dump(_plain(document), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _queue() -> Definition:

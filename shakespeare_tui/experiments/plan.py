@@ -87,7 +87,7 @@ class Changes:
     """What the command line changes of a file, for all runs.
 
     Attributes:
-        budget: In place of the file's, its arms' included.
+        budget: In place of the file's; those of arms are longer or shorter than it as they were.
         overrides: ``section.key=value`` each.
         seeds: In place of the file's, its arms' included.
         limit: The most runs, the first ones; of a search the number of trials.
@@ -174,12 +174,17 @@ class Definition:
         """
         found, changes = self.file.experiment, self.changes
         update: dict[str, Any] = {}
-        of_arms: dict[str, Any] = {}
+        arms = dict(found.arms)
         if changes.budget is not None:
-            update["budget"], of_arms["budget"] = changes.budget, None
+            update["budget"] = changes.budget
+            for name, arm in arms.items():
+                if arm.budget is not None:
+                    budget = arm.budget.in_proportion(found.budget, changes.budget)
+                    arms[name] = arm.model_copy(update={"budget": budget})
         if changes.seeds:
-            update["seeds"], of_arms["seeds"] = changes.seeds, ()
-        update["arms"] = {name: arm.model_copy(update=of_arms) for name, arm in found.arms.items()}
+            update["seeds"] = changes.seeds
+            arms = {name: arm.model_copy(update={"seeds": ()}) for name, arm in arms.items()}
+        update["arms"] = arms
         if changes.limit is not None and found.search is not None:
             update["search"] = found.search.model_copy(update={"trials": changes.limit})
         return found.model_copy(update=update)

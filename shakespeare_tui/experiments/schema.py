@@ -89,6 +89,27 @@ class Budget(_Closed):
             raise ValueError(f"has {join_words(given, 'and')}; give one of them")
         return self
 
+    def in_proportion(self, whole: "Budget", changed: "Budget") -> "Budget":
+        """As many times ``changed`` as this is times ``whole``, where both are of one kind.
+
+        Args:
+            whole: The budget of other runs.
+            changed: What they get in its place.
+        """
+        factors = [
+            value / getattr(whole, name)
+            for name, value in self
+            if value is not None and getattr(whole, name) is not None
+        ]
+        if not factors:
+            return changed
+        scaled = {
+            name: value * factors[0] if name == "minutes" else max(1, round(value * factors[0]))
+            for name, value in changed
+            if value is not None
+        }
+        return changed.model_copy(update=scaled)
+
 
 class Range(_Closed):
     """Values that a search draws from; whole numbers where the setting is one."""
@@ -143,7 +164,7 @@ class Arm(_Closed):
     set: Values = Field(default_factory=dict)
     """Its settings that differ from the others', by section.key."""
     budget: Annotated[Budget | None, BeforeValidator(_none_is_empty)] = None
-    """In place of the experiment's."""
+    """In place of the experiment's; where another length is asked for, in proportion to that."""
     prompts: Prompts | None = None
     """Texts that its runs continue, in place of the experiment's."""
     seeds: Seeds = ()

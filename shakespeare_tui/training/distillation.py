@@ -162,8 +162,7 @@ def open_soft_targets(
         OSError: The cache cannot be written.
     """
     shape = (len(tokens) - 1, vocab_size)
-    size = 2 * shape[0] * shape[1]
-    _check_size(size, shape, folder, most_bytes)
+    check_room(*shape, folder, most_bytes)
     # Their order does not matter to a mean, and is always the same for its rounding.
     members = sorted(teachers.items(), key=lambda item: item[1])
     told = [_RULE, [digest for _, digest in members], vocab_size]
@@ -172,7 +171,7 @@ def open_soft_targets(
     folder.mkdir(parents=True, exist_ok=True)
     # Two students of the same teachers begin at once: the second waits for the first.
     with _alone(folder / f".{key}.lock", notice, cancelled):
-        path = _kept(folder, key, size)
+        path = _kept(folder, key, _size(*shape))
         if path is None:
             checkpoints = [_same(reference, digest, root) for reference, digest in members]
             models = [load(checkpoint) for checkpoint in checkpoints]
@@ -183,8 +182,24 @@ def open_soft_targets(
     return np.memmap(path, np.float16, "r", shape=shape)
 
 
-def _check_size(size: int, shape: tuple[int, int], folder: Path, most_bytes: int) -> None:
-    what = f"what teachers foretell of {shape[0]:,} tokens with {shape[1]:,} probabilities each"
+def _size(places: int, vocab_size: int) -> int:
+    return 2 * places * vocab_size
+
+
+def check_room(places: int, vocab_size: int, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+    """Refuse to keep what teachers foretell of a text that is too long for it.
+
+    Args:
+        places: Tokens that are foretold.
+        vocab_size: Probabilities of each.
+        folder: Of the cache; it need not be there yet.
+        most_bytes: What a file may take.
+
+    Raises:
+        UserError: It would take more, or more than is free.
+    """
+    size = _size(places, vocab_size)
+    what = f"what teachers foretell of {places:,} tokens with {vocab_size:,} probabilities each"
     if size > most_bytes:
         raise UserError(
             f"{what} would take {format_bytes(size)}, and at most {format_bytes(most_bytes)} are "

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.experiments.folder import ExperimentFolder
 
 _THRESHOLDS = (5_000, 20, 100)
 """Small collections take a millisecond. The last number is where a full one no longer waits."""
@@ -102,7 +103,7 @@ class LabApp(App[int]):
 
     What screens may use: ``services``, ``settings.get``, ``remember``, ``series_colors``,
     ``ascii``, ``show_screen``, ``start_training``, ``open_run``, ``open_playground``,
-    ``edit_config``, ``plan_experiment``, ``copy`` and ``say``.
+    ``edit_config``, ``plan_experiment``, ``train_experiment``, ``copy`` and ``say``.
 
     Args:
         settings: Remembered choices.
@@ -394,6 +395,10 @@ class LabApp(App[int]):
     def plan_experiment(self, path: "Path") -> None:
         """Show what the runs of an experiment file will be: ``ExperimentsScreen.plan``."""
         self._show_and("experiments", lambda screen: screen.plan(str(path)))
+
+    def train_experiment(self, folder: "ExperimentFolder") -> None:
+        """Train what is left of an experiment and show it: ``ExperimentsScreen.train``."""
+        self._show_and("experiments", lambda screen: screen.train(folder))
 
     def _show_and(self, mode: str, act: Callable[..., object]) -> None:
         async def show() -> None:

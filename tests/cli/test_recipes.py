@@ -2,8 +2,9 @@
 
 import pytest
 
-from shakespeare_tui.cli.train import (
+from shakespeare_tui.cli.recipes import (
     REFERENCE_TOKENS_PER_SECOND,
+    gains_by_teachers,
     recipe_for,
     recipe_minutes,
 )
@@ -47,3 +48,22 @@ def test_the_shortest_and_the_longest_take_what_lies_beyond() -> None:
     shortest, *_, longest = recipe_minutes()
     assert recipe_for(0.001, REFERENCE_TOKENS_PER_SECOND) == shortest
     assert recipe_for(10_000, REFERENCE_TOKENS_PER_SECOND) == longest
+
+
+@pytest.mark.parametrize(
+    ("worth", "tokens", "gains"),
+    [
+        (60, SHAKESPEARE_TOKENS, True),
+        # One model has not come to its end by then.
+        (30, SHAKESPEARE_TOKENS, False),
+        (60, 10 * SHAKESPEARE_TOKENS, False),
+        (600, 10 * SHAKESPEARE_TOKENS, True),
+        # A few minutes for each are too few, however short the text.
+        (10, SHAKESPEARE_TOKENS // 10, False),
+        (600, None, False),
+    ],
+)
+def test_several_models_are_trained_where_one_would_gain_no_more(
+    worth: float, tokens: int | None, gains: bool
+) -> None:
+    assert gains_by_teachers(worth, tokens) == gains

@@ -16,7 +16,7 @@ import pytest
 from real_cli import TINY, CommandLine, Outcome, wait_until
 
 from shakespeare_tui.cli.main import main
-from shakespeare_tui.cli.train import recipe_minutes
+from shakespeare_tui.cli.recipes import recipe_minutes
 from shakespeare_tui.cli.train_console import TrainConsole, fit_line
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config
@@ -443,7 +443,7 @@ def test_a_longer_time_budget_takes_a_stronger_weight_decay(
     small = ("--set=model.d_model=8", "--set=model.n_heads=1", "--set=model.n_layers=1")
     ends_at_once = ("--set=training.target_loss=99", "--set=training.eval_every=1")
     decays = {}
-    for minutes in (5, 20, 80):
+    for minutes in (5, 20, 40):
         train = ("train", "--no-ui", f"--corpus={text}", f"--minutes={minutes}")
         outcome = cli(*train, *small, *ends_at_once, f"--name=of-{minutes}")
         assert outcome.code == 0, outcome.err
@@ -455,8 +455,8 @@ def test_a_longer_time_budget_takes_a_stronger_weight_decay(
         assert said in outcome.err
         decays[minutes] = decay
     # The preset of 5 minutes takes 2,048 tokens a step, that of more 2,304: an epoch and a sixth at
-    # first, at 32 epochs (nearest to 33.5 by halves of doublings) and at 128 so much less.
-    assert decays == {5: 0.092, 20: 0.28, 80: 1.1}
+    # first, at 32 epochs (nearest to 33.5 by halves of doublings) and at 64 so much less.
+    assert decays == {5: 0.092, 20: 0.28, 40: 0.55}
 
 
 def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Path) -> None:
@@ -470,22 +470,65 @@ def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Pat
     assert "experiment run hour" not in outcome.err
 
 
-def test_a_long_budget_is_told_what_ends_lower(cli: CommandLine, runs_root: Path) -> None:
-    # It is reached at once, by a loss that every model has.
-    small = ["--set=model.n_layers=1", "--set=model.d_model=16", "--set=training.target_loss=99"]
-    outcome = cli(
-        "train", "--no-ui", "--corpus=sample", "--minutes=20h", *small, "--set=model.n_heads=2"
-    )
+# Small, and its end is reached at once, by a loss that every model has.
+AT_ONCE = (
+    *("--corpus=sample", "--minutes=20h", "--set=training.target_loss=99"),
+    *("--set=model.n_layers=1", "--set=model.d_model=16", "--set=model.n_heads=2"),
+)
+
+
+def test_a_long_budget_trains_teachers_and_a_student(cli: CommandLine, runs_root: Path) -> None:
+    outcome = cli("train", "--no-ui", *AT_ONCE, "--seed=5", "--chart")
     assert outcome.code == 0, outcome.err
-    (told,) = [line for line in outcome.err.splitlines() if "learns from them, end lower" in line]
-    program, *words = shlex.split(told.partition("lower: ")[2])
-    assert (program, words[:5]) == (
-        "shakespeare-tui",
-        ["experiment", "run", "hour", "--minutes", "14400s"],
-    )
-    planned = cli(*words, "--dry-run", "--json")
-    runs = json.loads(planned.out)["runs"]
-    assert [run["arm"] for run in runs] == ["teacher", "teacher", "teacher", "student"]
-    assert {run["config"]["data"]["corpus"] for run in runs} == {"sample"}
-    assert {run["config"]["model"]["d_model"] for run in runs} == {16}
-    assert "taught by teacher" in cli(*words, "--dry-run").out
+    assert "three models of preset best and one that learns from them" in outcome.err
+    runs = [runs_root / f"hour-{number}" for number in (1, 2, 3, 4)]
+    configs = [load_config(run / "config.yaml") for run in runs]
+    assert [config.training.seed for config in configs] == [5, 6, 7, 8]
+    assert {config.data.corpus for config in configs} == {"sample"}
+    assert {config.model.d_model for config in configs} == {16}
+    # Together, with the reading of teachers, as long as was asked for.
+    assert [config.training.minutes for config in configs] == [240, 240, 240, 360]
+    taught = [json.loads((run / "run.json").read_text())["teachers"] or {} for run in runs]
+    assert taught[:3] == [{}, {}, {}]
+    assert {name.partition("@")[0] for name in taught[3]} == {"hour-1", "hour-2", "hour-3"}
+    assert "training, smoothed" in outcome.out
+    *_, saved, following = outcome.out.splitlines()
+    assert saved.endswith("hour-4")
+    program, *words = shlex.split(following.removeprefix("next").strip())
+    assert (program, cli(*words, "--max-tokens=5").code) == ("shakespeare-tui", 0)
+
+
+def test_a_long_budget_ends_in_the_student_as_json_and_is_begun_once_by_a_name(
+    cli: CommandLine, runs_root: Path
+) -> None:
+    train = ("train", "--json", *AT_ONCE, "--name=mine", "--set", 'sampling.prompts=["ROMEO:"]')
+    outcome = cli(*train)
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert (told["experiment"], told["run"], told["reason"]) == ("mine", "mine-4", "target")
+    assert told["path"] == str(runs_root / "mine-4")
+    assert told["val_loss"] > 0
+    assert told["best_step"] == told["step"]
+    outcome = cli(*train)
+    assert outcome.code == 2
+    assert "there is an experiment mine already" in outcome.err
+    assert not (runs_root / "mine-5").exists()
+
+
+def test_a_long_budget_trains_one_model_where_several_have_no_place(
+    cli: CommandLine, runs_root: Path, tmp_path: Path
+) -> None:
+    outcome = cli("train", "--no-ui", *AT_ONCE, f"--tensorboard={tmp_path}")
+    assert outcome.code == 0, outcome.err
+    assert "one that learns from them, end lower; but TensorBoard hears of one" in outcome.err
+    assert [run.name for run in runs_root.glob("*-1")] == ["best-1"]
+
+
+def test_a_long_budget_says_at_once_that_there_is_no_corpus(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    nothing = tmp_path / "nothing.txt"
+    outcome = cli("train", "--no-ui", *AT_ONCE, f"--corpus={nothing}")
+    assert outcome.code == 2
+    assert "nothing.txt" in outcome.err
+    assert not (tmp_path / "experiments").exists()

@@ -91,9 +91,19 @@ def test_an_arm_has_its_own_budget_and_prompts_and_the_command_line_wins() -> No
     a, b = (run.config for run in definition(text).runs())
     assert (a.training.max_steps, a.sampling.prompts) == (9, ("A",))
     assert (b.training.max_steps, b.sampling.prompts) == (5, ("B", "C"))
-    changes = {"budget": Budget(steps=3), "overrides": ("model.dropout=0.3",)}
-    for run in definition(text, **changes).runs():
-        assert (run.config.training.max_steps, run.config.model.dropout) == (3, 0.3)
+    changes = {"budget": Budget(steps=10), "overrides": ("model.dropout=0.3",)}
+    a, b = (run.config for run in definition(text, **changes).runs())
+    # Where another length is asked for, one arm stays as many times as long as the other.
+    assert (a.training.max_steps, a.model.dropout) == (18, 0.3)
+    assert (b.training.max_steps, b.model.dropout) == (10, 0.3)
+    a, b = (run.config for run in definition(text, budget=Budget(minutes=5)).runs())
+    assert (a.training.minutes, b.training.minutes) == (9, 5)
+
+
+def test_an_arm_s_budget_of_another_kind_gives_way_to_the_command_line() -> None:
+    text = "arms: {a: {budget: {minutes: 9}}, b: {}}\nbudget: {steps: 5}"
+    for run in definition(text, budget=Budget(steps=3)).runs():
+        assert (run.config.training.max_steps, run.config.training.minutes) == (3, None)
 
 
 def test_an_arm_has_its_own_seeds_and_learns_after_its_teachers() -> None:

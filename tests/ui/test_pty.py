@@ -173,6 +173,21 @@ def test_leaving_while_torch_is_still_loading_is_possible(lab: Open) -> None:
     assert is_gone(terminal.process.pid)
 
 
+def test_an_hour_is_shown_as_the_experiment_that_it_is(lab: Open, runs_root: Path) -> None:
+    # Worth more than an hour on any machine, and over at once, by a loss that every model has.
+    tiny = ("--set=model.n_layers=1", "--set=model.d_model=16", "--set=model.n_heads=2")
+    terminal = lab(
+        *("train", "--corpus=sample", "--minutes=20h", "--set=training.target_loss=99", *tiny)
+    )
+    terminal.wait_for("that learns from three others", 60)
+    terminal.wait_for("hour is finished", 120)
+    terminal.send("q")
+    assert terminal.wait() == 0
+    assert sorted(run.name for run in runs_root.glob("hour-*")) == [
+        *("hour-1", "hour-2", "hour-3", "hour-4")
+    ]
+
+
 def test_watching_a_finished_run_replays_it(lab: Open, cli: CommandLine) -> None:
     assert cli("train", "--no-ui", *TINY, "--max-steps=40", "--name=done").code == 0
     terminal = lab("watch", "done", "--speed", "1000")

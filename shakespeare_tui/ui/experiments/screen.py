@@ -91,7 +91,10 @@ class ExperimentHeading(Widget):
         else:
             text, tone = standing(table)
             if is_begun and not table.count("training", "paused"):
-                text, tone = "… starting", "warning"
+                waiting = [row.trial for row in table.rows if row.state == "waiting"]
+                is_taught = bool(waiting) and all(trial.teachers for trial in waiting)
+                text = "… reading the teachers" if is_taught else "… starting"
+                tone = "warning"
             style = "$text-muted" if tone == "muted" else f"${tone}"
             parts.append(Content.styled(text, style))
             done = table.count("finished", "pruned")
@@ -499,12 +502,12 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
 
     def plan(self, spec: str) -> None:
         """Show what the runs of an experiment file will be; from there it is begun."""
+        self.app.push_screen(PlanScreen(spec, Path(spec).stem, self.train))
 
-        def begun(folder: ExperimentFolder) -> None:
-            self.open(folder)
-            self._train(folder)
-
-        self.app.push_screen(PlanScreen(spec, Path(spec).stem, begun))
+    def train(self, folder: ExperimentFolder) -> None:
+        """Open an experiment and train what is left of it."""
+        self.open(folder)
+        self._train(folder)
 
     @property
     def _jobs_at_a_time(self) -> int:

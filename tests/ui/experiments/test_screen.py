@@ -272,3 +272,14 @@ async def test_an_experiment_that_ships_is_planned_changed_and_begun(
             *(40, 40, 40)
         ]
         assert executor.started[0][:3] == ["experiment", "run", "sensitivity"]
+
+
+async def test_an_experiment_that_the_command_line_began_is_shown_and_trained(
+    make_app: MakeApp, widths: ExperimentFolder, executor: Any
+) -> None:
+    app = make_app("experiments", children=Children(executor))
+    async with app.run_test(size=SIZE, notifications=True):
+        app.train_experiment(widths)
+        await until(lambda: len(rows(app)) == 6)
+        assert [command[:3] for command in executor.started] == [["experiment", "run", "widths"]]
+        assert "widths" in shown(app)
