@@ -4,6 +4,7 @@ FROM python:3.12-slim
 ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1 \
     SHAKESPEARE_TUI_RUNS=/runs \
+    SHAKESPEARE_TUI_EXPERIMENTS=/experiments \
     SHAKESPEARE_TUI_CACHE=/cache \
     NUMBA_CACHE_DIR=/cache/numba
 
@@ -13,8 +14,8 @@ COPY . .
 # hadolint ignore=DL3013
 RUN pip install ".[serve,onnx,gguf]" \
     && useradd --create-home --uid 1000 lab \
-    && mkdir -p /runs /cache \
-    && chown lab /runs /cache
+    && mkdir -p /runs /experiments /cache \
+    && chown lab /runs /experiments /cache
 
 # By its number, which tells a host that it is not root.
 USER 1000

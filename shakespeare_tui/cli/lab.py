@@ -77,8 +77,9 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
     if not is_saved:
         say("left without saving; what was learned since the last save is lost")
         code = ABANDONED
-    elif opening is not None and services.training.state == "failed":
-        code = code or 1
+    elif opening is not None:
+        has_failed = services.training.state == "failed" or services.children.has_failed
+        code = code or (1 if has_failed else 0)
     return _end(code)
 
 

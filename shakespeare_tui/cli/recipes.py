@@ -1,11 +1,11 @@
 """What is trained where nothing but a time, or nothing at all, is said: the best known for it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from shakespeare_tui.cli.console import say
+from shakespeare_tui.errors import UserError
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
@@ -17,8 +17,10 @@ REFERENCE_TOKENS_PER_SECOND = 27_000
 # From so many minutes of the machine of the recipes on, several models and a student of theirs end
 # lower than one, which no longer gains by seeing a text of so many characters any more often.
 _TAUGHT_MINUTES, _TAUGHT_CHARACTERS = 48, 1_003_854
-TAUGHT = "hour"
-"""The experiment, among those that ship, in which these are trained."""
+# Of this machine, however fast: a tenth is all there is for four starts and for reading teachers.
+_LEAST_MINUTES = 20
+HOUR = "hour"
+"""The experiment that ships, in which they are trained."""
 # What a config computes with, not what.
 _MACHINE_SETTINGS = ("training.backend", "training.device", "training.precision")
 
@@ -61,62 +63,70 @@ def recipe_for(
     return nearest[0]
 
 
-def choose_recipe(overrides: Sequence[str], objection: Callable[[str], str]) -> str:
+class Recipe(NamedTuple):
+    """The best known for a time budget.
+
+    Attributes:
+        preset: Its name.
+        known: For which time, in words.
+        here: How fast this machine is beside those on which it was measured, in words.
+        benefits: Whether several such models, and one that learns from them, end lower than one.
+    """
+
+    preset: str
+    known: str
+    here: str
+    benefits: bool
+
+
+def choose_recipe(overrides: Sequence[str]) -> Recipe:
     """The best known for a time budget on this machine, whose speed is measured for that.
 
     Args:
         overrides: Settings of the user's, the time among them.
-        objection: Told the preset of which several models, and one that learns from them, end
-            lower than one; why they are not to be trained, empty for nothing.
 
-    Returns:
-        The name of a preset, or ``TAUGHT``.
+    Raises:
+        UserError: There is no time among them.
     """
     from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
     from shakespeare_tui.formatting import format_duration
     from shakespeare_tui.training.measure_speed import measure_throughput
 
     config = load_config(DEFAULT_PRESET, overrides)
-    minutes = config.training.minutes or 0.0
+    minutes = config.training.minutes
+    if minutes is None:
+        raise UserError("--minutes takes a time, such as 5 or 1h; --max-steps trains by steps")
     characters = _train_characters(config)
     how = [o for o in overrides if o.partition("=")[0].strip() in _MACHINE_SETTINGS]
     speed = measure_throughput(load_config(DEFAULT_PRESET, how))
     ratio = speed / REFERENCE_TOKENS_PER_SECOND
-    here = f"this machine trains {ratio:.2g} times as fast as those"
-    name = recipe_for(minutes, speed, characters, overrides)
-    why_not = ""
-    if name == _RECIPES[-1] and gains_by_teachers(minutes * ratio, characters):
-        why_not = objection(name)
-        if not why_not:
-            say(
-                f"experiment {TAUGHT}: three models of preset {name} and one that learns from "
-                f"them, the best known for about an hour on two cores; {here}"
-            )
-            return TAUGHT
-    nearest = recipe_for(minutes, speed)
+    name, nearest = recipe_for(minutes, speed, characters, overrides), recipe_for(minutes, speed)
     known = f"known for about {format_duration(recipe_minutes()[nearest] * 60)} on two cores"
-    say(
-        f"preset {name}, the best {known}"
-        + ("" if name == nearest else f" that does not memorise so short a text ({nearest} would)")
-        + f"; {here}"
+    if name != nearest:
+        known += f" that does not memorise so short a text ({nearest} would)"
+    return Recipe(
+        name,
+        known,
+        f"this machine trains {ratio:.2g} times as fast as those",
+        name == _RECIPES[-1] and benefits_from_teachers(minutes, ratio, characters),
     )
-    if why_not:
-        say(f"note: several such models, and one that learns from them, end lower; but {why_not}")
-    return name
 
 
-def gains_by_teachers(worth: float, train_tokens: int | None) -> bool:
+def benefits_from_teachers(minutes: float, ratio: float, train_tokens: int | None) -> bool:
     """Whether several models and a student of theirs end lower than one trained for as long.
 
     So they do where one would see the text too often to gain by it any more, and where the time of
     each is enough nevertheless.
 
     Args:
-        worth: Minutes of the machine on which the recipes were measured.
+        minutes: For all of them.
+        ratio: How many times as fast this machine is as that of the recipes.
         train_tokens: To learn from; None where that is not known.
     """
+    worth = minutes * ratio
     most = _TAUGHT_CHARACTERS * worth / _TAUGHT_MINUTES
-    return worth >= _TAUGHT_MINUTES and train_tokens is not None and train_tokens <= most
+    is_long = minutes >= _LEAST_MINUTES and worth >= _TAUGHT_MINUTES
+    return is_long and train_tokens is not None and train_tokens <= most
 
 
 def _train_characters(config: "Config") -> int | None:

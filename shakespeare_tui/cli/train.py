@@ -30,6 +30,7 @@ from shakespeare_tui.machine import Launched, backend_of, launched, map_torch
 
 if TYPE_CHECKING:
     from shakespeare_tui.config.schema import Config
+    from shakespeare_tui.experiments.plan import Definition
     from shakespeare_tui.experiments.table import ExperimentTable
     from shakespeare_tui.runs.events import Event, RunFinished
     from shakespeare_tui.runs.folder import RunFolder
@@ -53,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--config",
         metavar="NAME|FILE",
         help="a preset (see `config list`) or a YAML file; default: that of the run of --from, "
-        "with --minutes the best preset known for the time, else quick",
+        "with --minutes the best known for the time, else quick",
     )
     completes(config, config_names)
     add_overrides(parser)
@@ -63,7 +64,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     completes(corpus, corpus_names)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--max-steps", metavar="N", help="train for N steps")
-    length.add_argument("--minutes", metavar="TIME", help="time budget: 100s, 1m 40s, or minutes")
+    length.add_argument(
+        "--minutes",
+        metavar="TIME",
+        help="time budget: 100s, 1m 40s, or minutes; without a config, an hour trains several "
+        "models and one that learns from them, as an experiment",
+    )
     parser.add_argument(
         "--seed",
         metavar="N",
@@ -74,7 +80,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         choices=("auto", "torch", "numpy"),
         help="what computes: PyTorch, or NumPy without it; short for --set training.backend=…",
     )
-    parser.add_argument("--name", help="the run's name; default: the config's name and a number")
+    parser.add_argument(
+        "--name",
+        help="the run's name, or the experiment's; default: the config's name and a number",
+    )
     start = parser.add_mutually_exclusive_group()
     resumed = start.add_argument("--resume", metavar="RUN[@STEP]", help="resume a run")
     completes(resumed, checkpoint_names)
@@ -155,12 +164,10 @@ def _run(arguments: argparse.Namespace, *, is_plain: bool) -> int:
         overrides.append(f"training.backend={arguments.backend}")
     request = _gone_on_with(arguments.name, place) if place else None
     if request is None:
-        from shakespeare_tui.cli.recipes import TAUGHT
-
-        recipe = _recipe(arguments, overrides, place)
-        if recipe == TAUGHT:
-            return _train_taught(arguments, overrides, is_plain=is_plain)
-        request = _request(arguments, tuple(overrides), recipe)
+        preset, lesson = _recipe(arguments, overrides, place)
+        if lesson is not None:
+            return _train_student(arguments, lesson, is_plain=is_plain)
+        request = _request(arguments, tuple(overrides), preset)
     request.check()  # before the lab is opened, or the corpus fetched
     if not is_plain:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
@@ -244,76 +251,141 @@ def _backend_choice(place: Launched | None) -> "Iterator[ChooseBackend]":
         yield partial(SharedBackend, group)
 
 
-def _recipe(arguments: argparse.Namespace, overrides: Sequence[str], place: Launched | None) -> str:
-    """What is the best known where nothing but a time is said; empty where more is."""
+def _recipe(
+    arguments: argparse.Namespace, overrides: Sequence[str], place: Launched | None
+) -> "tuple[str, Definition | None]":
+    """What is the best known where nothing but a time is said: a preset, or several runs.
+
+    The preset is empty where more is said.
+    """
     others = (arguments.config, arguments.resume, arguments.start_from, arguments.distill)
     if arguments.minutes is None or any(others):
-        return ""
+        return "", None
     from shakespeare_tui.cli.recipes import choose_recipe
+    from shakespeare_tui.formatting import format_duration
 
-    return choose_recipe(
-        overrides, lambda preset: _objection_to_teachers(arguments, preset, overrides, place)
-    )
+    recipe = choose_recipe(overrides)
+    objection = ""
+    if recipe.benefits:
+        objection = _objection_to_teachers(arguments, place)
+        lesson = None if objection else _lesson(arguments, recipe.preset, overrides)
+        if isinstance(lesson, str):
+            objection = lesson
+        elif lesson is not None:
+            first, *_, last = (60 * (run.config.training.minutes or 0) for run in lesson.runs())
+            say(
+                f"three models of preset {recipe.preset}, {format_duration(first)} each, and one "
+                f"that learns from them, {format_duration(last)}: the best known for so much time "
+                f"(--config {recipe.preset} trains one model); {recipe.here}"
+            )
+            return recipe.preset, lesson
+    say(f"preset {recipe.preset}, the best {recipe.known}; {recipe.here}")
+    if objection:
+        say(f"note: several such models, and one that learns from them, end lower; but {objection}")
+    return recipe.preset, None
 
 
-def _objection_to_teachers(
-    arguments: argparse.Namespace, preset: str, overrides: Sequence[str], place: Launched | None
-) -> str:
-    """Why one model is trained where several and a student would end lower; empty for nothing."""
+def _objection_to_teachers(arguments: argparse.Namespace, place: Launched | None) -> str:
+    """What keeps several runs from being trained; empty for nothing.
+
+    Raises:
+        UserError: The name is no good.
+    """
+    from shakespeare_tui.cli.recipes import HOUR
+    from shakespeare_tui.experiments.compose import unbegun
+    from shakespeare_tui.files import reason
+    from shakespeare_tui.paths import experiments_folder
+
+    if place is not None:
+        return "torchrun trains a single run"
+    if arguments.tensorboard is not None:
+        return "--tensorboard follows a single run"
+    root = experiments_folder()
+    unbegun(arguments.name, HOUR, root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{root} cannot be made ({reason(error)}); SHAKESPEARE_TUI_EXPERIMENTS moves it"
+    return ""
+
+
+def _lesson(
+    arguments: argparse.Namespace, preset: str, overrides: Sequence[str]
+) -> "Definition | str":
+    """Several runs of a preset and one that learns from them, or why they cannot be.
+
+    What is wrong with the corpus is found here and once, and not left to each of the runs to say.
+
+    Raises:
+        UserError: No run could be trained.
+    """
+    from shakespeare_tui.cli.recipes import HOUR
     from shakespeare_tui.config.load import load_config
     from shakespeare_tui.data.download import FetchFailedError
     from shakespeare_tui.data.source import open_corpus
-    from shakespeare_tui.data.tokens import open_tokenizer
+    from shakespeare_tui.data.tokens import check_variety, open_tokenizer, whole_survey
+    from shakespeare_tui.experiments.compose import for_time
     from shakespeare_tui.paths import cache_folder
     from shakespeare_tui.training.distillation import check_room
+    from shakespeare_tui.training.measure_speed import measure_throughput
     from shakespeare_tui.training.session import load_tokens
 
-    if place is not None:
-        return "torchrun trains one"
-    if arguments.tensorboard is not None:
-        return "TensorBoard hears of one"
     config = load_config(preset, overrides)
     if config.data.windows == "streamed":
         return "a streamed text is never there as a whole"
     with _setup_hooks() as hooks:
+        cancelled = hooks.cancelled.is_set
         try:
-            # Here and once: what is wrong with it is not left to each of the runs to say.
             source = open_corpus(
                 config.data.corpus,
                 lambda done, total: hooks.report("fetching the corpus", done, total),
                 validation=config.data.validation,
             )
         except FetchFailedError as error:
+            if not _is_first_run(arguments):
+                raise
             return error.reason
-        tokenizer = open_tokenizer(config.tokens, source, hooks.report, hooks.cancelled.is_set)
+        survey = whole_survey(source, hooks.report, cancelled)
+        check_variety(len(survey.vocabulary) == 1)
+        tokenizer = open_tokenizer(config.tokens, source, hooks.report, cancelled, survey=survey)
         train, _, _ = load_tokens(source, tokenizer, config, hooks)
-    try:
-        check_room(len(train) - 1, tokenizer.vocab_size, cache_folder() / "soft_targets")
-    except UserError as error:
-        return str(error)
-    return ""
+        try:
+            check_room(len(train) - 1, tokenizer.vocab_size, cache_folder() / "soft_targets")
+        except UserError as error:
+            return str(error)
+        lesson = for_time(HOUR, config, overrides)
+        if config.training.weight_decay is None:
+            # By how often one of them sees the text, which an experiment's runs do not measure.
+            hooks.report("measuring the speed", 0, None)
+            speed = measure_throughput(config, cancelled=cancelled, vocab_size=tokenizer.vocab_size)
+            minutes = lesson.experiment.budget.minutes or 0.0
+            decay = config.decay_for(len(train), 60 * minutes * speed / len(train))
+            lesson = for_time(HOUR, config, [*overrides, f"training.weight_decay={decay}"])
+    return lesson
 
 
-def _train_taught(
-    arguments: argparse.Namespace, overrides: Sequence[str], *, is_plain: bool
-) -> int:
+def _train_student(arguments: argparse.Namespace, lesson: "Definition", *, is_plain: bool) -> int:
     """Train several models and a student of theirs: the runs of an experiment."""
     from shakespeare_tui.cli.experiment import exit_code, train_runs
-    from shakespeare_tui.cli.recipes import TAUGHT
-    from shakespeare_tui.config.load import DEFAULT_PRESET, load_config
-    from shakespeare_tui.experiments.compose import begin_for_time
-    from shakespeare_tui.experiments.runner import threads_per_job
+    from shakespeare_tui.cli.recipes import HOUR
+    from shakespeare_tui.experiments.compose import unbegun
+    from shakespeare_tui.experiments.folder import list_experiments
+    from shakespeare_tui.experiments.table import ExperimentReader
+    from shakespeare_tui.machine import blas_threads
     from shakespeare_tui.paths import experiments_folder, runs_folder
 
-    folder = begin_for_time(
-        TAUGHT,
-        load_config(DEFAULT_PRESET, overrides),
-        overrides,
-        experiments_folder(),
-        runs_folder(),
-        name=arguments.name,
-        threads=threads_per_job(1),
-    )
+    root, runs_root = experiments_folder(), runs_folder()
+    folder = unbegun(arguments.name, HOUR, root)
+    for earlier in list_experiments(root):
+        with contextlib.suppress(UserError):  # a damaged one is told of elsewhere
+            if earlier.record().definition.filename != lesson.filename:
+                continue
+            if not ExperimentReader(earlier, runs_root).read().is_complete:
+                say(
+                    f"note: this is a new one; {earlier.name}, which is not finished, goes on "
+                    f"with: shakespeare-tui experiment run {earlier.name}"
+                )
+    folder.prepare(lesson, runs_root, threads=blas_threads(), may_replace=False)
     if not is_plain:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
 
@@ -323,38 +395,35 @@ def _train_taught(
     _collect_from_here()
     table = train_runs(folder)
     with reader_may_leave():
-        _print_taught(table, as_json=arguments.json, chart=arguments.chart)
+        _print_student(table, as_json=arguments.json, chart=arguments.chart)
     return exit_code(folder, table)
 
 
-def _print_taught(table: "ExperimentTable", *, as_json: bool, chart: "Quantity | None") -> None:
-    """Print what became of an experiment's last run, the student, and of the others."""
+def _print_student(table: "ExperimentTable", *, as_json: bool, chart: "Quantity | None") -> None:
+    """Print what became of the run that learns from others, and of those."""
     from shakespeare_tui.cli.experiment_table import print_experiment
-    from shakespeare_tui.paths import runs_folder
-    from shakespeare_tui.runs.events import RunFinished
     from shakespeare_tui.runs.folder import RunFolder
 
-    student = table.rows[-1]
-    run = RunFolder(student.path or runs_folder() / student.name)
-    figures = student.figures
+    student = next(row for row in table.rows if row.trial.teachers)
+    run = RunFolder(student.path) if student.path else None
+    finished = student.history.finished
     if as_json:
-        finished = student.history.finished or RunFinished(
-            step=figures.step, reason=student.state, val_loss=None
-        )
-        summary = _summary(run, finished, figures.elapsed_seconds)
-        print_json({"experiment": table.name, **summary})
+        summary: dict[str, object] = {"run": student.name, "path": None, "reason": student.state}
+        if run is not None and finished is not None:
+            summary = _summary(run, finished, student.figures.elapsed_seconds)
+        print_json({**summary, **table.as_json()})
         return
     print_experiment(table)
-    if student.state != "finished":
+    if run is None or student.state != "finished":
         return
     _print_chart(run, student.config, chart)
-    prompts = student.config.sampling.prompts
+    prompt = next((sample.prompt for sample in student.history.samples), None)
     print_result(f"saved in    {run.path}")
-    print_result(f"next        {_generating(run, prompts[0] if prompts else None)}")
+    print_result(f"next        {_generating(run, prompt)}")
 
 
 def _request(
-    arguments: argparse.Namespace, overrides: tuple[str, ...], recipe: str
+    arguments: argparse.Namespace, overrides: tuple[str, ...], preset: str
 ) -> "TrainingRequest":
     from pathlib import Path
 
@@ -378,8 +447,8 @@ def _request(
         spec, stem = parent.path / "config.yaml", parent.name
     elif teachers:
         spec, stem = teacher.path / "config.yaml", "distilled"
-    elif recipe:
-        spec = stem = recipe
+    elif preset:
+        spec = stem = preset
     else:
         spec = stem = DEFAULT_PRESET
         from shakespeare_tui.cli.recipes import against_memorising

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,31 +160,14 @@ def add_config(
     return folder.add_run(AddedRun(values=values, name=_free_name(name, folder)), runs_root)
 
 
-def begin_for_time(
-    spec: str,
-    config: Config,
-    overrides: Sequence[str],
-    root: Path,
-    runs_root: Path,
-    *,
-    name: str | None,
-    threads: int,
-) -> ExperimentFolder:
-    """Begin an experiment that was made for an hour, with a config's time in place of that.
+def for_time(spec: str, config: Config, overrides: Sequence[str]) -> Definition:
+    """An experiment that was made for an hour, with a config's time in place of that.
 
     Args:
         spec: An experiment that ships, whose runs and what lies between them take an hour.
         config: Its time budget is shared out as the hour is, and its seed is the first one.
         overrides: ``section.key=value`` each, which made ``config`` and change every run.
-        root: The folder of all experiments.
-        runs_root: The folder of all runs.
-        name: Of the experiment; None takes a free one.
-        threads: Of each run.
-
-    Raises:
-        UserError: There is an experiment of the name.
     """
-    folder = _unbegun(spec, name, root)
     paths = [override.partition("=")[0].strip() for override in overrides]
     kept = tuple(o for o, path in zip(overrides, paths, strict=True) if path not in ELSEWHERE)
     found = read_definition(spec, Changes())
@@ -199,18 +183,28 @@ def begin_for_time(
     assert minutes is not None
     assert config.training.minutes is not None
     budget = Budget(minutes=minutes * config.training.minutes / _MINUTES)
-    definition = dataclasses.replace(
-        found, text=_yaml(document), changes=Changes(budget=budget, overrides=kept)
-    )
-    folder.prepare(definition, runs_root, threads=threads, may_replace=False)
-    return folder
+    changes = Changes(budget=budget, overrides=kept)
+    return dataclasses.replace(found, text=_yaml(document), changes=changes)
 
 
-def _unbegun(spec: str, name: str | None, root: Path) -> ExperimentFolder:
-    """Where an experiment is to be that has the name, or a free one like that of its file."""
+def unbegun(name: str | None, stem: str, root: Path) -> ExperimentFolder:
+    """Where a new experiment is to be.
+
+    Args:
+        name: Its name; None takes ``stem``, or that and a letter.
+        stem: Of free names.
+        root: The folder of all experiments.
+
+    Raises:
+        UserError: There is one of the name, or the name is no good.
+    """
     if name is None:
-        names = (spec if number == 1 else f"{spec}-{number}" for number in itertools.count(1))
-        return next(f for f in (new_folder(free, root) for free in names) if not f.exists)
+        # Not numbers, which are those of runs.
+        ends = itertools.chain(("",), (f"-{letter}" for letter in string.ascii_lowercase[1:]))
+        folders = (new_folder(stem + end, root) for end in ends)
+        if free := next((folder for folder in folders if not folder.exists), None):
+            return free
+        raise UserError(f"there are many experiments called {stem}; give this one a --name")
     folder = new_folder(name, root)
     if folder.exists:
         raise UserError(

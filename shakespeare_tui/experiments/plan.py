@@ -87,7 +87,8 @@ class Changes:
     """What the command line changes of a file, for all runs.
 
     Attributes:
-        budget: In place of the file's; those of arms are longer or shorter than it as they were.
+        budget: In place of the file's; an arm's own is scaled with it, if both are of one kind, and
+            else replaced, too.
         overrides: ``section.key=value`` each.
         seeds: In place of the file's, its arms' included.
         limit: The most runs, the first ones; of a search the number of trials.

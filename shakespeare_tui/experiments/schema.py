@@ -90,11 +90,14 @@ class Budget(_Closed):
         return self
 
     def in_proportion(self, whole: "Budget", changed: "Budget") -> "Budget":
-        """As many times ``changed`` as this is times ``whole``, where both are of one kind.
+        """As many times ``changed`` as this is times ``whole``; ``changed`` if they do not compare.
 
         Args:
             whole: The budget of other runs.
             changed: What they get in its place.
+
+        Raises:
+            UserError: It is more than there may be.
         """
         factors = [
             value / getattr(whole, name)
@@ -108,7 +111,12 @@ class Budget(_Closed):
             for name, value in changed
             if value is not None
         }
-        return changed.model_copy(update=scaled)
+        try:
+            return Budget.model_validate(scaled)
+        except ValidationError as error:
+            name, length = next(iter(scaled.items()))
+            said = error.errors()[0]["msg"].replace("Input should", "must")
+            raise UserError(f"{name} of an arm {said}, and would be {length:g}") from None
 
 
 class Range(_Closed):
@@ -164,7 +172,7 @@ class Arm(_Closed):
     set: Values = Field(default_factory=dict)
     """Its settings that differ from the others', by section.key."""
     budget: Annotated[Budget | None, BeforeValidator(_none_is_empty)] = None
-    """In place of the experiment's; where another length is asked for, in proportion to that."""
+    """Replaces the experiment's; scaled with it where the command line gives another length."""
     prompts: Prompts | None = None
     """Texts that its runs continue, in place of the experiment's."""
     seeds: Seeds = ()

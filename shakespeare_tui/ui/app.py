@@ -397,8 +397,8 @@ class LabApp(App[int]):
         self._show_and("experiments", lambda screen: screen.plan(str(path)))
 
     def train_experiment(self, folder: "ExperimentFolder") -> None:
-        """Train what is left of an experiment and show it: ``ExperimentsScreen.train``."""
-        self._show_and("experiments", lambda screen: screen.train(folder))
+        """Train an experiment's runs, one at a time, and show it: ``ExperimentsScreen.train``."""
+        self._show_and("experiments", lambda screen: screen.train(folder, jobs=1))
 
     def _show_and(self, mode: str, act: Callable[..., object]) -> None:
         async def show() -> None:

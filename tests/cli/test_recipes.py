@@ -4,7 +4,7 @@ import pytest
 
 from shakespeare_tui.cli.recipes import (
     REFERENCE_TOKENS_PER_SECOND,
-    gains_by_teachers,
+    benefits_from_teachers,
     recipe_for,
     recipe_minutes,
 )
@@ -51,19 +51,22 @@ def test_the_shortest_and_the_longest_take_what_lies_beyond() -> None:
 
 
 @pytest.mark.parametrize(
-    ("worth", "tokens", "gains"),
+    ("minutes", "ratio", "tokens", "benefits"),
     [
-        (60, SHAKESPEARE_TOKENS, True),
+        (60, 1, SHAKESPEARE_TOKENS, True),
+        (30, 2, SHAKESPEARE_TOKENS, True),
+        (60, 0.5, SHAKESPEARE_TOKENS, False),
         # One model has not come to its end by then.
-        (30, SHAKESPEARE_TOKENS, False),
-        (60, 10 * SHAKESPEARE_TOKENS, False),
-        (600, 10 * SHAKESPEARE_TOKENS, True),
-        # A few minutes for each are too few, however short the text.
-        (10, SHAKESPEARE_TOKENS // 10, False),
-        (600, None, False),
+        (30, 1, SHAKESPEARE_TOKENS, False),
+        (60, 1, 10 * SHAKESPEARE_TOKENS, False),
+        (600, 1, 10 * SHAKESPEARE_TOKENS, True),
+        # A few minutes for each are too few, however short the text, or fast the machine.
+        (10, 1, SHAKESPEARE_TOKENS // 10, False),
+        (10, 50, SHAKESPEARE_TOKENS, False),
+        (600, 1, None, False),
     ],
 )
 def test_several_models_are_trained_where_one_would_gain_no_more(
-    worth: float, tokens: int | None, gains: bool
+    minutes: float, ratio: float, tokens: int | None, benefits: bool
 ) -> None:
-    assert gains_by_teachers(worth, tokens) == gains
+    assert benefits_from_teachers(minutes, ratio, tokens) == benefits

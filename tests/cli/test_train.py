@@ -21,6 +21,9 @@ from shakespeare_tui.cli.train_console import TrainConsole, fit_line
 from shakespeare_tui.config.load import load_config
 from shakespeare_tui.config.schema import Config
 from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
+from shakespeare_tui.experiments.compose import for_time
+from shakespeare_tui.experiments.folder import ExperimentFolder
+from shakespeare_tui.runs.event_log import read_events
 from shakespeare_tui.runs.events import CommandApplied, StepCompleted
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.length import RunLength
@@ -467,7 +470,7 @@ def test_a_time_budget_alone_chooses_the_recipe(cli: CommandLine, runs_root: Pat
     config = load_config(runs_root / "timed" / "config.yaml")
     chosen = load_config(shortest, ["training.minutes=0.3s", "data.corpus=sample"])
     assert config == chosen
-    assert "experiment run hour" not in outcome.err
+    assert "one that learns from them" not in outcome.err
 
 
 # Small, and its end is reached at once, by a loss that every model has.
@@ -477,58 +480,132 @@ AT_ONCE = (
 )
 
 
-def test_a_long_budget_trains_teachers_and_a_student(cli: CommandLine, runs_root: Path) -> None:
-    outcome = cli("train", "--no-ui", *AT_ONCE, "--seed=5", "--chart")
+def test_a_long_budget_trains_teachers_and_a_student(
+    cli: CommandLine, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = "shakespeare_tui.training.measure_speed.measure_throughput"
+    monkeypatch.setattr(measure, lambda *_, **__: 27_000.0)
+    prompts = "--set=sampling.prompts=['To be']"
+    outcome = cli("train", "--no-ui", *AT_ONCE, prompts, "--seed=5", "--chart")
     assert outcome.code == 0, outcome.err
-    assert "three models of preset best and one that learns from them" in outcome.err
+    said = "three models of preset best, 4h 00m each, and one that learns from them, 6h 00m"
+    assert said in outcome.err
     runs = [runs_root / f"hour-{number}" for number in (1, 2, 3, 4)]
     configs = [load_config(run / "config.yaml") for run in runs]
     assert [config.training.seed for config in configs] == [5, 6, 7, 8]
     assert {config.data.corpus for config in configs} == {"sample"}
     assert {config.model.d_model for config in configs} == {16}
+    assert {config.sampling.prompts for config in configs} == {("To be",)}
     # Together, with the reading of teachers, as long as was asked for.
     assert [config.training.minutes for config in configs] == [240, 240, 240, 360]
+    # By how often a teacher sees the text, as in a run of its own.
+    tokens = next(read_events(runs[0] / "events.jsonl")).train_tokens  # type: ignore[union-attr]
+    decay = load_config("best", ["model.d_model=16", "model.n_heads=2"]).decay_for(
+        tokens, 240 * 60 * 27_000 / tokens
+    )
+    assert {config.training.weight_decay for config in configs} == {decay}
     taught = [json.loads((run / "run.json").read_text())["teachers"] or {} for run in runs]
     assert taught[:3] == [{}, {}, {}]
     assert {name.partition("@")[0] for name in taught[3]} == {"hour-1", "hour-2", "hour-3"}
     assert "training, smoothed" in outcome.out
     *_, saved, following = outcome.out.splitlines()
     assert saved.endswith("hour-4")
+    assert following.endswith("generate hour-4 --prompt 'To be'")
     program, *words = shlex.split(following.removeprefix("next").strip())
     assert (program, cli(*words, "--max-tokens=5").code) == ("shakespeare-tui", 0)
 
 
-def test_a_long_budget_ends_in_the_student_as_json_and_is_begun_once_by_a_name(
-    cli: CommandLine, runs_root: Path
-) -> None:
-    train = ("train", "--json", *AT_ONCE, "--name=mine", "--set", 'sampling.prompts=["ROMEO:"]')
-    outcome = cli(*train)
-    assert outcome.code == 0, outcome.err
-    told = json.loads(outcome.out)
-    assert (told["experiment"], told["run"], told["reason"]) == ("mine", "mine-4", "target")
-    assert told["path"] == str(runs_root / "mine-4")
-    assert told["val_loss"] > 0
-    assert told["best_step"] == told["step"]
-    outcome = cli(*train)
-    assert outcome.code == 2
-    assert "there is an experiment mine already" in outcome.err
-    assert not (runs_root / "mine-5").exists()
+def begun_hour(name: str, tmp_path: Path) -> None:
+    """An hour's experiment of which nothing is trained yet."""
+    definition = for_time("hour", load_config("best", ["training.minutes=60"]), ())
+    folder = ExperimentFolder(tmp_path / "experiments" / name)
+    folder.prepare(definition, tmp_path / "runs", threads=1, may_replace=False)
 
 
-def test_a_long_budget_trains_one_model_where_several_have_no_place(
+def test_a_long_budget_ends_in_the_student_as_json_beside_an_unfinished_one(
     cli: CommandLine, runs_root: Path, tmp_path: Path
 ) -> None:
-    outcome = cli("train", "--no-ui", *AT_ONCE, f"--tensorboard={tmp_path}")
+    begun_hour("hour", tmp_path)
+    # The presets' prompt has characters that are not in the text: some of that stands in for it.
+    text = tmp_path / "small.txt"
+    text.write_text("to be, or not to be, that is the question.\n" * 200)
+    outcome = cli("train", "--json", *AT_ONCE, f"--corpus={text}")
     assert outcome.code == 0, outcome.err
-    assert "one that learns from them, end lower; but TensorBoard hears of one" in outcome.err
-    assert [run.name for run in runs_root.glob("*-1")] == ["best-1"]
+    assert "hour, which is not finished, goes on with: shakespeare-tui experiment run hour" in (
+        outcome.err
+    )
+    told = json.loads(outcome.out)
+    assert (told["experiment"], told["run"], told["reason"]) == ("hour-b", "hour-b-4", "target")
+    assert told["path"] == str(runs_root / "hour-b-4")
+    assert told["val_loss"] > 0
+    assert told["best_step"] == told["step"]
+    assert [run["run"] for run in told["runs"]] == [f"hour-b-{number}" for number in (1, 2, 3, 4)]
 
 
-def test_a_long_budget_says_at_once_that_there_is_no_corpus(
-    cli: CommandLine, tmp_path: Path
-) -> None:
-    nothing = tmp_path / "nothing.txt"
-    outcome = cli("train", "--no-ui", *AT_ONCE, f"--corpus={nothing}")
+def test_a_long_budget_whose_teachers_fail_says_so(cli: CommandLine, runs_root: Path) -> None:
+    bursting = ("training.optimizer=sgd", "training.learning_rate=100", "training.grad_clip=0")
+    outcome = cli("train", "--json", *AT_ONCE, *(f"--set={setting}" for setting in bursting))
+    assert outcome.code == 1, outcome.err
+    told = json.loads(outcome.out)
+    assert (told["run"], told["path"], told["reason"]) == ("hour-4", None, "waiting")
+    assert any("training diverged" in (run["failure"] or "") for run in told["runs"])
+    assert "whose teachers failed" in outcome.err
+
+
+def test_an_experiment_of_the_name_is_not_begun_again(cli: CommandLine, tmp_path: Path) -> None:
+    begun_hour("mine", tmp_path)
+    outcome = cli("train", "--no-ui", *AT_ONCE, "--name=mine")
     assert outcome.code == 2
-    assert "nothing.txt" in outcome.err
-    assert not (tmp_path / "experiments").exists()
+    assert "there is an experiment mine already" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "said"),
+    [
+        ("tensorboard", "--tensorboard follows a single run"),
+        ("streamed", "a streamed text is never there as a whole"),
+        ("folder", "cannot be made"),
+        ("room", "are free in"),
+    ],
+)
+def test_a_long_budget_trains_one_model_where_several_have_no_place(
+    in_the_way: str,
+    said: str,
+    cli: CommandLine,
+    runs_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = {
+        "tensorboard": [f"--tensorboard={tmp_path}"],
+        "streamed": ["--set=data.windows=streamed"],
+    }
+    if in_the_way == "folder":
+        monkeypatch.setenv("SHAKESPEARE_TUI_EXPERIMENTS", "/dev/null/experiments")
+    elif in_the_way == "room":
+        monkeypatch.setattr("shakespeare_tui.training.distillation.free_bytes", lambda _: 1000)
+    outcome = cli("train", "--no-ui", *AT_ONCE, *words.get(in_the_way, ()))
+    (note,) = (line for line in outcome.err.splitlines() if "one that learns from them" in line)
+    assert "end lower; but" in note and said in note
+    if in_the_way == "streamed":
+        assert "sample is too short for data.windows=streamed" in outcome.err
+    else:
+        assert outcome.code == 0, outcome.err
+        assert [run.name for run in runs_root.glob("*-1")] == ["best-1"]
+
+
+def test_a_long_budget_says_at_once_what_no_run_can_learn(cli: CommandLine, tmp_path: Path) -> None:
+    nothing, same = tmp_path / "nothing.txt", tmp_path / "same.txt"
+    same.write_text("a" * 5000)
+    for corpus, said in ((nothing, "nothing.txt"), (same, "one character repeated")):
+        outcome = cli("train", "--no-ui", *AT_ONCE, f"--corpus={corpus}")
+        assert outcome.code == 2
+        assert said in outcome.err
+        assert not list((tmp_path / "experiments").glob("*"))
+
+
+def test_minutes_that_are_none_are_refused(cli: CommandLine) -> None:
+    outcome = cli("train", "--no-ui", "--corpus=sample", "--minutes=null")
+    assert outcome.code == 2
+    assert "--minutes takes a time" in outcome.err

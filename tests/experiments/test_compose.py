@@ -17,6 +17,7 @@ from shakespeare_tui.experiments.compose import (
     experiment_text,
     read_added,
     read_values,
+    unbegun,
 )
 from shakespeare_tui.experiments.folder import find_experiment
 from shakespeare_tui.experiments.plan import AddedRun, Changes, Definition, read_definition
@@ -149,3 +150,15 @@ def test_configs_wait_in_a_queue_exactly_as_they_are(
     assert folder.config(trials[2]) == load_config(file)
     again = cli("experiment", "add", "queue", "--config", str(file))
     assert again.code == 2 and "has that run already: queue-3" in again.err
+
+
+def test_a_new_experiment_takes_a_free_name(tmp_path: Path) -> None:
+    for expected in ("hour", "hour-b", "hour-c"):
+        folder = unbegun(None, "hour", tmp_path)
+        assert folder.name == expected
+        folder.path.mkdir()
+        (folder.path / "experiment.json").write_text("{}")
+    assert unbegun("mine", "hour", tmp_path).name == "mine"
+    for name, said in (("hour-b", "there is an experiment hour-b already"), ("a b", "name")):
+        with pytest.raises(UserError, match=said):
+            unbegun(name, "hour", tmp_path)

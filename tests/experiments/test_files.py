@@ -98,12 +98,17 @@ def test_an_arm_has_its_own_budget_and_prompts_and_the_command_line_wins() -> No
     assert (b.training.max_steps, b.model.dropout) == (10, 0.3)
     a, b = (run.config for run in definition(text, budget=Budget(minutes=5)).runs())
     assert (a.training.minutes, b.training.minutes) == (9, 5)
+    a, b = definition(text, budget=Budget(tokens=10**6)).experiment.arms.values()
+    assert a.budget == Budget(tokens=1_800_000) and b.budget is None
+    with pytest.raises(UserError, match="steps of an arm must be less than or equal to 100000000"):
+        definition(text, budget=Budget(steps=90_000_000)).runs()
 
 
 def test_an_arm_s_budget_of_another_kind_gives_way_to_the_command_line() -> None:
-    text = "arms: {a: {budget: {minutes: 9}}, b: {}}\nbudget: {steps: 5}"
-    for run in definition(text, budget=Budget(steps=3)).runs():
-        assert (run.config.training.max_steps, run.config.training.minutes) == (3, None)
+    for others in ("budget: {steps: 5}", "question: none for the others"):
+        text = f"arms: {{a: {{budget: {{minutes: 9}}}}, b: {{}}}}\n{others}"
+        for run in definition(text, budget=Budget(steps=3)).runs():
+            assert (run.config.training.max_steps, run.config.training.minutes) == (3, None)
 
 
 def test_an_arm_has_its_own_seeds_and_learns_after_its_teachers() -> None:

@@ -61,11 +61,15 @@ class Children:
 
     Args:
         executor: Starts them; None starts them on this machine.
+
+    Attributes:
+        has_failed: Whether one did not do what it was to do.
     """
 
     def __init__(self, executor: "Executor | None" = None) -> None:
         self._executor = executor
         self._at_work: dict[tuple[Kind, str], tuple[Process, ExperimentFolder]] = {}
+        self.has_failed = False
 
     def train(self, folder: "ExperimentFolder", runs_root: Path, *, jobs: int) -> bool:
         """Train what is left of an experiment; False where that is being done."""
@@ -113,4 +117,5 @@ class Children:
             if code is not None:
                 del self._at_work[kind, name]
                 ended.append(ChildEnded(kind, name, code, folder.log_end(kind)))
+                self.has_failed |= ended[-1].is_error
         return ended

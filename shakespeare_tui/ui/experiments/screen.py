@@ -18,7 +18,7 @@ from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.experiments.plan import short_name, value_text
 from shakespeare_tui.experiments.runner import stop_experiment
 from shakespeare_tui.experiments.schema import experiment_description, shipped_experiments
-from shakespeare_tui.experiments.table import ExperimentTable, RunRow
+from shakespeare_tui.experiments.table import OVER, ExperimentTable, RunRow
 from shakespeare_tui.files import reason
 from shakespeare_tui.formatting import counted, format_duration
 from shakespeare_tui.runs.compare.settings import differing_paths
@@ -91,8 +91,8 @@ class ExperimentHeading(Widget):
         else:
             text, tone = standing(table)
             if is_begun and not table.count("training", "paused"):
-                waiting = [row.trial for row in table.rows if row.state == "waiting"]
-                is_taught = bool(waiting) and all(trial.teachers for trial in waiting)
+                unfinished = [row.trial for row in table.rows if row.state not in OVER]
+                is_taught = bool(unfinished) and all(trial.teachers for trial in unfinished)
                 text = "… reading the teachers" if is_taught else "… starting"
                 tone = "warning"
             style = "$text-muted" if tone == "muted" else f"${tone}"
@@ -504,10 +504,10 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
         """Show what the runs of an experiment file will be; from there it is begun."""
         self.app.push_screen(PlanScreen(spec, Path(spec).stem, self.train))
 
-    def train(self, folder: ExperimentFolder) -> None:
-        """Open an experiment and train what is left of it."""
+    def train(self, folder: ExperimentFolder, jobs: int | None = None) -> None:
+        """Open an experiment and train what is left of it, ``jobs`` runs at a time."""
         self.open(folder)
-        self._train(folder)
+        self._train(folder, jobs or self._jobs_at_a_time)
 
     @property
     def _jobs_at_a_time(self) -> int:
@@ -523,12 +523,12 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
             done = "no run waits" if table.planned else "it has no runs yet"
             self.lab.say(f"{done}: n adds one, and a file with more values adds more")
         else:
-            self._train(folder)
+            self._train(folder, self._jobs_at_a_time)
 
-    def _train(self, folder: ExperimentFolder) -> None:
+    def _train(self, folder: ExperimentFolder, jobs: int) -> None:
         services = self.lab.services
         try:
-            services.children.train(folder, services.runs_root, jobs=self._jobs_at_a_time)
+            services.children.train(folder, services.runs_root, jobs=jobs)
         except (UserError, OSError) as error:
             self.lab.say(str(error), is_error=True)
             return

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from lab_harness import MakeApp, press, shown, until
-from listed_experiments import fail, in_training
-from streams import step_event, write_log
+from listed_experiments import experiment, fail, in_training, make_trial
+from streams import finished_run, step_event, write_log
 from textual.pilot import Pilot
 
 from shakespeare_tui.experiments.folder import ExperimentFolder, list_experiments
@@ -279,7 +279,28 @@ async def test_an_experiment_that_the_command_line_began_is_shown_and_trained(
 ) -> None:
     app = make_app("experiments", children=Children(executor))
     async with app.run_test(size=SIZE, notifications=True):
+        app.remember("experiments.jobs", 2)
         app.train_experiment(widths)
         await until(lambda: len(rows(app)) == 6)
-        assert [command[:3] for command in executor.started] == [["experiment", "run", "widths"]]
-        assert "widths" in shown(app)
+        opened = place(app).browser.opened
+        assert opened is not None and opened.name == "widths"
+        # One run at a time has its time by itself.
+        command = ["experiment", "run", "widths", "--json", "--retry", "--jobs", "1"]
+        assert executor.started == [command]
+        assert not app.services.children.has_failed
+        executor.processes[0].code = 1
+        await until(lambda: "runs failed" in shown(app))
+        assert app.services.children.has_failed
+
+
+async def test_a_student_that_begins_reads_its_teachers(
+    make_app: MakeApp, tmp_path: Path, executor: Any
+) -> None:
+    text = "base: quick\narms: {teacher: {seeds: [1, 2]}, student: {distill: teacher}}\n"
+    folder = experiment(tmp_path, name="class", text=text, trained=1)
+    app = make_app("experiments", children=Children(executor))
+    async with app.run_test(size=SIZE, notifications=True):
+        app.train_experiment(folder)
+        await until(lambda: "… starting" in shown(app))
+        make_trial(folder, tmp_path / "runs", "class-2", list(finished_run(600, run="class-2")))
+        await until(lambda: "… reading the teachers" in shown(app))
