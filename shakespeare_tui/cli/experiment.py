@@ -111,7 +111,7 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     length.add_argument(
         "--minutes",
         metavar="TIME",
-        help="of each run, in place of the file's budget; an arm's own budget is scaled with it",
+        help="of each run, in place of the file's budget; an arm's own is scaled with it",
     )
     length.add_argument("--max-steps", metavar="N", help="of each run, in place of the budget")
     length.add_argument("--tokens", metavar="N", help="of each run, in place of the budget")

@@ -31,12 +31,18 @@ def is_terminal() -> bool:
     )
 
 
-def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | None" = None) -> int:
+def open_lab(
+    start_mode: str = "data",
+    opening: "Callable[[LabApp], object] | None" = None,
+    *,
+    experiment: str = "",
+) -> int:
     """Run the lab in this terminal and return the exit code.
 
     Args:
         start_mode: The screen to open.
         opening: Called once, after the first paint.
+        experiment: That which it is opened for; its failure is the lab's.
     """
     import asyncio
 
@@ -78,7 +84,7 @@ def open_lab(start_mode: str = "data", opening: "Callable[[LabApp], object] | No
         say("left without saving; what was learned since the last save is lost")
         code = ABANDONED
     elif opening is not None:
-        has_failed = services.training.state == "failed" or services.children.has_failed
+        has_failed = services.training.state == "failed" or services.children.has_failed(experiment)
         code = code or (1 if has_failed else 0)
     return _end(code)
 

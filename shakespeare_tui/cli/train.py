@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from shakespeare_tui.runs.losses import Quantity
     from shakespeare_tui.training.request import TrainingRequest
     from shakespeare_tui.training.session import ChooseBackend, Hooks, Session
+    from shakespeare_tui.ui.app import LabApp
 
 # Few numbers learn, and begin at nothing: they bear ten times the usual rate of fine-tuning.
 _LORA_RATE = "1e-3"
@@ -291,6 +292,8 @@ def _objection_to_teachers(arguments: argparse.Namespace, place: Launched | None
     Raises:
         UserError: The name is no good.
     """
+    import tempfile
+
     from shakespeare_tui.cli.recipes import HOUR
     from shakespeare_tui.experiments.compose import unbegun
     from shakespeare_tui.files import reason
@@ -304,9 +307,11 @@ def _objection_to_teachers(arguments: argparse.Namespace, place: Launched | None
     unbegun(arguments.name, HOUR, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root):
+            return ""
     except OSError as error:
-        return f"{root} cannot be made ({reason(error)}); SHAKESPEARE_TUI_EXPERIMENTS moves it"
-    return ""
+        why = reason(error)
+        return f"{root} cannot be written to ({why}); SHAKESPEARE_TUI_EXPERIMENTS moves it"
 
 
 def _lesson(
@@ -326,9 +331,10 @@ def _lesson(
     from shakespeare_tui.data.tokens import check_variety, open_tokenizer, whole_survey
     from shakespeare_tui.experiments.compose import for_time
     from shakespeare_tui.paths import cache_folder
+    from shakespeare_tui.training.backends import choose_backend
     from shakespeare_tui.training.distillation import check_room
     from shakespeare_tui.training.measure_speed import measure_throughput
-    from shakespeare_tui.training.session import load_tokens
+    from shakespeare_tui.training.session import check_fits, load_tokens
 
     config = load_config(preset, overrides)
     if config.data.windows == "streamed":
@@ -348,6 +354,7 @@ def _lesson(
         survey = whole_survey(source, hooks.report, cancelled)
         check_variety(len(survey.vocabulary) == 1)
         tokenizer = open_tokenizer(config.tokens, source, hooks.report, cancelled, survey=survey)
+        check_fits(config, tokenizer, choose_backend(config), hooks)
         train, _, _ = load_tokens(source, tokenizer, config, hooks)
         try:
             check_room(len(train) - 1, tokenizer.vocab_size, cache_folder() / "soft_targets")
@@ -369,29 +376,27 @@ def _train_student(arguments: argparse.Namespace, lesson: "Definition", *, is_pl
     from shakespeare_tui.cli.experiment import exit_code, train_runs
     from shakespeare_tui.cli.recipes import HOUR
     from shakespeare_tui.experiments.compose import unbegun
-    from shakespeare_tui.experiments.folder import list_experiments
-    from shakespeare_tui.experiments.table import ExperimentReader
     from shakespeare_tui.machine import blas_threads
     from shakespeare_tui.paths import experiments_folder, runs_folder
 
     root, runs_root = experiments_folder(), runs_folder()
     folder = unbegun(arguments.name, HOUR, root)
-    for earlier in list_experiments(root):
-        with contextlib.suppress(UserError):  # a damaged one is told of elsewhere
-            if earlier.record().definition.filename != lesson.filename:
-                continue
-            if not ExperimentReader(earlier, runs_root).read().is_complete:
-                say(
-                    f"note: this is a new one; {earlier.name}, which is not finished, goes on "
-                    f"with: shakespeare-tui experiment run {earlier.name}"
-                )
+    notes = _notes_on_earlier(lesson, folder.name)
     folder.prepare(lesson, runs_root, threads=blas_threads(), may_replace=False)
     if not is_plain:
         from shakespeare_tui.cli.lab import is_terminal, open_lab
 
         if is_terminal():
-            return open_lab("experiments", lambda app: app.train_experiment(folder))
+
+            def opening(app: "LabApp") -> None:
+                app.train_experiment(folder)
+                for note in notes:
+                    app.say(note)
+
+            return open_lab("experiments", opening, experiment=folder.name)
         say("no terminal here: training without the lab")
+    for note in notes:
+        say(f"note: {note}")
     _collect_from_here()
     table = train_runs(folder)
     with reader_may_leave():
@@ -399,19 +404,51 @@ def _train_student(arguments: argparse.Namespace, lesson: "Definition", *, is_pl
     return exit_code(folder, table)
 
 
+def _notes_on_earlier(lesson: "Definition", name: str) -> list[str]:
+    """What is to be said of experiments like it that are not finished, beside the new one."""
+    from pathlib import Path
+
+    from shakespeare_tui.experiments.folder import list_experiments
+    from shakespeare_tui.experiments.table import ExperimentReader
+    from shakespeare_tui.paths import experiments_folder, runs_folder
+
+    notes = []
+    for earlier in list_experiments(experiments_folder()):
+        with contextlib.suppress(UserError):  # a damaged one is told of elsewhere
+            file = earlier.record().definition.filename
+            if Path(file).name != Path(lesson.filename).name:
+                continue
+            table = ExperimentReader(earlier, runs_folder()).read()
+            program = "shakespeare-tui experiment"
+            if table.count("training", "paused"):
+                notes.append(
+                    f"{earlier.name} is in training, too, and slows {name} down; {program} stop "
+                    f"{earlier.name} saves and stops it"
+                )
+            elif not table.is_complete:
+                retry = " --retry" if table.count("failed") else ""
+                notes.append(
+                    f"{name} is a new experiment; {earlier.name} is not finished, and goes on "
+                    f"with: {program} run {earlier.name}{retry}"
+                )
+    return notes
+
+
 def _print_student(table: "ExperimentTable", *, as_json: bool, chart: "Quantity | None") -> None:
     """Print what became of the run that learns from others, and of those."""
     from shakespeare_tui.cli.experiment_table import print_experiment
+    from shakespeare_tui.runs.events import RunFinished
     from shakespeare_tui.runs.folder import RunFolder
 
     student = next(row for row in table.rows if row.trial.teachers)
     run = RunFolder(student.path) if student.path else None
-    finished = student.history.finished
     if as_json:
-        summary: dict[str, object] = {"run": student.name, "path": None, "reason": student.state}
-        if run is not None and finished is not None:
-            summary = _summary(run, finished, student.figures.elapsed_seconds)
-        print_json({**summary, **table.as_json()})
+        finished, figures = student.history.finished, student.figures
+        ending = finished or RunFinished(
+            step=figures.step, reason=student.state, val_loss=None, protocol=""
+        )
+        summary = _summary(run, ending, figures.elapsed_seconds)
+        print_json({**summary, "run": student.name, **table.as_json()})
         return
     print_experiment(table)
     if run is None or student.state != "finished":
@@ -584,20 +621,21 @@ def _tensorboard(
 
 
 def _summary(
-    run: "RunFolder", finished: "RunFinished", elapsed_seconds: float
+    run: "RunFolder | None", finished: "RunFinished", elapsed_seconds: float
 ) -> dict[str, object]:
+    """What became of a run; without its folder where it was not begun."""
     from shakespeare_tui.runs.losses import perplexity
 
     return {
-        "run": run.name,
-        "path": str(run.path),
+        "run": run and run.name,
+        "path": run and str(run.path),
         "reason": finished.reason,
         "step": finished.step,
         "val_loss": finished.val_loss,
         "perplexity": perplexity(finished.val_loss),
         "accuracy": finished.accuracy,
-        "protocol": finished.protocol,
-        "best_step": run.index().get("best"),
+        "protocol": finished.protocol or None,
+        "best_step": run and run.index().get("best"),
         "elapsed_seconds": elapsed_seconds,
     }
 

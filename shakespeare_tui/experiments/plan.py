@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 from shakespeare_tui.config.fields import config_fields, find_field, nested
 from shakespeare_tui.config.load import parse_config, read_config_file
 from shakespeare_tui.config.problems import ConfigError, Problem
@@ -172,6 +174,7 @@ class Definition:
 
         Raises:
             ConfigError: With every problem found.
+            UserError: An arm would be longer than may be.
         """
         found, changes = self.file.experiment, self.changes
         update: dict[str, Any] = {}
@@ -179,9 +182,17 @@ class Definition:
         if changes.budget is not None:
             update["budget"] = changes.budget
             for name, arm in arms.items():
-                if arm.budget is not None:
+                if arm.budget is None:
+                    continue
+                try:
                     budget = arm.budget.in_proportion(found.budget, changes.budget)
-                    arms[name] = arm.model_copy(update={"budget": budget})
+                except ValidationError as error:
+                    said = error.errors()[0]["msg"].replace("Input should", "must")
+                    raise UserError(
+                        f"{self.file.source}: the budget of arm {name}, scaled like the others, "
+                        f"{said}"
+                    ) from None
+                arms[name] = arm.model_copy(update={"budget": budget})
         if changes.seeds:
             update["seeds"] = changes.seeds
             arms = {name: arm.model_copy(update={"seeds": ()}) for name, arm in arms.items()}

@@ -97,7 +97,7 @@ class Budget(_Closed):
             changed: What they get in its place.
 
         Raises:
-            UserError: It is more than there may be.
+            ValidationError: It is more than there may be.
         """
         factors = [
             value / getattr(whole, name)
@@ -111,12 +111,7 @@ class Budget(_Closed):
             for name, value in changed
             if value is not None
         }
-        try:
-            return Budget.model_validate(scaled)
-        except ValidationError as error:
-            name, length = next(iter(scaled.items()))
-            said = error.errors()[0]["msg"].replace("Input should", "must")
-            raise UserError(f"{name} of an arm {said}, and would be {length:g}") from None
+        return Budget.model_validate(scaled)
 
 
 class Range(_Closed):

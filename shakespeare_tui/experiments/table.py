@@ -404,6 +404,13 @@ class ExperimentTable:
         return "stopped" if self.count("waiting") < len(self.rows) else "not begun"
 
     @property
+    def has_only_students_left(self) -> bool:
+        """Whether all runs that are left learn from others, which are finished."""
+        left = [row.trial for row in self.rows if row.state not in OVER]
+        finished = {row.trial.run for row in self.rows if row.state == "finished"}
+        return bool(left) and all(t.teachers and finished.issuperset(t.teachers) for t in left)
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing is left to do."""
         return len(self.rows) >= self.planned and self.count(*OVER) == len(self.rows)

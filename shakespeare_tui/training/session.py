@@ -281,7 +281,7 @@ def _new_session(
     elif config.context_note:
         hooks.notice(config.context_note)
     check_variety(len(survey.vocabulary) == 1)
-    _check_memory(config, tokenizer, backend, hooks)
+    check_fits(config, tokenizer, backend, hooks)
     backend.prepare(config, hooks.report, hooks.cancelled.is_set)
     weights = _starting_weights(start_from, config, tokenizer, hooks) if start_from else None
     train, val, windows = load_tokens(source, tokenizer, config, hooks)
@@ -472,7 +472,12 @@ def check_memory(
         raise CancelledError("the run was not started")
 
 
-def _check_memory(config: Config, tokenizer: Tokenizer, backend: Backend, hooks: Hooks) -> None:
+def check_fits(config: Config, tokenizer: Tokenizer, backend: Backend, hooks: Hooks) -> None:
+    """Refuse a config that does not fit into memory, and ask where it may not.
+
+    Raises:
+        UserError: It does not fit, or the answer is no.
+    """
     arithmetic = backend.arithmetic()
     part = config.shared_by(arithmetic.processes)
     check_memory(part, tokenizer.vocab_size, arithmetic.device, backend.free_memory(), hooks)
@@ -587,7 +592,7 @@ def _resumed_session(
         backend, tokenizer = choose(config), run.tokenizer()
         stack.enter_context(backend.training_threads())
         if count_parameters(config.model, tokenizer.vocab_size) == run.info().parameters:
-            _check_memory(config, tokenizer, backend, hooks)
+            check_fits(config, tokenizer, backend, hooks)
         backend.prepare(config, hooks.report, hooks.cancelled.is_set)
         conditions = Conditions.of(run, before, config, source.sha256(), backend)
         state, progress = _restored(run, steps, conditions, backend, hooks)

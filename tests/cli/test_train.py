@@ -481,28 +481,33 @@ AT_ONCE = (
 
 
 def test_a_long_budget_trains_teachers_and_a_student(
-    cli: CommandLine, runs_root: Path, monkeypatch: pytest.MonkeyPatch
+    cli: CommandLine, runs_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure = "shakespeare_tui.training.measure_speed.measure_throughput"
     monkeypatch.setattr(measure, lambda *_, **__: 27_000.0)
+    text = tmp_path / "long.txt"
+    text.write_text("To be, or not to be, that is the question.\n" * 25_000)
     prompts = "--set=sampling.prompts=['To be']"
-    outcome = cli("train", "--no-ui", *AT_ONCE, prompts, "--seed=5", "--chart")
+    outcome = cli("train", "--no-ui", *AT_ONCE, f"--corpus={text}", prompts, "--seed=5", "--chart")
     assert outcome.code == 0, outcome.err
     said = "three models of preset best, 4h 00m each, and one that learns from them, 6h 00m"
     assert said in outcome.err
     runs = [runs_root / f"hour-{number}" for number in (1, 2, 3, 4)]
     configs = [load_config(run / "config.yaml") for run in runs]
     assert [config.training.seed for config in configs] == [5, 6, 7, 8]
-    assert {config.data.corpus for config in configs} == {"sample"}
+    assert {config.data.corpus for config in configs} == {str(text)}
     assert {config.model.d_model for config in configs} == {16}
     assert {config.sampling.prompts for config in configs} == {("To be",)}
     # Together, with the reading of teachers, as long as was asked for.
     assert [config.training.minutes for config in configs] == [240, 240, 240, 360]
     # By how often a teacher sees the text, as in a run of its own.
     tokens = next(read_events(runs[0] / "events.jsonl")).train_tokens  # type: ignore[union-attr]
-    decay = load_config("best", ["model.d_model=16", "model.n_heads=2"]).decay_for(
-        tokens, 240 * 60 * 27_000 / tokens
+    best = load_config("best")
+    by_text, decay, in_20_hours = (
+        best.decay_for(tokens, minutes and minutes * 60 * 27_000 / tokens)
+        for minutes in (None, 240, 1200)
     )
+    assert by_text < decay < in_20_hours
     assert {config.training.weight_decay for config in configs} == {decay}
     taught = [json.loads((run / "run.json").read_text())["teachers"] or {} for run in runs]
     assert taught[:3] == [{}, {}, {}]
@@ -531,9 +536,7 @@ def test_a_long_budget_ends_in_the_student_as_json_beside_an_unfinished_one(
     text.write_text("to be, or not to be, that is the question.\n" * 200)
     outcome = cli("train", "--json", *AT_ONCE, f"--corpus={text}")
     assert outcome.code == 0, outcome.err
-    assert "hour, which is not finished, goes on with: shakespeare-tui experiment run hour" in (
-        outcome.err
-    )
+    assert "hour-b is a new experiment; hour is not finished" in outcome.err
     told = json.loads(outcome.out)
     assert (told["experiment"], told["run"], told["reason"]) == ("hour-b", "hour-b-4", "target")
     assert told["path"] == str(runs_root / "hour-b-4")
@@ -548,6 +551,7 @@ def test_a_long_budget_whose_teachers_fail_says_so(cli: CommandLine, runs_root: 
     assert outcome.code == 1, outcome.err
     told = json.loads(outcome.out)
     assert (told["run"], told["path"], told["reason"]) == ("hour-4", None, "waiting")
+    assert (told["step"], told["val_loss"], told["protocol"]) == (0, None, None)
     assert any("training diverged" in (run["failure"] or "") for run in told["runs"])
     assert "whose teachers failed" in outcome.err
 
@@ -565,7 +569,7 @@ def test_an_experiment_of_the_name_is_not_begun_again(cli: CommandLine, tmp_path
     [
         ("tensorboard", "--tensorboard follows a single run"),
         ("streamed", "a streamed text is never there as a whole"),
-        ("folder", "cannot be made"),
+        ("folder", "cannot be written to"),
         ("room", "are free in"),
     ],
 )

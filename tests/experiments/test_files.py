@@ -100,7 +100,9 @@ def test_an_arm_has_its_own_budget_and_prompts_and_the_command_line_wins() -> No
     assert (a.training.minutes, b.training.minutes) == (9, 5)
     a, b = definition(text, budget=Budget(tokens=10**6)).experiment.arms.values()
     assert a.budget == Budget(tokens=1_800_000) and b.budget is None
-    with pytest.raises(UserError, match="steps of an arm must be less than or equal to 100000000"):
+    with pytest.raises(
+        UserError, match="arm a, scaled like the others, must be less than or equal"
+    ):
         definition(text, budget=Budget(steps=90_000_000)).runs()
 
 

@@ -61,22 +61,23 @@ class Children:
 
     Args:
         executor: Starts them; None starts them on this machine.
-
-    Attributes:
-        has_failed: Whether one did not do what it was to do.
     """
 
     def __init__(self, executor: "Executor | None" = None) -> None:
         self._executor = executor
         self._at_work: dict[tuple[Kind, str], tuple[Process, ExperimentFolder]] = {}
-        self.has_failed = False
+        self._ended: dict[tuple[Kind, str], ChildEnded] = {}
+        self._jobs: dict[str, int] = {}
 
     def train(self, folder: "ExperimentFolder", runs_root: Path, *, jobs: int) -> bool:
         """Train what is left of an experiment; False where that is being done."""
         arguments = ["experiment", "run", folder.name, "--json", "--retry", "--jobs", str(jobs)]
         if folder.record().definition.experiment.search is not None:
             arguments.remove("--retry")
-        return self._start("run", folder, runs_root, arguments)
+        is_started = self._start("run", folder, runs_root, arguments)
+        if is_started:
+            self._jobs[folder.name] = jobs
+        return is_started
 
     def report(self, folder: "ExperimentFolder", runs_root: Path) -> bool:
         """Write the report of an experiment; False where that is being done."""
@@ -104,6 +105,15 @@ class Children:
         """Whether such a process of this lab is at work."""
         return (kind, name) in self._at_work
 
+    def jobs_of(self, name: str) -> int | None:
+        """How many runs of an experiment such a process trains at a time; None where none does."""
+        return self._jobs.get(name) if self.is_at_work("run", name) else None
+
+    def has_failed(self, name: str) -> bool:
+        """Whether the last such process that trained an experiment came to no good end."""
+        ended = self._ended.get(("run", name))
+        return ended is not None and ended.is_error
+
     @property
     def in_training(self) -> list[str]:
         """The experiments that are trained by processes of this lab."""
@@ -116,6 +126,7 @@ class Children:
             code = process.poll()
             if code is not None:
                 del self._at_work[kind, name]
-                ended.append(ChildEnded(kind, name, code, folder.log_end(kind)))
-                self.has_failed |= ended[-1].is_error
+                end = ChildEnded(kind, name, code, folder.log_end(kind))
+                self._ended[kind, name] = end
+                ended.append(end)
         return ended

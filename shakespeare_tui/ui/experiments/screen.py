@@ -18,7 +18,7 @@ from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.experiments.plan import short_name, value_text
 from shakespeare_tui.experiments.runner import stop_experiment
 from shakespeare_tui.experiments.schema import experiment_description, shipped_experiments
-from shakespeare_tui.experiments.table import OVER, ExperimentTable, RunRow
+from shakespeare_tui.experiments.table import ExperimentTable, RunRow
 from shakespeare_tui.files import reason
 from shakespeare_tui.formatting import counted, format_duration
 from shakespeare_tui.runs.compare.settings import differing_paths
@@ -91,9 +91,7 @@ class ExperimentHeading(Widget):
         else:
             text, tone = standing(table)
             if is_begun and not table.count("training", "paused"):
-                unfinished = [row.trial for row in table.rows if row.state not in OVER]
-                is_taught = bool(unfinished) and all(trial.teachers for trial in unfinished)
-                text = "… reading the teachers" if is_taught else "… starting"
+                text = "… reading the teachers" if table.has_only_students_left else "… starting"
                 tone = "warning"
             style = "$text-muted" if tone == "muted" else f"${tone}"
             parts.append(Content.styled(text, style))
@@ -331,7 +329,8 @@ alone. m gives a part the whole screen. On the command line: shakespeare-tui exp
         children = self.lab.services.children
         is_begun = children.is_at_work("run", opened.name)
         heading = self.query_one(ExperimentHeading)
-        heading.show(opened.name, table, self._jobs_at_a_time, is_begun=is_begun)
+        jobs = children.jobs_of(opened.name) or self._jobs_at_a_time
+        heading.show(opened.name, table, jobs, is_begun=is_begun)
         if table is None:
             return
         state = self._state(table)

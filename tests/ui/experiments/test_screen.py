@@ -1,5 +1,6 @@
 """The Experiments screen: what it lists, and what each key does."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ async def test_an_experiment_that_the_command_line_began_is_shown_and_trained(
     make_app: MakeApp, widths: ExperimentFolder, executor: Any
 ) -> None:
     app = make_app("experiments", children=Children(executor))
-    async with app.run_test(size=SIZE, notifications=True):
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         app.remember("experiments.jobs", 2)
         app.train_experiment(widths)
         await until(lambda: len(rows(app)) == 6)
@@ -287,10 +288,16 @@ async def test_an_experiment_that_the_command_line_began_is_shown_and_trained(
         # One run at a time has its time by itself.
         command = ["experiment", "run", "widths", "--json", "--retry", "--jobs", "1"]
         assert executor.started == [command]
-        assert not app.services.children.has_failed
+        children = app.services.children
+        assert (children.jobs_of("widths"), children.has_failed("widths")) == (1, False)
         executor.processes[0].code = 1
         await until(lambda: "runs failed" in shown(app))
-        assert app.services.children.has_failed
+        assert (children.jobs_of("widths"), children.has_failed("widths")) == (None, True)
+        # What was tried again, and finished, is no failure any more.
+        await press(pilot, "s")
+        executor.processes[1].code = 0
+        await until(lambda: "widths is finished" in shown(app))
+        assert not children.has_failed("widths")
 
 
 async def test_a_student_that_begins_reads_its_teachers(
@@ -298,9 +305,14 @@ async def test_a_student_that_begins_reads_its_teachers(
 ) -> None:
     text = "base: quick\narms: {teacher: {seeds: [1, 2]}, student: {distill: teacher}}\n"
     folder = experiment(tmp_path, name="class", text=text, trained=1)
+    fail(folder, tmp_path / "runs", "class-2")
     app = make_app("experiments", children=Children(executor))
-    async with app.run_test(size=SIZE, notifications=True):
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
         app.train_experiment(folder)
         await until(lambda: "… starting" in shown(app))
+        # A teacher that failed is tried again.
+        await pilot.pause(1.2)
+        assert "reading the teachers" not in shown(app)
+        shutil.rmtree(tmp_path / "runs" / "class-2")
         make_trial(folder, tmp_path / "runs", "class-2", list(finished_run(600, run="class-2")))
         await until(lambda: "… reading the teachers" in shown(app))
