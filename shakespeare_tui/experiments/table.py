@@ -43,6 +43,8 @@ TRIAL_LOOKS: Mapping[str, tuple[str, Tone]] = {
 OVER: tuple[TrialState, ...] = ("finished", "failed", "pruned", "damaged")
 """The states of runs that nothing more is to be done about."""
 _USUAL_VOCAB_SIZE = 65
+# Of that in training: a teacher reads each token in two windows, by the passes of evaluations.
+_READING_SPEED = 0.56
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,14 +435,28 @@ class ExperimentTable:
         return max(max(known, default=0.0), (sum(known) + unknown * each) / max(1, jobs))
 
     def _estimated_seconds(self, row: RunRow) -> float | None:
-        training, done = row.config.training, row.figures
+        training, done, reading = row.config.training, row.figures, self._seconds_of_reading(row)
         if training.minutes is not None:
-            return max(0.0, 60 * training.minutes - done.elapsed_seconds)
+            return reading + max(0.0, 60 * training.minutes - done.elapsed_seconds)
         speed = self._speeds.find(row.config, self._vocab_size(row.config))
         if speed is None:
             return None
         tokens = (training.max_steps - done.step) * row.config.tokens_per_step
-        return tokens / speed.tokens_per_second * (1 + EVALUATION_SHARE)
+        return reading + tokens / speed.tokens_per_second * (1 + EVALUATION_SHARE)
+
+    def _seconds_of_reading(self, row: RunRow) -> float:
+        """About how long it takes before the first step to read what a run's teachers foretell."""
+        if row.history.started is not None:
+            return 0.0
+        teachers = [other for other in self.rows if other.trial.run in row.trial.teachers]
+        known = [
+            teacher.history.started.train_tokens
+            / teacher.figures.tokens_per_second
+            / _READING_SPEED
+            for teacher in teachers
+            if teacher.history.started and teacher.figures.tokens_per_second
+        ]
+        return len(teachers) * statistics.fmean(known) if known else 0.0
 
     @cached_property
     def _speeds(self) -> Speeds:

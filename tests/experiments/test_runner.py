@@ -1,6 +1,7 @@
 """Runs of an experiment trained, stopped, killed and resumed, and the table that comes of them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from listed_experiments import experiment, in_training, make_trial, shifted
 from real_cli import CommandLine, wait_until
 from small_experiments import (
     MICRO,
@@ -22,13 +24,15 @@ from small_experiments import (
     train,
     without_clock,
 )
+from streams import finished_run
 
 from shakespeare_tui.errors import UserError
 from shakespeare_tui.experiments.compose import read_added
 from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.experiments.runner import Job, PlannedWork, Runner, RunPaths
+from shakespeare_tui.experiments.table import ExperimentTable
 from shakespeare_tui.runs.editing import rename_run
-from shakespeare_tui.runs.events import Event
+from shakespeare_tui.runs.events import Event, RunStarted
 from shakespeare_tui.runs.folder import RunFolder, find_run
 
 TWO = "axes: {d_model: [8, 16]}\nseeds: [1, 2]\n"
@@ -62,6 +66,34 @@ class TestTable:
         assert (run.config().model.d_model, run.config().training.seed) == (16, 1)
         listed = json.loads(cli("runs", "experiment=micro", "variant:d_model=16", "--json").out)
         assert {item["name"] for item in listed["runs"]} == {"micro-2", "micro-4"}
+
+    def test_the_time_left_counts_the_reading_of_teachers(self, tmp_path: Path) -> None:
+        def read(name: str, student: str, steps: int = 0) -> ExperimentTable:
+            text = (
+                f"base: quick\narms: {{t: {{seeds: [1, 2]}}, s: {student}}}\nbudget: {{steps: 600}}"
+            )
+            folder = experiment(tmp_path, name=name, text=text, trained=0)
+            for trial in folder.trials(folder.record()):
+                if trial.variant.arm == "t":
+                    begun, *events = shifted(folder, trial.run, finished_run(600, run=trial.run))
+                    assert isinstance(begun, RunStarted)
+                    begun = dataclasses.replace(begun, train_tokens=1_000_000)
+                    make_trial(folder, tmp_path / "runs", trial.run, [begun, *events])
+                elif steps:
+                    in_training(folder, tmp_path / "runs", trial.run, steps)
+            return table_of(folder, tmp_path / "runs")
+
+        alone, taught = read("alone", "{}"), read("taught", "{distill: t}")
+        first = taught.rows[0]
+        assert first.history.started is not None and first.figures.tokens_per_second is not None
+        tokens, speed = first.history.started.train_tokens, first.figures.tokens_per_second
+        assert tokens == 1_000_000
+        without, whole = alone.seconds_left(1), taught.seconds_left(1)
+        assert without and whole
+        # Measured: three teachers of 1,003,854 tokens in 178 s, trained at 30,000 a second.
+        assert whole - without == pytest.approx(2 * tokens / (0.56 * speed))
+        begun = read("begun", "{distill: t}", steps=10).seconds_left(1)
+        assert begun and begun < without
 
     def test_means_over_seeds_and_the_best(
         self, finished: ExperimentFolder, runs_root: Path
