@@ -268,11 +268,12 @@ def _recipe(
     recipe = choose_recipe(overrides)
     objection = ""
     if recipe.benefits:
-        objection = _objection_to_teachers(arguments, place)
-        lesson = None if objection else _lesson(arguments, recipe.preset, overrides)
+        lesson = _objection_to_teachers(arguments, place) or _lesson(
+            arguments, recipe.preset, overrides
+        )
         if isinstance(lesson, str):
             objection = lesson
-        elif lesson is not None:
+        else:
             first, *_, last = (60 * (run.config.training.minutes or 0) for run in lesson.runs())
             say(
                 f"three models of preset {recipe.preset}, {format_duration(first)} each, and one "

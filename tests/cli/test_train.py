@@ -24,7 +24,7 @@ from shakespeare_tui.data.catalogue import CATALOGUE, CorpusEntry, UrlSource
 from shakespeare_tui.experiments.compose import for_time
 from shakespeare_tui.experiments.folder import ExperimentFolder
 from shakespeare_tui.runs.event_log import read_events
-from shakespeare_tui.runs.events import CommandApplied, StepCompleted
+from shakespeare_tui.runs.events import CommandApplied, RunStarted, StepCompleted
 from shakespeare_tui.runs.folder import RunFolder
 from shakespeare_tui.runs.length import RunLength
 
@@ -501,7 +501,9 @@ def test_a_long_budget_trains_teachers_and_a_student(
     # Together, with the reading of teachers, as long as was asked for.
     assert [config.training.minutes for config in configs] == [240, 240, 240, 360]
     # By how often a teacher sees the text, as in a run of its own.
-    tokens = next(read_events(runs[0] / "events.jsonl")).train_tokens  # type: ignore[union-attr]
+    started = next(read_events(runs[0] / "events.jsonl"))
+    assert isinstance(started, RunStarted)
+    tokens = started.train_tokens
     best = load_config("best")
     by_text, decay, in_20_hours = (
         best.decay_for(tokens, minutes and minutes * 60 * 27_000 / tokens)
